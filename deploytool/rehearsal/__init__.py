@@ -1,0 +1,1 @@
+"""Throwaway fleets, the faults done to them, and the market they trade on."""

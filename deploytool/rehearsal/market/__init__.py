@@ -1,0 +1,1 @@
+"""A market and a client gateway: a rehearsal trades for real and is counted to the share."""
