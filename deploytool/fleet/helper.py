@@ -1,0 +1,183 @@
+"""What ``host prepare`` puts on a host: the helper, the unit and the one line of sudo rights.
+
+All of it is rendered from the inventory, so that its digests are known before a host is asked.
+This is the one place where arguments are quoted for a shell.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shlex
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+from deploytool.fleet.model import Argv, Digest, Inventory
+
+UNIT_FOLDER = "/usr/local/lib/systemd/system"
+"""A unit here can be masked; one in /etc/systemd/system can't (systemctl(1), mask)."""
+
+STATUS_DEADLINE_S = 5
+
+
+@dataclass(frozen=True)
+class HostFiles:
+    """The files that a prepared host has, whole, and where they stand."""
+
+    helper_path: str
+    helper: str
+    unit_path: str | None
+    unit: str | None
+    sudoers_path: str | None
+    sudoers: str | None
+
+    @property
+    def helper_digest(self) -> Digest:
+        """SHA-256 of the helper as it must stand on the host."""
+        return _digest(self.helper)
+
+    @property
+    def unit_digest(self) -> Digest | None:
+        """SHA-256 of the unit as it must stand on the host; None without systemd."""
+        return None if self.unit is None else _digest(self.unit)
+
+
+def _digest(text: str) -> Digest:
+    return Digest(hashlib.sha256(text.encode()).hexdigest())
+
+
+@cache
+def _template() -> str:
+    return resources.files("deploytool.fleet").joinpath("helper.sh").read_text(encoding="utf-8")
+
+
+def helper_path(inventory: Inventory, host: str) -> str:
+    """Where the helper stands: outside the release root where root owns it."""
+    if inventory.service.supervisor == "systemd":
+        return f"/usr/local/libexec/deploytool/{inventory.service.name}/helper"
+    return f"{inventory.root(host)}/libexec/helper"
+
+
+def ports(inventory: Inventory, host: str) -> tuple[int, ...]:
+    """The TCP ports that the service must own on this host."""
+    return tuple(int(inventory.expand(text, host).rpartition(":")[2]) for text in inventory.service.listen)
+
+
+def service_account(inventory: Inventory) -> str | None:
+    """The account that the service runs as; None where it is the deploy account itself."""
+    if inventory.service.supervisor == "process":
+        return None
+    return inventory.service.user or inventory.service.name
+
+
+def _command(name: str, template: Argv, inventory: Inventory, host: str) -> str:
+    """A shell function that puts a fixed argument list behind the words that it is given."""
+    words = []
+    for argument in template:
+        parts = argument.split("{current}")
+        quoted = '"$CUR"'.join(
+            shlex.quote(inventory.expand(part, host)) if part else "" for part in parts
+        )
+        words.append(quoted)
+    return f'{name}() {{ "$@" {" ".join(words)}; }}'
+
+
+def _settings(inventory: Inventory, host: str) -> str:
+    service = inventory.service
+    values = {
+        "ROOT": inventory.root(host),
+        "NAME": service.name,
+        "ACCOUNT": service_account(inventory) or "",
+        "SUPERVISOR": service.supervisor,
+        "UNIT": f"{service.name}.service",
+        "READY_S": str(max(1, round(service.ready_timeout_s))),
+        "STOP_S": str(max(1, round(service.stop_timeout_s))),
+        "ASK_S": str(STATUS_DEADLINE_S),
+        "LISTEN_PORTS": " ".join(map(str, ports(inventory, host))),
+    }
+    lines = [f"{key}={shlex.quote(value)}" for key, value in values.items()]
+    lines += [
+        _command("run_start", service.start, inventory, host),
+        _command("run_version", service.version, inventory, host),
+        _command("run_status", service.status, inventory, host),
+    ]
+    paths = [inventory.expand(path, host) for path in inventory.config_files]
+    calls = "; ".join(f"config_file {shlex.quote(path)}" for path in paths) or ":"
+    return "\n".join([*lines, f"each_config() {{ {calls}; }}"])
+
+
+def _unit_quote(argument: str) -> str:
+    """An argument of ExecStart, as systemd.service(5) and systemd.unit(5) read it."""
+    escaped = argument.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + escaped.replace("%", "%%").replace("$", "$$") + '"'
+
+
+def _unit(inventory: Inventory, host: str) -> str:
+    service = inventory.service
+    account = service_account(inventory)
+    start = " ".join(_unit_quote(word) for word in inventory.argv(service.start, host))
+    state = f"{inventory.root(host)}/state/service"
+    return f"""\
+# Written by "deploytool host prepare" for the fleet {inventory.fleet}. Do not edit: it is evidence.
+[Unit]
+Description={service.name} of the fleet {inventory.fleet}
+After=network-online.target
+Wants=network-online.target
+
+[Service]
+Type=exec
+User={account}
+Group={account}
+ExecStart={start}
+Environment=LANG=C
+UMask=0027
+Restart=on-failure
+RestartSec=1
+TimeoutStopSec={max(1, round(service.stop_timeout_s))}
+KillMode=control-group
+NoNewPrivileges=yes
+ProtectSystem=strict
+ReadWritePaths={state}
+ProtectHome=yes
+PrivateTmp=yes
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def _sudoers(inventory: Inventory, account: str, path: str) -> str:
+    # The empty string forbids arguments (sudoers(5)): the request comes on standard input.
+    return (
+        f"# Written by deploytool host prepare for the fleet {inventory.fleet}.\n"
+        f"Defaults!{path} !requiretty, env_reset\n"
+        f'{account} ALL=(root) NOPASSWD: {path} ""\n'
+    )
+
+
+def host_files(inventory: Inventory, host: str, deploy_account: str) -> HostFiles:
+    """Everything that preparation installs on ``host``, rendered from the inventory."""
+    path = helper_path(inventory, host)
+    systemd = inventory.service.supervisor == "systemd"
+    helper = _template().replace("#@SETTINGS@", _settings(inventory, host), 1)
+    name = inventory.service.name
+    return HostFiles(
+        helper_path=path,
+        helper=helper,
+        unit_path=f"{UNIT_FOLDER}/{name}.service" if systemd else None,
+        unit=_unit(inventory, host) if systemd else None,
+        sudoers_path=f"/etc/sudoers.d/deploytool-{name}" if systemd else None,
+        sudoers=_sudoers(inventory, deploy_account, path) if systemd else None,
+    )
+
+
+def invocation(inventory: Inventory, host: str) -> str:
+    """The one command line that a deploy runs on a host, whatever the request."""
+    path = shlex.quote(helper_path(inventory, host))
+    return f"sudo -n {path}" if inventory.service.supervisor == "systemd" else f"exec {path}"
+
+
+def sudo_asks(text: str) -> bool:
+    """Whether this is how sudo says that it would have had to ask for a password."""
+    return re.search(r"sudo: .*(password|terminal|not allowed|may not run)", text) is not None

@@ -1,0 +1,604 @@
+#!/bin/sh
+# The host helper of deploytool: the only program that sudo lets the deploy account run as root.
+#
+# It takes no argument. A request comes on standard input:
+#     deploytool/1 NONCE VERB        then lines "key value", then a line ".", then the payload
+# and the answer goes to standard output between two lines that carry the nonce, so that a login
+# message or a noisy shell can't be taken for it:
+#     deploytool NONCE begin ... deploytool NONCE end ok|refused CODE TEXT
+# Everything it may touch is named in the settings below, written by "deploytool host prepare";
+# a request can't name a path or a program. Only sh, coreutils and util-linux are needed.
+set -uf
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+LC_ALL=C
+export PATH LC_ALL
+umask 022
+NEWLINE='
+'
+
+#@SETTINGS@
+
+REQUEST_NONCE=0
+STATE=$ROOT/state
+FORMAT=deploytool/1
+
+# --- answering ------------------------------------------------------------------------------
+
+finish() {
+    printf 'deploytool %s end %s\n' "$REQUEST_NONCE" "$1"
+    exit 0
+}
+
+refuse() { # CODE TEXT...: says no; whoever calls this has changed nothing that matters yet
+    refuse_code=$1
+    shift
+    refuse_text=$(printf '%s' "$*" | tr '\n\t' '  ')
+    finish "refused $refuse_code $refuse_text"
+}
+
+say() { printf '%s\n' "$*"; }
+
+# --- the request ----------------------------------------------------------------------------
+
+hexadecimal() { case $1 in '' | *[!0-9a-f]*) return 1 ;; esac; }
+number() { case $1 in '' | *[!0-9]* | ????????????????*) return 1 ;; esac; }
+word() { case $1 in '' | *[!A-Za-z0-9@._:+-]*) return 1 ;; esac; }
+is_digest() { hexadecimal "$1" && [ ${#1} -eq 64 ]; }
+
+read_request() {
+    IFS=' ' read -r format nonce VERB || exit 64
+    [ "$format" = "$FORMAT" ] || exit 64
+    hexadecimal "$nonce" || exit 64
+    REQUEST_NONCE=$nonce
+    printf '\ndeploytool %s begin\n' "$REQUEST_NONCE"
+    token='' release='' size='' manifest='' manifest_size='' holder='' purpose='' plan=''
+    requires='' pid='' start='' boot='' disk=read seconds=''
+    lines=0
+    while [ $lines -lt 64 ]; do
+        lines=$((lines + 1))
+        IFS=' ' read -r key value || refuse bad-request 'the request ended early'
+        case $key in
+        .) return ;;
+        token | size | manifest_size | pid | start | seconds)
+            number "$value" || refuse bad-request "$key is not a number" ;;
+        release) [ "$value" = none ] || is_digest "$value" || refuse bad-request 'release is not a SHA-256' ;;
+        manifest) is_digest "$value" || refuse bad-request 'manifest is not a SHA-256' ;;
+        holder | purpose | plan | boot | disk) word "$value" || refuse bad-request "$key has characters that are not allowed" ;;
+        requires)
+            word "$value" || refuse bad-request 'requires has characters that are not allowed'
+            value="$requires $value" ;;
+        *) refuse bad-request "unknown key" ;;
+        esac
+        eval "$key=\$value" # the key is one of the words above, and the value is not evaluated
+    done
+    refuse bad-request 'the request has too many lines'
+}
+
+needs() { # KEY...: these must have been in the request
+    for need in "$@"; do
+        eval "[ -n \"\$$need\" ]" || refuse bad-request "$need is missing"
+    done
+}
+
+# --- files ----------------------------------------------------------------------------------
+
+put() { # FILE: standard input becomes its content, atomically and on disk
+    cat >"$1.new" && sync "$1.new" && mv -T "$1.new" "$1" && sync "$(dirname "$1")"
+}
+
+cached_digest() { # FILE -> digest of what a program that opens it now would read
+    cached_sum=$(sha256sum <"$1" 2>/dev/null) || return 1
+    printf '%s' "${cached_sum%% *}"
+}
+
+disk_digest() { # FILE -> "digest direct|cached": past the page cache where the disk allows it
+    disk_way=direct
+    if ! dd if="$1" of=/dev/null iflag=direct bs=4096 count=1 status=none 2>/dev/null; then
+        disk_way=cached
+        dd of="$1" oflag=nocache conv=notrunc,fdatasync count=0 status=none 2>/dev/null || :
+    fi
+    if [ $disk_way = direct ]; then
+        disk_sum=$({ dd if="$1" iflag=direct bs=1M status=none 2>/dev/null || say 'read error'; } | sha256sum)
+    else
+        disk_sum=$(sha256sum <"$1" 2>/dev/null) || return 1
+    fi
+    printf '%s %s' "${disk_sum%% *}" "$disk_way"
+}
+
+# --- processes ------------------------------------------------------------------------------
+
+stat_of() { # PID -> PROC_STATE PROC_PARENT PROC_START (clock ticks since boot, proc(5) field 22)
+    PROC_START=''
+    IFS= read -r stat_line 2>/dev/null <"/proc/$1/stat" || return 1
+    stat_line=${stat_line##*) }
+    IFS=' '
+    # shellcheck disable=SC2086 # the fields are split on purpose
+    set -- $stat_line
+    [ $# -ge 20 ] || return 1
+    PROC_STATE=$1 PROC_PARENT=$2 PROC_START=${20}
+}
+
+service_group() { # -> pids in the service's control group, one a line
+    [ "$SUPERVISOR" = systemd ] || return 0
+    [ -n "$CONTROL_GROUP" ] || return 0
+    for group in "/sys/fs/cgroup$CONTROL_GROUP" "/sys/fs/cgroup/systemd$CONTROL_GROUP" \
+        "/sys/fs/cgroup/unified$CONTROL_GROUP"; do
+        if [ -r "$group/cgroup.procs" ]; then
+            cat "$group/cgroup.procs"
+            return 0
+        fi
+    done
+}
+
+unit_state() { # -> CONTROL_GROUP MAIN_PID UNIT_STATE (the properties, for the evidence)
+    CONTROL_GROUP='' MAIN_PID=0 UNIT_STATE=''
+    if [ "$SUPERVISOR" = systemd ]; then
+        UNIT_STATE=$(systemctl show "$UNIT" -p FragmentPath -p DropInPaths -p UnitFileState -p MainPID \
+            -p ControlGroup -p ActiveState -p SubState -p NRestarts -p NeedDaemonReload -p LoadState 2>&1)
+        IFS=$NEWLINE
+        for property in $UNIT_STATE; do
+            case $property in
+            ControlGroup=*) CONTROL_GROUP=${property#*=} ;;
+            MainPID=*) MAIN_PID=${property#*=} ;;
+            esac
+        done
+    elif IFS=' ' read -r MAIN_PID main_start 2>/dev/null <"$STATE/pid"; then
+        stat_of "$MAIN_PID" && [ "$PROC_START" = "$main_start" ] && [ "$PROC_STATE" != Z ] || MAIN_PID=0
+    else
+        MAIN_PID=0
+    fi
+}
+
+listening_inodes() { # -> LISTENING: "port:inode " for each declared port that somebody listens on
+    LISTENING=''
+    [ -n "$LISTEN_PORTS" ] || return 0
+    IFS=$NEWLINE
+    for socket in $(cat /proc/net/tcp /proc/net/tcp6 2>/dev/null); do
+        IFS=' '
+        # shellcheck disable=SC2086
+        set -- $socket
+        [ "${4:-}" = 0A ] || continue
+        for port in $LISTEN_PORTS; do
+            [ "${2##*:}" = "$(printf '%04X' "$port")" ] && LISTENING="$LISTENING$port:${10} "
+        done
+    done
+}
+
+scan() { # -> RUNNING: lines "pid how path" of each process that runs a release of this root,
+    #            OWNERS: lines "port pid" of each holder of a declared port
+    RUNNING='' OWNERS=''
+    listening_inodes
+    IFS=$NEWLINE
+    for line in $(
+        set +f
+        ls -l /proc/[0-9]*/exe 2>/dev/null
+    ); do
+        case $line in
+        *" -> $ROOT/releases/"*)
+            scan_pid=${line%% -> *} scan_pid=${scan_pid##*/proc/}
+            RUNNING="$RUNNING${scan_pid%/exe} exe ${line#* -> }$NEWLINE" ;;
+        esac
+    done
+    scan_pid=''
+    for line in $(
+        set +f
+        ls -l /proc/[0-9]*/fd 2>/dev/null
+    ); do
+        case $line in
+        /proc/*/fd:) scan_pid=${line#/proc/} scan_pid=${scan_pid%/fd:} ;;
+        *" -> $ROOT/releases/."*) ;; # an upload under way
+        *" -> $ROOT/releases/"*"/$NAME"*)
+            [ "$scan_pid" = $$ ] || RUNNING="$RUNNING$scan_pid fd/$(scan_descriptor "$line") ${line#* -> }$NEWLINE" ;;
+        *" -> socket:["*)
+            socket=${line##*socket:[} socket=${socket%]}
+            case $LISTENING in *":$socket "*)
+                port=${LISTENING%%":$socket "*} OWNERS="$OWNERS${port##* } $scan_pid$NEWLINE" ;;
+            esac ;;
+        esac
+    done
+    scan_command_lines
+}
+
+scan_descriptor() { # an "ls -l" line -> the descriptor's number
+    descriptor=${1%% -> *}
+    printf '%s' "${descriptor##* }"
+}
+
+scan_command_lines() { # an interpreter that read the artifact and closed it is seen by its arguments
+    for line in $(
+        set +f
+        for file in /proc/[0-9]*/cmdline; do
+            IFS= read -r arguments 2>/dev/null <"$file" || :
+            case $arguments in *"$ROOT/current/$NAME"* | *"$ROOT/releases/"*"/$NAME"*) say "$file" ;; esac
+        done
+    ); do
+        scan_pid=${line#/proc/} scan_pid=${scan_pid%/cmdline}
+        case "$NEWLINE$RUNNING" in
+        *"$NEWLINE$scan_pid "*) ;;
+        *) [ "$scan_pid" = $$ ] || RUNNING="$RUNNING$scan_pid unseen -$NEWLINE" ;;
+        esac
+    done
+}
+
+# --- the service ----------------------------------------------------------------------------
+
+as_account() { # COMMAND...: with the service's rights, a clean environment, and a deadline
+    if [ -n "$ACCOUNT" ]; then
+        timeout -k 1 "$ASK_S" setpriv --reuid="$ACCOUNT" --regid="$ACCOUNT" --init-groups --no-new-privs \
+            env -i PATH="$PATH" LANG=C "$@" </dev/null 8<&- 9<&-
+    else
+        timeout -k 1 "$ASK_S" env -i PATH="$PATH" LANG=C "$@" </dev/null 8<&- 9<&-
+    fi
+}
+
+stop_service() {
+    if [ "$SUPERVISOR" = systemd ]; then
+        timeout -k 1 $((STOP_S + 15)) systemctl stop "$UNIT" 2>&1 || return 1
+        systemctl reset-failed "$UNIT" 2>/dev/null || :
+        return 0
+    fi
+    for signal in TERM KILL; do
+        tries=$((STOP_S * 10))
+        while [ $tries -gt 0 ]; do
+            tries=$((tries - 1))
+            scan
+            [ -n "$RUNNING" ] || return 0
+            if [ $((tries % 10)) -eq 9 ]; then
+                IFS=$NEWLINE
+                for running in $RUNNING; do
+                    kill -s $signal "${running%% *}" 2>/dev/null || :
+                done
+            fi
+            sleep 0.1
+        done
+    done
+    say 'a process does not end, even when killed'
+    return 1
+}
+
+start_service() {
+    if [ "$SUPERVISOR" = systemd ]; then
+        timeout -k 1 "$READY_S" systemctl start "$UNIT" 2>&1
+        return
+    fi
+    rm -f "$STATE/pid"
+    CUR=$ROOT/current
+    # The inner shell writes down its own identity, and then becomes the service.
+    # shellcheck disable=SC2016
+    run_start setsid sh -c '
+        IFS= read -r line <"/proc/$$/stat"; line=${line##*) }; file=$1; shift
+        echo "$$ $(IFS=" "; set -f; echo $line | cut -d" " -f20)" >"$file.new" && mv "$file.new" "$file" || exit 70
+        exec env -i PATH="$PATH" LANG=C "$@"' sh "$STATE/pid" \
+        </dev/null >>"$STATE/service/log" 2>&1 8<&- 9<&- &
+}
+
+wait_ready() { # until the service owns its ports and its main process answers, or time is up
+    ready_until=$(($(date +%s) + READY_S))
+    ready_pause=0.02
+    while [ "$(date +%s)" -lt "$ready_until" ]; do
+        unit_state
+        case $UNIT_STATE in *ActiveState=failed*) return ;; esac
+        if [ "$SUPERVISOR" = process ] && [ "$MAIN_PID" = 0 ] && [ -f "$STATE/pid" ]; then return; fi
+        ready=$MAIN_PID
+        if [ "$ready" != 0 ]; then
+            listening_inodes
+            for port in $LISTEN_PORTS; do
+                case " $LISTENING" in *" $port:"*) ;; *) ready=0 ;; esac
+            done
+        fi
+        if [ "$ready" != 0 ]; then
+            CUR=$ROOT/current
+            if ready_answer=$(run_status as_account 2>/dev/null); then
+                case $ready_answer in *'"pid": '"$MAIN_PID"[!0-9]* | *'"pid":'"$MAIN_PID"[!0-9]*) return ;; esac
+            fi
+        fi
+        sleep $ready_pause
+        ready_pause=0.1
+    done
+}
+
+# --- evidence -------------------------------------------------------------------------------
+
+probe() { # one round of this host; probes of one host never overlap, so that none sees another's children
+    command exec 8<"$STATE/probe.lock" || refuse not-prepared "$STATE/probe.lock can't be opened"
+    flock -w "$ASK_S" 8 || refuse busy 'another look at this host does not end'
+    say "helper $(cached_digest "$0")"
+    say "machine $(cat /etc/machine-id 2>/dev/null)"
+    say "boot $(cat /proc/sys/kernel/random/boot_id)"
+    say "clock $(date +%s.%N)"
+    say "root $ROOT"
+    say "rights $(stat -c '%u:%g:%a' "$ROOT" "$ROOT/releases" "$STATE" 2>/dev/null | tr '\n' ' ')"
+    say "free $(df --output=avail -B1 "$ROOT/releases" 2>/dev/null | tail -n 1)"
+    IFS=' '
+    for program in $requires; do
+        command -v "$program" >/dev/null 2>&1 || say "lacks $program"
+    done
+    probe_marks
+    probe_link
+    unit_state
+    probe_unit
+    each_config
+    scan
+    IFS=$NEWLINE
+    for owner in $OWNERS; do say "owner $owner"; done
+    probe_processes
+    probe_status
+    probe_again
+    exec 8<&-
+}
+
+probe_marks() {
+    [ ! -f "$STATE/token" ] || say "token $(cat "$STATE/token")"
+    for mark in lock verified; do
+        [ ! -f "$STATE/$mark" ] || say "$mark $(tr '\n' ' ' <"$STATE/$mark")"
+    done
+    if [ -n "$release" ] && [ "$release" != none ]; then
+        say "held $release $(held "$release")"
+    fi
+}
+
+held() { # SHA-256 -> absent, intact or damaged
+    if [ ! -e "$ROOT/releases/$1" ]; then
+        say absent
+    elif [ "$(cached_digest "$ROOT/releases/$1/$NAME")" = "$1" ] && [ -f "$ROOT/releases/$1/release.json" ]; then
+        say intact
+    else
+        say damaged
+    fi
+}
+
+probe_link() {
+    if [ ! -L "$ROOT/current" ] && [ ! -e "$ROOT/current" ]; then
+        say 'current none'
+        return
+    fi
+    say "current $(readlink "$ROOT/current" || echo 'not a link')"
+    probe_file=$ROOT/current/$NAME
+    if [ -f "$probe_file" ]; then
+        say "file $(stat -L -c '%d:%i %s %u:%g:%a %.9Y %.9Z' "$probe_file")"
+        [ "$disk" = skip ] || say "disk $(disk_digest "$probe_file")"
+    fi
+    [ ! -f "$ROOT/current/release.json" ] || say "manifest $(cached_digest "$ROOT/current/release.json")"
+}
+
+probe_unit() {
+    say "main $MAIN_PID"
+    [ "$SUPERVISOR" = systemd ] || return 0
+    IFS=$NEWLINE
+    for property in $UNIT_STATE; do say "unit $property"; done
+    unit_files=$(
+        set +f
+        for folder in /etc/systemd/system.control /run/systemd/system.control /run/systemd/transient \
+            /run/systemd/generator.early /etc/systemd/system /run/systemd/system /run/systemd/generator \
+            /usr/local/lib/systemd/system /usr/lib/systemd/system /run/systemd/generator.late; do
+            for file in "$folder/$UNIT" "$folder/$UNIT.d/"*.conf "$folder/service.d/"*.conf; do
+                if [ -e "$file" ] || [ -L "$file" ]; then say "$file"; fi
+            done
+        done
+    )
+    for file in $unit_files; do
+        say "unitfile $(cached_digest "$file" || echo unreadable) $file"
+    done
+}
+
+config_file() { # PATH
+    say "config $(if [ -e "$1" ]; then cached_digest "$1" || echo unreadable; else echo missing; fi) $1"
+}
+
+probe_processes() { # every process of the service, and every other one that runs a release of this root
+    SEEN='' HASHED=' '
+    IFS=$NEWLINE
+    for running in $RUNNING; do
+        running_pid=${running%% *} running=${running#* }
+        how=${running%% *} path=${running#* }
+        probe_process "$running_pid"
+        [ "$how" != unseen ] || { say "unseen $running_pid"; continue; }
+        what=/proc/$running_pid/$how
+        inode=$(stat -L -c '%d:%i' "$what" 2>/dev/null) || continue
+        case $HASHED in
+        *" $inode="*) sum=${HASHED#*" $inode="} sum=${sum%% *} ;;
+        *)
+            sum=$(cached_digest "$what") || sum=unreadable
+            HASHED="$HASHED$inode=$sum " ;;
+        esac
+        say "runs $running_pid ${how%%/*} $inode $sum $path"
+        [ "$how" = exe ] || probe_interpreter "$running_pid"
+    done
+    for member in $(service_group); do probe_process "$member" group; done
+}
+
+probe_process() { # PID [group]: once for each, with the start time that tells it from a later one
+    case " $SEEN " in *" $1${2:-} "*) return ;; esac
+    SEEN="$SEEN $1${2:-}"
+    [ -z "${2:-}" ] || say "group $1"
+    case " $SEEN " in *" $1= "*) return ;; esac
+    SEEN="$SEEN $1="
+    if stat_of "$1"; then
+        IFS=$NEWLINE
+        say "process $1 $PROC_PARENT $PROC_START $PROC_STATE $(tr '\0\n' '  ' <"/proc/$1/cmdline" 2>/dev/null | cut -c1-200)"
+    fi
+    IFS=$NEWLINE
+}
+
+probe_interpreter() { # PID
+    interpreter=$(stat -L -c '%d:%i' "/proc/$1/exe" 2>/dev/null) || return 0
+    case $HASHED in
+    *" $interpreter="*) ;;
+    *)
+        HASHED="$HASHED$interpreter=$(cached_digest "/proc/$1/exe") "
+        sum=${HASHED#*" $interpreter="}
+        say "interpreter ${sum%% *} $(readlink "/proc/$1/exe")" ;;
+    esac
+}
+
+probe_status() { # what the running process says of itself
+    [ "$MAIN_PID" != 0 ] || return 0
+    CUR=$ROOT/current
+    status_answer=$(run_status as_account 2>&1 | head -c 65536 | base64 -w0)
+    say "status $status_answer"
+}
+
+probe_again() { # a process that ended meanwhile, or whose number now belongs to another, is told apart
+    IFS=' '
+    for member in $SEEN; do
+        case $member in *=) ;; *) continue ;; esac
+        if stat_of "${member%=}"; then say "still ${member%=} $PROC_START"; fi
+    done
+}
+
+# --- lock and token -------------------------------------------------------------------------
+
+mutex() { # one changing verb at a time: lock, token check and effect are one step
+    command exec 9<"$STATE/mutex" || refuse not-prepared "$STATE/mutex can't be opened"
+    flock -w 10 9 || refuse busy 'another change on this host is under way'
+}
+
+lock_value() { # KEY -> its value in the lock file
+    while IFS=' ' read -r lock_key lock_rest; do
+        [ "$lock_key" != "$1" ] || { printf '%s' "$lock_rest"; return; }
+    done <"$STATE/lock"
+}
+
+current_token() { cat "$STATE/token" 2>/dev/null || say 0; }
+
+check_token() {
+    needs token
+    [ -f "$STATE/lock" ] || refuse stale-token "nobody holds the lock of this host; token $token is not valid"
+    [ "$(lock_value token)" = "$token" ] ||
+        refuse stale-token "the lock is held by $(lock_value holder) with token $(lock_value token), not $token"
+}
+
+verb_lock() {
+    needs holder purpose plan
+    mutex
+    if [ -f "$STATE/lock" ] && [ "$(lock_value plan)" != "$plan" ]; then
+        refuse locked "$(lock_value holder) holds the lock for $(lock_value purpose), plan $(lock_value plan), since $(lock_value since)"
+    fi
+    if [ ! -f "$STATE/lock" ]; then
+        next=$(($(current_token) + 1)) || refuse damaged "$STATE/token is not a number"
+        say "$next" | put "$STATE/token" || refuse cannot-write "$STATE/token can't be written"
+        printf 'token %s\nholder %s\npurpose %s\nplan %s\nsince %s\n' \
+            "$next" "$holder" "$purpose" "$plan" "$(date +%s)" | put "$STATE/lock" ||
+            refuse cannot-write "$STATE/lock can't be written"
+    fi
+    say "token $(lock_value token)"
+}
+
+verb_unlock() {
+    mutex
+    check_token
+    rm -f "$STATE/lock" || refuse cannot-write "$STATE/lock can't be removed"
+    sync "$STATE"
+}
+
+# --- changing what runs ---------------------------------------------------------------------
+
+verb_stage() { # payload: the manifest's bytes, then the artifact's
+    needs release size manifest manifest_size seconds
+    mutex
+    check_token
+    if [ "$(held "$release")" = intact ] &&
+        [ "$(cached_digest "$ROOT/releases/$release/release.json")" = "$manifest" ]; then
+        cat >/dev/null
+        say 'staged already'
+        return
+    fi
+    available=$(df --output=avail -B1 "$ROOT/releases" | tail -n 1)
+    [ "$available" -gt $((size + manifest_size + 1048576)) ] ||
+        refuse no-space "$available bytes are free in $ROOT/releases, $((size + manifest_size)) are needed"
+    incoming=$ROOT/releases/.incoming.$release
+    { rm -rf "$incoming" && mkdir -m 0755 "$incoming"; } 2>/dev/null ||
+        refuse cannot-write "$ROOT/releases can't be written"
+    receive "$manifest_size" "$incoming/release.json"
+    receive "$size" "$incoming/$NAME"
+    [ "$(cached_digest "$incoming/release.json")" = "$manifest" ] || discard bad-copy 'the manifest arrived altered'
+    got=$(disk_digest "$incoming/$NAME")
+    [ "${got%% *}" = "$release" ] || discard bad-copy "read back from disk, the copy is ${got%% *}"
+    { chmod 0444 "$incoming/release.json" && chmod 0555 "$incoming/$NAME"; } || discard cannot-write 'modes can not be set'
+    CUR=$incoming
+    said=$(run_version as_account 2>&1 | head -n 1)
+    [ "$said" = "$(manifest_version_line)" ] || discard bad-version "it says it is '$said', the manifest says '$(manifest_version_line)'"
+    if [ -e "$ROOT/releases/$release" ]; then
+        rm -rf "$ROOT/releases/.damaged.$release"
+        mv -T "$ROOT/releases/$release" "$ROOT/releases/.damaged.$release" || discard cannot-write 'a damaged copy can not be moved away'
+    fi
+    { mv -T "$incoming" "$ROOT/releases/$release" && sync "$ROOT/releases"; } || discard cannot-write "$ROOT/releases can't be written"
+    say "staged ${got#* }"
+}
+
+receive() { # BYTES FILE: exactly so many, within the deadline, on disk
+    if ! receive_error=$(timeout -k 1 "$seconds" dd of="$2" bs=1M count="$1" iflag=fullblock,count_bytes conv=fsync status=none 2>&1 >/dev/null); then
+        discard cannot-write "$2: ${receive_error:-no more bytes within $seconds s}"
+    fi
+    [ "$(stat -c %s "$2")" = "$1" ] || discard short-copy "$(stat -c %s "$2") of $1 bytes arrived"
+}
+
+discard() { # CODE TEXT: what was uploaded goes away again
+    rm -rf "$ROOT/releases/.incoming.$release" 2>/dev/null
+    refuse "$@"
+}
+
+manifest_version_line() { # the manifest is canonical JSON, and its version_line has no quote or backslash
+    IFS= read -r manifest_text <"$CUR/release.json"
+    manifest_text=${manifest_text##*\"version_line\":\"}
+    printf '%s' "${manifest_text%%\"*}"
+}
+
+verb_activate() { # release none: nothing is to run
+    needs release
+    mutex
+    check_token
+    if [ "$release" = none ]; then
+        rm -f "$STATE/verified"
+        failed=$(stop_service) || refuse service "the service can't be stopped: $failed"
+        { rm -f "$ROOT/current" && sync "$ROOT"; } || refuse cannot-write "$ROOT/current can't be removed"
+    else
+        [ -f "$ROOT/releases/$release/$NAME" ] || refuse not-staged "$release is not on this host"
+        rm -f "$STATE/verified"
+        { ln -sfn "releases/$release" "$ROOT/.current.new" && mv -T "$ROOT/.current.new" "$ROOT/current" && sync "$ROOT"; } ||
+            refuse cannot-write "$ROOT/current can't be switched"
+        failed=$(stop_service) || refuse service "the old service can't be stopped: $failed"
+        failed=$(start_service) || say "start $(printf '%s' "$failed" | tr '\n' ' ')"
+        wait_ready
+    fi
+    probe
+}
+
+verb_confirm() { # the deployer has seen this very process run the release
+    needs release pid start boot
+    mutex
+    check_token
+    unit_state
+    { [ "$MAIN_PID" = "$pid" ] && stat_of "$pid" && [ "$PROC_START" = "$start" ] &&
+        [ "$(cat /proc/sys/kernel/random/boot_id)" = "$boot" ] &&
+        [ "$(readlink "$ROOT/current")" = "releases/$release" ]; } ||
+        refuse moved-on 'what was verified is not what runs now'
+    printf 'release %s\npid %s\nstart %s\nboot %s\ntoken %s\nsince %s\n' \
+        "$release" "$pid" "$start" "$boot" "$token" "$(date +%s)" | put "$STATE/verified" ||
+        refuse cannot-write "$STATE/verified can't be written"
+}
+
+# --------------------------------------------------------------------------------------------
+
+main() {
+    [ $# -eq 0 ] || exit 64
+    read_request
+    for program in sha256sum stat dd df readlink flock timeout setpriv sync mv head tail tr base64; do
+        command -v "$program" >/dev/null 2>&1 || refuse lacks-program "$program is not on this host"
+    done
+    ROOT=$(cd -P "$ROOT" 2>/dev/null && pwd -P) || refuse not-prepared "the release root is missing"
+    STATE=$ROOT/state
+    { [ -d "$STATE" ] && [ -d "$ROOT/releases" ]; } || refuse not-prepared "$ROOT lacks its folders"
+    case $VERB in
+    probe) probe ;;
+    lock) verb_lock ;;
+    unlock) verb_unlock ;;
+    stage) verb_stage ;;
+    activate) verb_activate ;;
+    confirm) verb_confirm ;;
+    *) refuse bad-request 'unknown verb' ;;
+    esac
+    finish ok
+}
+
+main "$@"

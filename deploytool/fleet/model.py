@@ -1,0 +1,159 @@
+"""What an inventory says: frozen, validated values. The YAML is read in ``inventory``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Annotated, Literal, NewType
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+Digest = NewType("Digest", str)
+"""A SHA-256 in 64 lower-case hexadecimal digits."""
+
+PLACEHOLDER = re.compile(r"\{([a-z_]*)\}")
+BUILT_IN_PLACEHOLDERS = frozenset({"root", "current", "state", "host"})
+
+NAME = r"^[a-z][a-z0-9_-]{0,31}$"
+
+
+def _one_line(text: str) -> str:
+    if any(ord(character) < 32 or ord(character) == 127 for character in text):
+        raise ValueError("must not contain control characters or line breaks")
+    return text
+
+
+def _absolute(text: str) -> str:
+    if not text.startswith("/") or "//" in text or "/.." in text or text == "/" or " " in text:
+        raise ValueError("must be an absolute path without '..', '//' or blanks, and not '/'")
+    return text.rstrip("/")
+
+
+def _absolute_or_in_root(text: str) -> str:
+    return text if text.startswith("{root}/") and "/.." not in text else _absolute(text)
+
+
+Name = Annotated[str, StringConstraints(pattern=NAME)]
+HostName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$")]
+Account = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")]
+Line = Annotated[str, StringConstraints(min_length=1, max_length=1024), AfterValidator(_one_line)]
+AbsolutePath = Annotated[Line, AfterValidator(_absolute)]
+HostPath = Annotated[Line, AfterValidator(_absolute_or_in_root)]
+Argv = Annotated[tuple[Line, ...], Field(min_length=1, max_length=64)]
+Seconds = Annotated[float, Field(gt=0, le=3600)]
+Wave = Annotated[int, Field(ge=1)] | Literal["rest"]
+
+
+class Frozen(BaseModel):
+    """A value read from a file that a person wrote: unknown keys are mistakes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Service(Frozen):
+    """How the artifact is run and asked on a host. See docs/contract.md."""
+
+    name: Name
+    user: Account | None = None
+    supervisor: Literal["systemd", "process"]
+    start: Argv
+    version: Argv
+    status: Argv
+    listen: tuple[Line, ...] = ()
+    ready_timeout_s: Seconds = 20.0
+    stop_timeout_s: Seconds = 10.0
+
+
+class SshOptions(Frozen):
+    """How hosts are reached; what is not said here is what OpenSSH's own configuration says."""
+
+    user: Account | None = None
+    known_hosts: Line
+    identity_file: Line | None = None
+    config_file: Line | None = None
+    connect_timeout_s: Seconds = 5.0
+    command_timeout_s: Seconds = 30.0
+    transfer_timeout_s: Seconds = 600.0
+
+
+class HostSpec(Frozen):
+    """One declared host. ``address`` may be a name that OpenSSH's configuration knows."""
+
+    address: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_:.%-]{1,255}$")]
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    user: Account | None = None
+    identity_file: Line | None = None
+    vars: dict[Name, Line] = Field(default_factory=dict)
+
+
+class Inventory(Frozen):
+    """One fleet: identical servers, declared by name. ``expect`` must equal their number."""
+
+    fleet: Name
+    expect: Annotated[int, Field(ge=1, le=1024)]
+    throwaway: bool = False
+    release_root: AbsolutePath
+    service: Service
+    config_files: tuple[HostPath, ...] = ()
+    ssh: SshOptions
+    waves: Annotated[tuple[Wave, ...], Field(min_length=1)] = (1, "rest")
+    hosts: Annotated[dict[HostName, HostSpec], Field(min_length=1)]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all declared hosts, in the one order in which locks are taken."""
+        return tuple(sorted(self.hosts))
+
+    def root(self, host: str) -> str:
+        """The release root on this host."""
+        return self.release_root.replace("{host}", host)
+
+    def expand(self, text: str, host: str) -> str:
+        """``text`` with its placeholders filled in for ``host``.
+
+        Raises:
+            KeyError: a placeholder is neither built in nor one of the host's ``vars``.
+        """
+        root = self.root(host)
+        values = {
+            **self.hosts[host].vars,
+            "root": root,
+            "current": f"{root}/current",
+            "state": f"{root}/state/service",
+            "host": host,
+        }
+        return PLACEHOLDER.sub(lambda match: values[match.group(1)], text)
+
+    def argv(self, template: Argv, host: str) -> tuple[str, ...]:
+        """An argument list with its placeholders filled in for ``host``."""
+        return tuple(self.expand(argument, host) for argument in template)
+
+    def digest(self) -> Digest:
+        """SHA-256 over the canonical JSON of what the inventory says about the fleet.
+
+        How one operator's machine reaches it (``ssh``, key files) is left out: the same fleet
+        has the same digest on every machine.
+        """
+        said = self.model_dump(
+            mode="json", exclude={"ssh": True, "hosts": {"__all__": {"identity_file", "user"}}}
+        )
+        text = json.dumps(said, sort_keys=True, separators=(",", ":"))
+        return Digest(hashlib.sha256(text.encode()).hexdigest())
+
+
+def split_waves(waves: tuple[Wave, ...], names: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+    """Deals ``names`` into waves, in order; hosts that the sizes leave over join the last wave.
+
+    No wave is empty, and each name stands in exactly one.
+    """
+    dealt: list[tuple[str, ...]] = []
+    left = list(names)
+    for size in waves:
+        count = len(left) if size == "rest" else size
+        if left:
+            dealt.append(tuple(left[:count]))
+            left = left[count:]
+    if left:
+        dealt[-1] = (*dealt[-1], *left)
+    return tuple(dealt)
