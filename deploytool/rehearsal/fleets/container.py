@@ -1,0 +1,268 @@
+"""The container fleet: hosts with systemd, sshd and an address each. Needs podman or Docker.
+
+They are bare, as a machine from a provider is: root lets the fleet's admin key in, and nothing
+else was prepared. Host keys are read past SSH, through the engine, before anybody connects.
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+from dataclasses import replace
+from pathlib import Path
+
+from deploytool.errors import EnvironmentProblem
+from deploytool.rehearsal.fleets import files, processes
+from deploytool.rehearsal.fleets.engine import Engine, find_engine, named_engine
+from deploytool.rehearsal.fleets.folder import FleetFolder
+from deploytool.rehearsal.fleets.image import ensure_image
+from deploytool.rehearsal.fleets.model import (
+    Client,
+    Endpoint,
+    FleetRecord,
+    FleetStatus,
+    HostRecord,
+    HostStatus,
+    Kind,
+    Progress,
+)
+from deploytool.rehearsal.fleets.ready import make_key, prepare, wait_for_ssh
+from deploytool.rehearsal.fleets.run import Outcome, for_each
+
+RELEASE_ROOT = "/opt/router"
+_MARKET_PORT = 9001
+_FIRST_ADDRESS = 11
+_SUBNETS_TRIED = 10
+_SSH_S = 60.0
+_GRACE_S = 10.0
+_END_S = 60.0
+
+# $1: the admin's public key, $2: the release root; the router's configuration comes on stdin.
+_MAKE_REACHABLE = """\
+set -eu
+umask 022
+mkdir -p -m 0700 /root/.ssh
+printf '%s\\n' "$1" > /root/.ssh/authorized_keys
+mkdir -p "$2/etc"
+cat > "$2/etc/router.json"
+tries=0
+until [ -s /etc/ssh/ssh_host_ed25519_key.pub ]; do
+    tries=$((tries + 1))
+    [ "$tries" -lt 300 ] || { echo 'host keys did not appear within 30 s' >&2; exit 1; }
+    sleep 0.1
+done
+cat /etc/ssh/ssh_host_*_key.pub
+"""
+
+
+class ContainerFleet:
+    """Containers that are hosts; what is not a container lies in ``folder``."""
+
+    kind: Kind = "container"
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = FleetFolder(folder, self.kind)
+
+    @property
+    def folder(self) -> Path:
+        """Where keys, inventory and record lie."""
+        return self._folder.path
+
+    @property
+    def inventory(self) -> Path:
+        """The inventory, once ``up`` has finished."""
+        return self.folder / files.INVENTORY
+
+    def record(self) -> FleetRecord | None:
+        """What was written down of it."""
+        return self._folder.load()
+
+    def up(self, count: int, progress: Progress) -> Path:
+        """Starts ``count`` bare hosts and readies them.
+
+        Raises:
+            InputError: a fleet is up already, or the folder won't do.
+            EnvironmentProblem: there is no engine, or it does not do what it should.
+        """
+        engine = find_engine()
+        with self._folder.locked(create=True):
+            self._folder.claim(count)
+            record = _plan(count, engine)
+            self._folder.save(record)
+            image = ensure_image(engine, self.folder / "image", progress)
+            record = self._make_network(engine, record)
+            progress(f"starting {count} containers on {record.subnet}")
+            make_key(self.folder / files.ADMIN_IDENTITY)
+            make_key(self.folder / files.IDENTITY)
+            keys = for_each(record.hosts, lambda host: self._start(engine, record, host, image))
+            pinned = {host.name: key for host, key in zip(record.hosts, keys, strict=True)}
+            self._folder.write(files.KNOWN_HOSTS, files.known_hosts(record, pinned))
+            text = files.inventory(record, RELEASE_ROOT, "deploy", "router", "systemd")
+            self._folder.write(files.INVENTORY, text)
+            prepare(self.inventory, self.folder / files.ADMIN_IDENTITY, "root", progress)
+            self._folder.save(replace(record, phase="up"))
+        return self.inventory
+
+    def _make_network(self, engine: Engine, record: FleetRecord) -> FleetRecord:
+        """Finds a subnet that nobody has; each try is written down before it is made."""
+        for _ in range(_SUBNETS_TRIED):
+            record = _on_subnet(record)
+            self._folder.save(record)
+            if engine.make_network(record.network or "", record.subnet or "", record.id):
+                return record
+        raise EnvironmentProblem(
+            f"{engine.name} made no network in {_SUBNETS_TRIED} tries, last {record.subnet}.",
+            "The fleet is not up.",
+            f"See why: {engine.name} network create --subnet {record.subnet} trial",
+        )
+
+    def _start(
+        self, engine: Engine, record: FleetRecord, host: HostRecord, image: str
+    ) -> tuple[str, ...]:
+        """Starts one host and gives its public host keys, read through the engine."""
+        name = host.container or ""
+        engine.start(record.id, name, host.name, record.network or "", host.address, image)
+        public = (self.folder / files.ADMIN_IDENTITY).with_suffix(".pub").read_text().strip()
+        script = ("sh", "-c", _MAKE_REACHABLE, "sh", public, RELEASE_ROOT)
+        told = engine.inside(name, script, files.router_config(record), _SSH_S)
+        if told.code != 0:
+            raise EnvironmentProblem(
+                f"{host.name} did not come up: {told.err.strip() or told.out.strip()}",
+                "The fleet is not up.",
+                f"{self._folder.command('down')} && {self._folder.command('up')}",
+            )
+        wait_for_ssh(host.name, host.address, host.port, _SSH_S)
+        return tuple(told.out.splitlines())
+
+    def down(self, progress: Progress) -> tuple[str, ...]:
+        """Removes every container and network that carries the fleet's label, and the folder."""
+        with self._folder.locked(create=False) as there:
+            if not there:
+                return ()
+            record = self.record()
+            removed: tuple[str, ...] = ()
+            if record is not None and record.engine is not None:
+                removed = self._remove(named_engine(record.engine), record, progress)
+            self._folder.remove()
+        return (*removed, str(self.folder))
+
+    def _remove(self, engine: Engine, record: FleetRecord, progress: Progress) -> tuple[str, ...]:
+        """Ends what a killed ``up`` left at work first, so that nothing comes after the look."""
+        marks = (record.id, f"{self.folder}/")
+        workers = {engine.name, "mmdebstrap"}
+        processes.end_all(
+            lambda p: p.name in workers and any(mark in a for a in p.argv for mark in marks),
+            _GRACE_S,
+            _END_S,
+        )
+        containers = tuple(engine.states(record.id))
+        engine.remove(containers)
+        networks = engine.networks(record.id)
+        for network in networks:
+            engine.remove_network(network)
+        progress(f"removed {len(containers)} containers and {len(networks)} networks")
+        return (*containers, *networks)
+
+    def status(self) -> FleetStatus:
+        """Asks the engine about each host."""
+        record = self.record()
+        if record is None or record.engine is None:
+            return FleetStatus(self.kind, self.folder, "absent")
+        states = named_engine(record.engine).states(record.id)
+        hosts = tuple(
+            HostStatus(
+                host.name, states.get(host.container or "", "missing"), host.address, host.port
+            )
+            for host in record.hosts
+        )
+        whole = record.phase == "up" and all(host.state == "running" for host in hosts)
+        return FleetStatus(self.kind, self.folder, "up" if whole else "incomplete", hosts)
+
+    def pause(self, host: str) -> None:
+        """Freezes a host: it hangs, and its connections stay open."""
+        self._do("pause", host)
+
+    def unpause(self, host: str) -> None:
+        """Lets a frozen host go on."""
+        self._do("unpause", host)
+
+    def kill(self, host: str) -> None:
+        """Ends a host at once, as a power cut does."""
+        self._do("kill", host)
+
+    def start(self, host: str) -> None:
+        """Boots a host that was killed, and waits for its SSH server."""
+        self._do("start", host)
+        record, found = self._host(host)
+        del record
+        wait_for_ssh(found.name, found.address, found.port, _SSH_S)
+
+    def disconnect(self, host: str) -> None:
+        """Pulls a host's network cable; it goes on running."""
+        record, found = self._host(host)
+        named_engine(record.engine or "").do(
+            "network", "disconnect", record.network or "", found.container or ""
+        )
+
+    def reconnect(self, host: str) -> None:
+        """Plugs a host in again, at the same address."""
+        record, found = self._host(host)
+        named_engine(record.engine or "").do(
+            *("network", "connect", "--ip", found.address),
+            *(record.network or "", found.container or ""),
+        )
+
+    def inside(
+        self, host: str, argv: tuple[str, ...], stdin: str = "", timeout_s: float = 20.0
+    ) -> Outcome:
+        """Runs a program as root on a host, past SSH."""
+        record, found = self._host(host)
+        engine = named_engine(record.engine or "")
+        return engine.inside(found.container or "", argv, stdin, timeout_s)
+
+    def _do(self, verb: str, host: str) -> None:
+        record, found = self._host(host)
+        named_engine(record.engine or "").do(verb, found.container or "")
+
+    def _host(self, name: str) -> tuple[FleetRecord, HostRecord]:
+        record = self.record()
+        for host in record.hosts if record else ():
+            if record is not None and host.name == name:
+                return record, host
+        raise KeyError(name)
+
+
+def _plan(count: int, engine: Engine) -> FleetRecord:
+    """The fleet before anything of it exists: its names are what ``down`` looks for."""
+    identity = secrets.token_hex(4)
+    hosts = tuple(
+        HostRecord(
+            name=f"router{number}",
+            address="",
+            port=22,
+            listen="0.0.0.0:7001",
+            container=f"deploytool-{identity}-router{number}",
+        )
+        for number in range(1, count + 1)
+    )
+    return FleetRecord(
+        id=identity,
+        kind="container",
+        phase="rising",
+        hosts=hosts,
+        market=Endpoint("", _MARKET_PORT),
+        client=Client("GATE01", secrets.token_hex(5)),
+        engine=engine.name,
+        network=f"deploytool-{identity}",
+    )
+
+
+def _on_subnet(record: FleetRecord) -> FleetRecord:
+    """The same fleet with addresses in a private subnet picked at random."""
+    net = f"10.{random.randrange(200, 250)}.{random.randrange(256)}"  # noqa: S311 (only spread)
+    hosts = tuple(
+        replace(host, address=f"{net}.{_FIRST_ADDRESS + number}")
+        for number, host in enumerate(record.hosts)
+    )
+    market = replace(record.market, host=f"{net}.1")
+    return replace(record, hosts=hosts, market=market, subnet=f"{net}.0/24")

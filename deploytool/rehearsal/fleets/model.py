@@ -1,0 +1,115 @@
+"""What a throwaway fleet is: frozen values, and what every kind of it can do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+Kind = Literal["local", "container"]
+Phase = Literal["rising", "up"]
+HostState = Literal["running", "paused", "stopped", "missing"]
+FleetState = Literal["absent", "incomplete", "up"]
+
+Progress = Callable[[str], None]
+"""Takes one line for the person who waits."""
+
+HOSTS_AT_MOST = 64
+
+
+def silent(_line: str) -> None:
+    """A progress that nobody watches."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """An address and a port of this machine."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True)
+class Client:
+    """Who may send orders to the routers of this fleet."""
+
+    user: str
+    password: str
+
+
+@dataclass(frozen=True)
+class HostRecord:
+    """One host as it was planned, and, once it runs, by what it is known to this machine."""
+
+    name: str
+    address: str
+    port: int
+    listen: str
+    container: str | None = None
+    pid: int | None = None
+    start_ticks: int | None = None
+
+
+@dataclass(frozen=True)
+class FleetRecord:
+    """What ``fleet.json`` says. It is written before anything else of the fleet exists."""
+
+    id: str
+    kind: Kind
+    phase: Phase
+    hosts: tuple[HostRecord, ...]
+    market: Endpoint
+    client: Client
+    engine: str | None = None
+    network: str | None = None
+    subnet: str | None = None
+    schema: Literal[1] = 1
+
+
+@dataclass(frozen=True)
+class HostStatus:
+    """What one host does now."""
+
+    name: str
+    state: HostState
+    address: str
+    port: int
+
+
+@dataclass(frozen=True)
+class FleetStatus:
+    """What is there of a fleet now; ``incomplete``: never finished, or a host is not running."""
+
+    kind: Kind
+    folder: Path
+    state: FleetState
+    hosts: tuple[HostStatus, ...] = ()
+
+
+class Throwaway(Protocol):
+    """A fleet that can be brought up and taken away."""
+
+    @property
+    def kind(self) -> Kind:
+        """Which kind it is."""
+
+    @property
+    def folder(self) -> Path:
+        """The folder that holds everything of it that is not a process or a container."""
+
+    @property
+    def inventory(self) -> Path:
+        """Its inventory; there once ``up`` has finished."""
+
+    def record(self) -> FleetRecord | None:
+        """What was written down of it; nothing when there is no fleet."""
+
+    def up(self, count: int, progress: Progress) -> Path:
+        """Brings ``count`` hosts up, readies them, and gives the path of the inventory."""
+
+    def down(self, progress: Progress) -> tuple[str, ...]:
+        """Takes everything away, and names what was removed; nothing when there was nothing."""
+
+    def status(self) -> FleetStatus:
+        """Looks at what is there now."""

@@ -1,0 +1,49 @@
+"""What every kind of throwaway fleet needs to get ready: keys, patience, preparation."""
+
+from __future__ import annotations
+
+import socket
+import time
+from pathlib import Path
+
+from deploytool.errors import EnvironmentProblem
+from deploytool.rehearsal.fleets.model import Progress
+from deploytool.rehearsal.fleets.run import find, run
+
+_KEYGEN_S = 20.0
+
+
+def make_key(path: Path) -> None:
+    """Makes an Ed25519 key pair without a passphrase: ``path`` and ``path.pub``."""
+    keygen = find("ssh-keygen", "openssh-client")
+    run([keygen, "-q", "-t", "ed25519", "-N", "", "-C", "throwaway", "-f", str(path)], _KEYGEN_S)
+
+
+def wait_for_ssh(name: str, address: str, port: int, within_s: float) -> None:
+    """Waits until an SSH server greets there.
+
+    Raises:
+        EnvironmentProblem: it did not within ``within_s``.
+    """
+    deadline = time.monotonic() + within_s
+    last = "no answer"
+    while (left := deadline - time.monotonic()) > 0:
+        try:
+            with socket.create_connection((address, port), timeout=min(left, 2.0)) as connection:
+                connection.settimeout(min(left, 2.0))
+                greeting = connection.recv(64)
+                if greeting.startswith(b"SSH-"):
+                    return
+                last = f"it said {greeting!r}"
+        except OSError as error:
+            last = str(error)
+        time.sleep(0.05)
+    raise EnvironmentProblem(
+        f"{name}: no SSH server greeted at {address}:{port} within {within_s:g} s ({last}).",
+        "The fleet is not up.",
+        "Take it down and bring it up again; if it stays so, look at the machine's load.",
+    )
+
+
+def prepare(inventory: Path, identity: Path, user: str, progress: Progress) -> None:
+    """Readies the hosts with the same code that readies a user's own: ``host prepare``."""
