@@ -92,14 +92,6 @@ def has_environment(process: Process, entry: str) -> bool:
         return False
 
 
-def has_environment(process: Process, entry: str) -> bool:
-    """Whether the process was started with this ``NAME=value`` in its environment."""
-    try:
-        return entry.encode() in Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
-    except OSError:
-        return False
-
-
 def _ourselves(processes: dict[int, Process]) -> set[int]:
     """This process and those that it descends from: the shell that was told to do this."""
     ours, pid = set[int](), os.getpid()
