@@ -358,7 +358,9 @@ probe_link() {
         say "file $(stat -L -c '%d:%i %s %u:%g:%a %.9Y %.9Z' "$probe_file")"
         [ "$disk" = skip ] || say "disk $(disk_digest "$probe_file")"
     fi
-    [ ! -f "$ROOT/current/release.json" ] || say "manifest $(cached_digest "$ROOT/current/release.json")"
+    if [ -f "$ROOT/current/release.json" ]; then
+        say "manifest $(cached_digest "$ROOT/current/release.json") $(head -c 65536 "$ROOT/current/release.json" | base64 -w0)"
+    fi
 }
 
 probe_unit() {

@@ -1,0 +1,112 @@
+"""The real host: the helper's calls over SSH."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from deploytool.errors import FaultKind, HostFault
+from deploytool.fleet.helper import invocation, sudo_asks
+from deploytool.fleet.host import Payload
+from deploytool.fleet.model import Inventory
+from deploytool.fleet.protocol import Call, Reply, excerpt, parse_reply, request
+from deploytool.fleet.session import Answer, Session, check_known_hosts
+from deploytool.fleet.sshconfig import Route, route
+
+_GIVES_UP_AFTER = 2
+"""Attempts to reach a host that fail in a row: a hung host must not cost its deadline each step."""
+
+
+class RemoteHost:
+    """One declared host, over one SSH session that is opened when first needed."""
+
+    def __init__(self, inventory: Inventory, name: str, way: Route | None = None) -> None:
+        self._inventory = inventory
+        self._name = name
+        self._way = way
+        self._session: Session | None = None
+        self._failures = 0
+        self._last: HostFault | None = None
+        self._turn = threading.Lock()
+
+    @property
+    def name(self) -> str:
+        """Its name in the inventory."""
+        return self._name
+
+    def call(self, call: Call, *, deadline_s: float, payload: Payload | None = None) -> Reply:
+        """Has the helper do ``call`` once. See ``Host.call``."""
+        if not self._turn.acquire(timeout=deadline_s):
+            raise HostFault(FaultKind.TIMEOUT, "an earlier command to it still hangs")
+        try:
+            return self._call(call, deadline_s, payload)
+        finally:
+            self._turn.release()
+
+    def _call(self, call: Call, deadline_s: float, payload: Payload | None) -> Reply:
+        if self._failures >= _GIVES_UP_AFTER and self._last is not None:
+            raise HostFault(self._last.kind, f"{self._last.text} (given up)")
+        nonce = secrets.token_hex(16)
+        try:
+            session = self._session or self._connect()
+            answer = session.run(
+                invocation(self._inventory, self._name),
+                _chunks(request(call, nonce), payload),
+                deadline_s=deadline_s,
+                changes=call.changes,
+            )
+        except HostFault as fault:
+            self._failures += 1
+            self._last = fault
+            self.close()
+            raise
+        self._failures = 0
+        return self._reply(call, nonce, answer)
+
+    def _reply(self, call: Call, nonce: str, answer: Answer) -> Reply:
+        try:
+            return parse_reply(answer.output, nonce, call)
+        except HostFault as fault:
+            errors = answer.errors.decode("utf-8", "replace")
+            if fault.kind is not FaultKind.PROTOCOL:
+                raise
+            if sudo_asks(errors):
+                raise HostFault(
+                    FaultKind.RIGHTS, f"sudo does not let this account run the helper: {excerpt(errors)}"
+                ) from fault
+            if answer.status in {126, 127}:
+                raise HostFault(FaultKind.HELPER, excerpt(errors)) from fault
+            raise HostFault(
+                fault.kind, f"{fault.text}; errors: {excerpt(errors)}", in_doubt=fault.in_doubt
+            ) from fault
+
+    def _connect(self) -> Session:
+        ssh = self._inventory.ssh
+        if self._way is None:
+            self._way = route(self._inventory, self._name)
+        self._session = Session(self._way, ssh.known_hosts, ssh.connect_timeout_s)
+        return self._session
+
+    def close(self) -> None:
+        """Closes the session; the next call opens a new one."""
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
+
+def _chunks(head: bytes, payload: Payload | None) -> Iterator[bytes]:
+    yield head
+    if payload is not None:
+        yield from payload.open()
+
+
+def connect_fleet(inventory: Inventory) -> dict[str, RemoteHost]:
+    """A host for each declared name, in name order; nothing is sent yet.
+
+    Raises:
+        InputError: the file of pinned keys has lines that are not understood.
+    """
+    check_known_hosts(Path(inventory.ssh.known_hosts))
+    return {name: RemoteHost(inventory, name) for name in inventory.names}
