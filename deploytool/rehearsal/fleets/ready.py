@@ -6,7 +6,8 @@ import socket
 import time
 from pathlib import Path
 
-from deploytool.errors import EnvironmentProblem
+from deploytool.errors import EnvironmentProblem, HostFault
+from deploytool.fleet.prepare import Admin, prepare_fleet, read_public_key
 from deploytool.rehearsal.fleets.model import Progress
 from deploytool.rehearsal.fleets.run import find, run
 
@@ -46,4 +47,18 @@ def wait_for_ssh(name: str, address: str, port: int, within_s: float) -> None:
 
 
 def prepare(inventory: Path, identity: Path, user: str, progress: Progress) -> None:
-    """Readies the hosts with the same code that readies a user's own: ``host prepare``."""
+    """Readies the hosts with the same code that readies a user's own: ``host prepare``.
+
+    Raises:
+        EnvironmentProblem: a host could not be prepared; each is named.
+    """
+    authorize = read_public_key(inventory.with_name("id_ed25519.pub"))
+    outcomes = prepare_fleet(inventory, Admin(user, str(identity), authorize), progress)
+    failed = {name: fault for name, fault in outcomes.items() if isinstance(fault, HostFault)}
+    if failed:
+        raise EnvironmentProblem(
+            f"{len(failed)} of {len(outcomes)} hosts could not be prepared.",
+            "The fleet is not up.",
+            "Take it down and bring it up again.",
+            tuple(f"{name}: {fault}" for name, fault in failed.items()),
+        )
