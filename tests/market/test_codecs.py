@@ -43,6 +43,9 @@ outbound = st.one_of(
     st.builds(ouch.Executed, u64, token, u32, u32, letter, u64),
     st.builds(ouch.Rejected, u64, token, letter),
     st.builds(ouch.SystemEvent, u64, letter),
+    st.builds(ouch.BrokenTrade, u64, token, u64, letter),
+    st.builds(ouch.CancelPending, u64, token),
+    st.builds(ouch.CancelReject, u64, token),
 )  # fmt: skip
 
 
@@ -59,6 +62,7 @@ def as_message(told: dict[str, Any]) -> Any:
 def test_there_is_a_golden_example_of_every_message() -> None:
     assert {golden(path)[1]["type"] for path in OUCH} == {
         "EnterOrder", "CancelOrder", "SystemEvent", "Accepted", "Canceled", "Executed", "Rejected",
+        "BrokenTrade", "CancelPending", "CancelReject",
     }  # fmt: skip
     assert {golden(path)[1]["kind"] for path in SOUP} == set("LAJSUHROZ")
 

@@ -129,8 +129,40 @@ class Rejected(NamedTuple):
     reason: bytes
 
 
+class BrokenTrade(NamedTuple):
+    """An earlier execution is undone."""
+
+    timestamp: int
+    token: bytes
+    match: int
+    reason: bytes
+
+
+class CancelPending(NamedTuple):
+    """The order will be cancelled when the cross that holds it is over."""
+
+    timestamp: int
+    token: bytes
+
+
+class CancelReject(NamedTuple):
+    """The order can't be cancelled now."""
+
+    timestamp: int
+    token: bytes
+
+
 Inbound = EnterOrder | CancelOrder
-Outbound = SystemEvent | Accepted | Canceled | Executed | Rejected
+Outbound = (
+    SystemEvent
+    | Accepted
+    | Canceled
+    | Executed
+    | Rejected
+    | BrokenTrade
+    | CancelPending
+    | CancelReject
+)
 
 _ENTER: Final = Struct(">c14sc I8sII4scccIcc")
 _CANCEL: Final = Struct(">c14sI")
@@ -139,15 +171,23 @@ _ACCEPTED: Final = Struct(">cQ14scI8sII4scQccIccc")
 _CANCELED: Final = Struct(">cQ14sIc")
 _EXECUTED: Final = Struct(">cQ14sIIcQ")
 _REJECTED: Final = Struct(">cQ14sc")
+_BROKEN: Final = Struct(">cQ14sQc")
+_CANCEL_STATE: Final = Struct(">cQ14s")
 
+_FROM_MARKET: Final[dict[bytes, tuple[type[Outbound], Struct]]] = {
+    b"A": (Accepted, _ACCEPTED),
+    b"B": (BrokenTrade, _BROKEN),
+    b"C": (Canceled, _CANCELED),
+    b"E": (Executed, _EXECUTED),
+    b"I": (CancelReject, _CANCEL_STATE),
+    b"J": (Rejected, _REJECTED),
+    b"P": (CancelPending, _CANCEL_STATE),
+    b"S": (SystemEvent, _EVENT),
+}
 _WIRE: Final[dict[type[Inbound | Outbound], tuple[bytes, Struct]]] = {
     EnterOrder: (b"O", _ENTER),
     CancelOrder: (b"X", _CANCEL),
-    SystemEvent: (b"S", _EVENT),
-    Accepted: (b"A", _ACCEPTED),
-    Canceled: (b"C", _CANCELED),
-    Executed: (b"E", _EXECUTED),
-    Rejected: (b"J", _REJECTED),
+    **{message: (kind, layout) for kind, (message, layout) in _FROM_MARKET.items()},
 }
 
 
@@ -177,19 +217,27 @@ def unpack_inbound(payload: bytes) -> Inbound:
 
 def unpack_outbound(payload: bytes) -> Outbound:
     """Read a message that a market sent."""
-    match payload[:1]:
-        case b"A":
-            return Accepted._make(_fields(_ACCEPTED, payload)[1:])
-        case b"E":
-            return Executed._make(_fields(_EXECUTED, payload)[1:])
-        case b"C":
-            return Canceled._make(_fields(_CANCELED, payload)[1:])
-        case b"J":
-            return Rejected._make(_fields(_REJECTED, payload)[1:])
-        case b"S":
-            return SystemEvent._make(_fields(_EVENT, payload)[1:])
-        case kind:
-            raise Malformed(f"message type {kind!r}; a market sends A, E, C, J or S here")
+    known = _FROM_MARKET.get(payload[:1])
+    if known is None:
+        kinds = b"".join(sorted(_FROM_MARKET)).decode()
+        raise Malformed(f"message type {payload[:1]!r}; a market sends one of {kinds} here")
+    message, layout = known
+    return message._make(_fields(layout, payload)[1:])
+
+
+def pack_accepted(timestamp: int, order: EnterOrder, reference: int) -> bytes:
+    """Return the acceptance of an order as it was asked for."""
+    return _ACCEPTED.pack(b"A", timestamp, *order[:8], reference, *order[8:12], LIVE, b" ")
+
+
+def pack_executed(timestamp: int, token: bytes, shares: int, price: int, match: int) -> bytes:
+    """Return an execution that took liquidity."""
+    return _EXECUTED.pack(b"E", timestamp, token, shares, price, REMOVED, match)
+
+
+def pack_rejected(timestamp: int, token: bytes, reason: bytes) -> bytes:
+    """Return a rejection."""
+    return _REJECTED.pack(b"J", timestamp, token, reason)
 
 
 def alpha(text: str, width: int) -> bytes:
