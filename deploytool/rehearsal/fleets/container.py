@@ -99,7 +99,9 @@ class ContainerFleet:
             self._folder.write(files.KNOWN_HOSTS, files.known_hosts(record, pinned))
             text = files.inventory(record, RELEASE_ROOT, "deploy", "router", "systemd")
             self._folder.write(files.INVENTORY, text)
-            prepare(self.inventory, self.folder / files.ADMIN_IDENTITY, "root", progress)
+            admin = self.folder / files.ADMIN_IDENTITY
+            public = (self.folder / files.IDENTITY).with_suffix(".pub")
+            prepare(self.inventory, admin, "root", public, progress)
             self._folder.save(replace(record, phase="up"))
         return self.inventory
 

@@ -91,7 +91,9 @@ class LocalFleet:
             record = replace(record, hosts=tuple(hosts))
             self._folder.save(record)
             self._describe(record)
-            prepare(self.inventory, self.folder / files.IDENTITY, getpass.getuser(), progress)
+            identity = self.folder / files.IDENTITY
+            public = identity.with_suffix(".pub")
+            prepare(self.inventory, identity, getpass.getuser(), public, progress)
             self._folder.save(replace(record, phase="up"))
         return self.inventory
 

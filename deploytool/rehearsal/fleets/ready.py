@@ -46,19 +46,23 @@ def wait_for_ssh(name: str, address: str, port: int, within_s: float) -> None:
     )
 
 
-def prepare(inventory: Path, identity: Path, user: str, progress: Progress) -> None:
-    """Readies the hosts with the same code that readies a user's own: ``host prepare``.
+def prepare(
+    inventory: Path, identity: Path, user: str, authorize: Path, progress: Progress
+) -> None:
+    """Readies the hosts with the code that readies a user's own: ``host prepare``.
+
+    ``user`` comes in with the key ``identity``; the deploy account shall let ``authorize`` in.
 
     Raises:
-        EnvironmentProblem: a host could not be prepared; each is named.
+        EnvironmentProblem: a host could not be made ready; names each that could not.
     """
-    authorize = read_public_key(inventory.with_name("id_ed25519.pub"))
-    outcomes = prepare_fleet(inventory, Admin(user, str(identity), authorize), progress)
+    admin = Admin(user, str(identity), read_public_key(authorize))
+    outcomes = prepare_fleet(inventory, admin, progress)
     failed = {name: fault for name, fault in outcomes.items() if isinstance(fault, HostFault)}
     if failed:
         raise EnvironmentProblem(
-            f"{len(failed)} of {len(outcomes)} hosts could not be prepared.",
-            "The fleet is not up.",
-            "Take it down and bring it up again.",
+            f"{len(failed)} of {len(outcomes)} hosts could not be made ready.",
+            "The fleet is not up. What is there stays, so that you can look at it.",
+            f"See it in {inventory.parent}, then take it down with `deploytool fleet down`.",
             tuple(f"{name}: {fault}" for name, fault in failed.items()),
         )
