@@ -200,7 +200,10 @@ class ContainerFleet:
         wait_for_ssh(found.name, found.address, found.port, _SSH_S)
 
     def disconnect(self, host: str) -> None:
-        """Pulls a host's network cable; it goes on running."""
+        """Pulls a host's network cable; it goes on running.
+
+        The bridge goes with the last host on it, and the market's address with the bridge.
+        """
         record, found = self._host(host)
         named_engine(record.engine or "").do(
             "network", "disconnect", record.network or "", found.container or ""
