@@ -1,0 +1,120 @@
+"""Reads the helper's answer into evidence. Pure."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+
+from deploytool.errors import FaultKind, HostFault
+from deploytool.fleet.protocol import Reply, excerpt
+from deploytool.parity.model import Evidence, Lock, Mark, Process, Run
+
+
+def parse_evidence(reply: Reply, now: float) -> Evidence:
+    """The evidence in a reply that arrived at ``now`` (seconds since the epoch).
+
+    Raises:
+        HostFault: the answer lacks what every host has to show, or can't be read.
+    """
+    try:
+        return _parse(reply, now)
+    except (ValueError, IndexError, KeyError, binascii.Error) as error:
+        raise HostFault(FaultKind.PROTOCOL, f"the evidence can't be read: {error!r}") from error
+
+
+def _must(reply: Reply, key: str) -> str:
+    value = reply.one(key)
+    if value is None:
+        raise KeyError(key)
+    return value
+
+
+def _pairs(text: str) -> dict[str, str]:
+    words = text.split()
+    return dict(zip(words[::2], words[1::2], strict=True))
+
+
+def _lock(text: str | None) -> Lock | None:
+    if text is None:
+        return None
+    said = _pairs(text)
+    return Lock(
+        int(said["token"]), said["holder"], said["purpose"], said["plan"], int(said["since"])
+    )
+
+
+def _mark(text: str | None) -> Mark | None:
+    if text is None:
+        return None
+    said = _pairs(text)
+    return Mark(
+        said["release"], int(said["pid"]), int(said["start"]), said["boot"], int(said["since"])
+    )
+
+
+def _process(text: str) -> Process:
+    pid, parent, start, state, command = text.split(" ", 4)
+    return Process(int(pid), int(parent), int(start), state, command)
+
+
+def _run(text: str) -> Run:
+    pid, how, inode, sha, path = text.split(" ", 4)
+    return Run(int(pid), how, inode, sha, path)
+
+
+def _status(text: str | None) -> tuple[dict[str, object] | None, str]:
+    if text is None:
+        return None, "nobody to ask: there is no main process"
+    plain = base64.b64decode(text, validate=True).decode("utf-8", "replace")
+    try:
+        said = json.loads(plain)
+    except ValueError:
+        return None, excerpt(plain)
+    return (said, "") if isinstance(said, dict) else (None, excerpt(plain))
+
+
+def _parse(reply: Reply, now: float) -> Evidence:
+    processes = {p.pid: p for p in map(_process, reply.all("process"))}
+    disk = (reply.one("disk") or "").split()
+    manifest = (reply.one("manifest") or "").split()
+    status, status_text = _status(reply.one("status"))
+    free = (reply.one("free") or "").strip()
+    return Evidence(
+        helper=_must(reply, "helper"),
+        machine=_must(reply, "machine"),
+        boot=_must(reply, "boot"),
+        root=_must(reply, "root"),
+        rights=tuple(_must(reply, "rights").split()),
+        skew_s=float(_must(reply, "clock")) - now,
+        current=_must(reply, "current"),
+        main_pid=int(_must(reply, "main")),
+        free_bytes=int(free) if free else None,
+        lacks=reply.all("lacks"),
+        token=int(reply.one("token") or 0),
+        lock=_lock(reply.one("lock")),
+        verified=_mark(reply.one("verified")),
+        held=(reply.one("held") or "").rpartition(" ")[2] or None,
+        file=reply.one("file"),
+        disk_sha=disk[0] if disk else None,
+        disk_way=disk[1] if disk else None,
+        manifest_sha=manifest[0] if manifest else None,
+        manifest=base64.b64decode(manifest[1], validate=True) if len(manifest) > 1 else None,
+        unit=dict(text.split("=", 1) for text in reply.all("unit") if "=" in text),
+        unit_files=tuple(_sha_path(text) for text in reply.all("unitfile")),
+        configs=tuple((path, sha) for sha, path in map(_sha_path, reply.all("config"))),
+        processes=processes,
+        still={int(text.split()[0]): int(text.split()[1]) for text in reply.all("still")},
+        group=frozenset(map(int, reply.all("group"))),
+        runs=tuple(map(_run, reply.all("runs"))),
+        unseen=frozenset(map(int, reply.all("unseen"))),
+        owners=tuple((int(a), int(b)) for a, b in (text.split() for text in reply.all("owner"))),
+        interpreters=tuple(_sha_path(text) for text in reply.all("interpreter")),
+        status=status,
+        status_text=status_text,
+    )
+
+
+def _sha_path(text: str) -> tuple[str, str]:
+    sha, _, path = text.partition(" ")
+    return sha, path

@@ -1,0 +1,212 @@
+"""Evidence, expectations and verdicts: frozen values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from deploytool.fleet.model import Digest
+
+
+@dataclass(frozen=True)
+class Process:
+    """One process as the kernel showed it. ``start`` in clock ticks since boot (proc(5), 22)."""
+
+    pid: int
+    parent: int
+    start: int
+    state: str
+    command: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """A process that runs a release: ``how`` is ``exe`` or ``fd``, ``sha`` is of what it runs."""
+
+    pid: int
+    how: str
+    inode: str
+    sha: str
+    path: str
+
+    @property
+    def deleted(self) -> bool:
+        """Whether the file was unlinked while it runs."""
+        return self.path.endswith(" (deleted)")
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What the helper wrote down when a deployer had verified this very process."""
+
+    release: str
+    pid: int
+    start: int
+    boot: str
+    since: int
+
+
+@dataclass(frozen=True)
+class Lock:
+    """Who holds a host. ``since`` in seconds since the epoch."""
+
+    token: int
+    holder: str
+    purpose: str
+    plan: str
+    since: int
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What one host showed in one round; absent means that it did not show it."""
+
+    helper: str
+    machine: str
+    boot: str
+    root: str
+    rights: tuple[str, ...]
+    skew_s: float
+    current: str
+    main_pid: int
+    free_bytes: int | None = None
+    lacks: tuple[str, ...] = ()
+    token: int = 0
+    lock: Lock | None = None
+    verified: Mark | None = None
+    held: str | None = None
+    file: str | None = None
+    disk_sha: str | None = None
+    disk_way: str | None = None
+    manifest_sha: str | None = None
+    manifest: bytes | None = None
+    unit: Mapping[str, str] = field(default_factory=dict)
+    unit_files: tuple[tuple[str, str], ...] = ()
+    configs: tuple[tuple[str, str], ...] = ()
+    processes: Mapping[int, Process] = field(default_factory=dict)
+    still: Mapping[int, int] = field(default_factory=dict)
+    group: frozenset[int] = frozenset()
+    runs: tuple[Run, ...] = ()
+    unseen: frozenset[int] = frozenset()
+    owners: tuple[tuple[int, int], ...] = ()
+    interpreters: tuple[tuple[str, str], ...] = ()
+    status: Mapping[str, object] | None = None
+    status_text: str = ""
+
+    @property
+    def release(self) -> str | None:
+        """The SHA-256 that ``current`` names; None where nothing is active."""
+        prefix, _, name = self.current.rpartition("/")
+        return name if prefix == "releases" else None
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        """What makes it one host: eight release roots on one machine are eight hosts."""
+        return self.machine, self.root
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What one host has to show. ``release`` None: nothing is active and nothing runs."""
+
+    release: Digest | None
+    manifest_sha: str | None
+    version: str | None
+    flag_table: str | None
+    wire: str | None
+    helper: str
+    unit_path: str | None
+    unit_sha: str | None
+    ports: tuple[int, ...]
+    verified: bool = True
+    """Whether the running process must be the very one that a deployer verified."""
+    disk: bool = True
+    """Whether the bytes on disk must have been read in this round."""
+
+
+class Level(Enum):
+    """How a finding counts. UNKNOWN: it could not be seen; MISMATCH: it was seen to be wrong."""
+
+    MISMATCH = "MISMATCH"
+    UNKNOWN = "UNKNOWN"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that keeps a host from being a MATCH."""
+
+    level: Level
+    what: str
+    expected: str
+    found: str
+
+    def __str__(self) -> str:
+        return f"{self.what}: expected {self.expected}, found {self.found}"
+
+
+class Verdict(Enum):
+    """The verdict on one host."""
+
+    MATCH = "MATCH"
+    MISMATCH = "MISMATCH"
+    UNKNOWN = "UNKNOWN"
+
+
+@dataclass(frozen=True)
+class HostVerdict:
+    """One declared host in one round."""
+
+    host: str
+    findings: tuple[Finding, ...]
+    release: str | None
+    evidence: Evidence | None
+
+    @property
+    def verdict(self) -> Verdict:
+        """MATCH only when there is nothing to find fault with, and there was evidence."""
+        if any(finding.level is Level.MISMATCH for finding in self.findings):
+            return Verdict.MISMATCH
+        if self.findings or self.evidence is None:
+            return Verdict.UNKNOWN
+        return Verdict.MATCH
+
+
+class Parity(Enum):
+    """The verdict on a fleet."""
+
+    PARITY = "PARITY"
+    MIXED = "MIXED"
+    UNKNOWN = "UNKNOWN"
+
+
+@dataclass(frozen=True)
+class Round:
+    """One evidence round over a whole fleet: a verdict for each declared host, always."""
+
+    release: Digest | None
+    label: str
+    hosts: tuple[HostVerdict, ...]
+
+    @property
+    def parity(self) -> Parity:
+        """PARITY only when every declared host is a MATCH.
+
+        MIXED when any host mismatches or any two show different releases; else UNKNOWN.
+
+        Raises:
+            ValueError: there is no host: nothing about an empty fleet is true.
+        """
+        if not self.hosts:
+            raise ValueError("a round over no hosts proves nothing")
+        verdicts = {host.verdict for host in self.hosts}
+        if verdicts == {Verdict.MATCH}:
+            return Parity.PARITY
+        shown = {host.release for host in self.hosts if host.evidence is not None}
+        if Verdict.MISMATCH in verdicts or len(shown) > 1:
+            return Parity.MIXED
+        return Parity.UNKNOWN
+
+    def count(self, verdict: Verdict) -> int:
+        """How many hosts have this verdict."""
+        return sum(host.verdict is verdict for host in self.hosts)

@@ -1,0 +1,343 @@
+"""Judges evidence. Pure: what a host has to show to be a MATCH, and a fleet to be one.
+
+Each rule looks at one thing and yields what is wrong with it. A rule that has nothing to look at
+yields UNKNOWN: no evidence is not evidence.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+
+from deploytool.parity.model import (
+    Evidence,
+    Expected,
+    Finding,
+    HostVerdict,
+    Level,
+    Process,
+    Verdict,
+)
+
+CLOCK_SKEW_AT_MOST_S = 30.0
+"""A clock further off than this breaks whatever expires."""
+
+
+def wrong(what: str, expected: object, found: object) -> Finding:
+    """It was seen, and it is not what it has to be."""
+    return Finding(Level.MISMATCH, what, str(expected), str(found))
+
+
+def unseen(what: str, expected: object, why: object) -> Finding:
+    """It could not be seen."""
+    return Finding(Level.UNKNOWN, what, str(expected), str(why))
+
+
+def short(digest: object) -> str:
+    """A digest as people read it; other words stay whole."""
+    text = str(digest)
+    return text[:12] if len(text) == 64 else text
+
+
+def lineage(evidence: Evidence) -> frozenset[int]:
+    """The main process and its descendants, by the parents that the kernel showed."""
+    family = {evidence.main_pid} if evidence.main_pid else set()
+    for _ in range(len(evidence.processes)):
+        children = {p.pid for p in evidence.processes.values() if p.parent in family}
+        if children <= family:
+            break
+        family |= children
+    return frozenset(family)
+
+
+def _stayed(process: Process, evidence: Evidence) -> bool:
+    return evidence.still.get(process.pid) == process.start
+
+
+def helper_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
+    """The helper that took this evidence is the one that the inventory renders."""
+    if evidence.helper != expected.helper:
+        yield wrong("host helper", short(expected.helper), short(evidence.helper))
+
+
+def rights_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
+    """Nobody but the owner may write where releases and state lie; under systemd that is root."""
+    if len(evidence.rights) != 3:
+        yield unseen("rights of the release root", "owner and mode of three folders", evidence.rights)
+    for folder, text in zip(("root", "releases", "state"), evidence.rights, strict=False):
+        owner, _, mode = text.split(":")
+        if expected.unit_sha is not None and owner != "0":
+            yield wrong(f"owner of {folder}", "root (0)", owner)
+        if int(mode, 8) & 0o022:
+            yield wrong(f"mode of {folder}", "writable by its owner only", mode)
+
+
+def clock_rule(_expected: Expected, evidence: Evidence) -> Iterator[Finding]:
+    """The host's clock agrees with ours."""
+    if abs(evidence.skew_s) > CLOCK_SKEW_AT_MOST_S:
+        yield wrong("clock", f"within {CLOCK_SKEW_AT_MOST_S:g} s of ours", f"{evidence.skew_s:+.0f} s")
+
+
+def link_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
+    """``current`` names the release."""
+    want = "none" if expected.release is None else f"releases/{expected.release}"
+    if evidence.current != want:
+        yield wrong("current", short(expected.release or "none"), short(evidence.release or evidence.current))
+
+
+def disk_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
+    """The bytes on disk are the release's, and only root may have put them there."""
+    if expected.release is None:
+        return
+    if expected.disk and evidence.disk_sha is None:
+        yield unseen("artifact on disk", short(expected.release), "it was not read")
+    elif evidence.disk_sha is not None and evidence.disk_sha != expected.release:
+        yield wrong("artifact on disk", short(expected.release), short(evidence.disk_sha))
+    if evidence.manifest_sha is None:
+        yield unseen("manifest on disk", short(expected.manifest_sha), "it was not read")
+    elif expected.manifest_sha is not None and evidence.manifest_sha != expected.manifest_sha:
+        yield wrong("manifest on disk", short(expected.manifest_sha), short(evidence.manifest_sha))
+    if evidence.file is None:
+        yield unseen("artifact", "its owner and mode", "it was not seen")
+        return
+    owner = evidence.file.split()[2]
+    if int(owner.rpartition(":")[2], 8) & 0o222:
+        yield wrong("mode of the artifact", "read-only", owner.rpartition(":")[2])
+    if expected.unit_sha is not None and not owner.startswith("0:"):
+        yield wrong("owner of the artifact", "root (0)", owner.partition(":")[0])
+
+
+def unit_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
+    """systemd runs our unit, whole and alone, now and after a reboot."""
+    if expected.unit_path is None:
+        return
+    wanted = {
+        "LoadState": "loaded",
+        "FragmentPath": expected.unit_path,
+        "DropInPaths": "",
+        "UnitFileState": "enabled",
+        "NeedDaemonReload": "no",
+    }
+    if expected.release is not None:
+        wanted |= {"ActiveState": "active", "SubState": "running"}
+    for key, value in wanted.items():
+        found = evidence.unit.get(key)
+        if found is None:
+            yield unseen(f"unit's {key}", value or "nothing", "systemd did not say")
+        elif found != value:
+            yield wrong(f"unit's {key}", value or "nothing", found or "nothing")
+    yield from _unit_files(expected, evidence)
+
+
+def _unit_files(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
+    own = [sha for sha, path in evidence.unit_files if path == expected.unit_path]
+    if own != [expected.unit_sha]:
+        yield wrong("unit file", short(expected.unit_sha), short(own[0]) if own else "none")
+    for _, path in evidence.unit_files:
+        if path != expected.unit_path and "/service.d/" not in path:
+            yield wrong("unit's files", "no other than its own", path)
+
+
+def main_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
+    """There is one main process, and it runs the release."""
+    if expected.release is None:
+        if evidence.main_pid:
+            yield wrong("service", "not running", f"process {evidence.main_pid}")
+        return
+    if not evidence.main_pid:
+        yield wrong("service", "running", "no main process")
+        return
+    process = evidence.processes.get(evidence.main_pid)
+    if process is None:
+        yield unseen("main process", f"process {evidence.main_pid}", "it could not be looked at")
+    elif not _stayed(process, evidence):
+        yield wrong("main process", f"process {process.pid} throughout the round", "it ended")
+    if not any(run.pid == evidence.main_pid for run in evidence.runs):
+        yield unseen(
+            "main process",
+            "to hold the artifact open",
+            f"process {evidence.main_pid} holds no release (docs/contract.md, section 4)",
+        )
+
+
+def runs_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
+    """Every process that runs any release of this root is the service's, and runs this one."""
+    family = lineage(evidence)
+    for run in evidence.runs:
+        process = evidence.processes.get(run.pid)
+        if process is not None and not _stayed(process, evidence) and run.pid not in family:
+            continue  # it was a passer-by, and is gone
+        who = f"process {run.pid}" + (f" ({process.command.strip()[:60]})" if process else "")
+        if run.sha != expected.release:
+            yield wrong("running code", short(expected.release or "none"), f"{short(run.sha)} in {who}")
+        elif run.pid not in family:
+            yield wrong("running code", "the service alone", f"a second copy in {who}")
+        if run.deleted:
+            yield wrong("running code", "a file that is there", f"a deleted file in {who}")
+    for pid in sorted(evidence.unseen):
+        process = evidence.processes.get(pid)
+        if process is None or _stayed(process, evidence):
+            yield unseen("running code", "to be visible", f"process {pid} names the artifact, unseen")
+
+
+def ports_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
+    """The service itself, and nobody else, listens where it has to."""
+    family = lineage(evidence)
+    for port in expected.ports:
+        holders = {pid for held, pid in evidence.owners if held == port}
+        if expected.release is None:
+            if holders:
+                yield wrong(f"port {port}", "closed", f"held by process {min(holders)}")
+        elif not holders:
+            yield wrong(f"port {port}", "held by the service", "nobody listens")
+        elif not holders <= family:
+            yield wrong(f"port {port}", "held by the service", f"held by process {min(holders - family)}")
+
+
+def status_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
+    """The second witness: what the running process says of itself agrees with what was seen."""
+    if expected.release is None:
+        return
+    if evidence.status is None:
+        yield unseen("status", "an answer of the running process", evidence.status_text or "none")
+        return
+    process = evidence.processes.get(evidence.main_pid)
+    wanted = {
+        "release": expected.release,
+        "version": expected.version,
+        "flag_table": expected.flag_table,
+        "wire": expected.wire,
+        "pid": evidence.main_pid,
+        "start_ticks": process.start if process else None,
+        "boot_id": evidence.boot,
+    }
+    for key, value in wanted.items():
+        if key not in evidence.status:
+            yield unseen(f"status: {key}", short(value), "it does not say")
+        elif evidence.status[key] != value:
+            yield wrong(f"status: {key}", short(value), short(evidence.status[key]))
+
+
+def verified_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
+    """The running process is the one that a deployer verified; a later start is unexplained."""
+    if expected.release is None or not expected.verified:
+        return
+    mark, process = evidence.verified, evidence.processes.get(evidence.main_pid)
+    if mark is None:
+        yield wrong("start of the service", "one that was verified", "no deployment has verified it")
+    elif process is not None and (mark.release, mark.pid, mark.start, mark.boot) != (
+        expected.release,
+        process.pid,
+        process.start,
+        evidence.boot,
+    ):
+        how = "since a reboot" if mark.boot != evidence.boot else f"now process {process.pid}"
+        yield wrong(
+            "start of the service", f"process {mark.pid}, which was verified", f"restarted, {how}"
+        )
+
+
+def config_rule(_expected: Expected, evidence: Evidence) -> Iterator[Finding]:
+    """Every configuration file that the inventory names can be read."""
+    for path, sha in evidence.configs:
+        if sha in {"missing", "unreadable"}:
+            yield wrong(f"configuration {path}", "there", sha)
+
+
+Rule = Callable[[Expected, Evidence], Iterator[Finding]]
+RULES: tuple[Rule, ...] = (
+    helper_rule,
+    link_rule,
+    disk_rule,
+    main_rule,
+    runs_rule,
+    ports_rule,
+    status_rule,
+    verified_rule,
+    unit_rule,
+    config_rule,
+    rights_rule,
+    clock_rule,
+)
+
+
+def judge_host(
+    host: str, expected: Expected, evidence: Evidence, rules: tuple[Rule, ...] = RULES
+) -> HostVerdict:
+    """The verdict on one host that answered.
+
+    Raises:
+        ValueError: there are no rules: an empty "all of" would be a MATCH for everybody.
+    """
+    if not rules:
+        raise ValueError("no rules were given to judge by")
+    findings = tuple(finding for rule in rules for finding in rule(expected, evidence))
+    return HostVerdict(host, findings, evidence.release, evidence)
+
+
+def _odd_ones(values: Mapping[str, str], what: str) -> Iterator[tuple[str, Finding]]:
+    """Hosts whose value is not the one that most have; all of them where there is no majority."""
+    counts = Counter(values.values()).most_common()
+    if len(counts) < 2:
+        return
+    majority = counts[0][0] if counts[0][1] > counts[1][1] else None
+    for host, value in values.items():
+        if majority is None:
+            others = sorted(name for name, other in values.items() if other != value)
+            yield host, wrong(what, f"the same as on {', '.join(others[:3])}", short(value))
+        elif value != majority:
+            yield host, wrong(what, f"{short(majority)} as on most hosts", short(value))
+
+
+def _identities(evidence: Mapping[str, Evidence]) -> Iterator[tuple[str, Finding]]:
+    names: dict[tuple[str, str], list[str]] = {}
+    for host, seen in evidence.items():
+        names.setdefault(seen.identity, []).append(host)
+        if not seen.machine:
+            yield host, unseen("identity", "a machine-id", "the host has none")
+    for same in names.values():
+        for host in same if len(same) > 1 else ():
+            others = ", ".join(name for name in same if name != host)
+            yield host, wrong("identity", "a machine of its own", f"the same machine as {others}")
+
+
+def judge_fleet(verdicts: Iterable[HostVerdict]) -> tuple[HostVerdict, ...]:
+    """Adds what only shows when hosts are held against each other: identity and sameness."""
+    ordered = tuple(verdicts)
+    evidence = {v.host: v.evidence for v in ordered if v.evidence is not None}
+    extra: dict[str, list[Finding]] = {v.host: [] for v in ordered}
+    for host, finding in _identities(evidence):
+        extra[host].append(finding)
+    positions = range(max((len(seen.configs) for seen in evidence.values()), default=0))
+    for number in positions:
+        values = {h: s.configs[number][1] for h, s in evidence.items() if number < len(s.configs)}
+        for host, finding in _odd_ones(values, f"configuration file {number + 1}"):
+            extra[host].append(finding)
+    interpreters = {h: s.interpreters[0][0] for h, s in evidence.items() if s.interpreters}
+    for host, finding in _odd_ones(interpreters, "interpreter"):
+        extra[host].append(finding)
+    drop_ins = {
+        h: " ".join(sorted(f"{p}={sha}" for sha, p in s.unit_files if "/service.d/" in p)) or "none"
+        for h, s in evidence.items()
+    }
+    for host, finding in _odd_ones(drop_ins, "drop-ins for every service"):
+        extra[host].append(finding)
+    return tuple(replace(v, findings=(*v.findings, *extra[v.host])) for v in ordered)
+
+
+def most_common_release(evidence: Iterable[Evidence]) -> str | None:
+    """The release that most hosts have as ``current``; the smallest digest of several such."""
+    counts = Counter(seen.release for seen in evidence if seen.release is not None)
+    if not counts:
+        return None
+    most = max(counts.values())
+    return min(release for release, count in counts.items() if count == most)
+
+
+def first_trouble(verdict: HostVerdict) -> str:
+    """The finding that says most, for a table that has room for one."""
+    if verdict.verdict is Verdict.MATCH:
+        return ""
+    ranked = sorted(verdict.findings, key=lambda finding: finding.level is Level.UNKNOWN)
+    return str(ranked[0]) if ranked else "no evidence"

@@ -1,0 +1,157 @@
+"""The operator's store of releases: ``<store>/<sha256>/<name>`` and ``release.json``."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from deploytool.errors import InputError
+from deploytool.fleet.model import Digest
+from deploytool.release.model import Manifest, Release
+
+DEFAULT_STORE = Path(".deploytool/store")
+MANIFEST = "release.json"
+_SLICE_BYTES = 1024 * 1024
+_MANIFEST_BYTES_AT_MOST = 64 * 1024
+_PREFIX_AT_LEAST = 6
+
+
+def slices(path: Path) -> Iterator[bytes]:
+    """The file's bytes, a mebibyte at a time."""
+    with path.open("rb") as file:
+        while part := file.read(_SLICE_BYTES):
+            yield part
+
+
+def file_digest(path: Path) -> Digest:
+    """SHA-256 of the file's bytes."""
+    with path.open("rb") as file:
+        return Digest(hashlib.file_digest(file, "sha256").hexdigest())
+
+
+def add(store: Path, artifact: Path, manifest: Manifest) -> Release:
+    """Puts an artifact and its manifest into the store, whole or not at all.
+
+    Raises:
+        InputError: the manifest is not true of the artifact.
+    """
+    store.mkdir(parents=True, exist_ok=True)
+    target = store / manifest.sha256
+    with tempfile.TemporaryDirectory(dir=store, prefix=".incoming-") as scratch:
+        folder = Path(scratch) / "release"
+        folder.mkdir(mode=0o755)
+        copy = folder / manifest.name
+        shutil.copyfile(artifact, copy)
+        copy.chmod(0o555)
+        (folder / MANIFEST).write_bytes(manifest.canonical())
+        (folder / MANIFEST).chmod(0o444)
+        load(folder)
+        if target.exists():
+            if (target / MANIFEST).read_bytes() == manifest.canonical():
+                return load(target)
+            raise InputError(
+                f"The store has {manifest.sha256[:12]} already, with another manifest.",
+                "Nothing was changed. A release never changes.",
+                f"Compare: deploytool release show {target}",
+            )
+        folder.rename(target)
+    return load(target)
+
+
+def load(folder: Path) -> Release:
+    """The release in ``folder``, after its bytes were held against its manifest.
+
+    Raises:
+        InputError: something is missing, truncated, altered, not executable, or lies.
+    """
+    try:
+        text = (folder / MANIFEST).read_bytes()[: _MANIFEST_BYTES_AT_MOST + 1]
+    except OSError as error:
+        raise _bad(folder, f"there is no readable {MANIFEST}: {error.strerror}") from error
+    if len(text) > _MANIFEST_BYTES_AT_MOST:
+        raise _bad(folder, f"{MANIFEST} is larger than {_MANIFEST_BYTES_AT_MOST} bytes")
+    try:
+        manifest = Manifest.parse(text)
+    except ValidationError as error:
+        lines = (
+            f"{folder / MANIFEST}: {'.'.join(map(str, item['loc'])) or 'document'}: {item['msg']}"
+            for item in error.errors(include_url=False)
+        )
+        raise _bad(folder, f"{MANIFEST} is wrong", tuple(lines)) from error
+    except ValueError as error:
+        raise _bad(folder, f"{MANIFEST}: {error}") from error
+    artifact = folder / manifest.name
+    _check_artifact(folder, artifact, manifest)
+    return Release(manifest, str(artifact))
+
+
+def _check_artifact(folder: Path, artifact: Path, manifest: Manifest) -> None:
+    try:
+        facts = artifact.lstat()
+    except OSError as error:
+        raise _bad(folder, f"the artifact {artifact.name} is missing: {error.strerror}") from error
+    if not stat.S_ISREG(facts.st_mode):
+        raise _bad(folder, f"the artifact {artifact.name} is not a plain file")
+    if facts.st_size != manifest.size:
+        raise _bad(
+            folder, f"the artifact has {facts.st_size} bytes, its manifest says {manifest.size}"
+        )
+    if not facts.st_mode & stat.S_IXUSR:
+        raise _bad(folder, f"the artifact {artifact.name} is not executable")
+    found = file_digest(artifact)
+    if found != manifest.sha256:
+        raise _bad(folder, f"the artifact's SHA-256 is {found}, its manifest says {manifest.sha256}")
+
+
+def _bad(folder: Path, what: str, details: tuple[str, ...] = ()) -> InputError:
+    return InputError(
+        f"{folder} is not a release: {what}.",
+        "Nothing was touched.",
+        "Build it anew: deploytool release build NAME, or deploytool release describe FILE",
+        details,
+    )
+
+
+def all_releases(store: Path) -> tuple[Release, ...]:
+    """Every release in the store, by version and digest.
+
+    Raises:
+        InputError: one of them is damaged.
+    """
+    if not store.is_dir():
+        return ()
+    folders = sorted(path for path in store.iterdir() if not path.name.startswith("."))
+    found = [load(folder) for folder in folders]
+    return tuple(sorted(found, key=lambda item: (item.manifest.version, item.digest)))
+
+
+def find(store: Path, word: str) -> Release:
+    """The release that ``word`` means: a folder, a SHA-256 or the beginning of one, or a version.
+
+    Raises:
+        InputError: none, or more than one.
+    """
+    if os.sep in word or Path(word).is_dir():
+        return load(Path(word))
+    folders = sorted(path.name for path in store.iterdir()) if store.is_dir() else []
+    by_digest = [name for name in folders if name.startswith(word) and len(word) >= _PREFIX_AT_LEAST]
+    if len(by_digest) == 1:
+        return load(store / by_digest[0])
+    matching = [item for item in all_releases(store) if item.manifest.version == word]
+    if len(matching) == 1 and not by_digest:
+        return matching[0]
+    candidates = [item.label for item in matching or all_releases(store)]
+    what = "means more than one release" if matching or by_digest else "is no release"
+    raise InputError(
+        f"{word!r} {what} in the store {store}.",
+        "Nothing was touched.",
+        "deploytool release build 2026.1" if not candidates else "Name one by its SHA-256.",
+        tuple(f"in the store: {label}" for label in candidates),
+    )
