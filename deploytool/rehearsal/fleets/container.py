@@ -35,6 +35,7 @@ _FIRST_ADDRESS = 11
 _SUBNETS_TRIED = 10
 _SSH_S = 60.0
 _GRACE_S = 10.0
+_PATIENCE_S = 10.0
 _END_S = 60.0
 
 # $1: the admin's public key, $2: the release root; the router's configuration comes on stdin.
@@ -151,15 +152,16 @@ class ContainerFleet:
     def _remove(self, engine: Engine, record: FleetRecord, progress: Progress) -> tuple[str, ...]:
         """Ends what a killed ``up`` left at work first, so that nothing comes after the look."""
         marks = (record.id, f"{self.folder}/")
-        workers = {engine.name, "mmdebstrap"}
-        processes.end_all(
-            lambda p: p.name in workers and any(mark in a for a in p.argv for mark in marks),
-            _GRACE_S,
-            _END_S,
-        )
+
+        def works(name: str) -> processes.Selector:
+            return lambda p: p.name == name and any(mark in a for a in p.argv for mark in marks)
+
+        processes.end_all(works("mmdebstrap"), _GRACE_S, _END_S)
+        # Half a container is harder to remove than a whole one: let the engine finish its step.
+        processes.end_all(works(engine.name), _GRACE_S, _END_S, patience_s=_PATIENCE_S)
         containers = tuple(engine.states(record.id))
-        engine.remove(containers)
         networks = engine.networks(record.id)
+        engine.remove(record.id, containers)
         for network in networks:
             engine.remove_network(network)
         progress(f"removed {len(containers)} containers and {len(networks)} networks")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from dataclasses import dataclass
 
 from deploytool.errors import EnvironmentProblem
@@ -13,6 +14,8 @@ from deploytool.rehearsal.fleets.run import Outcome, attempt, find, run
 LABEL = "deploytool.fleet"
 _ASK_S = 20.0
 _ACT_S = 60.0
+_TRIES = 5
+_AGAIN_S = 0.5
 
 _STATES: dict[str, HostState] = {"running": "running", "paused": "paused"}
 
@@ -94,11 +97,32 @@ class Engine:
         argv = [self.program, "network", "ls", "--filter", label, "--format", "{{.Name}}"]
         return tuple(run(argv, _ASK_S).split())
 
-    def remove(self, names: tuple[str, ...]) -> None:
-        """Ends and removes containers at once; those that are gone already are no error."""
+    def remove(self, fleet: str, names: tuple[str, ...]) -> None:
+        """Ends and removes containers at once, and looks that they are gone.
+
+        A container that is just starting or stopping may refuse to go, so it is told again.
+
+        Raises:
+            EnvironmentProblem: some are still there after several tries.
+        """
+        quick = ("--time", "0", "--ignore") if self.name == "podman" else ()
+        argv = [self.program, "rm", "--force", "--volumes", *quick]
+        for tries_left in range(_TRIES - 1, -1, -1):
+            if not names:
+                return
+            try:
+                run([*argv, *names], _ACT_S)
+            except EnvironmentProblem:
+                if tries_left == 0:
+                    raise
+                time.sleep(_AGAIN_S)
+            names = tuple(self.states(fleet))
         if names:
-            quick = ("--time", "0", "--ignore") if self.name == "podman" else ()
-            run([self.program, "rm", "--force", "--volumes", *quick, *names], _ACT_S)
+            raise EnvironmentProblem(
+                f"{len(names)} containers are still there after {_TRIES} tries.",
+                "What is left of the fleet is still running.",
+                f"{self.name} rm --force {' '.join(names)}",
+            )
 
     def remove_network(self, name: str) -> None:
         """Removes a network."""

@@ -128,16 +128,18 @@ def send(process: Process, number: signal.Signals) -> None:
         os.close(handle)
 
 
-def end_all(select: Selector, grace_s: float, deadline_s: float) -> int:
+def end_all(select: Selector, grace_s: float, deadline_s: float, patience_s: float = 0.0) -> int:
     """Ends all that ``select`` names, newcomers too, and gives how many there were.
 
-    They are asked (SIGTERM), and after ``grace_s`` made to (SIGKILL).
+    They are left to end by themselves for ``patience_s``, then asked (SIGTERM), and ``grace_s``
+    after that made to (SIGKILL).
 
     Raises:
         EnvironmentProblem: some are still there after ``deadline_s``.
     """
     began = time.monotonic()
     seen: set[tuple[int, int]] = set()
+    asked: set[tuple[int, int]] = set()
     while left := _selected(select):
         waited = time.monotonic() - began
         if waited > deadline_s:
@@ -146,12 +148,15 @@ def end_all(select: Selector, grace_s: float, deadline_s: float) -> int:
                 "What is left of the fleet is still running.",
                 f"Look at them: ps -fp {','.join(str(process.pid) for process in left)}",
             )
+        seen |= {(process.pid, process.start_ticks) for process in left}
         for process in left:
-            known = (process.pid, process.start_ticks) in seen
-            seen.add((process.pid, process.start_ticks))
-            if waited >= grace_s:
+            known = (process.pid, process.start_ticks) in asked
+            if waited < patience_s:
+                continue
+            if waited >= patience_s + grace_s:
                 send(process, signal.SIGKILL)
             elif not known:
+                asked.add((process.pid, process.start_ticks))
                 send(process, signal.SIGTERM)
                 send(process, signal.SIGCONT)  # a stopped process does not hear anything else
         time.sleep(_POLL_S)
