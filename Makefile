@@ -1,0 +1,35 @@
+# Every target installs what it needs first; `scripts/setup` does nothing when all is there.
+.DEFAULT_GOAL := help
+.PHONY: help rehearse test check bench lock clean
+
+BIN := .venv/bin
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
+
+rehearse: ## deploy to eight real SSH hosts on this machine, with and without faults
+	@scripts/setup
+	@$(BIN)/deploytool rehearse
+
+test: ## run all tests (containers need root, or Docker)
+	@scripts/setup test
+	@$(BIN)/pytest $(PYTEST_ARGS)
+
+check: ## lint, types, import rules, shell scripts
+	@scripts/setup test
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	git ls-files -z -- '*.sh' scripts .ci/run | xargs -0 shellcheck
+
+bench: ## measure a verified deploy beside other tools; writes benchmarks/RESULTS.md
+	@scripts/setup bench
+	@$(BIN)/python benchmarks/deploy.py
+
+lock: ## renew the hashed locks from pyproject.toml (asks the package index)
+	@scripts/lock
+
+clean: ## take throwaway fleets away, and remove what was built here
+	@if [ -x $(BIN)/deploytool ]; then \
+	    $(BIN)/deploytool fleet down --fleet local && $(BIN)/deploytool fleet down --fleet container; fi
+	rm -rf .venv .deploytool .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
