@@ -1,0 +1,1 @@
+"""The order routing engine: parents in, children out, one gate."""

@@ -1,0 +1,75 @@
+"""Circuit breakers: what stops the router without a person."""
+
+from typing import TYPE_CHECKING, Final
+
+from router.limits import Thresholds
+
+if TYPE_CHECKING:
+    from router.engine import Engine
+
+WINDOW_S: Final = 10
+NEVER: Final = 2**63
+
+
+class Breakers:
+    """Looks once a turn of the loop; names the first thing that no healthy day reaches."""
+
+    __slots__ = (
+        "_limits", "_repeated", "_second", "_second_sent", "_window", "_window_parents",
+        "_window_rejects", "_window_sent",
+    )  # fmt: skip
+
+    def __init__(self, limits: Thresholds) -> None:
+        self._limits = limits
+        self._second = self._second_sent = 0
+        self._window = self._window_sent = self._window_parents = self._window_rejects = 0
+        self._repeated = 0
+
+    def reset(self, engine: "Engine") -> None:
+        """Count anew, after a person has resumed."""
+        self._repeated = engine.counters.repeated
+        self._second = self._window = -1
+        engine.most_children = 0
+
+    def tripped(self, engine: "Engine", now_s: float) -> str:
+        """Say what tripped, or nothing."""
+        sent = engine.gate.released
+        second = int(now_s)
+        if second != self._second:
+            self._turn(engine, second, sent)
+        limits = self._limits
+        found = (
+            ("orders a second", sent - self._second_sent, limits.orders_per_s),
+            ("position value", engine.account.position_value, limits.position_value),
+            ("children of one parent", engine.most_children, limits.children_per_parent),
+        )
+        for name, value, limit in found:
+            if value > (limit or 0):
+                return f"{name}: {value} is above {limit}"
+        return self._repeats(engine) or self._ratios(engine, sent)
+
+    def _turn(self, engine: "Engine", second: int, sent: int) -> None:
+        self._second, self._second_sent = second, sent
+        if self._window < 0 or second - self._window >= WINDOW_S:
+            self._window, self._window_sent = second, sent
+            self._window_parents = engine.counters.parents
+            self._window_rejects = engine.counters.market_rejects
+
+    def _repeats(self, engine: "Engine") -> str:
+        repeated = engine.counters.repeated - self._repeated
+        if repeated >= max(1, self._limits.repeated_executions or 0):
+            return f"executions repeated, too large or of no order of ours: {repeated}"
+        return ""
+
+    def _ratios(self, engine: "Engine", sent: int) -> str:
+        limits = self._limits
+        out = sent - self._window_sent
+        rejects = engine.counters.market_rejects - self._window_rejects
+        if rejects >= (limits.reject_min or NEVER):
+            percent = 100 * rejects // max(1, out)
+            if percent >= (limits.reject_percent or 0):
+                return f"market rejects: {percent}% of {out} orders in {WINDOW_S} s"
+        parents = engine.counters.parents - self._window_parents
+        if out >= (limits.out_per_in_min or NEVER) and out > parents * (limits.out_per_in or 0):
+            return f"orders out against orders in: {out} for {parents} in {WINDOW_S} s"
+        return ""

@@ -1,0 +1,130 @@
+"""The command line: serve, and every question to the process that serves."""
+
+import argparse
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+from router import config, control_client, recovery, server
+from router.loop import Loop
+from router.release import Release
+
+DONE: Final = 0
+NO_ANSWER: Final = 1
+BAD_USAGE: Final = 2
+REFUSED: Final = 3
+MAX_CERTIFICATE: Final = 48 * 1024
+
+
+def _parser(release: Release) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("router", description=f"Order router {release.version}.")
+    parser.add_argument("--version", action="version", version=release.info["version_line"])
+    commands = parser.add_subparsers(dest="command", required=True)
+    serve = commands.add_parser("serve", help="run in the foreground until SIGTERM")
+    serve.add_argument("--config", type=Path, required=True)
+    serve.add_argument("--listen", required=True, metavar="HOST:PORT")
+    serve.add_argument("--host", required=True, help="this host's name in the configuration")
+    serve.add_argument("--rehearsal", action="store_true", help="needed by historical builds")
+    status = commands.add_parser("status", help="what the running process says of itself")
+    status.add_argument("--json", action="store_true")
+    for name, text in (("halt", "stop now"), ("reduce", "only let positions shrink")):
+        stop = commands.add_parser(name, help=text)
+        stop.add_argument("--reason", required=True)
+        stop.add_argument("--by", default="")
+    resume = commands.add_parser("resume", help="trade again")
+    resume.add_argument("--latch", required=True, help="the id that status shows")
+    flag = commands.add_parser("flag", help="runtime flags")
+    flag.add_argument("action", choices=["prepare", "commit", "settle", "disarm", "show"])
+    flag.add_argument("flag", nargs="?", default="")
+    flag.add_argument("--certificate", type=Path, help="file; prepare without it asks for a nonce")
+    commands.add_parser("metrics", help="Prometheus text")
+    orders = commands.add_parser("orders", help="children in doubt, or one by its token")
+    orders.add_argument("--token", default="")
+    orders.add_argument("--in-doubt", action="store_true")
+    for command in commands.choices.values():
+        command.add_argument("--state", type=Path, required=True, help="the state folder")
+    return parser
+
+
+def main(arguments: list[str], release: Release) -> int:
+    """Run one command; give the exit code."""
+    options = _parser(release).parse_args(arguments)
+    if options.command == "serve":
+        return _serve(options, release)
+    try:
+        answer = control_client.ask(options.state, _request(options))
+    except (control_client.NobodyAnsweredError, OSError) as error:
+        print(f"router: {error}", file=sys.stderr)
+        return NO_ANSWER
+    if not answer["ok"]:
+        print(f"router: refused ({answer.get('rule')}): {answer.get('error')}", file=sys.stderr)
+        return REFUSED
+    _show(options, answer)
+    return DONE
+
+
+def _request(options: argparse.Namespace) -> dict[str, Any]:
+    request: dict[str, Any] = {"command": options.command}
+    for key in ("reason", "by", "latch", "action", "flag", "token"):
+        if getattr(options, key, ""):
+            request[key] = getattr(options, key)
+    if getattr(options, "certificate", None):
+        with options.certificate.open("rb") as file:
+            request["certificate"] = file.read(MAX_CERTIFICATE).decode("utf-8", "replace")
+    return request
+
+
+def _show(options: argparse.Namespace, answer: dict[str, Any]) -> None:
+    if options.command == "metrics":
+        print(answer["text"], end="")
+    elif options.command == "status" and not options.json:
+        status = answer["status"]
+        why = f" ({status['reason']})" if status["reason"] else ""
+        print(f"{status['host']}: {status['trading_state']}{why}")
+        print(f"router {status['version']} {status['release']}")
+        print(f"armed: {', '.join(status['armed']) or 'nothing'}")
+    else:
+        shown = answer["status"] if options.command == "status" else answer
+        print(json.dumps(shown, sort_keys=True))
+
+
+def _serve(options: argparse.Namespace, release: Release) -> int:
+    if release.info["rehearsal_only"] and not options.rehearsal:
+        print(
+            f"router: {release.version} is a historical build with known defects: it runs in "
+            "rehearsals only, with --rehearsal",
+            file=sys.stderr,
+        )
+        return REFUSED
+    try:
+        loop = Loop()
+        found = config.read(options.config, options.host)
+        running = server.Server(
+            loop, release, found, options.state, options.host, options.listen
+        )
+    except (config.ConfigError, server.StartError, recovery.RecoveryError, OSError) as error:
+        print(f"router: can't start: {error}", file=sys.stderr)
+        return BAD_USAGE
+    _on_signal(loop, running)
+    loop.run()
+    left = running.in_doubt_at_end
+    if left:
+        print(f"router: stopped with {left} children in doubt", file=sys.stderr)
+    return NO_ANSWER if left else DONE
+
+
+def _on_signal(loop: Loop, running: server.Server) -> None:
+    """Drain on SIGTERM and Ctrl-C, in the loop and not in the middle of something."""
+    reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(writer)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: None)
+
+    def drain(_events: int) -> None:
+        os.read(reader, 64)
+        running.drain()
+
+    loop.add(reader, drain, urgent=True)

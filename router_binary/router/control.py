@@ -1,0 +1,190 @@
+"""The operators' door: a Unix socket, one line of JSON in, one line out."""
+
+import json
+import os
+import socket
+import struct
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from router import status
+from router.flags import FlagRefusedError
+from router.latch import HALTED, REDUCING
+from router.loop import Loop
+
+if TYPE_CHECKING:
+    from router.server import Server
+
+MAX_REQUEST: Final = 65536
+MAX_CALLERS: Final = 32
+CALLER_S: Final = 5.0
+PEER: Final = struct.Struct("3i")
+Answer = dict[str, Any]
+
+
+class RequestRefusedError(Exception):
+    """The request can't be followed; the message says why."""
+
+
+def bind(folder: Path) -> socket.socket:
+    """Listen in the state folder, however long its path: through a descriptor of the folder."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    old_mask = os.umask(0o177)
+    try:
+        (folder / "control.sock").unlink(missing_ok=True)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        sock.bind(f"/proc/self/fd/{descriptor}/control.sock")
+        sock.listen(MAX_CALLERS)
+    finally:
+        os.umask(old_mask)
+        os.close(descriptor)
+    return sock
+
+
+class Control:
+    """Accepts callers, a bounded number of them, each for a bounded time."""
+
+    def __init__(self, server: "Server", loop: Loop, sock: socket.socket) -> None:
+        self._server = server
+        self._loop = loop
+        self._sock = sock
+        self._callers: dict[int, tuple[socket.socket, float]] = {}
+        self._commands: dict[str, Callable[[Answer], Answer]] = {
+            "status": self._status,
+            "halt": self._halt,
+            "reduce": self._reduce,
+            "resume": self._resume,
+            "flag": self._flag,
+            "metrics": self._metrics,
+            "orders": self._orders,
+        }
+        loop.add(sock.fileno(), self._accept, urgent=True)
+
+    def _accept(self, _events: int) -> None:
+        try:
+            caller, _ = self._sock.accept()
+        except OSError:
+            return
+        _, uid, _ = PEER.unpack(caller.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER.size))
+        if uid not in (0, os.geteuid()) or len(self._callers) >= MAX_CALLERS:
+            caller.close()
+            return
+        caller.settimeout(0)
+        fd = caller.fileno()
+        self._callers[fd] = (caller, time.monotonic())
+        pieces = bytearray()
+        self._loop.add(fd, lambda _events: self._read(fd, pieces), urgent=True)
+        self._read(fd, pieces)  # most callers have written by now
+
+    def _read(self, fd: int, pieces: bytearray) -> None:
+        caller, _ = self._callers[fd]
+        try:
+            data = caller.recv(MAX_REQUEST)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        pieces += data
+        if data and b"\n" not in pieces and len(pieces) <= MAX_REQUEST:
+            return
+        if b"\n" in pieces:
+            line = json.dumps(self._answer(bytes(pieces.partition(b"\n")[0]))) + "\n"
+            try:
+                caller.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+                caller.send(line.encode())
+            except OSError:
+                pass  # the caller is gone; what it asked for is done
+        self._drop(fd)
+
+    def _drop(self, fd: int) -> None:
+        caller, _ = self._callers.pop(fd)
+        self._loop.remove(fd)
+        caller.close()
+
+    def tick(self, now_s: float) -> None:
+        """Send away who doesn't ask."""
+        for fd, (_, since_s) in list(self._callers.items()):
+            if now_s - since_s > CALLER_S:
+                self._drop(fd)
+
+    def close(self) -> None:
+        """Answer nobody any more."""
+        for fd in list(self._callers):
+            self._drop(fd)
+        self._loop.remove(self._sock.fileno())
+        self._sock.close()
+
+    # -- requests ------------------------------------------------------------------------------
+
+    def _answer(self, line: bytes) -> Answer:
+        try:
+            request = _request(line)
+            return {"ok": True, **self._command(request)(request)}
+        except FlagRefusedError as refused:
+            return {"ok": False, "rule": refused.rule, "error": str(refused)}
+        except (RequestRefusedError, ValueError, RecursionError) as error:
+            return {"ok": False, "rule": "REQUEST", "error": str(error)}
+
+    def _command(self, request: Answer) -> Callable[[Answer], Answer]:
+        command = self._commands.get(str(request.get("command")))
+        if command is None:
+            raise RequestRefusedError(f"commands are {', '.join(sorted(self._commands))}")
+        return command
+
+    def _status(self, _request: Answer) -> Answer:
+        return {"status": status.status(self._server)}
+
+    def _metrics(self, _request: Answer) -> Answer:
+        return {"text": status.metrics(self._server)}
+
+    def _halt(self, request: Answer) -> Answer:
+        return self._stop(HALTED, request)
+
+    def _reduce(self, request: Answer) -> Answer:
+        return self._stop(REDUCING, request)
+
+    def _stop(self, state: str, request: Answer) -> Answer:
+        # A halt is never refused for its form: an odd reason is better than no halt.
+        reason, by = str(request.get("reason") or ""), str(request.get("by") or "")
+        latch_id = self._server.engine.stop(state, reason, by)
+        self._server.after()
+        return {"latch": latch_id, "trading_state": self._server.engine.latch.state}
+
+    def _resume(self, request: Answer) -> Answer:
+        self._server.engine.resume(_text(request, "latch"))
+        return {"trading_state": self._server.engine.latch.state}
+
+    def _flag(self, request: Answer) -> Answer:
+        flags, action, now_s = self._server.engine.flags, _text(request, "action"), time.monotonic()
+        if action == "show":
+            return {"flags": flags.states(), "armed": flags.armed(), "epoch": flags.epoch}
+        name = _text(request, "flag")
+        if action == "prepare":
+            certificate = request.get("certificate")
+            return flags.prepare(name, None if certificate is None else str(certificate), now_s)
+        if action == "commit":
+            return flags.commit(name, now_s)
+        if action == "settle":
+            return flags.settle(name, now_s)
+        if action == "disarm":
+            return flags.disarm(name)
+        raise RequestRefusedError("action is prepare, commit, settle, disarm or show")
+
+    def _orders(self, request: Answer) -> Answer:
+        return {"orders": self._server.find_orders(str(request.get("token") or ""))}
+
+
+def _request(line: bytes) -> Answer:
+    request = json.loads(line)
+    if not isinstance(request, dict):
+        raise RequestRefusedError("a request is a JSON object")
+    return request
+
+
+def _text(request: Answer, key: str) -> str:
+    value = request.get(key)
+    if not isinstance(value, str) or not value:
+        raise RequestRefusedError(f"{key} must be given as text")
+    return value

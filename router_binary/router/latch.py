@@ -1,0 +1,85 @@
+"""A stop that survives: written down, synced, and there again after a restart."""
+
+import json
+import os
+import secrets
+from pathlib import Path
+from typing import Final
+
+ACTIVE: Final = "ACTIVE"
+REDUCING: Final = "REDUCING"
+HALTED: Final = "HALTED"
+MAX_BYTES = 65536
+
+
+class Latch:
+    """The trading state and why. A latch that can't be read counts as HALTED."""
+
+    __slots__ = ("_path", "by", "latch_id", "reason", "state")
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "latch.json"
+        self.state = ACTIVE
+        self.reason = ""
+        self.by = ""
+        self.latch_id: str | None = None
+        self._read()
+
+    def _read(self) -> None:
+        try:
+            with self._path.open("rb") as file:
+                found = json.loads(file.read(MAX_BYTES))
+            state, reason = found["state"], str(found["reason"])
+            latch_id, by = str(found["latch"]), str(found["by"])
+            state = {REDUCING: REDUCING, HALTED: HALTED}[state]
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            # The id lets a person release it once the file has been looked at.
+            state, latch_id, by = HALTED, "unreadable", ""
+            reason = f"{self._path.name} can't be read ({error}): assumed halted"
+        self.state, self.reason, self.latch_id, self.by = state, reason, latch_id, by
+
+    def close(self, state: str, reason: str, by: str) -> str:
+        """Stop, or stop harder; an earlier latch keeps its id and its reason."""
+        if self.latch_id is not None and (self.state == HALTED or state == self.state):
+            return self.latch_id
+        self.state = state
+        self.reason = reason[:1000] or "no reason given"
+        self.by = by[:100]
+        self.latch_id = self.latch_id or secrets.token_hex(8)
+        document = {"state": state, "reason": self.reason, "by": self.by, "latch": self.latch_id}
+        try:
+            self._write(json.dumps(document).encode())
+        except OSError as error:
+            # Stopped all the same; but a restart wouldn't know, so the reason says it.
+            self.reason += f" (NOT on disk: {error}; a restart would not be halted)"
+        return self.latch_id
+
+    def _write(self, data: bytes) -> None:
+        draft = self._path.with_suffix(".new")
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
+        try:
+            os.write(descriptor, data)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        draft.replace(self._path)
+        self._sync_folder()
+
+    def _sync_folder(self) -> None:
+        folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def open(self, latch_id: str) -> None:
+        """Release, if the caller has seen what was latched. Raises ValueError otherwise."""
+        if self.latch_id is None:
+            raise ValueError("nothing is latched")
+        if not secrets.compare_digest(latch_id.encode(), self.latch_id.encode()):
+            raise ValueError(f"that is not the latch's id ({self.latch_id}: {self.reason})")
+        self._path.unlink(missing_ok=True)
+        self._sync_folder()
+        self.state, self.reason, self.by, self.latch_id = ACTIVE, "", "", None

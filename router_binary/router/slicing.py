@@ -1,0 +1,75 @@
+"""How a parent is cut: by size, the open venues taking turns."""
+
+from typing import TYPE_CHECKING, Protocol
+
+from router import ouch
+
+if TYPE_CHECKING:
+    from router.orders import Parent
+    from router.venues import Venue
+
+Slices = list[tuple["Venue", int]]
+
+
+class Plan:
+    """Children that a strategy wants to send now, and what is common to them."""
+
+    __slots__ = ("customer", "letter", "slices", "tif", "total")
+
+    def __init__(self, letter: bytes, slices: Slices, tif: int, customer: bytes = b"N") -> None:
+        self.letter = letter
+        self.slices = slices
+        self.tif = tif
+        self.customer = customer
+        self.total = sum([qty for _, qty in slices])
+
+
+class Strategy(Protocol):
+    """Says what to send next, when nothing of the parent works; no slices means: no more."""
+
+    def plan(self, parent: "Parent") -> Plan:
+        """Plan the next children."""
+        ...
+
+
+class Market(Protocol):
+    """What a strategy may know of the engine."""
+
+    slice_qty: int
+    max_slices: int
+    open_venues: "list[Venue]"
+
+
+def cut(qty: int, slice_qty: int, max_slices: int) -> list[int]:
+    """Cut into at most `max_slices` nearly equal pieces of at most `slice_qty` where that fits."""
+    count = min(-(-qty // slice_qty), max_slices)
+    size, rest = divmod(qty, count)
+    return [size + 1] * rest + [size] * (count - rest)
+
+
+class Slicing:
+    """The ordinary way."""
+
+    __slots__ = ("_market", "_turn")
+
+    def __init__(self, market: Market) -> None:
+        self._market = market
+        self._turn = 0
+
+    def plan(self, parent: "Parent") -> Plan:
+        """Send all of it once; what the market gives back is not sent again."""
+        return self.spread(parent) if parent.children == 0 else Plan(b"S", [], 0)
+
+    def spread(self, parent: "Parent") -> Plan:
+        """Cut what is unsent over the venues, going on where the last parent stopped."""
+        market = self._market
+        venues = market.open_venues
+        if not venues:
+            return Plan(b"S", [], 0)
+        turn, many = self._turn, len(venues)
+        slices = []
+        for qty in cut(parent.unsent, market.slice_qty, market.max_slices):
+            slices.append((venues[turn % many], qty))
+            turn += 1
+        self._turn = turn % many
+        return Plan(b"S", slices, ouch.IMMEDIATE if parent.immediate else ouch.MARKET_HOURS)
