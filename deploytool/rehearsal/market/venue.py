@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
-import json
-import signal
 import time
 from dataclasses import asdict, dataclass, field
 from decimal import Decimal, InvalidOperation
@@ -20,6 +17,7 @@ from typing import Final
 
 from deploytool.rehearsal.market.control import BadRequest, ControlServer, Json
 from deploytool.rehearsal.market.exchange import Exchange, Mode, Quote
+from deploytool.rehearsal.market.process import serve
 from deploytool.rehearsal.market.session import Deadlines, Venue
 
 _PAGE: Final = 20_000
@@ -207,20 +205,6 @@ def parse_quote(text: str) -> tuple[str, Quote]:
     except (InvalidOperation, ValueError) as error:
         raise argparse.ArgumentTypeError(f"{text!r} is not SYMBOL=BID:ASK: {error}") from error
     return symbol, quote
-
-
-async def serve(market: Market) -> None:
-    """Run until SIGTERM or SIGINT; print one line of JSON when open."""
-    ended = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, ended.set)
-    await market.start()
-    with contextlib.suppress(BrokenPipeError):
-        open_at = {a.venue: f"{a.host}:{a.port}" for a in market.bound}
-        print(json.dumps({"open": open_at}), flush=True)
-    await ended.wait()
-    await market.stop()
 
 
 def main() -> None:

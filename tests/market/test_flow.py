@@ -1,0 +1,95 @@
+"""Eight real routers, a market and a client, all processes: every share is accounted for."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from deploytool.rehearsal.market.exchange import Quote
+from deploytool.rehearsal.market.flow import Flow
+from deploytool.rehearsal.market.load import Load
+from deploytool.rehearsal.market.venue import Address
+
+from .fleet import CLIENT, PRICES, RouterProcess, build, fleet, release_of, settled
+
+LIMITS = {name: (price + 500, price - 500) for name, price in PRICES.items()}
+QUOTES = {name: Quote(price - 100, price + 100) for name, price in PRICES.items()}
+VENUES = (Address("XA", "127.0.0.1", 0), Address("XB", "127.0.0.1", 0))
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("build"))
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A short path: a Unix socket's name must fit into 107 characters."""
+    path = Path(tempfile.mkdtemp(prefix="flow-"))
+    yield path
+    shutil.rmtree(path)
+
+
+@contextmanager
+def trading(artifact: Path, folder: Path) -> Iterator[tuple[Flow, list[RouterProcess]]]:
+    with Flow(folder, VENUES, QUOTES) as flow, fleet(artifact, folder, flow.venues) as routers:
+        flow.start_gateway([r.router for r in routers], CLIENT)
+        flow.trust([release_of(artifact)])
+        up = flow.wait_for_routers(len(routers), deadline_s=20)
+        assert up, [flow.members(), *(r.log() for r in routers)]
+        yield flow, routers
+
+
+def run_and_reconcile(artifact: Path, folder: Path, parents: int) -> None:
+    with trading(artifact, folder) as (flow, routers):
+        flow.send(Load(parents, LIMITS, qty=(1, 900), seed=1))
+        progress = flow.wait(deadline_s=60)
+        assert progress.finished, progress
+        result = flow.reconcile(settled(routers))
+        assert result.equal, result.differences[:10]
+        assert result.notes == ()
+        assert (result.parents, result.hosts) == (parents, 8)
+        assert progress.done == parents
+        each = [member["sent"] for member in flow.members()]
+        assert min(each) > 0
+
+
+def test_a_thousand_parents_through_eight_routers_add_up_to_the_share(
+    artifact: Path, folder: Path
+) -> None:
+    run_and_reconcile(artifact, folder, 1_000)
+
+
+@pytest.mark.slow
+def test_ten_thousand_parents_through_eight_routers_add_up_to_the_share(
+    artifact: Path, folder: Path
+) -> None:
+    run_and_reconcile(artifact, folder, 10_000)
+
+
+def roll_and_reconcile(artifact: Path, folder: Path, parents: int, rate: float) -> None:
+    """Restart one router after the other while parents flow, as a rolling deploy does."""
+    with trading(artifact, folder) as (flow, routers):
+        flow.send(Load(parents, LIMITS, rate=rate, qty=(1, 900), seed=2))
+        for router in routers:
+            assert router.drain() == 0, router.log()
+            router.start()
+            assert flow.wait_for_routers(len(routers), deadline_s=20), flow.members()
+        assert flow.progress().loading, "the load ended before the last router was restarted"
+        progress = flow.wait(deadline_s=60)
+        assert progress.finished, progress
+        result = flow.reconcile(settled(routers))
+        assert result.equal, result.differences[:10]
+        assert progress.done == parents
+        assert all(member["logins"] > 1 for member in flow.members())
+
+
+def test_no_parent_is_lost_or_duplicated_while_all_routers_are_restarted(
+    artifact: Path, folder: Path
+) -> None:
+    roll_and_reconcile(artifact, folder, 1_500, rate=150)
