@@ -11,7 +11,7 @@
     ├── StopNotConfirmed      6     a stop was not seen to take effect on every target
     └── Interrupted         130     the user broke it off; what is left is stated
     HostFault                       one host, one command: becomes a verdict, never an exit code
-    IllegalEvent                    an event that the rollout table does not have in that state (a bug)
+    IllegalEvent                    an event that the rollout table lacks in that state (a bug)
 
 The numbers are exit codes. Anything else that escapes is a bug of ours and exits with 1.
 """
@@ -107,7 +107,9 @@ class HostFault(Exception):
     ``code`` is the helper's own word for a refusal (``locked``, ``stale-token``, ``no-space``...).
     """
 
-    def __init__(self, kind: FaultKind, text: str, *, in_doubt: bool = False, code: str = "") -> None:
+    def __init__(
+        self, kind: FaultKind, text: str, *, in_doubt: bool = False, code: str = ""
+    ) -> None:
         super().__init__(text)
         self.kind = kind
         self.text = text

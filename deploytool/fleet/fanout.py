@@ -62,7 +62,9 @@ def fanout(
             continue  # it was given up before, and its fault stands
         if isinstance(outcome, BaseException) and not isinstance(outcome, HostFault):
             bugs.append(outcome)
-            outcome = HostFault(FaultKind.PROTOCOL, f"a bug of deploytool: {outcome!r}", in_doubt=True)
+            outcome = HostFault(
+                FaultKind.PROTOCOL, f"a bug of deploytool: {outcome!r}", in_doubt=True
+            )
         outcomes[name] = outcome
         done(name, outcome)
     if bugs:

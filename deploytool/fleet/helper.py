@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -61,7 +62,9 @@ def helper_path(inventory: Inventory, host: str) -> str:
 
 def ports(inventory: Inventory, host: str) -> tuple[int, ...]:
     """The TCP ports that the service must own on this host."""
-    return tuple(int(inventory.expand(text, host).rpartition(":")[2]) for text in inventory.service.listen)
+    return tuple(
+        int(inventory.expand(text, host).rpartition(":")[2]) for text in inventory.service.listen
+    )
 
 
 def service_account(inventory: Inventory) -> str | None:
@@ -83,6 +86,11 @@ def _command(name: str, template: Argv, inventory: Inventory, host: str) -> str:
     return f'{name}() {{ "$@" {" ".join(words)}; }}'
 
 
+def assignments(values: Mapping[str, str]) -> list[str]:
+    """Shell assignments, one a line where the values have no line breaks, every value quoted."""
+    return [f"{key}={shlex.quote(value)}" for key, value in values.items()]
+
+
 def _settings(inventory: Inventory, host: str) -> str:
     service = inventory.service
     values = {
@@ -96,8 +104,8 @@ def _settings(inventory: Inventory, host: str) -> str:
         "ASK_S": str(STATUS_DEADLINE_S),
         "LISTEN_PORTS": " ".join(map(str, ports(inventory, host))),
     }
-    lines = [f"{key}={shlex.quote(value)}" for key, value in values.items()]
-    lines += [
+    lines = [
+        *assignments(values),
         _command("run_start", service.start, inventory, host),
         _command("run_version", service.version, inventory, host),
         _command("run_status", service.status, inventory, host),

@@ -470,20 +470,36 @@ check_token() {
         refuse stale-token "the lock is held by $(lock_value holder) with token $(lock_value token), not $token"
 }
 
+take_lock() { # a token that nobody ever had, and the lock in the name of whoever asked
+    next=$(($(current_token) + 1)) || refuse damaged "$STATE/token is not a number"
+    say "$next" | put "$STATE/token" || refuse cannot-write "$STATE/token can't be written"
+    printf 'token %s\nholder %s\npurpose %s\nplan %s\nsince %s\n' \
+        "$next" "$holder" "$purpose" "$plan" "$(date +%s)" | put "$STATE/lock" ||
+        refuse cannot-write "$STATE/lock can't be written"
+}
+
+say_locked() { # the token, and what a plan was bound to, seen under the lock
+    say "token $(lock_value token)"
+    say "current $(readlink "$ROOT/current" || echo none)"
+    [ ! -f "$STATE/verified" ] || say "verified $(tr '\n' ' ' <"$STATE/verified")"
+}
+
+verb_takeover() { # explicit: it names the token of the lock that is taken away
+    needs holder purpose plan token
+    mutex
+    if [ -f "$STATE/lock" ] && [ "$(lock_value plan)" != "$plan" ]; then check_token; fi
+    if [ ! -f "$STATE/lock" ] || [ "$(lock_value plan)" != "$plan" ]; then take_lock; fi
+    say_locked
+}
+
 verb_lock() {
     needs holder purpose plan
     mutex
     if [ -f "$STATE/lock" ] && [ "$(lock_value plan)" != "$plan" ]; then
         refuse locked "$(lock_value holder) holds the lock for $(lock_value purpose), plan $(lock_value plan), since $(lock_value since)"
     fi
-    if [ ! -f "$STATE/lock" ]; then
-        next=$(($(current_token) + 1)) || refuse damaged "$STATE/token is not a number"
-        say "$next" | put "$STATE/token" || refuse cannot-write "$STATE/token can't be written"
-        printf 'token %s\nholder %s\npurpose %s\nplan %s\nsince %s\n' \
-            "$next" "$holder" "$purpose" "$plan" "$(date +%s)" | put "$STATE/lock" ||
-            refuse cannot-write "$STATE/lock can't be written"
-    fi
-    say "token $(lock_value token)"
+    [ -f "$STATE/lock" ] || take_lock
+    say_locked
 }
 
 verb_unlock() {
@@ -594,6 +610,7 @@ main() {
     case $VERB in
     probe) probe ;;
     lock) verb_lock ;;
+    takeover) verb_takeover ;;
     unlock) verb_unlock ;;
     stage) verb_stage ;;
     activate) verb_activate ;;

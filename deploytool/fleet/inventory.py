@@ -37,7 +37,7 @@ class Document:
         self.mistakes: list[Mistake] = []
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
             if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-                line = event.start_mark.line + 1
+                line = event.start_mark.line + 1 if event.start_mark else 1
                 self.mistakes.append(
                     Mistake((), f"line {line}: anchors and aliases are not allowed here")
                 )
@@ -67,9 +67,9 @@ class Document:
     def _scalar(node: yaml.Node) -> object:
         loader = yaml.SafeLoader("")
         try:
-            value: object = loader.construct_object(node, deep=True)  # type: ignore[no-untyped-call]
+            value: object = loader.construct_object(node, deep=True)
         finally:
-            loader.dispose()  # type: ignore[no-untyped-call]
+            loader.dispose()
         return value if not isinstance(value, (list, dict, set)) else str(value)
 
     def line(self, at: Location) -> int:
@@ -81,7 +81,7 @@ class Document:
 
 
 def _cross_checks(value: object) -> Iterator[Mistake]:
-    """What must hold between fields; it looks at raw values, so that it runs whatever else fails."""
+    """What must hold between fields; it looks at raw values, whatever else fails."""
     if not isinstance(value, dict) or not isinstance(hosts := value.get("hosts"), dict):
         return
     expect = value.get("expect")
@@ -137,7 +137,8 @@ def _placeholder_checks(
             ]
             if lacking:
                 yield Mistake(
-                    at, f"found {{{word}}}, but there is no such 'vars' entry at {', '.join(lacking)}"
+                    at,
+                    f"found {{{word}}}, but there is no such 'vars' entry at {', '.join(lacking)}",
                 )
 
 
@@ -157,7 +158,9 @@ def _from_pydantic(error: ValidationError) -> Iterator[Mistake]:
         at = tuple(part for part in item["loc"] if part not in {"int", "constrained-int"})
         at = tuple(part for part in at if not str(part).startswith(("literal[", "[key]")))
         found = "" if item["type"] == "missing" else f"found {item['input']!r:.80}: "
-        message = "is not a key of an inventory" if item["type"] == "extra_forbidden" else item["msg"]
+        message = (
+            "is not a key of an inventory" if item["type"] == "extra_forbidden" else item["msg"]
+        )
         yield Mistake(at, f"{found}{message[:1].lower()}{message[1:]}")
 
 
@@ -170,7 +173,9 @@ def parse_inventory(text: str, name: str) -> Inventory:
     try:
         document = Document(text)
     except yaml.YAMLError as error:
-        raise _input_error(name, (f"{name}: is not YAML: {' '.join(str(error).split())}",)) from error
+        raise _input_error(
+            name, (f"{name}: is not YAML: {' '.join(str(error).split())}",)
+        ) from error
     mistakes = [*document.mistakes, *_cross_checks(document.value)]
     inventory: Inventory | None = None
     try:

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import re
 import secrets
-import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
+from importlib import resources
 from pathlib import Path
 
 from deploytool.errors import FaultKind, HostFault, InputError
 from deploytool.fleet.fanout import fanout
-from deploytool.fleet.helper import HostFiles, host_files, service_account
+from deploytool.fleet.helper import assignments, host_files, service_account
 from deploytool.fleet.inventory import load_inventory
 from deploytool.fleet.model import Inventory
 from deploytool.fleet.protocol import Call, excerpt, parse_reply
@@ -53,123 +54,27 @@ def read_public_key(path: Path) -> str:
     return text
 
 
-_COMMON = """\
-set -uf
-umask 022
-LC_ALL=C
-PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-export LC_ALL PATH
-no() {{ printf 'deploytool %s end refused prepare %s\\n' {nonce} "$*"; exit 0; }}
-changed() {{ printf 'changed %s\\n' "$1"; }}
-folder() {{ # PATH MODE OWNER
-    if [ ! -d "$1" ]; then mkdir -p "$1" 2>&1 || no "$1 can not be made"; changed "$1"; fi
-    chmod "$2" "$1" || no "$1: its mode can not be set"
-    [ -z "$3" ] || chown "$3" "$1" || no "$1: its owner can not be set"
-}}
-place() {{ # PATH MODE OWNER CONTENT
-    if [ ! -f "$1" ] || [ "$(cat "$1"; echo .)" != "$4." ]; then
-        printf '%s' "$4" >"$1.new" || no "$1 can not be written"
-        chmod "$2" "$1.new" && mv -T "$1.new" "$1" || no "$1 can not be placed"
-        changed "$1"
-    fi
-    chmod "$2" "$1"
-    [ -z "$3" ] || chown "$3" "$1" || no "$1: its owner can not be set"
-}}
-for program in sha256sum stat dd df readlink flock timeout setpriv setsid sync mv head tail tr base64 cut; do
-    command -v "$program" >/dev/null || no "$program is not on this host: coreutils and util-linux are needed"
-done
-printf '\\ndeploytool %s begin\\n' {nonce}
-"""
-
-_ROOT_ONLY = """\
-[ "$(id -u)" = 0 ] || no "this needs root"
-for program in systemctl sudo visudo useradd; do
-    command -v "$program" >/dev/null || no "$program is not on this host"
-done
-account() {{ # NAME SHELL
-    id -u "$1" >/dev/null 2>&1 || {{ useradd --system --user-group --create-home --shell "$2" "$1" && changed "account $1"; }} || no "account $1 can not be made"
-}}
-account {deploy} /bin/sh
-account {service} /usr/sbin/nologin
-"""
-
-_AUTHORIZE = """\
-home=$(getent passwd {deploy} | cut -d: -f6)
-folder "$home/.ssh" 0700 {deploy}:
-touch "$home/.ssh/authorized_keys"
-case "$(cat "$home/.ssh/authorized_keys")" in
-*{key}*) ;;
-*) printf '%s\\n' {key} >>"$home/.ssh/authorized_keys"; changed "authorized key of {deploy}" ;;
-esac
-chmod 0600 "$home/.ssh/authorized_keys" && chown {deploy}: "$home/.ssh/authorized_keys" || no "authorized_keys: rights"
-"""
-
-_FOLDERS = """\
-folder {root} 0755 {owner}
-folder {root}/releases 0755 {owner}
-folder {root}/state 0755 {owner}
-folder {root}/state/service 0750 {service_owner}
-place {root}/state/mutex 0600 {owner} ''
-place {root}/state/probe.lock 0600 {owner} ''
-folder {helper_folder} 0755 {owner}
-place {helper_path} 0755 {owner} {helper}
-"""
-
-_UNIT = """\
-folder {unit_folder} 0755 root:root
-before=$(cat {unit_path} 2>/dev/null)
-place {unit_path} 0644 root:root {unit}
-[ "$before" = "$(cat {unit_path})" ] || systemctl daemon-reload || no "systemd does not reload"
-if [ "$(systemctl is-enabled {service}.service 2>/dev/null)" != enabled ]; then
-    systemctl enable --quiet {service}.service 2>&1 || no "the unit can not be enabled"
-    changed "unit enabled"
-fi
-printf '%s' {sudoers} >{sudoers_path}.tmp && visudo -cqf {sudoers_path}.tmp || no "sudo refuses the line of rights"
-rm -f {sudoers_path}.tmp
-place {sudoers_path} 0440 root:root {sudoers}
-"""
-
-
-def _fill(template: str, values: dict[str, str]) -> str:
-    return template.format(**{key: shlex.quote(value) for key, value in values.items()})
-
-
 def render_script(
-    inventory: Inventory, host: str, deploy: str, files: HostFiles, authorize: str | None, nonce: str
+    inventory: Inventory, host: str, deploy: str, authorize: str | None, nonce: str
 ) -> str:
     """The preparation of one host as a shell script; every value in it is quoted."""
-    systemd = files.unit_path is not None
-    root = inventory.root(host)
-    service = service_account(inventory)
-    script = _fill(_COMMON, {"nonce": nonce})
-    if systemd and service is not None:
-        script += _fill(_ROOT_ONLY, {"deploy": deploy, "service": service})
-        if authorize is not None:
-            script += _fill(_AUTHORIZE, {"deploy": deploy, "key": authorize})
-    script += _fill(
-        _FOLDERS,
-        {
-            "root": root,
-            "owner": "root:root" if systemd else "",
-            "service_owner": f"{service}:{service}" if systemd else "",
-            "helper_folder": files.helper_path.rpartition("/")[0],
-            "helper_path": files.helper_path,
-            "helper": files.helper,
-        },
-    )
-    if files.unit_path and files.unit and files.sudoers_path and files.sudoers:
-        script += _fill(
-            _UNIT,
-            {
-                "unit_folder": files.unit_path.rpartition("/")[0],
-                "unit_path": files.unit_path,
-                "unit": files.unit,
-                "service": inventory.service.name,
-                "sudoers_path": files.sudoers_path,
-                "sudoers": files.sudoers,
-            },
-        )
-    return script + _fill("printf 'deploytool %s end ok\\n' {nonce}\n", {"nonce": nonce})
+    files = host_files(inventory, host, deploy)
+    settings = {
+        "NONCE": nonce,
+        "ROOT": inventory.root(host),
+        "NAME": inventory.service.name,
+        "DEPLOY": deploy,
+        "ACCOUNT": service_account(inventory) or "",
+        "AUTHORIZE": authorize or "",
+        "HELPER_PATH": files.helper_path,
+        "HELPER": files.helper,
+        "UNIT_PATH": files.unit_path or "",
+        "UNIT": files.unit or "",
+        "SUDOERS_PATH": files.sudoers_path or "",
+        "SUDOERS": files.sudoers or "",
+    }
+    script = resources.files("deploytool.fleet").joinpath("prepare.sh").read_text(encoding="utf-8")
+    return "\n".join([*assignments(settings), script])
 
 
 def _prepare_host(inventory: Inventory, host: str, admin: Admin) -> tuple[str, ...]:
@@ -179,10 +84,9 @@ def _prepare_host(inventory: Inventory, host: str, admin: Admin) -> tuple[str, .
         way = replace(way, user=admin.user)
     if admin.identity_file is not None:
         way = replace(way, identity_files=(admin.identity_file,), identities_only=True)
-    files = host_files(inventory, host, target.user)
     nonce = secrets.token_hex(16)
-    script = render_script(inventory, host, target.user, files, admin.authorize, nonce)
-    needs_root = files.unit_path is not None and way.user != "root"
+    script = render_script(inventory, host, target.user, admin.authorize, nonce)
+    needs_root = inventory.service.supervisor == "systemd" and way.user != "root"
     session = Session(way, inventory.ssh.known_hosts, inventory.ssh.connect_timeout_s)
     try:
         answer = session.run(
@@ -227,7 +131,7 @@ def prepare_fleet(
 
     return fanout(
         {
-            name: (lambda name=name: _prepare_host(inventory, name, admin))  # type: ignore[misc]
+            name: partial(_prepare_host, inventory, name, admin)
             for name in (hosts or inventory.names)
         },
         deadline_s=_DEADLINE_S + inventory.ssh.connect_timeout_s * 4,

@@ -71,7 +71,9 @@ def parse_reply(output: bytes, nonce: str, call: Call) -> Reply:
     """
     text = output.decode("utf-8", "replace")
     begin, end = f"deploytool {nonce} begin\n", f"deploytool {nonce} end "
-    _, started, rest = text.partition("\n" + begin) if not text.startswith(begin) else text.partition(begin)
+    _, started, rest = (
+        text.partition("\n" + begin) if not text.startswith(begin) else text.partition(begin)
+    )
     if not started:
         raise HostFault(FaultKind.PROTOCOL, f"no answer in what it printed: {excerpt(text)}")
     body, ended, tail = ("\n" + rest).partition("\n" + end)

@@ -74,7 +74,8 @@ class RemoteHost:
                 raise
             if sudo_asks(errors):
                 raise HostFault(
-                    FaultKind.RIGHTS, f"sudo does not let this account run the helper: {excerpt(errors)}"
+                    FaultKind.RIGHTS,
+                    f"sudo does not let this account run the helper: {excerpt(errors)}",
                 ) from fault
             if answer.status in {126, 127}:
                 raise HostFault(FaultKind.HELPER, excerpt(errors)) from fault

@@ -34,7 +34,9 @@ _CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
 class _RefuseUnknown(paramiko.MissingHostKeyPolicy):
     """A key that is not pinned is refused, and the fault says which one was shown."""
 
-    def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:
+    def missing_host_key(
+        self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey
+    ) -> None:
         del client
         raise HostFault(
             FaultKind.HOST_KEY,
@@ -117,8 +119,6 @@ def _pin(client: paramiko.SSHClient, way: Route, known_hosts: str) -> None:
         client.get_host_keys().add(name, kind, pinned[kind])
 
 
-
-
 class Session:
     """An open SSH session to one machine; many commands can run over it, one after the other."""
 
@@ -163,7 +163,9 @@ class Session:
             raise HostFault(FaultKind.UNREACHABLE, reasons) from error
         except (SSHException, OSError, EOFError, ValueError) as error:
             kind = FaultKind.TIMEOUT if "banner" in str(error) else FaultKind.UNREACHABLE
-            raise HostFault(kind, f"{last.host}:{last.port}: {error or type(error).__name__}") from error
+            raise HostFault(
+                kind, f"{last.host}:{last.port}: {str(error) or type(error).__name__}"
+            ) from error
 
     def run(
         self, command: str, chunks: Iterable[bytes], *, deadline_s: float, changes: bool
@@ -187,11 +189,13 @@ class Session:
             return self._receive(channel, ends)
         except TimeoutError as error:
             raise HostFault(
-                FaultKind.TIMEOUT, f"the command did not end within {deadline_s:g} s", in_doubt=changes
+                FaultKind.TIMEOUT,
+                f"the command did not end within {deadline_s:g} s",
+                in_doubt=changes,
             ) from error
         except (SSHException, OSError, EOFError) as error:
             raise HostFault(
-                FaultKind.LOST, f"while the command ran: {error or 'closed'}", in_doubt=changes
+                FaultKind.LOST, f"while the command ran: {str(error) or 'closed'}", in_doubt=changes
             ) from error
         finally:
             channel.close()
@@ -206,7 +210,8 @@ class Session:
                 try:
                     sent = channel.send(view)  # type: ignore[arg-type] # any buffer will do
                 except OSError as error:
-                    if isinstance(error, TimeoutError) or not channel.closed and not channel.eof_received:
+                    ended = channel.closed or channel.eof_received
+                    if isinstance(error, TimeoutError) or not ended:
                         raise
                     return  # the command ended before it read all; its answer says why
                 view = view[sent:]

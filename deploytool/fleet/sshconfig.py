@@ -46,7 +46,9 @@ def route(inventory: Inventory, host: str) -> Route:
     return _route(said, ssh.config_file, identity, depth=0)
 
 
-def _route(said: dict[str, list[str]], config: str | None, identity: str | None, depth: int) -> Route:
+def _route(
+    said: dict[str, list[str]], config: str | None, identity: str | None, depth: int
+) -> Route:
     hostname, port = said["hostname"][0], int(said["port"][0])
     alias = said.get("hostkeyalias", [""])[0]
     jump = said.get("proxyjump", ["none"])[0]

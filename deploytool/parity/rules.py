@@ -64,7 +64,9 @@ def helper_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
 def rights_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
     """Nobody but the owner may write where releases and state lie; under systemd that is root."""
     if len(evidence.rights) != 3:
-        yield unseen("rights of the release root", "owner and mode of three folders", evidence.rights)
+        yield unseen(
+            "rights of the release root", "owner and mode of three folders", evidence.rights
+        )
     for folder, text in zip(("root", "releases", "state"), evidence.rights, strict=False):
         owner, _, mode = text.split(":")
         if expected.unit_sha is not None and owner != "0":
@@ -76,14 +78,20 @@ def rights_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
 def clock_rule(_expected: Expected, evidence: Evidence) -> Iterator[Finding]:
     """The host's clock agrees with ours."""
     if abs(evidence.skew_s) > CLOCK_SKEW_AT_MOST_S:
-        yield wrong("clock", f"within {CLOCK_SKEW_AT_MOST_S:g} s of ours", f"{evidence.skew_s:+.0f} s")
+        yield wrong(
+            "clock", f"within {CLOCK_SKEW_AT_MOST_S:g} s of ours", f"{evidence.skew_s:+.0f} s"
+        )
 
 
 def link_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
     """``current`` names the release."""
     want = "none" if expected.release is None else f"releases/{expected.release}"
     if evidence.current != want:
-        yield wrong("current", short(expected.release or "none"), short(evidence.release or evidence.current))
+        yield wrong(
+            "current",
+            short(expected.release or "none"),
+            short(evidence.release or evidence.current),
+        )
 
 
 def disk_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
@@ -109,7 +117,7 @@ def disk_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
 
 
 def unit_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
-    """systemd runs our unit, whole and alone, now and after a reboot."""
+    """The supervisor runs our unit, whole and alone, now and after a reboot."""
     if expected.unit_path is None:
         return
     wanted = {
@@ -170,7 +178,9 @@ def runs_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
             continue  # it was a passer-by, and is gone
         who = f"process {run.pid}" + (f" ({process.command.strip()[:60]})" if process else "")
         if run.sha != expected.release:
-            yield wrong("running code", short(expected.release or "none"), f"{short(run.sha)} in {who}")
+            yield wrong(
+                "running code", short(expected.release or "none"), f"{short(run.sha)} in {who}"
+            )
         elif run.pid not in family:
             yield wrong("running code", "the service alone", f"a second copy in {who}")
         if run.deleted:
@@ -178,7 +188,9 @@ def runs_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
     for pid in sorted(evidence.unseen):
         process = evidence.processes.get(pid)
         if process is None or _stayed(process, evidence):
-            yield unseen("running code", "to be visible", f"process {pid} names the artifact, unseen")
+            yield unseen(
+                "running code", "to be visible", f"process {pid} names the artifact, unseen"
+            )
 
 
 def ports_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
@@ -192,7 +204,9 @@ def ports_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
         elif not holders:
             yield wrong(f"port {port}", "held by the service", "nobody listens")
         elif not holders <= family:
-            yield wrong(f"port {port}", "held by the service", f"held by process {min(holders - family)}")
+            yield wrong(
+                f"port {port}", "held by the service", f"held by process {min(holders - family)}"
+            )
 
 
 def status_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
@@ -225,7 +239,9 @@ def verified_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
         return
     mark, process = evidence.verified, evidence.processes.get(evidence.main_pid)
     if mark is None:
-        yield wrong("start of the service", "one that was verified", "no deployment has verified it")
+        yield wrong(
+            "start of the service", "one that was verified", "no deployment has verified it"
+        )
     elif process is not None and (mark.release, mark.pid, mark.start, mark.boot) != (
         expected.release,
         process.pid,

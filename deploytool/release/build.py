@@ -105,7 +105,9 @@ def describe(
             requires=requires,
         )
     except ValidationError as error:
-        lines = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False))
+        lines = (
+            f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False)
+        )
         raise InputError(
             f"{file} can't be described so.",
             "Nothing was put into the store.",
@@ -128,9 +130,29 @@ def _ask_version(file: Path) -> str:
         )
     except (OSError, subprocess.SubprocessError, UnicodeDecodeError) as error:
         raise InputError(
-            f"{file} --version gives no version here: {error}", "Nothing was put into the store.", way_out
+            f"{file} --version gives no version here: {error}",
+            "Nothing was put into the store.",
+            way_out,
         ) from error
     first = done.stdout.partition("\n")[0]
     if not first:
-        raise InputError(f"{file} --version prints nothing.", "Nothing was put into the store.", way_out)
+        raise InputError(
+            f"{file} --version prints nothing.", "Nothing was put into the store.", way_out
+        )
     return first
+
+
+def check_version(release: Release) -> None:
+    """Holds what the artifact says of itself against its manifest.
+
+    Raises:
+        InputError: it says something else, or nothing.
+    """
+    said = _ask_version(Path(release.artifact))
+    if said != release.manifest.version_line:
+        raise InputError(
+            f"{release.artifact} says it is {said!r}, its manifest says "
+            f"{release.manifest.version_line!r}.",
+            "Nothing was touched.",
+            "Describe or build it anew; do not deploy it.",
+        )

@@ -107,7 +107,9 @@ def _check_artifact(folder: Path, artifact: Path, manifest: Manifest) -> None:
         raise _bad(folder, f"the artifact {artifact.name} is not executable")
     found = file_digest(artifact)
     if found != manifest.sha256:
-        raise _bad(folder, f"the artifact's SHA-256 is {found}, its manifest says {manifest.sha256}")
+        raise _bad(
+            folder, f"the artifact's SHA-256 is {found}, its manifest says {manifest.sha256}"
+        )
 
 
 def _bad(folder: Path, what: str, details: tuple[str, ...] = ()) -> InputError:
@@ -141,7 +143,9 @@ def find(store: Path, word: str) -> Release:
     if os.sep in word or Path(word).is_dir():
         return load(Path(word))
     folders = sorted(path.name for path in store.iterdir()) if store.is_dir() else []
-    by_digest = [name for name in folders if name.startswith(word) and len(word) >= _PREFIX_AT_LEAST]
+    by_digest = [
+        name for name in folders if name.startswith(word) and len(word) >= _PREFIX_AT_LEAST
+    ]
     if len(by_digest) == 1:
         return load(store / by_digest[0])
     matching = [item for item in all_releases(store) if item.manifest.version == word]

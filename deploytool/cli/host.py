@@ -1,0 +1,102 @@
+"""``deploytool host``: makes a bare host ready, shows what is missing, takes one out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deploytool.cli.options import InventoryOption, JsonOption
+from deploytool.cli.output import finish, say
+
+app = typer.Typer(no_args_is_help=True, help="Make a bare host ready; see what it lacks.")
+
+HostsOption = Annotated[
+    list[str] | None, typer.Option("--host", help="Only this host; repeat for more.")
+]
+
+
+@app.command()
+def prepare(
+    inventory: InventoryOption,
+    admin: Annotated[
+        str | None,
+        typer.Option("--admin", help="The account to prepare with: root, or one that may sudo."),
+    ] = None,
+    admin_key: Annotated[
+        Path | None, typer.Option("--admin-key", help="That account's private key file.")
+    ] = None,
+    authorize: Annotated[
+        Path | None,
+        typer.Option("--authorize", help="The public key file that the deploy account lets in."),
+    ] = None,
+    host: HostsOption = None,
+    *,
+    json: JsonOption = False,
+) -> None:
+    """Install accounts, folders, the helper, the unit and the one line of sudo rights.
+
+    It may be run again at any time: what stands there already is left alone.
+    """
+    del json
+    from deploytool.errors import HostFault, NotProven
+    from deploytool.fleet.inventory import load_inventory
+    from deploytool.fleet.prepare import Admin, prepare_fleet, read_public_key
+    from deploytool.fleet.select import select_hosts
+
+    chosen = select_hosts(load_inventory(inventory), tuple(host or ()))
+    who = Admin(
+        admin,
+        str(admin_key.expanduser()) if admin_key else None,
+        read_public_key(authorize) if authorize else None,
+    )
+    outcomes = prepare_fleet(inventory, who, say, hosts=chosen)
+    failed = {name: str(o) for name, o in outcomes.items() if isinstance(o, HostFault)}
+    changed = {n: list(o) for n, o in outcomes.items() if not isinstance(o, HostFault)}
+    error = None
+    if failed:
+        error = NotProven(
+            f"{len(failed)} of {len(outcomes)} hosts are NOT prepared.",
+            "No release was touched. A deployment will be refused until they are.",
+            f"deploytool host check -i {inventory}",
+            tuple(f"{name}: {text}" for name, text in failed.items()),
+        )
+    else:
+        say(f"All {len(outcomes)} hosts are prepared.")
+    finish({"changed": changed, "failed": failed}, error)
+
+
+@app.command()
+def check(
+    inventory: InventoryOption, host: HostsOption = None, *, json: JsonOption = False
+) -> None:
+    """Show what each host lacks before a release can be deployed. It changes nothing."""
+    del json
+    from deploytool.errors import NotProven
+    from deploytool.fleet.inventory import load_inventory
+    from deploytool.fleet.remote import connect_fleet
+    from deploytool.fleet.select import select_hosts
+    from deploytool.parity.look import expect, probe_call, take_round
+    from deploytool.rollout.planning import readiness
+
+    fleet = load_inventory(inventory)
+    chosen = select_hosts(fleet, tuple(host or ()))
+    hosts = {name: item for name, item in connect_fleet(fleet).items() if name in chosen}
+    seen = take_round(hosts, probe_call(disk=False), fleet.ssh.command_timeout_s)
+    for item in hosts.values():
+        item.close()
+    lacking = readiness(seen, {name: expect(fleet, name, None) for name in chosen})
+    missing = {name: [o.text for o in lacking if o.host == name] for name in chosen}
+    for name in chosen:
+        state = "ready" if not missing[name] else "NOT ready"
+        say(f"{name}: {state}")
+    error = None
+    if lacking:
+        error = NotProven(
+            f"{sum(map(bool, missing.values()))} of {len(chosen)} hosts are not ready.",
+            "A deployment to this fleet will be refused.",
+            f"deploytool host prepare -i {inventory} --admin root",
+            tuple(map(str, lacking)),
+        )
+    finish({"hosts": missing}, error)

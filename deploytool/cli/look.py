@@ -1,0 +1,123 @@
+"""``deploytool status`` and ``verify``: what is true of a fleet, now."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from deploytool.cli.options import DEFAULT_STORE, InventoryOption, JsonOption, StoreOption
+from deploytool.cli.output import finish, say
+
+if TYPE_CHECKING:
+    from deploytool.parity.model import Round
+
+
+def _look(inventory_path: Path, release: str | None, store: Path) -> Round:
+    from deploytool.fleet.inventory import load_inventory
+    from deploytool.fleet.remote import connect_fleet
+    from deploytool.parity.look import judge, probe_call, shown_manifest, take_round
+    from deploytool.release.store import find
+
+    inventory = load_inventory(inventory_path)
+    wanted = find(store, release).manifest if release is not None else None
+    hosts = connect_fleet(inventory)
+    try:
+        seen = take_round(hosts, probe_call(), inventory.ssh.command_timeout_s)
+    finally:
+        for host in hosts.values():
+            host.close()
+    return judge(inventory, seen, wanted or shown_manifest(seen))
+
+
+def status(
+    inventory: InventoryOption,
+    release: Annotated[
+        str | None,
+        typer.Option(
+            "--release",
+            help="Hold the fleet against this release; else against the one that most hosts have.",
+        ),
+    ] = None,
+    store: StoreOption = DEFAULT_STORE,
+    *,
+    json: JsonOption = False,
+) -> None:
+    """One evidence round: exit 0 only when every declared host proves the same release."""
+    del json
+    from deploytool.cli.screen import round_document, show_round
+    from deploytool.parity.model import Parity, Verdict
+    from deploytool.rollout.outcome import not_proven
+
+    taken = _look(inventory, release, store)
+    show_round(taken)
+    proven = taken.parity is Parity.PARITY
+    count = f"{taken.count(Verdict.MATCH)} of {len(taken.hosts)} hosts"
+    if proven:
+        say(f"PARITY: {count} proven on {taken.label}.")
+    error = (
+        None
+        if proven
+        else not_proven(taken, str(inventory), f"{taken.parity.value}: {count} are a MATCH.")
+    )
+    finish(round_document(taken), error)
+
+
+def verify(
+    inventory: InventoryOption,
+    release: Annotated[
+        str | None, typer.Option("--release", help="Hold the fleet against this release.")
+    ] = None,
+    spec: Annotated[
+        Path | None,
+        typer.Option("--spec", help="A folder of testinfra specs; they run on every host too."),
+    ] = None,
+    store: StoreOption = DEFAULT_STORE,
+    *,
+    json: JsonOption = False,
+) -> None:
+    """Status, and your own testinfra specs on every host; a host without a result is a failure."""
+    del json
+    from deploytool.cli.screen import round_document, show_round
+    from deploytool.errors import NotProven
+    from deploytool.fleet.inventory import load_inventory
+    from deploytool.parity.model import Parity
+    from deploytool.parity.specs import run_specs
+    from deploytool.rollout.outcome import host_lines, not_proven
+
+    results = run_specs(load_inventory(inventory), spec) if spec is not None else ()
+    taken = _look(inventory, release, store)
+    show_round(taken)
+    failed = tuple(result for result in results if not result.good)
+    for result in results:
+        say(f"{result.host}: {result.passed} specs passed{'' if result.good else ', FAILED'}")
+    error = None
+    if taken.parity is not Parity.PARITY:
+        error = not_proven(
+            taken, str(inventory), f"{taken.parity.value}: not every host is a MATCH."
+        )
+    elif failed:
+        error = NotProven(
+            f"The specs in {spec} are not fulfilled on {len(failed)} of {len(results)} hosts.",
+            "The release is the same everywhere; what your specs ask for is not.",
+            f"deploytool verify -i {inventory} --spec {spec}",
+            tuple(f"{r.host}: {line}" for r in failed for line in r.lines) + host_lines(taken),
+        )
+    else:
+        say(
+            f"PARITY on {taken.label}, and every spec holds."
+            if results
+            else f"PARITY on {taken.label}."
+        )
+    specs = [
+        {"host": r.host, "good": r.good, "passed": r.passed, "lines": list(r.lines)}
+        for r in results
+    ]
+    finish({**round_document(taken), "specs": specs}, error)
+
+
+def register(app: typer.Typer) -> None:
+    """Puts the commands at the top level."""
+    app.command()(status)
+    app.command()(verify)

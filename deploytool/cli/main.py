@@ -1,0 +1,123 @@
+"""The command line: mounts the command groups and turns every end into an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import traceback
+from typing import Annotated
+
+import click
+import typer
+
+from deploytool import __version__
+from deploytool.cli import fleet, host, look, release, rollout
+from deploytool.cli.output import Ended, document, error_document, show_error, wants_json
+from deploytool.errors import DeploytoolError, InputError, Interrupted
+
+app = typer.Typer(
+    name="deploytool",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help=(
+        "Puts a build on a fleet of identical servers over SSH and proves "
+        "that every one runs it.\n\n"
+        "A first look, on eight throwaway hosts on this machine:\n\n"
+        "  deploytool rehearse\n\n"
+        "On your own fleet:\n\n"
+        "  deploytool release build 2026.1\n\n"
+        "  deploytool plan -i inventories/production.yaml 2026.1\n\n"
+        "  deploytool deploy -i inventories/production.yaml 2026.1\n\n"
+        "Exit codes: 0 done and proven; 2 bad input; 3 refused by a rule, nothing changed; "
+        "4 failed and brought back, proven; 5 MIXED or UNKNOWN; 6 stop not confirmed; "
+        "130 interrupted; 1 a bug of ours."
+    ),
+)
+app.add_typer(release.app, name="release")
+app.add_typer(host.app, name="host")
+app.add_typer(fleet.app, name="fleet")
+look.register(app)
+rollout.register(app)
+
+
+def _version(value: bool) -> None:  # noqa: FBT001 typer's callback
+    if value:
+        typer.echo(f"deploytool {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
+    ] = False,
+) -> None:
+    del version
+
+
+def _report_bug() -> str:
+    """Writes a report of a bug of ours where only its reader can see it, and says where."""
+    descriptor, path = tempfile.mkstemp(prefix="deploytool-bug-", suffix=".txt")
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(f"deploytool {__version__}, Python {sys.version}\n\n{traceback.format_exc()}")
+    return path
+
+
+def _run() -> int:
+    try:
+        app(standalone_mode=False)
+    except Ended as end:
+        show_error(end.error)
+        return end.error.exit_code
+    except DeploytoolError as error:
+        document(error_document(error))
+        show_error(error)
+        return error.exit_code
+    except click.UsageError as error:
+        said = InputError(
+            error.format_message(),
+            "Nothing was touched.",
+            f"{error.ctx.command_path if error.ctx else 'deploytool'} --help",
+        )
+        document(error_document(said))
+        show_error(said)
+        return said.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        stopped = Interrupted(
+            "You broke it off.",
+            "What was under way on a host may have ended there or not.",
+            "deploytool status -i INVENTORY says what is there now.",
+        )
+        document(error_document(stopped))
+        show_error(stopped)
+        return stopped.exit_code
+    return 0
+
+
+def main() -> None:
+    """The console script."""
+    try:
+        code = _run()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    except Exception as error:  # noqa: BLE001 the last line of defence: said, written down, exit 1
+        path = _report_bug()
+        bug = DeploytoolError(
+            f"A bug of deploytool: {type(error).__name__}: {error}",
+            "What it was doing may be half done; nothing is proven.",
+            f"deploytool status -i INVENTORY, and send us the report in {path}",
+        )
+        if wants_json():
+            document(error_document(bug))
+        show_error(bug)
+        code = 1
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

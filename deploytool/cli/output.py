@@ -1,0 +1,82 @@
+"""Where words go: documents to stdout, people's text to stdout or, beside a document, to stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any
+
+from deploytool.errors import DeploytoolError, Refused
+
+_SHOWN_AT_MOST = 64
+
+
+def wants_json() -> bool:
+    """Whether ``--json`` was given: known before options are parsed, so that errors obey it too."""
+    return "--json" in sys.argv[1:]
+
+
+def colour(stream: Any) -> bool:  # noqa: ANN401 any text stream
+    """Colour only on a terminal, and never with NO_COLOR (no-color.org)."""
+    return bool(stream.isatty()) and not os.environ.get("NO_COLOR")
+
+
+def say(text: str = "") -> None:
+    """A line for people."""
+    print(text, file=sys.stderr if wants_json() else sys.stdout, flush=True)
+
+
+def document(value: dict[str, Any]) -> None:
+    """The one JSON document of a command that was given ``--json``."""
+    if wants_json():
+        print(json.dumps(value, indent=2, sort_keys=False, default=str), flush=True)
+
+
+def error_document(error: DeploytoolError) -> dict[str, Any]:
+    """An error as a program reads it."""
+    said: dict[str, Any] = {
+        "exit": error.exit_code,
+        "error": type(error).__name__,
+        "what": error.what,
+        "means": error.means,
+        "now": error.now,
+        "details": list(error.details),
+    }
+    if isinstance(error, Refused):
+        said["rule"] = error.rule
+    return said
+
+
+def show_error(error: DeploytoolError) -> None:
+    """The details, and then the three lines: what happened, what it means, what to do now."""
+    bold, plain = ("\033[1m", "\033[0m") if colour(sys.stderr) else ("", "")
+    red = "\033[31m" if bold else ""
+    lines = [f"  {line}" for line in error.details[:_SHOWN_AT_MOST]]
+    if len(error.details) > _SHOWN_AT_MOST:
+        lines.append(f"  ... and {len(error.details) - _SHOWN_AT_MOST} more lines (--json has all)")
+    lines += [
+        f"{bold}{red}What happened:{plain}  {error.what}",
+        f"{bold}What it means:{plain}  {error.means}",
+        f"{bold}What to do now:{plain} {error.now}",
+    ]
+    print("\n".join(lines), file=sys.stderr, flush=True)
+
+
+class Ended(Exception):
+    """A command has said all it has to say, JSON included; only its exit code is left."""
+
+    def __init__(self, error: DeploytoolError) -> None:
+        super().__init__(error.what)
+        self.error = error
+
+
+def finish(value: dict[str, Any], error: DeploytoolError | None) -> None:
+    """Ends a command that has a document of its own whether it went well or not.
+
+    Raises:
+        Ended: it didn't go well.
+    """
+    document({"exit": 0, **value} if error is None else {**error_document(error), **value})
+    if error is not None:
+        raise Ended(error)

@@ -1,0 +1,200 @@
+"""``deploytool plan`` and ``deploy``."""
+
+from __future__ import annotations
+
+import getpass
+import re
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from deploytool.cli.options import (
+    DEFAULT_STORE,
+    InventoryOption,
+    JsonOption,
+    ReleaseArgument,
+    StoreOption,
+)
+from deploytool.cli.output import finish, say
+
+if TYPE_CHECKING:
+    from deploytool.fleet.model import Inventory
+    from deploytool.release.model import Release
+    from deploytool.rollout.model import Plan
+
+
+def holder() -> str:
+    """Who deploys, as locks name it: ``user@machine``."""
+    return re.sub(r"[^A-Za-z0-9@._:+-]", "-", f"{getpass.getuser()}@{socket.gethostname()}")[:64]
+
+
+@contextmanager
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """Makes Ctrl-C and SIGTERM a question that is asked between two effects.
+
+    The first asks the rollout to bring back what it switched; the second ends it at once.
+    """
+    asked = 0
+
+    def note(_number: int, _frame: object) -> None:
+        nonlocal asked
+        asked += 1
+        if asked > 1:
+            raise KeyboardInterrupt
+        say("Interrupted: finishing what is under way, then bringing back. Again: stop at once.")
+
+    told = 0
+
+    def pending() -> bool:
+        nonlocal told
+        if asked > told:
+            told = asked
+            return True
+        return False
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield pending
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _inputs(inventory_path: Path, store: Path, word: str) -> tuple[Inventory, Release]:
+    from deploytool.errors import InputError, Refused
+    from deploytool.fleet.inventory import load_inventory
+    from deploytool.release.store import find
+
+    inventory = load_inventory(inventory_path)
+    release = find(store, word)
+    if release.manifest.name != inventory.service.name:
+        raise InputError(
+            f"The release is {release.manifest.name!r}, the service is {inventory.service.name!r}.",
+            "Nothing was touched.",
+            "Name a release of this service; see: deploytool release list",
+        )
+    if release.manifest.rehearsal_only and not inventory.throwaway:
+        raise Refused(
+            "RELEASE_REHEARSAL_ONLY",
+            f"{release.label} is for rehearsals only, {inventory.fleet} is no throwaway fleet.",
+            "Nothing was changed.",
+            "Deploy another release, or rehearse: deploytool fleet up --fleet local",
+        )
+    return inventory, release
+
+
+def plan(
+    inventory: InventoryOption,
+    release: ReleaseArgument,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Write the plan here, for: deploytool deploy --plan FILE"),
+    ] = None,
+    store: StoreOption = DEFAULT_STORE,
+    *,
+    json: JsonOption = False,
+) -> None:
+    """Show what a deployment would do on each host. It changes nothing."""
+    del json
+    import secrets
+
+    from deploytool.errors import Refused
+    from deploytool.fleet.remote import connect_fleet
+    from deploytool.rollout.survey import survey
+
+    fleet, wanted = _inputs(inventory, store, release)
+    hosts = connect_fleet(fleet)
+    try:
+        found = survey(fleet, wanted.manifest, hosts, secrets.token_hex(8))
+    finally:
+        for host in hosts.values():
+            host.close()
+    if found.plan is None:
+        raise Refused(
+            found.obstacles[0].rule,
+            f"{wanted.label} can't be deployed to {fleet.fleet} now.",
+            "Nothing was changed.",
+            f"Mend what the lines name, then: deploytool plan -i {inventory} {release}",
+            tuple(map(str, found.obstacles)),
+        )
+    say(f"{wanted.label} to {fleet.fleet}: plan {found.plan.id}")
+    for item in found.plan.hosts:
+        say(f"  {item.host:<16} {item.action.value}")
+    for number, wave in enumerate(found.plan.waves, start=1):
+        say(f"  wave {number}: {', '.join(wave)}")
+    if out is not None:
+        out.write_text(found.plan.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        say(f"Written to {out}: deploytool deploy -i {inventory} {release} --plan {out}")
+    finish({"plan": found.plan.model_dump(mode="json")}, None)
+
+
+def _bound(path: Path | None) -> Plan | None:
+    from pydantic import ValidationError
+
+    from deploytool.errors import InputError
+    from deploytool.rollout.model import Plan
+
+    if path is None:
+        return None
+    try:
+        return Plan.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, ValidationError) as error:
+        raise InputError(
+            f"{path} is no plan: {' '.join(str(error).split())[:300]}",
+            "Nothing was touched.",
+            "Make one: deploytool plan -i INVENTORY RELEASE --out FILE",
+        ) from error
+
+
+def deploy(
+    inventory: InventoryOption,
+    release: ReleaseArgument,
+    plan_file: Annotated[
+        Path | None,
+        typer.Option("--plan", help="Refuse when the fleet has moved since this plan was made."),
+    ] = None,
+    store: StoreOption = DEFAULT_STORE,
+    *,
+    json: JsonOption = False,
+) -> None:
+    """Stage on all hosts, activate in waves, verify each, prove parity; or bring back and prove."""
+    del json
+    from deploytool.cli.screen import round_document, screen, show_round
+    from deploytool.fleet.remote import connect_fleet
+    from deploytool.rollout.outcome import conclude
+    from deploytool.rollout.runner import Runner
+
+    bound = _bound(plan_file)
+    fleet, wanted = _inputs(inventory, store, release)
+    hosts = connect_fleet(fleet)
+    try:
+        with (
+            interruptible() as pending,
+            screen(fleet.names, f"{wanted.label} to {fleet.fleet}") as shown,
+        ):
+            runner = Runner(fleet, wanted, hosts, holder(), shown, bound=bound, interrupted=pending)
+            report = runner.run()
+    finally:
+        for host in hosts.values():
+            host.close()
+    error = conclude(report, str(inventory))
+    if report.round is not None:
+        show_round(report.round)
+    if error is None:
+        done = "was proven to run already" if report.already else "is deployed and proven"
+        say(f"PARITY: {wanted.label} {done} on all {len(fleet.names)} hosts of {fleet.fleet}.")
+    said = round_document(report.round) if report.round else {}
+    trouble = dict(sorted(report.trouble.items()))
+    path = [state.value for state in report.path]
+    finish({**said, "already": report.already, "states": path, "trouble": trouble}, error)
+
+
+def register(app: typer.Typer) -> None:
+    """Puts the commands at the top level."""
+    app.command()(plan)
+    app.command()(deploy)

@@ -1,0 +1,162 @@
+"""How a rollout looks while it goes on: a live table on a terminal, plain lines in a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Self, TextIO
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from deploytool.cli.output import colour, wants_json
+from deploytool.parity.model import Round, Verdict
+from deploytool.parity.rules import first_trouble, short
+from deploytool.rollout.model import State
+
+_STYLES = {Verdict.MATCH: "green", Verdict.MISMATCH: "bold red", Verdict.UNKNOWN: "bold yellow"}
+
+
+def _stream() -> TextIO:
+    return sys.stderr if wants_json() else sys.stdout
+
+
+class PlainScreen:
+    """A line for each thing that happens, with the seconds since the beginning."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def _say(self, text: str) -> None:
+        print(f"{time.monotonic() - self._began:6.1f}s  {text}", file=_stream(), flush=True)
+
+    def state(self, state: State, hosts: tuple[str, ...]) -> None:
+        """Says what is done now, and where."""
+        self._say(f"{state.value}: {', '.join(hosts) if hosts else 'nothing to do'}")
+
+    def host(self, host: str, text: str, *, good: bool | None) -> None:
+        """Says what one host reached."""
+        self._say(f"  {host}: {'FAILED: ' if good is False else ''}{text}")
+
+
+class LiveScreen:
+    """One row a host, stage by stage; what went wrong stands in the host's own row."""
+
+    _COLUMNS = ("seen", "locked", "staged", "activated", "verified", "unlocked")
+
+    def __init__(self, hosts: tuple[str, ...], title: str) -> None:
+        self._hosts = hosts
+        self._title = title
+        self._reached: dict[str, set[str]] = {host: set() for host in hosts}
+        self._trouble: dict[str, str] = {}
+        self._state = ""
+        self._began = time.monotonic()
+        console = Console(file=_stream(), no_color=not colour(_stream()))
+        self._live = Live(console=console, get_renderable=self._table, refresh_per_second=8)
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._live.refresh()
+        self._live.stop()
+
+    def state(self, state: State, hosts: tuple[str, ...]) -> None:
+        """Shows what is done now."""
+        self._state = f"{state.value} ({len(hosts)} of {len(self._hosts)} hosts)"
+
+    def host(self, host: str, text: str, *, good: bool | None) -> None:
+        """Shows what one host reached, or what went wrong there."""
+        if good is False:
+            self._trouble[host] = text
+        else:
+            self._reached[host].add(text)
+
+    def _table(self) -> Table:
+        table = Table(
+            title=self._title,
+            caption=f"{self._state}, {time.monotonic() - self._began:.1f} s",
+            title_justify="left",
+            caption_justify="left",
+        )
+        table.add_column("host", no_wrap=True)
+        for column in self._COLUMNS:
+            table.add_column(column, justify="center")
+        table.add_column("trouble", overflow="fold", ratio=1)
+        for host in self._hosts:
+            marks = [
+                Text("ok", "green") if column in self._reached[host] else Text("·", "dim")
+                for column in self._COLUMNS
+            ]
+            table.add_row(host, *marks, Text(self._trouble.get(host, ""), "bold red"))
+        return table
+
+
+def screen(hosts: tuple[str, ...], title: str) -> PlainScreen | LiveScreen:
+    """A live table where there is a terminal to draw it on, else plain lines."""
+    return LiveScreen(hosts, title) if _stream().isatty() else PlainScreen()
+
+
+def show_round(taken: Round) -> None:
+    """The parity table of one round."""
+    stream = _stream()
+    width = None if stream.isatty() else 160
+    console = Console(file=stream, no_color=not colour(stream), width=width, highlight=False)
+    table = Table(title_justify="left", box=None, pad_edge=False)
+    for name in ("host", "verdict", "release", "process", "state", "reason"):
+        table.add_column(name, overflow="fold", no_wrap=name in {"host", "verdict"})
+    for item in taken.hosts:
+        seen = item.evidence
+        trading = str((seen.status or {}).get("trading_state", "-")) if seen else "-"
+        table.add_row(
+            item.host,
+            Text(item.verdict.value, _STYLES[item.verdict]),
+            short(item.release or "none"),
+            str(seen.main_pid or "-") if seen else "-",
+            trading,
+            first_trouble(item),
+        )
+    console.print(table)
+
+
+def round_document(taken: Round) -> dict[str, object]:
+    """One round for programs: a row for each declared host, with every finding."""
+    return {
+        "verdict": taken.parity.value,
+        "release": taken.release,
+        "label": taken.label,
+        "hosts": [
+            {
+                "host": item.host,
+                "verdict": item.verdict.value,
+                "release": item.release,
+                "pid": item.evidence.main_pid if item.evidence else None,
+                "status": dict(item.evidence.status or {}) if item.evidence else None,
+                "findings": [
+                    {
+                        "level": finding.level.value,
+                        "what": finding.what,
+                        "expected": finding.expected,
+                        "found": finding.found,
+                    }
+                    for finding in item.findings
+                ],
+            }
+            for item in taken.hosts
+        ],
+    }

@@ -1,0 +1,99 @@
+# Makes one bare host ready. "deploytool host prepare" sends it to "sh -s", behind its settings.
+# It runs as root; on hosts without systemd (empty UNIT_PATH) as the deploy account itself.
+# shellcheck shell=sh disable=SC2154 # the settings are put in front of it
+set -uf
+umask 022
+LC_ALL=C
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export LC_ALL PATH
+
+printf '\ndeploytool %s begin\n' "$NONCE"
+
+no() {
+    printf 'deploytool %s end refused prepare %s\n' "$NONCE" "$(printf '%s' "$*" | tr '\n' ' ')"
+    exit 0
+}
+changed() { printf 'changed %s\n' "$1"; }
+
+folder() { # PATH MODE OWNER
+    if [ ! -d "$1" ]; then
+        mkdir -p "$1" || no "$1 can't be made"
+        changed "$1"
+    fi
+    chmod "$2" "$1" || no "the mode of $1 can't be set"
+    [ -z "$3" ] || chown "$3" "$1" || no "the owner of $1 can't be set"
+}
+
+place() { # PATH MODE OWNER CONTENT
+    if [ ! -f "$1" ] || [ "$(cat "$1"; echo .)" != "$4." ]; then
+        printf '%s' "$4" >"$1.new" || no "$1 can't be written"
+        { chmod "$2" "$1.new" && mv -T "$1.new" "$1"; } || no "$1 can't be put in its place"
+        changed "$1"
+    fi
+    chmod "$2" "$1" || no "the mode of $1 can't be set"
+    [ -z "$3" ] || chown "$3" "$1" || no "the owner of $1 can't be set"
+}
+
+needs() {
+    for program in "$@"; do
+        command -v "$program" >/dev/null || no "$program is not on this host"
+    done
+}
+
+account() { # NAME SHELL
+    if ! id -u "$1" >/dev/null 2>&1; then
+        useradd --system --user-group --create-home --shell "$2" "$1" || no "the account $1 can't be made"
+        changed "account $1"
+    fi
+}
+
+authorize() { # ACCOUNT KEY
+    keys=$(getent passwd "$1" | cut -d: -f6)/.ssh
+    folder "$keys" 0700 "$1:"
+    touch "$keys/authorized_keys"
+    case $(cat "$keys/authorized_keys") in
+    *"$2"*) ;;
+    *)
+        printf '%s\n' "$2" >>"$keys/authorized_keys" || no "$keys/authorized_keys can't be written"
+        changed "authorized key of $1" ;;
+    esac
+    { chmod 0600 "$keys/authorized_keys" && chown "$1:" "$keys/authorized_keys"; } ||
+        no "the rights of $keys/authorized_keys can't be set"
+}
+
+needs sha256sum stat dd df readlink flock timeout setpriv setsid sync mv head tail tr base64 cut
+OWNER='' SERVICE_OWNER=''
+if [ -n "$UNIT_PATH" ]; then
+    [ "$(id -u)" = 0 ] || no 'this needs root: name an account with --admin'
+    needs systemctl sudo visudo useradd
+    account "$DEPLOY" /bin/sh
+    account "$ACCOUNT" /usr/sbin/nologin
+    [ -z "$AUTHORIZE" ] || authorize "$DEPLOY" "$AUTHORIZE"
+    OWNER=root:root SERVICE_OWNER=$ACCOUNT:$ACCOUNT
+fi
+
+folder "$ROOT" 0755 "$OWNER"
+folder "$ROOT/releases" 0755 "$OWNER"
+folder "$ROOT/state" 0755 "$OWNER"
+folder "$ROOT/state/service" 0750 "$SERVICE_OWNER"
+place "$ROOT/state/mutex" 0600 "$OWNER" ''
+place "$ROOT/state/probe.lock" 0600 "$OWNER" ''
+folder "${HELPER_PATH%/*}" 0755 "$OWNER"
+place "$HELPER_PATH" 0755 "$OWNER" "$HELPER"
+
+if [ -n "$UNIT_PATH" ]; then
+    folder "${UNIT_PATH%/*}" 0755 root:root
+    before=$(cat "$UNIT_PATH" 2>/dev/null)
+    place "$UNIT_PATH" 0644 root:root "$UNIT"
+    [ "$before" = "$(cat "$UNIT_PATH")" ] || systemctl daemon-reload || no 'systemd does not reload'
+    if [ "$(systemctl is-enabled "$NAME.service" 2>/dev/null)" != enabled ]; then
+        systemctl enable --quiet "$NAME.service" || no "$NAME.service can't be enabled"
+        changed "$NAME.service enabled"
+    fi
+    # Sudo reads no file with a dot in its name, so this one is checked before it counts.
+    place "$SUDOERS_PATH.checked" 0440 root:root "$SUDOERS"
+    visudo -cqf "$SUDOERS_PATH.checked" || no 'sudo does not accept the line of rights'
+    rm -f "$SUDOERS_PATH.checked"
+    place "$SUDOERS_PATH" 0440 root:root "$SUDOERS"
+fi
+printf 'deploytool %s end ok\n' "$NONCE"

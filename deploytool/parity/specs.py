@@ -1,0 +1,139 @@
+"""Runs the user's own testinfra specs on every declared host: a second pair of eyes.
+
+The specs run in a process of their own, over OpenSSH with the fleet's pinned keys. A host for
+which no test ran is a failure: a run that skipped everything must not look like one that passed.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploytool.errors import EnvironmentProblem, InputError
+from deploytool.fleet.model import Inventory
+from deploytool.fleet.sshconfig import Route, route
+
+_DEADLINE_S = 900
+
+
+@dataclass(frozen=True)
+class SpecResult:
+    """What the specs came to on one host."""
+
+    host: str
+    passed: int
+    lines: tuple[str, ...]
+
+    @property
+    def good(self) -> bool:
+        """Something ran there, and nothing was amiss."""
+        return self.passed > 0 and not self.lines
+
+
+def ssh_config(inventory: Inventory, routes: dict[str, Route]) -> str:
+    """An OpenSSH configuration that reaches each host by its name, with pinned keys only."""
+    blocks = []
+    for name, way in routes.items():
+        lines = [
+            f"Host {name}",
+            f"  HostName {way.hostname}",
+            f"  Port {way.port}",
+            f"  User {way.user}",
+            f"  HostKeyAlias {way.key_name}",
+            *(f"  IdentityFile {path}" for path in way.identity_files),
+            *(["  IdentitiesOnly yes"] if way.identities_only else []),
+            *([f"  ProxyCommand {way.proxy_command}"] if way.proxy_command else []),
+            *([f"  ProxyJump {_jumps(way)}"] if way.jumps else []),
+        ]
+        blocks.append("\n".join(lines))
+    strict = [
+        "Host *",
+        "  StrictHostKeyChecking yes",
+        "  BatchMode yes",
+        f"  UserKnownHostsFile {inventory.ssh.known_hosts}",
+        "  GlobalKnownHostsFile /dev/null",
+        f"  ConnectTimeout {max(1, round(inventory.ssh.connect_timeout_s))}",
+    ]
+    return "\n".join([*blocks, *strict]) + "\n"
+
+
+def _jumps(way: Route) -> str:
+    return ",".join(f"{jump.user}@{jump.hostname}:{jump.port}" for jump in way.jumps)
+
+
+def run_specs(inventory: Inventory, folder: Path) -> tuple[SpecResult, ...]:
+    """One result for each declared host, in name order.
+
+    Raises:
+        InputError: there are no specs, or pytest could not collect them.
+        EnvironmentProblem: they did not end in time.
+    """
+    if not folder.is_dir() or not any(folder.rglob("test_*.py")):
+        raise InputError(
+            f"There are no specs in {folder}: no test_*.py.",
+            "Nothing was verified.",
+            "See https://testinfra.readthedocs.io for how to write one.",
+        )
+    routes = {name: route(inventory, name) for name in inventory.names}
+    with tempfile.TemporaryDirectory(prefix="deploytool-specs-") as scratch:
+        config, report = Path(scratch) / "ssh_config", Path(scratch) / "report.xml"
+        config.write_text(ssh_config(inventory, routes), encoding="utf-8")
+        hosts = ",".join(f"ssh://{name}" for name in inventory.names)
+        command = [sys.executable, "-m", "pytest", str(folder), f"--hosts={hosts}"]
+        command += [
+            f"--ssh-config={config}",
+            f"--junitxml={report}",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+        ]
+        command += ["-c", os.devnull, f"--rootdir={folder}", "-o", "junit_family=xunit2"]
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=_DEADLINE_S, check=False
+            )
+        except subprocess.TimeoutExpired as error:
+            raise EnvironmentProblem(
+                f"The specs in {folder} did not end within {_DEADLINE_S} s.",
+                "Nothing was verified.",
+                f"Try one host by hand: {' '.join(command[:4])} --hosts=ssh://{inventory.names[0]}",
+            ) from error
+        if done.returncode not in {0, 1} or not report.is_file():
+            raise InputError(
+                f"The specs in {folder} can't be run.",
+                "Nothing was verified.",
+                "Mend what pytest names.",
+                tuple(done.stdout.strip().splitlines()[-15:]),
+            )
+        return _results(inventory, ET.parse(report).getroot())  # noqa: S314 pytest wrote it just now
+
+
+def _results(inventory: Inventory, root: ET.Element) -> tuple[SpecResult, ...]:
+    passed = dict.fromkeys(inventory.names, 0)
+    lines: dict[str, list[str]] = {name: [] for name in inventory.names}
+    everywhere: list[str] = []
+    for case in root.iter("testcase"):
+        name = case.get("name", "")
+        host = next((h for h in inventory.names if f"[ssh://{h}" in name), None)
+        bad = [child for child in case if child.tag in {"failure", "error", "skipped"}]
+        text = f"{name}: {(bad[0].get('message') or bad[0].tag).splitlines()[0]}" if bad else ""
+        if host is None:
+            # A spec that never asked for a host says nothing about any; its failure is everybody's.
+            everywhere += [text] if bad else []
+        elif bad:
+            lines[host].append(text)
+        else:
+            passed[host] += 1
+    return tuple(
+        SpecResult(
+            name,
+            passed[name],
+            (*lines[name], *everywhere) or (() if passed[name] else ("no spec ran on this host",)),
+        )
+        for name in inventory.names
+    )

@@ -1,0 +1,1 @@
+"""How a release ships: plan, the table of states, the runner that performs it."""

@@ -1,0 +1,214 @@
+"""What a rollout does to hosts: each effect on many hosts at once, each answer collected."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+
+from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_attempt, wait_fixed
+
+from deploytool.errors import FaultKind, HostFault
+from deploytool.fleet.fanout import fanout
+from deploytool.fleet.host import Host, Payload
+from deploytool.fleet.model import Inventory
+from deploytool.fleet.protocol import Call, Reply
+from deploytool.parity.look import probe_call, read, take_round
+from deploytool.parity.model import Evidence
+from deploytool.release.model import Release
+from deploytool.release.store import slices
+from deploytool.rollout.planning import Obstacle
+
+Done = Callable[[str, str, HostFault | None], None]
+
+
+class Hands:
+    """The fleet's hosts, and the tokens of the locks that this rollout holds on them."""
+
+    def __init__(
+        self, inventory: Inventory, hosts: Mapping[str, Host], holder: str, plan: str, done: Done
+    ) -> None:
+        self._inventory = inventory
+        self._hosts = hosts
+        self._holder = holder
+        self._plan = plan
+        self._done = done
+        self.tokens: dict[str, int] = {}
+
+    @property
+    def _command_s(self) -> float:
+        return self._inventory.ssh.command_timeout_s
+
+    def _each(
+        self,
+        hosts: Iterable[str],
+        job: Callable[[str], Reply],
+        deadline_s: float,
+        text: str,
+    ) -> dict[str, Reply | HostFault]:
+        def said(name: str, outcome: Reply | HostFault) -> None:
+            self._done(name, text, outcome if isinstance(outcome, HostFault) else None)
+
+        jobs = {name: (lambda name=name: job(name)) for name in hosts}
+        return fanout(jobs, deadline_s=deadline_s + self._command_s, done=said)
+
+    def look(self, hosts: Iterable[str], call: Call) -> dict[str, Evidence | HostFault]:
+        """One evidence round over these hosts."""
+
+        def said(name: str, outcome: Evidence | HostFault) -> None:
+            self._done(name, "seen", outcome if isinstance(outcome, HostFault) else None)
+
+        chosen = {name: self._hosts[name] for name in hosts}
+        return take_round(chosen, call, self._command_s, said)
+
+    def look_for_old(
+        self, hosts: Iterable[str], before: Mapping[str, str | None]
+    ) -> dict[str, Evidence | HostFault]:
+        """Looks at these hosts, and whether each still holds the release that it had."""
+
+        def job(name: str) -> Callable[[], Evidence]:
+            call = probe_call(before[name])
+            return lambda: read(self._hosts[name].call(call, deadline_s=self._command_s))
+
+        return fanout({name: job(name) for name in hosts}, deadline_s=2 * self._command_s)
+
+    def lock(
+        self, hosts: Iterable[str], before: Mapping[str, Evidence]
+    ) -> tuple[list[Obstacle], dict[str, str]]:
+        """Locks hosts one after the other, in name order, and stops at the first that refuses.
+
+        Two deployers that do this can't both win, and can't keep each other out for ever. Under
+        the lock each host must still show what the plan was made from.
+        """
+        for name in sorted(hosts):
+            call = Call.of("lock", holder=self._holder, purpose="deploy", plan=self._plan)
+            try:
+                reply = self._hosts[name].call(call, deadline_s=self._command_s)
+                self.tokens[name] = int(reply.one("token") or "")
+            except HostFault as fault:
+                self._done(name, "", fault)
+                if fault.in_doubt:
+                    return [], {name: f"whether it is locked is not known: {fault}"}
+                rule = "LOCK_HELD" if fault.code == "locked" else "LOCK_REFUSED"
+                return [Obstacle(name, rule, str(fault))], {}
+            except ValueError:
+                return [], {name: "it gave no token with its lock"}
+            self._done(name, "locked", None)
+            if reply.one("current") != before[name].current:
+                return [Obstacle(name, "PLAN_MOVED", "was changed while the plan was made")], {}
+        return [], {}
+
+    def unlock(self) -> dict[str, HostFault]:
+        """Gives every lock back; once more where the first attempt was lost."""
+
+        def job(name: str) -> Reply:
+            call = Call.of("unlock", token=self.tokens[name])
+            retrying = Retrying(
+                stop=stop_after_attempt(2),
+                wait=wait_fixed(0.2),
+                retry=retry_if_exception_type(HostFault),
+            )
+            try:
+                return retrying(self._hosts[name].call, call, deadline_s=self._command_s)
+            except RetryError as error:
+                fault = error.last_attempt.exception()
+                if isinstance(fault, HostFault):
+                    # A lost answer repeated: nobody holds the lock, so the first one did it.
+                    if fault.code == "stale-token" and "nobody holds" in fault.text:
+                        return Reply()
+                    raise fault from error
+                raise
+
+        outcomes = self._each(self.tokens, job, 2 * self._command_s, "unlocked")
+        for name, outcome in outcomes.items():
+            if not isinstance(outcome, HostFault):
+                del self.tokens[name]
+        return _faults(outcomes)
+
+    def stage(self, hosts: Iterable[str], release: Release) -> dict[str, HostFault]:
+        """Copies the release to hosts; each reads it back from its disk and compares."""
+        manifest = release.manifest
+        head = manifest.canonical()
+        artifact = Path(release.artifact)
+        deadline_s = self._inventory.ssh.transfer_timeout_s
+
+        def payload() -> Payload:
+            def content() -> Iterator[bytes]:
+                yield head
+                yield from slices(artifact)
+
+            return Payload(len(head) + manifest.size, content)
+
+        def job(name: str) -> Reply:
+            call = Call.of(
+                "stage",
+                token=self.tokens[name],
+                release=manifest.sha256,
+                size=manifest.size,
+                manifest=manifest.digest(),
+                manifest_size=len(head),
+                seconds=max(1, int(deadline_s)),
+            )
+            return self._hosts[name].call(call, deadline_s=deadline_s, payload=payload())
+
+        return _faults(self._each(hosts, job, deadline_s, "staged"))
+
+    def activate(
+        self, hosts: Iterable[str], releases: Mapping[str, str | None]
+    ) -> dict[str, Evidence | HostFault]:
+        """Switches hosts and restarts them; where the answer was lost, looks again."""
+        service = self._inventory.service
+        deadline_s = self._command_s + service.ready_timeout_s + 2 * service.stop_timeout_s
+
+        def job(name: str) -> Reply:
+            call = Call.of(
+                "activate",
+                token=self.tokens[name],
+                release=releases[name] or "none",
+                disk="skip",
+            )
+            try:
+                return self._hosts[name].call(call, deadline_s=deadline_s)
+            except HostFault as fault:
+                if not fault.in_doubt:
+                    raise
+                try:
+                    return self._hosts[name].call(
+                        probe_call(disk=False), deadline_s=self._command_s
+                    )
+                except HostFault as later:
+                    raise HostFault(
+                        later.kind, f"{fault.text}; then {later.text}", in_doubt=True
+                    ) from fault
+
+        outcomes = self._each(hosts, job, deadline_s + self._command_s, "activated")
+        return {name: _evidence(outcome) for name, outcome in outcomes.items()}
+
+    def confirm(self, running: Mapping[str, Evidence]) -> dict[str, HostFault]:
+        """Writes down on each host that this very process was verified."""
+
+        def job(name: str) -> Reply:
+            seen = running[name]
+            call = Call.of(
+                "confirm",
+                token=self.tokens[name],
+                release=seen.release or "none",
+                pid=seen.main_pid,
+                start=seen.processes[seen.main_pid].start,
+                boot=seen.boot,
+            )
+            return self._hosts[name].call(call, deadline_s=self._command_s)
+
+        return _faults(self._each(running, job, self._command_s, "verified"))
+
+
+def _faults(outcomes: Mapping[str, Reply | HostFault]) -> dict[str, HostFault]:
+    return {name: item for name, item in outcomes.items() if isinstance(item, HostFault)}
+
+
+def _evidence(outcome: Reply | HostFault) -> Evidence | HostFault:
+    if isinstance(outcome, HostFault):
+        return outcome
+    try:
+        return read(outcome)
+    except HostFault as fault:
+        return HostFault(FaultKind.PROTOCOL, fault.text, in_doubt=True)

@@ -1,0 +1,115 @@
+"""What a rollout's end means for a person and for a program. Pure."""
+
+from __future__ import annotations
+
+from deploytool.errors import DeploytoolError, Interrupted, NotProven, Refused, Restored
+from deploytool.parity.model import Parity, Round, Verdict
+from deploytool.parity.rules import first_trouble, short
+from deploytool.rollout.model import State
+from deploytool.rollout.runner import Report
+
+
+def host_lines(taken: Round) -> tuple[str, ...]:
+    """A line for each host that is not a MATCH: name, verdict, release, reason."""
+    return tuple(
+        f"{v.host}: {v.verdict.value}, on {short(v.release or 'no release')}: {first_trouble(v)}"
+        for v in taken.hosts
+        if v.verdict is not Verdict.MATCH
+    )
+
+
+def not_proven(taken: Round, inventory: str, what: str) -> NotProven:
+    """The end of a look at a fleet that is not in parity."""
+    bad = [verdict.host for verdict in taken.hosts if verdict.verdict is not Verdict.MATCH]
+    count = f"{taken.count(Verdict.MATCH)} of {len(taken.hosts)} hosts are proven"
+    if taken.release is None:
+        now = f"deploytool deploy -i {inventory} RELEASE"
+        means = "No release is active on any host that answered; nothing is proven."
+    elif taken.parity is Parity.MIXED:
+        now = f"deploytool deploy -i {inventory} {short(taken.release)}"
+        means = f"The fleet is MIXED ({count} on {taken.label}). Arm no flag; change nothing else."
+    else:
+        now = f"See why {bad[0]} does not answer, then: deploytool status -i {inventory}"
+        means = f"The fleet is UNKNOWN ({count} on {taken.label}). Do not assume that it is well."
+    return NotProven(what, means, now, host_lines(taken))
+
+
+def conclude(report: Report, inventory: str) -> DeploytoolError | None:
+    """None for an end that is proof (exit 0); else the error that says what happened.
+
+    Raises:
+        ValueError: the report is not at one of the table's ends.
+    """
+    trouble = tuple(f"{host}: {text}" for host, text in sorted(report.trouble.items()))
+    if report.state is State.DONE:
+        if report.round is None or report.round.parity is not Parity.PARITY:
+            raise ValueError("an end without a proof is no end")
+        return None
+    if report.state is State.REFUSED:
+        return _refused(report, inventory, trouble)
+    if report.state is State.RESTORED:
+        return _restored(report, inventory, trouble)
+    if report.state is State.HELD:
+        return _held(report, inventory, trouble)
+    raise ValueError(f"{report.state} is not an end")
+
+
+def _refused(report: Report, inventory: str, trouble: tuple[str, ...]) -> DeploytoolError:
+    if report.interrupted:
+        return Interrupted(
+            "You broke it off before anything was changed.",
+            "The fleet is as it was; no lock is held.",
+            f"deploytool deploy -i {inventory} RELEASE",
+            trouble,
+        )
+    rules = sorted({obstacle.rule for obstacle in report.obstacles}) or ["LOCK_REFUSED"]
+    hosts = sorted({obstacle.host for obstacle in report.obstacles})
+    return Refused(
+        rules[0],
+        f"Refused by {', '.join(rules)}: {', '.join(hosts)}.",
+        "Nothing was changed: no host was switched, and no lock is held.",
+        f"Mend what the lines name, then: deploytool plan -i {inventory} RELEASE",
+        tuple(map(str, report.obstacles)) or trouble,
+    )
+
+
+def _restored(report: Report, inventory: str, trouble: tuple[str, ...]) -> DeploytoolError:
+    plan, taken = report.plan, report.round
+    if plan is None or taken is None:
+        raise ValueError("nothing can be restored without a plan and a proof")
+    before = sorted({short(release or "no release") for release in plan.before.values()})
+    count = f"all {len(plan.hosts)} hosts are proven to be what they were: {', '.join(before)}"
+    again = (
+        f"Mend what the lines name, then: deploytool deploy -i {inventory} {short(plan.release)}"
+    )
+    failed = f"{plan.label} was NOT deployed"
+    if report.interrupted:
+        return Interrupted(
+            f"{failed}: you broke it off.", f"Brought back; {count}.", again, trouble
+        )
+    if len(before) > 1 or (taken.parity is not Parity.PARITY and taken.release is not None):
+        return NotProven(
+            f"{failed}.",
+            f"Brought back; {count}. The fleet was not in parity before: {taken.parity.value}.",
+            f"deploytool status -i {inventory}",
+            (*trouble, *host_lines(taken)),
+        )
+    return Restored(f"{failed}.", f"Brought back; {count}.", again, trouble)
+
+
+def _held(report: Report, inventory: str, trouble: tuple[str, ...]) -> DeploytoolError:
+    label = report.plan.label if report.plan else "the release"
+    lines = host_lines(report.round) if report.round else ()
+    details = (*trouble, *(line for line in lines if line.split(":")[0] not in report.trouble))
+    kind: type[DeploytoolError] = Interrupted if report.interrupted else NotProven
+    unlocking = {State.UNLOCKING, State.UNLOCKING_RESTORED, State.UNLOCKING_REFUSED}
+    if len(report.path) > 1 and report.path[-2] in unlocking:
+        means = "What runs was proven, but a host holds a lock that could not be given back."
+    else:
+        means = "The fleet is MIXED or UNKNOWN; its locks are kept, so that nobody builds on it."
+    return kind(
+        f"{label}: stopped while {report.path[-2].value if len(report.path) > 1 else 'starting'}.",
+        means,
+        f"deploytool status -i {inventory}",
+        details,
+    )

@@ -1,0 +1,164 @@
+"""What a deployment would do on each host, and what forbids it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from deploytool.errors import HostFault
+from deploytool.fleet.model import Digest, Inventory, split_waves
+from deploytool.parity.model import Evidence, Expected, Finding, HostVerdict, Verdict
+from deploytool.parity.rules import (
+    clock_rule,
+    config_rule,
+    helper_rule,
+    judge_fleet,
+    judge_host,
+    rights_rule,
+    unit_rule,
+    unseen,
+    wrong,
+)
+from deploytool.release.model import Manifest
+from deploytool.rollout.model import Action, HostPlan, Observed, Plan
+
+ROOM_BYTES = 8 * 1024 * 1024
+"""Free space that must be left beside a copy of the release."""
+
+STATIC_RULES = (helper_rule, rights_rule, clock_rule, unit_rule, config_rule)
+"""What must hold on a host whatever runs there, before it is changed."""
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """One reason why a host, or the fleet, may not be changed."""
+
+    host: str
+    rule: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.host}: {self.text}"
+
+
+def observed(evidence: Evidence) -> Observed:
+    """What a plan is bound to, out of a host's evidence."""
+    main = evidence.processes.get(evidence.main_pid)
+    return Observed(
+        machine=evidence.machine,
+        release=evidence.release,
+        token=evidence.token,
+        pid=evidence.main_pid,
+        start=main.start if main else None,
+    )
+
+
+def preflight(
+    seen: Mapping[str, Evidence | HostFault], expected: Mapping[str, Expected], manifest: Manifest
+) -> tuple[Obstacle, ...]:
+    """Everything that forbids changing these hosts, all at once.
+
+    ``expected`` is what each host has to show with nothing active: the static rules alone look.
+    """
+    obstacles = list(readiness(seen, expected))
+    for host, outcome in seen.items():
+        if isinstance(outcome, HostFault):
+            continue
+        obstacles += [Obstacle(host, rule, str(f)) for rule, f in _room(outcome, manifest)]
+        if outcome.lock is not None:
+            text = (
+                f"locked by {outcome.lock.holder} for {outcome.lock.purpose}, "
+                f"plan {outcome.lock.plan}, token {outcome.lock.token}"
+            )
+            obstacles.append(Obstacle(host, "PREFLIGHT_LOCK", text))
+    return tuple(obstacles)
+
+
+def _room(evidence: Evidence, manifest: Manifest) -> tuple[tuple[str, Finding], ...]:
+    found: list[tuple[str, Finding]] = [
+        ("PREFLIGHT_REQUIRES", wrong("programs", f"{program} on PATH", "none"))
+        for program in evidence.lacks
+    ]
+    need = manifest.size + ROOM_BYTES
+    if evidence.free_bytes is None:
+        found.append(("PREFLIGHT_SPACE", unseen("free space", f"{need} bytes", "df did not say")))
+    elif evidence.held != "intact" and evidence.free_bytes < need:
+        found.append(("PREFLIGHT_SPACE", wrong("free space", f"{need} bytes", evidence.free_bytes)))
+    return tuple(found)
+
+
+def action(evidence: Evidence, verdict: HostVerdict, release: Digest) -> Action:
+    """What brings one host to the release: no more than it needs."""
+    if verdict.verdict is Verdict.MATCH:
+        return Action.NOTHING
+    if evidence.held != "intact":
+        return Action.STAGE
+    return Action.RESTART if evidence.release == release else Action.ACTIVATE
+
+
+def make_plan(
+    plan_id: str,
+    inventory: Inventory,
+    manifest: Manifest,
+    seen: Mapping[str, Evidence],
+    verdicts: Mapping[str, HostVerdict],
+) -> Plan:
+    """The plan for a fleet of which every host answered.
+
+    Raises:
+        ValueError: a declared host is missing from ``seen``, or an undeclared one is in it.
+    """
+    if set(seen) != set(inventory.names):
+        raise ValueError("a plan needs the evidence of exactly the declared hosts")
+    release = Digest(manifest.sha256)
+    hosts = tuple(
+        HostPlan(host=h, action=action(seen[h], verdicts[h], release), observed=observed(seen[h]))
+        for h in inventory.names
+    )
+    busy = tuple(item.host for item in hosts if item.action is not Action.NOTHING)
+    order = tuple(host for host in inventory.hosts if host in busy)
+    return Plan(
+        id=plan_id,
+        fleet=inventory.fleet,
+        inventory=inventory.digest(),
+        release=release,
+        label=f"{manifest.name} {manifest.version} ({manifest.sha256[:8]})",
+        hosts=hosts,
+        waves=split_waves(inventory.waves, order),
+    )
+
+
+def moved(plan: Plan, fresh: Plan) -> tuple[Obstacle, ...]:
+    """How the fleet differs from what ``plan`` was bound to; empty when it doesn't."""
+    obstacles = []
+    for what, was, now in (
+        ("fleet", plan.fleet, fresh.fleet),
+        ("inventory", plan.inventory, fresh.inventory),
+        ("release", plan.release, fresh.release),
+    ):
+        if was != now:
+            obstacles.append(Obstacle(what, "PLAN_MOVED", f"was {was[:12]}, is {now[:12]}"))
+    then = {item.host: item for item in plan.hosts}
+    for item in fresh.hosts:
+        old = then.get(item.host)
+        if old is None or old.observed != item.observed or old.action is not item.action:
+            obstacles.append(Obstacle(item.host, "PLAN_MOVED", "is not as the plan found it"))
+    return tuple(obstacles)
+
+
+def readiness(
+    seen: Mapping[str, Evidence | HostFault], expected: Mapping[str, Expected]
+) -> tuple[Obstacle, ...]:
+    """What keeps hosts from being deployed to, whatever the release."""
+    obstacles: list[Obstacle] = []
+    verdicts: list[HostVerdict] = []
+    for host, outcome in seen.items():
+        if isinstance(outcome, HostFault):
+            obstacles.append(Obstacle(host, "PREFLIGHT_REACHABLE", str(outcome)))
+        else:
+            verdicts.append(judge_host(host, expected[host], outcome, STATIC_RULES))
+    for verdict in judge_fleet(verdicts):
+        obstacles += [
+            Obstacle(verdict.host, "PREFLIGHT_HOST", str(finding)) for finding in verdict.findings
+        ]
+    return tuple(obstacles)

@@ -1,0 +1,47 @@
+"""Looks at a fleet and makes a plan for it, or finds what forbids one. Changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from deploytool.errors import HostFault
+from deploytool.fleet.host import Host
+from deploytool.fleet.model import Inventory
+from deploytool.parity.look import Seen, expect, judge, probe_call, take_round
+from deploytool.parity.model import Evidence, Round
+from deploytool.release.model import Manifest
+from deploytool.rollout.model import Plan
+from deploytool.rollout.planning import Obstacle, make_plan, preflight
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What one look came to: a plan and the round it rests on, or the obstacles."""
+
+    obstacles: tuple[Obstacle, ...]
+    evidence: Mapping[str, Evidence]
+    plan: Plan | None = None
+    round: Round | None = None
+
+
+def consider(inventory: Inventory, manifest: Manifest, seen: Seen, plan_id: str) -> Survey:
+    """What can be done with a fleet that showed this."""
+    bare = {name: expect(inventory, name, None) for name in inventory.names}
+    obstacles = preflight(seen, bare, manifest)
+    evidence = {name: item for name, item in seen.items() if not isinstance(item, HostFault)}
+    if obstacles or set(evidence) != set(inventory.names):
+        return Survey(obstacles, evidence)
+    taken = judge(inventory, seen, manifest)
+    verdicts = {verdict.host: verdict for verdict in taken.hosts}
+    plan = make_plan(plan_id, inventory, manifest, evidence, verdicts)
+    return Survey((), evidence, plan, taken)
+
+
+def survey(
+    inventory: Inventory, manifest: Manifest, hosts: Mapping[str, Host], plan_id: str
+) -> Survey:
+    """Takes one round and considers it."""
+    call = probe_call(manifest.sha256, manifest.requires)
+    seen = take_round(hosts, call, inventory.ssh.command_timeout_s)
+    return consider(inventory, manifest, seen, plan_id)
