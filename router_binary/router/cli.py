@@ -102,9 +102,7 @@ def _serve(options: argparse.Namespace, release: Release) -> int:
     try:
         loop = Loop()
         found = config.read(options.config, options.host)
-        running = server.Server(
-            loop, release, found, options.state, options.host, options.listen
-        )
+        running = server.Server(loop, release, found, options.state, options.host, options.listen)
     except (config.ConfigError, server.StartError, recovery.RecoveryError, OSError) as error:
         print(f"router: can't start: {error}", file=sys.stderr)
         return BAD_USAGE

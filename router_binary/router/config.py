@@ -98,9 +98,7 @@ class _Reader:
         names = " ".join(field.name for field in fields(kind))
         found = self.mapping(value, where, "", names)
         allowed = names.split()
-        return kind(
-            **{k: self.number(v, f"{where}.{k}") for k, v in found.items() if k in allowed}
-        )
+        return kind(**{k: self.number(v, f"{where}.{k}") for k, v in found.items() if k in allowed})
 
 
 def _venue(read: _Reader, value: object, where: str) -> VenueConfig:

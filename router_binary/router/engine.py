@@ -231,8 +231,12 @@ class Engine:
     def reconciled(self, venue: Venue) -> None:
         """All that was missed has come: what the market never mentioned never reached it."""
         for token, child in list(self.gate.children.items()):
-            if child.venue is venue and not child.accepted:
+            if child.venue is not venue:
+                continue
+            if not child.accepted:
                 self.fills.close(token, child, CODES["MARKET_CANCELLED"])
+            elif self.latch.state != ACTIVE or child.parent.reason in DECIDED:
+                venue.cancel(token)  # it still works, against what was decided meanwhile
 
     def session_lost(self, venue: Venue) -> None:
         """Leave open children in doubt: the market has no memory of our session."""

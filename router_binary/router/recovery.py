@@ -8,6 +8,7 @@ import json
 import os
 import re
 import struct
+import time
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -57,6 +58,8 @@ def recover(engine: "Engine", folder: Path, ours: Path) -> None:
     for name in Counters.__dataclass_fields__:
         setattr(engine.counters, name, 0)
     engine.counters.open_parents = open_parents
+    # Far more nanoseconds pass than reports are written: this is above all earlier numbers.
+    engine.reports.exec_id = max(engine.reports.exec_id, time.time_ns())
 
 
 class _Replay:
@@ -100,14 +103,14 @@ class _Replay:
 
     def _header(self, chunk: bytes, at: int) -> int:
         _, length = record.HEADER.unpack_from(chunk, at)
-        start: int = at + record.HEADER.size
+        start = at + int(record.HEADER.size)
         by_name = {venue.name: venue for venue in self._engine.venues}
         self._names = json.loads(chunk[start : start + length])["venues"]
         gone = [name for name in self._names if name not in by_name]
         if gone:
             raise RecoveryError(f"{self._path} traded on {gone}, which aren't configured now")
         self._venues = [by_name[name] for name in self._names]
-        return start + length
+        return start + int(length)
 
     def _parent(self, chunk: bytes, at: int) -> int:
         _, number, user, body = record.PARENT.unpack_from(chunk, at)
@@ -117,12 +120,12 @@ class _Replay:
     def _children(self, chunk: bytes, at: int) -> int:
         engine = self._engine
         _, number, letter, first, count = record.CHILDREN.unpack_from(chunk, at)
-        place: int = at + record.CHILDREN.size
+        place = at + int(record.CHILDREN.size)
         parent = engine.parents[number]
         prefix = engine.config.code.encode() + letter
         for sequence in range(first, first + count):
             venue, qty = record.CHILD.unpack_from(chunk, place)
-            place += record.CHILD.size
+            place += int(record.CHILD.size)
             child = Child(parent, qty, self._venues[venue])
             engine.gate.children[prefix + b"%011d" % sequence] = child
             parent.unsent -= qty
@@ -136,7 +139,7 @@ class _Replay:
 
     def _market(self, chunk: bytes, at: int) -> int:
         _, index, first, length = record.MARKET.unpack_from(chunk, at)
-        start: int = at + record.MARKET.size
+        start = at + int(record.MARKET.size)
         packets, handlers = chunk[start : start + length], self._engine.fills.handlers
         venue, place = self._venues[index], 0
         venue.next_sequence = first
@@ -145,7 +148,7 @@ class _Replay:
                 venue.next_sequence += 1
                 handlers[packets[place + 3]](packets, place)
             place += 2 + int.from_bytes(packets[place : place + 2], "big")
-        return start + length
+        return start + int(length)
 
     def _session(self, chunk: bytes, at: int) -> int:
         _, index, session, sequence = record.SESSION.unpack_from(chunk, at)
@@ -179,6 +182,7 @@ def write_snapshot(engine: "Engine", folder: Path) -> None:
         "through": _numbers(folder)[-1],
         "sequence": engine.gate.sequence,
         "next_number": engine.next_number,
+        "exec_id": engine.reports.exec_id,
         "venues": {venue.name: [venue.session, venue.next_sequence] for venue in engine.venues},
         "books": {book.name: [book.position, book.cost] for book in engine.books.values()},
         "crc32": zlib.crc32(rows),
@@ -205,6 +209,7 @@ def _load_snapshot(engine: "Engine", path: Path) -> int:
             engine.parents[number] = parent
         engine.gate.sequence = int(head["sequence"])
         engine.next_number = int(head["next_number"])
+        engine.reports.exec_id = int(head["exec_id"])
         for venue in engine.venues:
             venue.session, venue.next_sequence = head["venues"].get(venue.name, ["", 1])
         by_name = {book.name: book for book in engine.books.values()}

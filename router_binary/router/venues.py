@@ -149,8 +149,8 @@ class Venue:
             self._login_rejected(packet[3:4])
         elif kind == b"H" and len(packet) == 3 and self._logged_in:
             if not self.up:
-                self._engine.reconciled(self)
                 self._open()
+                self._engine.reconciled(self)
         elif kind == b"Z" and len(packet) == 3:
             raise BadInputError("the market ended the session")
         elif kind != b"+":
