@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from deploytool.cli.options import JsonOption
+from deploytool.cli.output import document, finish, say
 
 if TYPE_CHECKING:
     from deploytool.rehearsal.fleets.model import FleetStatus, Throwaway
@@ -35,7 +37,6 @@ FolderOption = Annotated[
     typer.Option("--folder", help="Where it lives; default .deploytool/fleets/KIND."),
 ]
 HostsOption = Annotated[int, typer.Option("--hosts", min=1, max=64, help="How many hosts.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
 
 def _open(kind: FleetKind, folder: Path | None) -> Throwaway:
@@ -44,16 +45,15 @@ def _open(kind: FleetKind, folder: Path | None) -> Throwaway:
     return open_fleet(kind.value, folder)
 
 
-def _say(line: str) -> None:
-    """Progress goes to stderr, so that stdout holds the result and nothing else."""
+def _progress(line: str) -> None:
     typer.echo(line, err=True)
 
 
-def _print_json(document: dict[str, object]) -> None:
-    typer.echo(json.dumps(document, indent=2))
+def _command(verb: str, kind: FleetKind, folder: Path | None) -> str:
+    return f"deploytool fleet {verb} --fleet {kind.value}{f' --folder {folder}' if folder else ''}"
 
 
-def _as_json(status: FleetStatus) -> dict[str, object]:
+def _document(status: FleetStatus) -> dict[str, Any]:
     return {
         "fleet": status.kind,
         "folder": str(status.folder),
@@ -71,61 +71,55 @@ def up(
     hosts: HostsOption = 8,
     folder: FolderOption = None,
     *,
-    as_json: JsonOption = False,
+    json: JsonOption = False,
 ) -> None:
     """Bring a throwaway fleet up, ready to deploy to, and write its inventory."""
+    del json
     fleet = _open(kind, folder)
-    inventory = fleet.up(hosts, _say)
-    if as_json:
-        _print_json({**_as_json(fleet.status()), "inventory": str(inventory)})
-        return
-    typer.echo(f"{hosts} hosts are up. Their inventory: {inventory}")
-    typer.echo(f"Look at them:  deploytool status -i {inventory}")
-    typer.echo(f"Take them away: {_command('down', kind, folder)}")
+    inventory = fleet.up(hosts, _progress)
+    say(f"{hosts} {'host is' if hosts == 1 else 'hosts are'} up. The inventory: {inventory}")
+    say(f"  deploy to them:  deploytool deploy -i {inventory} RELEASE")
+    say(f"  take them away:  {_command('down', kind, folder)}")
+    document({"exit": 0, **_document(fleet.status()), "inventory": str(inventory)})
 
 
 @app.command()
 def down(
-    kind: KindOption = FleetKind.LOCAL,
-    folder: FolderOption = None,
-    *,
-    as_json: JsonOption = False,
+    kind: KindOption = FleetKind.LOCAL, folder: FolderOption = None, *, json: JsonOption = False
 ) -> None:
     """Take a throwaway fleet away, also one that was left half-made."""
+    del json
     fleet = _open(kind, folder)
-    removed = fleet.down(_say)
-    if as_json:
-        _print_json({"fleet": kind.value, "folder": str(fleet.folder), "removed": list(removed)})
-    elif removed:
-        typer.echo(f"The {kind.value} fleet is gone. Removed: {', '.join(removed)}.")
+    removed = fleet.down(_progress)
+    if removed:
+        say(f"The {kind.value} fleet is gone. Removed: {', '.join(removed)}.")
     else:
-        typer.echo(f"There is no {kind.value} fleet in {fleet.folder}: nothing to do.")
+        say(f"There is no {kind.value} fleet in {fleet.folder}: nothing to do.")
+    document(
+        {"exit": 0, "fleet": kind.value, "folder": str(fleet.folder), "removed": list(removed)}
+    )
 
 
 @app.command()
 def status(
-    kind: KindOption = FleetKind.LOCAL,
-    folder: FolderOption = None,
-    *,
-    as_json: JsonOption = False,
+    kind: KindOption = FleetKind.LOCAL, folder: FolderOption = None, *, json: JsonOption = False
 ) -> None:
-    """Say what is there of a throwaway fleet now."""
-    fleet = _open(kind, folder)
-    seen = fleet.status()
-    if as_json:
-        _print_json(_as_json(seen))
-        return
+    """Say what is there of a throwaway fleet now; exit 5 when it is not whole."""
+    del json
+    from deploytool.errors import NotProven
+
+    seen = _open(kind, folder).status()
     if seen.state == "absent":
-        typer.echo(f"There is no {kind.value} fleet in {seen.folder}.")
-        typer.echo(f"Bring one up: {_command('up', kind, folder)}")
-        return
+        say(f"There is no {kind.value} fleet in {seen.folder}.")
+        say(f"Bring one up: {_command('up', kind, folder)}")
     for host in seen.hosts:
-        typer.echo(f"{host.name:<10} {host.state:<8} {host.address}:{host.port}")
+        say(f"{host.name:<10} {host.state:<8} {host.address}:{host.port}")
     running = sum(host.state == "running" for host in seen.hosts)
-    typer.echo(f"{running} of {len(seen.hosts)} hosts are running; the fleet is {seen.state}.")
-    if seen.state == "incomplete":
-        typer.echo(f"Take it away: {_command('down', kind, folder)}")
-
-
-def _command(verb: str, kind: FleetKind, folder: Path | None) -> str:
-    return f"deploytool fleet {verb} --fleet {kind.value}{f' --folder {folder}' if folder else ''}"
+    if seen.state == "up":
+        say(f"{running} of {len(seen.hosts)} hosts are running.")
+    error = NotProven(
+        f"{running} of {len(seen.hosts)} hosts of the throwaway fleet are running.",
+        "It was never finished, or a host went down.",
+        _command("down", kind, folder),
+    )
+    finish(_document(seen), error if seen.state == "incomplete" else None)

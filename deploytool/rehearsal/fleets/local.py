@@ -6,7 +6,6 @@ so a host is told apart by its release root, and services run under ``supervisor
 
 from __future__ import annotations
 
-import getpass
 import os
 import random
 import secrets
@@ -29,7 +28,7 @@ from deploytool.rehearsal.fleets.model import (
     Kind,
     Progress,
 )
-from deploytool.rehearsal.fleets.ready import make_key, prepare, wait_for_ssh
+from deploytool.rehearsal.fleets.ready import account, make_key, prepare, wait_for_ssh
 from deploytool.rehearsal.fleets.run import find, for_each, run
 
 _LOOPBACK = "127.0.0.1"
@@ -93,7 +92,7 @@ class LocalFleet:
             self._describe(record)
             identity = self.folder / files.IDENTITY
             public = identity.with_suffix(".pub")
-            prepare(self.inventory, identity, getpass.getuser(), public, progress)
+            prepare(self.inventory, identity, account(), public, progress)
             self._folder.save(replace(record, phase="up"))
         return self.inventory
 
@@ -163,7 +162,7 @@ class LocalFleet:
             host.name: ((self.host_folder(host.name) / "host_key.pub").read_text(),)
             for host in record.hosts
         }
-        user = getpass.getuser()
+        user = account()
         root = f"{self.folder}/hosts/{{host}}/root"
         self._folder.write(files.KNOWN_HOSTS, files.known_hosts(record, keys))
         self._folder.write(files.INVENTORY, files.inventory(record, root, user, user, "process"))
@@ -224,7 +223,7 @@ PubkeyAuthentication yes
 PasswordAuthentication no
 KbdInteractiveAuthentication no
 PermitRootLogin prohibit-password
-AllowUsers {getpass.getuser()}
+AllowUsers {account()}
 PrintMotd no
 PrintLastLog no
 UseDNS no
@@ -246,7 +245,7 @@ def _use_pam() -> str:
     with suppress(OSError):
         for line in Path("/etc/shadow").read_text().splitlines():
             name, _, rest = line.partition(":")
-            if name == getpass.getuser() and rest.startswith("!") and os.geteuid() == 0:
+            if name == account() and rest.startswith("!") and os.geteuid() == 0:
                 return "yes"
     return "no"
 

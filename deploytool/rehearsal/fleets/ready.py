@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import socket
 import time
 from pathlib import Path
@@ -12,6 +14,22 @@ from deploytool.rehearsal.fleets.model import Progress
 from deploytool.rehearsal.fleets.run import find, run
 
 _KEYGEN_S = 20.0
+
+
+def account() -> str:
+    """The account that this runs as, whatever the environment says.
+
+    Raises:
+        EnvironmentProblem: it has no name, and ``sshd`` lets in by name only.
+    """
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        raise EnvironmentProblem(
+            f"The account with number {os.geteuid()} has no name on this machine.",
+            "Nothing was started.",
+            "Run this from an account that /etc/passwd knows.",
+        ) from None
 
 
 def make_key(path: Path) -> None:
