@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -93,3 +94,72 @@ def test_no_parent_is_lost_or_duplicated_while_all_routers_are_restarted(
     artifact: Path, folder: Path
 ) -> None:
     roll_and_reconcile(artifact, folder, 1_500, rate=150)
+
+
+def test_orders_that_work_while_their_router_drains_are_cancelled_and_counted(
+    artifact: Path, folder: Path
+) -> None:
+    with trading(artifact, folder) as (flow, routers):
+        flow.quote(mode="half")
+        flow.send(Load(400, LIMITS, qty=(2, 900), seed=3))
+        open_ones = flow.wait(deadline_s=2)
+        assert open_ones.open > 300
+        for router in routers[:4]:
+            assert router.drain() == 0, router.log()
+            router.start()
+        assert flow.wait_for_routers(len(routers), deadline_s=20), flow.members()
+        assert flow.progress().open > 0, "the four that were left alone work on"
+        assert flow.cancel() > 0
+        progress = flow.wait(deadline_s=20)
+        assert progress.finished, progress
+        result = flow.reconcile(settled(routers))
+        assert result.equal, result.differences[:10]
+        rows = flow.parents()
+        assert all(row["cum"] and row["cxl"] for row in rows if row["order_qty"] > 20)
+
+
+def test_a_router_that_is_killed_comes_back_and_every_share_is_still_accounted_for(
+    artifact: Path, folder: Path
+) -> None:
+    with trading(artifact, folder) as (flow, routers):
+        flow.quote(delay_s=0.05)
+        flow.send(Load(1_600, LIMITS, rate=400, qty=(1, 900), seed=4))
+        for router in routers[:3]:
+            time.sleep(0.4)
+            router.kill()
+            router.start()
+        assert flow.wait_for_routers(len(routers), deadline_s=20), flow.members()
+        progress = flow.wait(deadline_s=30)
+        assert progress.finished, progress
+        result = flow.reconcile(settled(routers))
+        assert result.equal, result.differences[:10]
+
+
+def test_a_release_that_is_not_trusted_gets_no_order(artifact: Path, folder: Path) -> None:
+    with trading(artifact, folder) as (flow, routers):
+        flow.trust(["0" * 64])
+        flow.send(Load(50, LIMITS))
+        assert flow.wait(deadline_s=1.5).waiting == 50
+        assert {m["standing"] for m in flow.members()} == {"refused"}
+        assert all("not trusted" in m["why"] for m in flow.members())
+        assert {r.status()["counters"]["parents"] for r in routers} == {0}
+        flow.trust([release_of(artifact)])
+        assert flow.wait(deadline_s=20).done == 50
+
+
+def test_a_flag_that_is_withdrawn_is_not_sent_again(artifact: Path, folder: Path) -> None:
+    bit = 9
+    with trading(artifact, folder) as (flow, routers):
+        assert flow.observe()["bits"] == []
+        assert flow.use(bit)["bits"] == [bit]
+        flow.send(Load(40, LIMITS))
+        assert flow.wait(deadline_s=20).rejected == 40  # nobody armed it
+        rejects = sum(s["counters"]["flag_rejects"] for s in settled(routers).values())
+        assert rejects == 40
+        last = flow.withdraw(bit)["last_sent"][str(bit)]
+        flow.send(Load(40, LIMITS))
+        assert flow.wait(deadline_s=20).done == 40
+        seen = flow.observe()
+        assert seen["bits"] == []
+        assert seen["last_sent"] == {str(bit): last}
+        assert flow.reconcile(settled(routers)).equal
