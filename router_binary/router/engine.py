@@ -37,6 +37,11 @@ class Handling(NamedTuple):
     terms: Terms
 
 
+def _load(name: str) -> Any:  # noqa: ANN401 - a class of strategies, or a function of terms
+    module, _, attribute = name.partition(":")
+    return getattr(import_module(module), attribute)
+
+
 class Engine:
     """One router's state, and every way in which it changes."""
 
@@ -66,6 +71,7 @@ class Engine:
         self.most_children = 0
         self.replaying = False
         self.usual = Slicing(self)
+        self._handlers = {mask: _load(name) for mask, name in sorted(flags.handlers.items())}
         self._handling: dict[int, Handling] = {}
 
     # -- parents -----------------------------------------------------------------------------
@@ -132,10 +138,8 @@ class Engine:
         """Find the code behind each bit of a word; remembered, at most one entry a word."""
         strategy: Strategy = self.usual
         terms = Terms()
-        for mask, name in sorted(self.flags.handlers.items()):
+        for mask, handler in self._handlers.items():
             if word & mask:
-                module, _, attribute = name.partition(":")
-                handler: Any = getattr(import_module(module), attribute)
                 if isinstance(handler, type):
                     strategy = handler(self)
                 else:

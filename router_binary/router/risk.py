@@ -90,7 +90,7 @@ class Risk:
         limits = self._limits
         if parent.user.parents.get(parent.clordid) is not parent:
             return CODES["DUPLICATE"]
-        if not 0 < plan.total <= parent.unsent or min(plan.slices, key=_qty)[1] <= 0:
+        if plan.smallest <= 0 or plan.total > parent.unsent:
             return CODES["NOT_CLEARED"]
         if parent.qty > (limits.order_qty or NO_LIMIT):
             return CODES["ORDER_QTY"]
@@ -120,7 +120,3 @@ class Risk:
         if self._sent + len(plan.slices) > (limits.messages_per_s or NO_LIMIT):
             return CODES["MESSAGE_RATE"]
         return 0
-
-
-def _qty(piece: tuple[object, int]) -> int:
-    return piece[1]

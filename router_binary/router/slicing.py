@@ -14,14 +14,16 @@ Slices = list[tuple["Venue", int]]
 class Plan:
     """Children that a strategy wants to send now, and what is common to them."""
 
-    __slots__ = ("customer", "letter", "slices", "tif", "total")
+    __slots__ = ("customer", "letter", "slices", "smallest", "tif", "total")
 
     def __init__(self, letter: bytes, slices: Slices, tif: int, customer: bytes = b"N") -> None:
         self.letter = letter
         self.slices = slices
         self.tif = tif
         self.customer = customer
-        self.total = sum([qty for _, qty in slices])
+        sizes = [qty for _, qty in slices]
+        self.total = sum(sizes)
+        self.smallest = min(sizes, default=0)
 
 
 class Strategy(Protocol):
@@ -67,9 +69,7 @@ class Slicing:
         if not venues:
             return Plan(b"S", [], 0)
         turn, many = self._turn, len(venues)
-        slices = []
-        for qty in cut(parent.unsent, market.slice_qty, market.max_slices):
-            slices.append((venues[turn % many], qty))
-            turn += 1
-        self._turn = turn % many
+        sizes = cut(parent.unsent, market.slice_qty, market.max_slices)
+        slices = [(venues[(turn + place) % many], qty) for place, qty in enumerate(sizes)]
+        self._turn = (turn + len(sizes)) % many
         return Plan(b"S", slices, ouch.IMMEDIATE if parent.immediate else ouch.MARKET_HOURS)

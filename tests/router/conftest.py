@@ -82,17 +82,19 @@ class Router:
         self.host = host
         self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
+        self._errors = folder / f"{host}-{self.port}.err"
         self.extra: list[str] = []
 
     def configure(self, config: dict[str, Any]) -> None:
         self.config.write_text(json.dumps(config))
 
     def start(self, *, wait: bool = True) -> None:
-        self.process = subprocess.Popen(
-            [self.binary, "serve", "--state", self.state, "--config", self.config,
-             "--listen", f"127.0.0.1:{self.port}", "--host", self.host, *self.extra],
-            stderr=subprocess.PIPE,
-        )  # fmt: skip
+        with self._errors.open("wb") as errors:
+            self.process = subprocess.Popen(
+                [self.binary, "serve", "--state", self.state, "--config", self.config,
+                 "--listen", f"127.0.0.1:{self.port}", "--host", self.host, *self.extra],
+                stderr=errors,
+            )  # fmt: skip
         if wait:
             self.until(bool)
 
@@ -142,9 +144,7 @@ class Router:
         return self.until(lambda status: all(venue["up"] for venue in status["venues"]))
 
     def stderr(self) -> str:
-        assert self.process is not None
-        assert self.process.stderr is not None
-        return self.process.stderr.read().decode()
+        return self._errors.read_text()
 
     def stop(self) -> int:
         """Drain; give the exit code."""
@@ -156,8 +156,6 @@ class Router:
         if self.process is not None:
             self.process.kill()
             self.process.wait(10)
-            if self.process.stderr is not None:
-                self.process.stderr.close()
 
 
 @pytest.fixture(scope="session")

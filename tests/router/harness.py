@@ -1,0 +1,98 @@
+"""An engine without sockets: its venues are buffers, its market is a function."""
+
+from __future__ import annotations
+
+import struct
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "router_binary")]
+
+import registry  # noqa: E402 - the path is set above
+from router import config as configs  # noqa: E402
+from router import wire  # noqa: E402
+from router.engine import Engine  # noqa: E402
+from router.flags import Flags  # noqa: E402
+from router.latch import Latch  # noqa: E402
+from router.loop import Loop  # noqa: E402
+from router.orders import User  # noqa: E402
+from router.record import Record  # noqa: E402
+from router.venues import Venue  # noqa: E402
+
+HEAD = struct.Struct(">HcB14scI8sI")
+NEW = struct.Struct(wire.NEW_ORDER)
+REPORT = struct.Struct(">Hc" + wire.REPORT[1:])
+EXECUTED = struct.Struct(">HcBQ14sIIcQ")
+CANCELED = struct.Struct(">HcBQ14sIc")
+
+
+class Rig:
+    """One engine, one user, as many venues as the configuration has."""
+
+    def __init__(self, document: dict[str, Any], host: str = "router1") -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="rig-"))
+        table = registry.load_table(ROOT / "router_binary" / "flags.yaml")
+        self.flags = Flags({**table, "wire": wire.DIGEST}, 1)
+        self.record = Record(self.folder / "orders-00000001.rec")
+        config = configs.parse(document, host)
+        self.engine = Engine(config, self.flags, Latch(self.folder), self.record)
+        loop = Loop()
+        self.engine.venues = [
+            Venue(self.engine, loop, index, "0") for index in range(len(config.venues))
+        ]
+        for venue in self.engine.venues:
+            venue.up = True
+        self.engine.venue_changed()
+        self.user: User = self.engine.users["GATE01"]
+        self.user.out = bytearray()
+        self.match = 0
+
+    def order(
+        self, clordid: str, qty: int = 300, price: int = 100_000, side: str = "B", *,
+        symbol: str = "ACME", tif: str = "0", flags: int = 0,
+    ) -> list[tuple[Any, ...]]:  # fmt: skip
+        """Send a parent; give the reports it brought."""
+        self.engine.new_order(self.user, NEW.pack(
+            b"D", clordid.encode().ljust(16), side.encode(), qty, symbol.encode().ljust(8), price,
+            tif.encode(), flags,
+        ))  # fmt: skip
+        return self.reports()
+
+    def reports(self) -> list[tuple[Any, ...]]:
+        """Take what the client was told: (ClOrdID, ExecType, OrdStatus, ...)."""
+        assert self.user.out is not None
+        data = bytes(self.user.out)
+        self.user.out.clear()
+        found, at = [], 0
+        while at < len(data):
+            end = at + 2 + int.from_bytes(data[at : at + 2], "big")
+            if data[at + 3 : at + 4] == b"8":
+                _, _, _, clordid, kind, status, *rest = REPORT.unpack(data[at:end])
+                found.append((clordid.decode().strip(), kind.decode(), status.decode(), *rest))
+            at = end
+        return found
+
+    def sent(self) -> list[tuple[bytes, str, int, int]]:
+        """Take what went to the markets: (token, side, qty, price)."""
+        found = []
+        for venue in self.engine.venues:
+            data = bytes(venue.out)
+            venue.out.clear()
+            at = 0
+            while at < len(data):
+                if data[at + 3 : at + 4] == b"O":
+                    _, _, _, token, side, qty, _, price = HEAD.unpack_from(data, at)
+                    found.append((token, side.decode(), qty, price))
+                at += 2 + int.from_bytes(data[at : at + 2], "big")
+        return found
+
+    def fill(self, token: bytes, qty: int, price: int = 100_000) -> None:
+        self.match += 1
+        packet = EXECUTED.pack(41, b"S", 69, 1, token, qty, price, b"A", self.match)
+        self.engine.fills.executed(packet, 0)
+
+    def cancel(self, token: bytes, qty: int) -> None:
+        self.engine.fills.canceled(CANCELED.pack(29, b"S", 67, 1, token, qty, b"U"), 0)
