@@ -332,18 +332,21 @@ probe_marks() {
     for mark in lock verified; do
         [ ! -f "$STATE/$mark" ] || say "$mark $(tr '\n' ' ' <"$STATE/$mark")"
     done
-    if [ -n "$release" ] && [ "$release" != none ]; then
+    if [ -n "$manifest" ]; then
+        needs release
         say "held $release $(held "$release")"
     fi
 }
 
-held() { # SHA-256 -> absent, intact or damaged
+held() { # SHA-256 of an artifact -> absent, damaged, unlabelled (another manifest), or intact
     if [ ! -e "$ROOT/releases/$1" ]; then
         say absent
-    elif [ "$(cached_digest "$ROOT/releases/$1/$NAME")" = "$1" ] && [ -f "$ROOT/releases/$1/release.json" ]; then
-        say intact
-    else
+    elif [ "$(cached_digest "$ROOT/releases/$1/$NAME")" != "$1" ]; then
         say damaged
+    elif [ "$(cached_digest "$ROOT/releases/$1/release.json")" != "$manifest" ]; then
+        say unlabelled
+    else
+        say intact
     fi
 }
 
@@ -515,12 +518,15 @@ verb_stage() { # payload: the manifest's bytes, then the artifact's
     needs release size manifest manifest_size seconds
     mutex
     check_token
-    if [ "$(held "$release")" = intact ] &&
-        [ "$(cached_digest "$ROOT/releases/$release/release.json")" = "$manifest" ]; then
+    found=$(held "$release")
+    case $found in intact | unlabelled)
+        head -c "$manifest_size" | put "$ROOT/releases/$release/release.json" || refuse cannot-write 'the manifest'
+        chmod 0444 "$ROOT/releases/$release/release.json"
+        [ "$(held "$release")" = intact ] || refuse bad-copy 'the manifest arrived altered'
         cat >/dev/null
-        say 'staged already'
-        return
-    fi
+        say "staged $found"
+        return ;;
+    esac
     available=$(df --output=avail -B1 "$ROOT/releases" | tail -n 1)
     [ "$available" -gt $((size + manifest_size + 1048576)) ] ||
         refuse no-space "$available bytes are free in $ROOT/releases, $((size + manifest_size)) are needed"

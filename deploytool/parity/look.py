@@ -21,12 +21,15 @@ Seen = Mapping[str, Evidence | HostFault]
 
 
 def probe_call(
-    release: str | None = None, requires: tuple[str, ...] = (), *, disk: bool = True
+    held: tuple[str, str] | None = None, requires: tuple[str, ...] = (), *, disk: bool = True
 ) -> Call:
-    """The call for one round; ``release`` asks besides whether the host holds that one intact."""
+    """The call for one round.
+
+    ``held`` (an artifact's SHA-256 and its manifest's) asks besides whether the host holds it.
+    """
     arguments = [("requires", program) for program in requires]
-    if release is not None:
-        arguments.append(("release", release))
+    if held is not None:
+        arguments += [("release", held[0]), ("manifest", held[1])]
     arguments.append(("disk", "read" if disk else "skip"))
     return Call("probe", tuple(arguments), changes=False)
 

@@ -53,15 +53,11 @@ def add(store: Path, artifact: Path, manifest: Manifest) -> Release:
         (folder / MANIFEST).write_bytes(manifest.canonical())
         (folder / MANIFEST).chmod(0o444)
         load(folder)
-        if target.exists():
-            if (target / MANIFEST).read_bytes() == manifest.canonical():
-                return load(target)
-            raise InputError(
-                f"The store has {manifest.sha256[:12]} already, with another manifest.",
-                "Nothing was changed. A release never changes.",
-                f"Compare: deploytool release show {target}",
-            )
-        folder.rename(target)
+        if not target.exists():
+            folder.rename(target)
+        elif manifest.clean or not load(target).manifest.clean:
+            # The same bytes, built from a later commit: their label may say so.
+            (folder / MANIFEST).rename(target / MANIFEST)
     return load(target)
 
 

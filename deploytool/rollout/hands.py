@@ -61,12 +61,14 @@ class Hands:
         return take_round(chosen, call, self._command_s, said)
 
     def look_for_old(
-        self, hosts: Iterable[str], before: Mapping[str, str | None]
+        self, hosts: Iterable[str], before: Mapping[str, Evidence]
     ) -> dict[str, Evidence | HostFault]:
         """Looks at these hosts, and whether each still holds the release that it had."""
 
         def job(name: str) -> Callable[[], Evidence]:
-            call = probe_call(before[name])
+            then = before[name]
+            old = (then.release, then.manifest_sha) if then.release and then.manifest_sha else None
+            call = probe_call(old)
             return lambda: read(self._hosts[name].call(call, deadline_s=self._command_s))
 
         return fanout({name: job(name) for name in hosts}, deadline_s=2 * self._command_s)

@@ -119,7 +119,7 @@ class Runner:
     def _check(self) -> Event:
         names = self._inventory.names
         self._observer.state(State.CHECKING, names)
-        call = probe_call(self._manifest.sha256, self._manifest.requires)
+        call = probe_call((self._manifest.sha256, self._manifest.digest()), self._manifest.requires)
         seen = self._hands.look(names, call)
         found = consider(self._inventory, self._manifest, seen, self._id)
         self._before, self.report.plan = dict(found.evidence), found.plan
@@ -191,7 +191,7 @@ class Runner:
         """Before one goes back: every touched host that answers must hold its old release."""
         self._observer.state(State.CHECKING_OLD, tuple(self._touched))
         answering = 0
-        for name, outcome in self._hands.look_for_old(self._touched, self._plan.before).items():
+        for name, outcome in self._hands.look_for_old(self._touched, self._before).items():
             if isinstance(outcome, HostFault):
                 continue
             answering += 1

@@ -42,6 +42,6 @@ def survey(
     inventory: Inventory, manifest: Manifest, hosts: Mapping[str, Host], plan_id: str
 ) -> Survey:
     """Takes one round and considers it."""
-    call = probe_call(manifest.sha256, manifest.requires)
+    call = probe_call((manifest.sha256, manifest.digest()), manifest.requires)
     seen = take_round(hosts, call, inventory.ssh.command_timeout_s)
     return consider(inventory, manifest, seen, plan_id)
