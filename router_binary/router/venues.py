@@ -193,9 +193,7 @@ class Venue:
 
     def take_back(self) -> list[bytes]:
         """Drop orders that have not begun to leave; give their tokens."""
-        if self._link is None:
-            return []
-        out, at = self.out, self._link.partial
+        out, at = self.out, self._link.partial if self._link is not None else 0
         kept, tokens = bytes(out[:at]), []
         rest = bytes(out[at:])
         at = 0

@@ -12,8 +12,6 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "router_binary")]
 
 import registry  # noqa: E402 - the path is set above
-from router import config as configs  # noqa: E402
-from router import wire  # noqa: E402
 from router.engine import Engine  # noqa: E402
 from router.flags import Flags  # noqa: E402
 from router.latch import Latch  # noqa: E402
@@ -21,6 +19,9 @@ from router.loop import Loop  # noqa: E402
 from router.orders import User  # noqa: E402
 from router.record import Record  # noqa: E402
 from router.venues import Venue  # noqa: E402
+
+from router import config as configs  # noqa: E402
+from router import wire  # noqa: E402
 
 HEAD = struct.Struct(">HcB14scI8sI")
 NEW = struct.Struct(wire.NEW_ORDER)

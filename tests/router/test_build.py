@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import registry
+
 from conftest import BUILD, ROOT, build
 
 SOURCE = ROOT / "router_binary"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import stat
 import subprocess
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from conftest import Router, free_port
 
 Configure = Callable[..., dict[str, Any]]
@@ -61,7 +61,7 @@ def test_status_is_the_evidence_that_the_contract_asks_for(running: Router) -> N
 def test_the_kernel_sees_what_runs(running: Router) -> None:
     assert running.process is not None
     links = Path(f"/proc/{running.process.pid}/fd").iterdir()
-    inodes = {(os.stat(link).st_dev, os.stat(link).st_ino) for link in links}
+    inodes = {(link.stat().st_dev, link.stat().st_ino) for link in links if link.exists()}
     seen = running.binary.stat()
     assert (seen.st_dev, seen.st_ino) in inodes
 
@@ -119,7 +119,7 @@ def test_nothing_of_a_new_build_enters_an_old_process(
         after = router.status()
         assert after["release"] == before["release"] == old
         assert after["flags"] == before["flags"]
-        held = [os.readlink(p) for p in Path(f"/proc/{router.process.pid}/fd").iterdir()]
+        held = [str(p.readlink()) for p in Path(f"/proc/{router.process.pid}/fd").iterdir()]
         assert f"{tmp_path}/old/router (deleted)" in held
         maps = Path(f"/proc/{router.process.pid}/maps").read_text()
         assert str(tmp_path / "new") not in maps + "".join(held)
