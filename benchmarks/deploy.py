@@ -1,0 +1,95 @@
+"""``make bench``: a whole verified deploy beside stock tools that do the bare minimum.
+
+All in one run, the tools taking turns, so that what else the machine does hits all alike; medians.
+Each run deploys bytes that no host has seen, and is checked on the hosts past the tool itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import statistics
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from artifact import make
+from grounds import Grounds, containers, loopback
+from report import write_report
+from tools import FLOOR, OURS, TOOLS, digest
+
+MIB = 1024 * 1024
+FOLDER = Path(".deploytool/bench")
+RESULTS = Path("benchmarks/RESULTS.md")
+
+
+@dataclass
+class Contest:
+    """Who was measured on which hosts with which size, and the seconds that each run took."""
+
+    hosts: int
+    size_mib: int
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+
+    def median(self, tool: str) -> float:
+        """The middle one of a tool's runs."""
+        return statistics.median(self.seconds[tool])
+
+
+def check(grounds: Grounds, tool: str, sha256: str) -> None:
+    """Looks on each host, past the tool, that its ``current`` holds the right bytes."""
+    root = grounds.ours if tool == OURS else grounds.root
+    found = grounds.each(
+        lambda host: grounds.ask(host, f"sha256sum < {root(host)}/current/router").split()[0]
+    )
+    if set(found) != {sha256}:
+        raise RuntimeError(f"{tool} ended well, but the hosts have {found}, not {sha256}")
+
+
+def contest(grounds: Grounds, tools: list[str], size_mib: int, runs: int) -> Contest:
+    """Has the tools take turns, each beginning as often as any other."""
+    result = Contest(len(grounds.hosts), size_mib, {tool: [] for tool in tools})
+    scratch = FOLDER / "scratch"
+    for turn in range(runs):
+        for tool in tools[turn % len(tools) :] + tools[: turn % len(tools)]:
+            shutil.rmtree(scratch, ignore_errors=True)
+            version = f"{size_mib}.{turn}.{time.monotonic_ns()}"
+            artifact = make(scratch / "made", version, size_mib * MIB)
+            run = TOOLS[tool](grounds, artifact, scratch)
+            grounds.sweep()
+            began = time.monotonic()
+            run()
+            took = time.monotonic() - began
+            result.seconds[tool].append(took)
+            check(grounds, tool, digest(artifact))
+            print(f"{size_mib:>3} MiB, {len(grounds.hosts)} hosts, {tool:<26} {took:7.2f} s")
+    return result
+
+
+def main() -> None:
+    """Measures, prints and writes the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=5, help="runs of each tool at 1 MiB")
+    parser.add_argument("--runs-large", type=int, default=3, help="runs of each at 64 MiB")
+    parser.add_argument("--tools", nargs="+", choices=list(TOOLS), default=list(TOOLS))
+    parser.add_argument("--sizes", nargs="+", type=int, default=[1, 64], metavar="MIB")
+    parser.add_argument("--growth", nargs="*", type=int, default=[1, 8, 64], metavar="HOSTS")
+    given = parser.parse_args()
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+
+    sizes, growth = [], []
+    if given.sizes:
+        with containers(FOLDER / "containers", 8) as grounds:
+            for size in given.sizes:
+                runs = given.runs if size < 16 else given.runs_large
+                sizes.append(contest(grounds, given.tools, size, runs))
+    for count in given.growth:
+        with loopback(FOLDER / "loopback", count) as grounds:
+            growth.append(contest(grounds, [FLOOR, OURS], 1, given.runs))
+    write_report(RESULTS, sizes, growth)
+    print(RESULTS.read_text())
+
+
+if __name__ == "__main__":
+    main()

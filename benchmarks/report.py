@@ -1,0 +1,100 @@
+"""The table of a benchmark, and the machine that it is from."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tools import FLOOR, OURS
+
+if TYPE_CHECKING:
+    from deploy import Contest
+
+_HEAD = """\
+# A verified deploy beside stock tools
+
+Written by `make bench`. Wall seconds, medians; the tools took turns in one run, each time with
+bytes that no host had seen. All of them copy one executable to every host, check its SHA-256
+there, switch a link, restart the service and read its version. deploytool also locks the fleet,
+stages on all hosts before any is switched, goes in three waves, verifies each host by its
+*running process*, proves parity in one round over all, and could have gone back at any point.
+"""
+
+
+def _said(*argv: str) -> str:
+    try:
+        told = subprocess.run(argv, capture_output=True, text=True, timeout=20, check=False)
+    except OSError:
+        return "not installed"
+    return (told.stdout or told.stderr).strip().splitlines()[0]
+
+
+def _first(path: str, key: str) -> str:
+    for line in Path(path).read_text().splitlines():
+        if line.startswith(key):
+            return line.partition(":" if ":" in line else "=")[2].strip().strip('"')
+    return "unknown"
+
+
+def _machine() -> str:
+    memory = int(_first("/proc/meminfo", "MemTotal").split()[0]) / 1024 / 1024
+    bench = ".deploytool/bench-venv/bin"
+    rows = {
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "processor": f"{_first('/proc/cpuinfo', 'model name')}, {os.cpu_count()} cores",
+        "memory": f"{memory:.0f} GiB",
+        "system": f"{_first('/etc/os-release', 'PRETTY_NAME')}, Linux {platform.release()}",
+        "load in the last minutes": " ".join(f"{part:.1f}" for part in os.getloadavg()),
+        "Python": platform.python_version(),
+        "ssh": _said("ssh", "-V"),
+        "podman": _said("podman", "--version"),
+        "pyinfra": _said(f"{bench}/pyinfra", "--version"),
+        "Ansible": _said(f"{bench}/ansible", "--version"),
+    }
+    return "\n".join(["| machine | |", "|---|---|", *(f"| {k} | {v} |" for k, v in rows.items())])
+
+
+def _sizes(contests: list[Contest]) -> str:
+    lines = []
+    for one in contests:
+        lines += [
+            f"## {one.size_mib} MiB to {one.hosts} containers with systemd",
+            "| tool | seconds | of the floor | fastest to slowest | runs |",
+            "|---|---|---|---|---|",
+        ]
+        floor = one.median(FLOOR) if FLOOR in one.seconds else None
+        for tool in sorted(one.seconds, key=one.median):
+            took = one.seconds[tool]
+            ratio = f"{one.median(tool) / floor:.2f}x" if floor else ""
+            spread = f"{min(took):.2f} to {max(took):.2f}"
+            name = f"**{tool}**" if tool == OURS else tool
+            lines.append(f"| {name} | {one.median(tool):.2f} | {ratio} | {spread} | {len(took)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _growth(contests: list[Contest]) -> str:
+    if not contests:
+        return ""
+    lines = [
+        "## 1 MiB, from one host to many",
+        "Loopback hosts on this one machine, an `sshd` and a service each, no systemd.",
+        "",
+        "| hosts | deploytool | a host | floor | of the floor |",
+        "|---|---|---|---|---|",
+    ]
+    for one in contests:
+        ours, floor = one.median(OURS), one.median(FLOOR)
+        each = f"{ours / one.hosts:.2f}"
+        lines.append(f"| {one.hosts} | {ours:.2f} | {each} | {floor:.2f} | {ours / floor:.2f}x |")
+    return "\n".join(lines) + "\n"
+
+
+def write_report(path: Path, sizes: list[Contest], growth: list[Contest]) -> None:
+    """Writes the whole page."""
+    parts = [_HEAD, _sizes(sizes), _growth(growth), "## Where\n" + _machine()]
+    path.write_text("\n".join(part for part in parts if part) + "\n")
