@@ -263,13 +263,16 @@ start_service() {
     fi
     rm -f "$STATE/pid"
     CUR=$ROOT/current
-    # The inner shell writes down its own identity, and then becomes the service.
+    # The inner shell writes down its own identity, and then becomes the service. Nothing of ours
+    # stays open in it: neither the locks, nor the pipe that the caller waits on.
     # shellcheck disable=SC2016
-    run_start setsid sh -c '
+    (
+        exec </dev/null >>"$STATE/service/log" 2>&1 8<&- 9<&-
+        run_start exec setsid sh -c '
         IFS= read -r line <"/proc/$$/stat"; line=${line##*) }; file=$1; shift
         echo "$$ $(IFS=" "; set -f; echo $line | cut -d" " -f20)" >"$file.new" && mv "$file.new" "$file" || exit 70
-        exec env -i PATH="$PATH" LANG=C "$@"' sh "$STATE/pid" \
-        </dev/null >>"$STATE/service/log" 2>&1 8<&- 9<&- &
+        exec env -i PATH="$PATH" LANG=C "$@"' sh "$STATE/pid"
+    ) &
 }
 
 wait_ready() { # until the service owns its ports and its main process answers, or time is up
