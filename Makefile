@@ -16,7 +16,7 @@ test: ## run all tests (containers need root, or Docker)
 	@$(BIN)/pytest $(PYTEST_ARGS)
 
 check: ## lint, types, import rules, shell scripts
-	@scripts/setup test
+	@scripts/setup check
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports

@@ -166,7 +166,7 @@ def test_down_where_nothing_is_up_does_nothing(kind: Kind, tmp_path: Path) -> No
     assert not fleet.folder.exists()
 
 
-@pytest.mark.parametrize("kind", ["local", "container"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("verb", ["up", "down"])
 def test_a_folder_with_other_things_in_it_is_never_touched(
     kind: Kind, verb: str, tmp_path: Path
