@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5, help="runs of each tool at 1 MiB")
     parser.add_argument("--runs-large", type=int, default=3, help="runs of each at 64 MiB")
     parser.add_argument("--tools", nargs="+", choices=list(TOOLS), default=list(TOOLS))
-    parser.add_argument("--sizes", nargs="+", type=int, default=[1, 64], metavar="MIB")
+    parser.add_argument("--sizes", nargs="*", type=int, default=[1, 64], metavar="MIB")
     parser.add_argument("--growth", nargs="*", type=int, default=[1, 8, 64], metavar="HOSTS")
     given = parser.parse_args()
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]

@@ -107,6 +107,16 @@ def test_nothing_may_happen_after_the_end() -> None:
     ledger.apply("router1", trade(3, 100, 100))
     assert ledger.problem_count == 1
     assert parent.seen == 100
+    ledger.apply("router1", report(4, exec_type=b"4", leaves_qty=0, cxl_qty=100))
+    assert ledger.problem_count == 2
+
+
+def test_a_cancellation_that_was_told_before_may_be_told_again() -> None:
+    ledger, parent = dealt()
+    done = {"ord_status": b"4", "leaves_qty": 0, "cxl_qty": 100}
+    ledger.apply("router1", report(1, exec_type=b"I", **done))
+    ledger.apply("router1", report(2, exec_type=b"4", **done))
+    assert (ledger.problem_count, parent.state) == (0, State.DONE)
 
 
 @pytest.mark.parametrize("reason", sorted(wire.TRY_ELSEWHERE))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import secrets
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -220,7 +221,7 @@ class ContainerFleet:
         )
 
     def inside(
-        self, host: str, argv: tuple[str, ...], stdin: str = "", timeout_s: float = 20.0
+        self, host: str, argv: Sequence[str], stdin: str = "", timeout_s: float = 20.0
     ) -> Outcome:
         """Runs a program as root on a host, past SSH."""
         record, found = self._host(host)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from deploytool.errors import EnvironmentProblem
@@ -75,7 +76,7 @@ class Engine:
         )
 
     def inside(
-        self, name: str, argv: tuple[str, ...], stdin: str = "", timeout_s: float = _ASK_S
+        self, name: str, argv: Sequence[str], stdin: str = "", timeout_s: float = _ASK_S
     ) -> Outcome:
         """Runs a program as root in the container, past SSH."""
         return attempt([self.program, "exec", "--interactive", name, *argv], timeout_s, stdin)

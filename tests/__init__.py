@@ -1,1 +1,0 @@
-"""Tests; `make test` runs them all."""
