@@ -162,7 +162,8 @@ class Ledger:
 
     def _after_the_end(self, parent: Parent, report: wire.ExecutionReport) -> None:
         told = (report.cum_qty, report.leaves_qty, report.cxl_qty)
-        if report.exec_type != wire.STATUS or told != (parent.cum, parent.leaves, parent.cxl):
+        # a cancellation may be reported after an answer to `H` that already counted it
+        if report.exec_type == wire.TRADE or told != (parent.cum, parent.leaves, parent.cxl):
             self.problem(
                 f"{parent.router}, {report.cl_ord_id}: {parent.state.value} with CumQty "
                 f"{parent.cum}, then a report with CumQty {report.cum_qty}, LeavesQty "
