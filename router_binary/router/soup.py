@@ -121,7 +121,11 @@ class Link:
 
     def flush(self) -> None:
         """Send what is ready. The one place where bytes leave over TCP."""
-        if not self.out or self._waiting or self.closed:
+        if not self.out or self.closed:
+            return
+        if self._waiting:
+            if len(self.out) > MAX_OUT:
+                self.close("the peer doesn't read: too much is waiting for it")
             return
         try:
             sent = self._sock.send(self.out)
@@ -138,9 +142,6 @@ class Link:
         self._keep_rest(sent)
 
     def _keep_rest(self, sent: int) -> None:
-        if len(self.out) > MAX_OUT:
-            self.close("the peer doesn't read: too much is waiting for it")
-            return
         end = self.partial
         while end < sent:
             end += 2 + int.from_bytes(self.out[end : end + 2], "big")
