@@ -163,3 +163,10 @@ def test_a_flag_that_is_withdrawn_is_not_sent_again(artifact: Path, folder: Path
         assert seen["bits"] == []
         assert seen["last_sent"] == {str(bit): last}
         assert flow.reconcile(settled(routers)).equal
+
+
+@pytest.mark.slow
+def test_ten_thousand_parents_survive_the_restart_of_all_routers(
+    artifact: Path, folder: Path
+) -> None:
+    roll_and_reconcile(artifact, folder, 10_000, rate=800)

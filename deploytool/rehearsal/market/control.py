@@ -1,7 +1,7 @@
 """The door for questions and orders to a running market or gateway.
 
 A Unix socket, mode 0600: one line of JSON in, one line of JSON out, then it closes. The
-answer is ``{"ok": true, ...}`` or ``{"ok": false, "error": "..."}``.
+answer is ``{"ok": true, "pid": N, ...}`` or ``{"ok": false, "error": "..."}``.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class ControlServer:
             if handler is None:
                 known = ", ".join(sorted(self._handlers))
                 return {"ok": False, "error": f'"command" must be one of: {known}'}
-            return {"ok": True, **handler(request)}
+            return {"ok": True, "pid": os.getpid(), **handler(request)}
         except (BadRequest, ValueError, TypeError, KeyError) as error:
             return {"ok": False, "error": str(error) or type(error).__name__}
 

@@ -123,19 +123,21 @@ class Process:
 
     def _wait(self) -> None:
         end = time.monotonic() + _START_S
-        while True:
-            try:
-                self.ask("sessions", timeout_s=1.0)
-            except ControlFault:
-                ended = self._process is None or self._process.poll() is not None
-                if ended or time.monotonic() > end:
-                    told = self._log.read_text(errors="replace")[-_TOLD:].strip()
-                    raise EnvironmentProblem(
-                        f"{' '.join(self._command)} {'ended' if ended else 'did not answer'}",
-                        "The rehearsal has no market or no client; no fleet was touched.",
-                        f"Read {self._log}",
-                        tuple(told.splitlines()),
-                    ) from None
-                time.sleep(_POLL_S)
-            else:
-                return
+        while not self._answers():
+            ended = self._process is None or self._process.poll() is not None
+            if ended or time.monotonic() > end:
+                told = self._log.read_text(errors="replace")[-_TOLD:].strip()
+                raise EnvironmentProblem(
+                    f"{' '.join(self._command)} {'ended' if ended else 'did not answer'}",
+                    "The rehearsal has no market or no client; no fleet was touched.",
+                    f"Read {self._log}",
+                    tuple(told.splitlines()),
+                )
+            time.sleep(_POLL_S)
+
+    def _answers(self) -> bool:
+        """Whether it answers: it, and not an earlier one that still holds the socket."""
+        try:
+            return bool(self.ask("sessions", timeout_s=1.0)["pid"] == self.pid)
+        except ControlFault:
+            return False

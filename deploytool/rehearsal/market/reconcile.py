@@ -71,7 +71,7 @@ def reconcile(told: Witnesses) -> Reconciliation:
     ]
     unseen = sum(row["cum"] - row["seen"] for row in told.parents)
     notes = (
-        (f"{unseen} shares traded while a line was broken: their price was not compared",)
+        (f"{unseen} shares traded unseen by the gateway: only market and routers know the price",)
         if unseen
         else ()
     )
