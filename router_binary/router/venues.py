@@ -125,10 +125,11 @@ class Venue:
                 after = packet_end(data, at)
                 if after > end:
                     break
-                # 83 is S; the lengths below count the packet's own two bytes.
-                if data[at + 2] == 83 and lengths.get(data[at + 3]) == after - at and logged_in:
+                message = data[at + 3] if after > at + 3 else 0
+                # 83 is S; the lengths are those of whole packets.
+                if data[at + 2] == 83 and lengths.get(message) == after - at and logged_in:
                     self.next_sequence += 1
-                    handlers[data[at + 3]](data, at)
+                    handlers[message](data, at)
                 else:
                     self._packet(data[at:after])
                     logged_in = self._logged_in

@@ -97,3 +97,21 @@ class Rig:
 
     def cancel(self, token: bytes, qty: int) -> None:
         self.engine.fills.canceled(CANCELED.pack(29, b"S", 67, 1, token, qty, b"U"), 0)
+
+
+def check(rig: Rig, working: dict[bytes, int]) -> None:
+    """Every share is somewhere, once: in books, parents, reports."""
+    engine = rig.engine
+    assert {t: c.leaves for t, c in engine.gate.children.items()} == working
+    for parent in rig.user.parents.values():
+        assert parent.qty == parent.cum + parent.working + parent.unsent + parent.cxl
+        assert min(parent.cum, parent.working, parent.unsent, parent.cxl) >= 0
+    for report in rig.reports():
+        _, kind, status, qty, _, _, cum, leaves, _, _, cxl = report
+        if kind != "8":
+            assert qty == cum + leaves + cxl
+            assert (leaves == 0) == (status in "24")
+    account = engine.account
+    assert account.working == sum(working.values())
+    assert account.position == sum(abs(book.position) for book in engine.books.values())
+    assert account.working_value == account.working * 100_000

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from harness import Rig
+from conftest import base_config
+from harness import Rig, check
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from router.flags import FlagRefusedError, Flags
@@ -283,8 +284,6 @@ def test_children_never_exceed_the_parent(rig: Rig) -> None:
 @given(st.data())
 def test_shares_are_never_made_or_lost(data: st.DataObject) -> None:
     """Any order of parents, fills, cancels, rejects and stops: qty = cum + leaves + cxl."""
-    from conftest import base_config
-
     rig = Rig(base_config(1, 2))
     arm(rig)
     working: dict[bytes, int] = {}
@@ -310,23 +309,6 @@ def test_shares_are_never_made_or_lost(data: st.DataObject) -> None:
         working |= {token: qty for token, _, qty, _ in rig.sent()}
         working = {token: qty for token, qty in working.items() if qty}
         check(rig, working)
-
-
-def check(rig: Rig, working: dict[bytes, int]) -> None:
-    engine = rig.engine
-    assert {t: c.leaves for t, c in engine.gate.children.items()} == working
-    for parent in rig.user.parents.values():
-        assert parent.qty == parent.cum + parent.working + parent.unsent + parent.cxl
-        assert min(parent.cum, parent.working, parent.unsent, parent.cxl) >= 0
-    for report in rig.reports():
-        _, kind, status, qty, _, _, cum, leaves, _, _, cxl = report
-        if kind != "8":
-            assert qty == cum + leaves + cxl
-            assert (leaves == 0) == (status in "24")
-    account = engine.account
-    assert account.working == sum(working.values())
-    assert account.position == sum(abs(book.position) for book in engine.books.values())
-    assert account.working_value == account.working * 100_000
 
 
 # -- stops and breakers ------------------------------------------------------------------------
