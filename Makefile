@@ -30,6 +30,4 @@ lock: ## renew the hashed locks from pyproject.toml (asks the package index)
 	@scripts/lock
 
 clean: ## take throwaway fleets away, and remove what was built here
-	@if [ -x $(BIN)/deploytool ]; then \
-	    $(BIN)/deploytool fleet down --fleet local && $(BIN)/deploytool fleet down --fleet container; fi
-	rm -rf .venv .deploytool .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
+	@scripts/clean
