@@ -91,9 +91,8 @@ def _bootstrap(engine: Engine, workspace: Path, name: str) -> None:
     archive = workspace / "root.tar"
     hook = f'--customize-hook=sh {workspace}/customise.sh "$1"'
     packages = f"--include={','.join(_PACKAGES)}"
-    run(
-        ["mmdebstrap", "--quiet", "--variant=minbase", packages, hook, _SUITE, str(archive)],
-        _BUILD_S,
-    )
+    # What it unpacks lies with the fleet, so that it goes with the fleet, whoever is killed when.
+    bootstrap = ("env", f"TMPDIR={workspace}", "mmdebstrap", "--quiet", "--variant=minbase")
+    run([*bootstrap, packages, hook, _SUITE, str(archive)], _BUILD_S)
     changes = ("--change", 'CMD ["/sbin/init"]', "--change", "STOPSIGNAL SIGRTMIN+3")
     run([engine.program, "import", *changes, str(archive), name], _IMPORT_S)
