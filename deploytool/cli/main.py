@@ -12,7 +12,7 @@ import click
 import typer
 
 from deploytool import __version__
-from deploytool.cli import fleet, host, look, release, rollout
+from deploytool.cli import fleet, host, look, rehearse, release, rollout
 from deploytool.cli.output import Ended, document, error_document, show_error, wants_json
 from deploytool.errors import DeploytoolError, InputError, Interrupted
 
@@ -41,6 +41,7 @@ app.add_typer(host.app, name="host")
 app.add_typer(fleet.app, name="fleet")
 look.register(app)
 rollout.register(app)
+rehearse.register(app)
 
 
 def _version(value: bool) -> None:  # noqa: FBT001 typer's callback

@@ -318,26 +318,37 @@ def _identities(evidence: Mapping[str, Evidence]) -> Iterator[tuple[str, Finding
             yield host, wrong("identity", "a machine of its own", f"the same machine as {others}")
 
 
-def judge_fleet(verdicts: Iterable[HostVerdict]) -> tuple[HostVerdict, ...]:
-    """Adds what only shows when hosts are held against each other: identity and sameness."""
-    ordered = tuple(verdicts)
-    evidence = {v.host: v.evidence for v in ordered if v.evidence is not None}
-    extra: dict[str, list[Finding]] = {v.host: [] for v in ordered}
-    for host, finding in _identities(evidence):
-        extra[host].append(finding)
-    positions = range(max((len(seen.configs) for seen in evidence.values()), default=0))
-    for number in positions:
+def static_sameness(evidence: Mapping[str, Evidence]) -> Iterator[tuple[str, Finding]]:
+    """What must be the same on all hosts, or distinct, whatever runs there."""
+    yield from _identities(evidence)
+    for number in range(max((len(seen.configs) for seen in evidence.values()), default=0)):
         values = {h: s.configs[number][1] for h, s in evidence.items() if number < len(s.configs)}
-        for host, finding in _odd_ones(values, f"configuration file {number + 1}"):
-            extra[host].append(finding)
-    interpreters = {h: s.interpreters[0][0] for h, s in evidence.items() if s.interpreters}
-    for host, finding in _odd_ones(interpreters, "interpreter"):
-        extra[host].append(finding)
+        yield from _odd_ones(values, f"configuration file {number + 1}")
     drop_ins = {
         h: " ".join(sorted(f"{p}={sha}" for sha, p in s.unit_files if "/service.d/" in p)) or "none"
         for h, s in evidence.items()
     }
-    for host, finding in _odd_ones(drop_ins, "drop-ins for every service"):
+    yield from _odd_ones(drop_ins, "drop-ins for every service")
+
+
+def sameness(evidence: Mapping[str, Evidence]) -> Iterator[tuple[str, Finding]]:
+    """What must be the same on all hosts, or distinct, when one release runs on them."""
+    yield from static_sameness(evidence)
+    interpreters = {h: s.interpreters[0][0] for h, s in evidence.items() if s.interpreters}
+    yield from _odd_ones(interpreters, "interpreter")
+
+
+FleetRule = Callable[[Mapping[str, Evidence]], Iterator[tuple[str, Finding]]]
+
+
+def judge_fleet(
+    verdicts: Iterable[HostVerdict], rule: FleetRule = sameness
+) -> tuple[HostVerdict, ...]:
+    """Adds what only shows when hosts are held against each other: identity and sameness."""
+    ordered = tuple(verdicts)
+    evidence = {v.host: v.evidence for v in ordered if v.evidence is not None}
+    extra: dict[str, list[Finding]] = {v.host: [] for v in ordered}
+    for host, finding in rule(evidence):
         extra[host].append(finding)
     return tuple(replace(v, findings=(*v.findings, *extra[v.host])) for v in ordered)
 

@@ -15,6 +15,7 @@ from deploytool.parity.rules import (
     judge_fleet,
     judge_host,
     rights_rule,
+    static_sameness,
     unit_rule,
     unseen,
     wrong,
@@ -157,7 +158,7 @@ def readiness(
             obstacles.append(Obstacle(host, "PREFLIGHT_REACHABLE", str(outcome)))
         else:
             verdicts.append(judge_host(host, expected[host], outcome, STATIC_RULES))
-    for verdict in judge_fleet(verdicts):
+    for verdict in judge_fleet(verdicts, static_sameness):
         obstacles += [
             Obstacle(verdict.host, "PREFLIGHT_HOST", str(finding)) for finding in verdict.findings
         ]

@@ -1,0 +1,33 @@
+"""A scenario, and what it showed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from deploytool.rehearsal.stage import Stage
+
+
+@dataclass
+class Showing:
+    """What a scenario showed, point by point."""
+
+    points: list[tuple[bool, str]] = field(default_factory=list)
+
+    def point(self, held: bool, text: str) -> None:  # noqa: FBT001 reads as: the point held
+        """Writes down one point, and whether it held."""
+        self.points.append((held, text))
+
+    @property
+    def passed(self) -> bool:
+        """Whether there was something to show, and all of it held."""
+        return bool(self.points) and all(held for held, _ in self.points)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A name, a sentence, and what happens."""
+
+    name: str
+    sentence: str
+    play: Callable[[Stage, Showing], None]

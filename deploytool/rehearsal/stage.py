@@ -1,0 +1,204 @@
+"""Where scenarios play: a throwaway fleet, two releases, a market and a client.
+
+Everything that a scenario does to the fleet goes through the same code as a user's command.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deploytool.errors import DeploytoolError, EnvironmentProblem
+from deploytool.fleet.inventory import load_inventory
+from deploytool.fleet.remote import connect_fleet
+from deploytool.parity.look import judge, probe_call, shown_manifest, take_round
+from deploytool.parity.model import Parity, Round
+from deploytool.rehearsal.fleets.container import ContainerFleet
+from deploytool.rehearsal.fleets.files import SYMBOLS
+from deploytool.rehearsal.fleets.model import FleetRecord, Throwaway
+from deploytool.rehearsal.market.exchange import Quote
+from deploytool.rehearsal.market.flow import Client, Flow, Router
+from deploytool.rehearsal.market.load import Load
+from deploytool.rehearsal.market.reconcile import Reconciliation
+from deploytool.rehearsal.market.venue import Address
+from deploytool.release.model import Release
+from deploytool.rollout.model import State
+from deploytool.rollout.outcome import conclude, not_proven
+from deploytool.rollout.runner import Report, Runner
+
+_READY_S = 30.0
+_TRADE_S = 60.0
+_SETTLE_S = 10.0
+
+
+class _Silent:
+    """A rollout that nobody watches; what it came to is in its report."""
+
+    def state(self, state: State, hosts: tuple[str, ...]) -> None:
+        """Not shown."""
+
+    def host(self, host: str, text: str, *, good: bool | None) -> None:
+        """Not shown."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command on the stage ended, as a user's shell would see it."""
+
+    exit_code: int
+    text: str
+    report: Report | None = None
+    round: Round | None = None
+
+    def on(self, release: str) -> tuple[str, ...]:
+        """The hosts that showed this release as their active one."""
+        hosts = self.round.hosts if self.round else ()
+        return tuple(item.host for item in hosts if item.release == release)
+
+
+class Stage:
+    """A fleet that is up, with the releases that a scenario plays with."""
+
+    def __init__(
+        self, fleet: Throwaway, baseline: Release, candidate: Release, say: Callable[[str], None]
+    ) -> None:
+        self.fleet = fleet
+        self.baseline = baseline
+        self.candidate = candidate
+        self.say = say
+
+    @property
+    def record(self) -> FleetRecord:
+        """What the fleet wrote down of itself.
+
+        Raises:
+            EnvironmentProblem: it is not up.
+        """
+        record = self.fleet.record()
+        if record is None:
+            raise EnvironmentProblem(
+                "The rehearsal's fleet is gone.", "Nothing was proven.", "Rehearse again."
+            )
+        return record
+
+    @property
+    def last_host(self) -> str:
+        """The host that faults are brought upon: the eighth."""
+        return self.record.hosts[-1].name
+
+    def deploy(self, release: Release) -> Ended:
+        """``deploytool deploy``."""
+        inventory = load_inventory(self.fleet.inventory)
+        hosts = connect_fleet(inventory)
+        try:
+            report = Runner(inventory, release, hosts, "rehearsal", _Silent()).run()
+        finally:
+            for host in hosts.values():
+                host.close()
+        error = conclude(report, str(self.fleet.inventory))
+        return Ended(_code(error), _text(error, report.round), report, report.round)
+
+    def status(self) -> Ended:
+        """``deploytool status``."""
+        inventory = load_inventory(self.fleet.inventory)
+        hosts = connect_fleet(inventory)
+        try:
+            seen = take_round(hosts, probe_call(), inventory.ssh.command_timeout_s)
+        finally:
+            for host in hosts.values():
+                host.close()
+        taken = judge(inventory, seen, shown_manifest(seen))
+        proven = taken.parity is Parity.PARITY
+        error = None if proven else not_proven(taken, str(self.fleet.inventory), taken.parity.value)
+        return Ended(_code(error), _text(error, taken), None, taken)
+
+    def forget(self, release: Release) -> None:
+        """Takes a release that isn't active off the disks of all hosts, past SSH."""
+        inventory = load_inventory(self.fleet.inventory)
+        for host in inventory.names:
+            folder = f"{inventory.root(host)}/releases/{release.digest}"
+            if isinstance(self.fleet, ContainerFleet):
+                self.fleet.inside(host, ("rm", "-rf", folder))
+            else:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    @contextmanager
+    def trading(self) -> Iterator[Trading]:
+        """A market and a client gateway, for the length of a block."""
+        market = self.record.market
+        quotes = {name: Quote(price - 100, price + 100) for name, price in SYMBOLS.items()}
+        # A Unix socket's path must be short, so this does not lie in the fleet's folder.
+        with (
+            tempfile.TemporaryDirectory(prefix="market-") as folder,
+            Flow(Path(folder), [Address("XA", market.host, market.port)], quotes) as flow,
+        ):
+            yield Trading(self, flow)
+
+
+class Trading:
+    """Parents sent through every host, and accounted for to the share."""
+
+    def __init__(self, stage: Stage, flow: Flow) -> None:
+        self.flow = flow
+        self._stage = stage
+        record = stage.record
+        routers = []
+        for number, host in enumerate(record.hosts, start=1):
+            address, _, port = host.listen.rpartition(":")
+            reached = host.address if address == "0.0.0.0" else address  # noqa: S104 compared, not bound
+            routers.append(Router(host.name, reached, int(port), f"RTR{number:03d}"))
+        flow.start_gateway(routers, Client(record.client.user, record.client.password))
+
+    def through_all(self, release: Release, parents: int, seed: int) -> str:
+        """Sends parents to routers of this release only, and waits for the end of each.
+
+        Returns what went wrong, in words; nothing where all is well.
+        """
+        count = len(self._stage.record.hosts)
+        self.flow.trust([release.digest])
+        if not self.flow.wait_for_routers(count, _READY_S):
+            standing = (f"{m['host']} {m['standing']}: {m['why']}" for m in self.flow.members())
+            return f"not all {count} routers take orders: {'; '.join(standing)}"
+        before = {member["host"]: member["sent"] for member in self.flow.members()}
+        limits = {name: (price + 500, price - 500) for name, price in SYMBOLS.items()}
+        self.flow.send(Load(parents, limits, qty=(1, 300), seed=seed))
+        progress = self.flow.wait(_TRADE_S)
+        if not progress.finished or progress.done != parents * (seed + 1):
+            return f"not every parent came to its end: {progress}"
+        idle = [m["host"] for m in self.flow.members() if m["sent"] == before[m["host"]]]
+        return f"no order flowed through {', '.join(idle)}" if idle else ""
+
+    def reconcile(self) -> Reconciliation:
+        """Holds client, routers and market against each other, share by share."""
+        ends = time.monotonic() + _SETTLE_S
+        while True:
+            told = self._statuses()
+            counters = [item.get("counters", {}) for item in told.values()]
+            left = sum(c.get("open_parents", 1) + c.get("in_doubt", 1) for c in counters)
+            if not left or time.monotonic() > ends:
+                return self.flow.reconcile(told)
+            time.sleep(0.2)
+
+    def _statuses(self) -> dict[str, dict[str, Any]]:
+        taken = self._stage.status().round
+        return {
+            item.host: dict(item.evidence.status)
+            for item in (taken.hosts if taken else ())
+            if item.evidence is not None and item.evidence.status is not None
+        }
+
+
+def _code(error: DeploytoolError | None) -> int:
+    return 0 if error is None else error.exit_code
+
+
+def _text(error: DeploytoolError | None, taken: Round | None) -> str:
+    if error is not None:
+        return " ".join([error.what, error.means, *error.details[:2]])
+    return f"{taken.parity.value} on {taken.label}" if taken else ""
