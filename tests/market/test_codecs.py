@@ -129,6 +129,19 @@ def test_garbage_is_malformed_or_a_message(raw: bytes) -> None:
         assert ouch.pack(message) == raw
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("side", b"X"), ("side", b" "), ("token", b" " * 14), ("token", b"R1\x00S00000000001"[:14]),
+     ("token", b"R1-S0000000001")],
+)  # fmt: skip
+def test_an_order_with_a_side_or_token_that_there_is_not_is_malformed(
+    field: str, value: bytes
+) -> None:
+    order: Any = as_message(golden(GOLDEN / "ouch_enter_order.hex")[1])
+    with pytest.raises(soup.Malformed, match=field):
+        ouch.unpack_inbound(ouch.pack(order._replace(**{field: value})))
+
+
 def test_text_of_the_wrong_width_is_not_sent() -> None:
     for wrong in (b"short", b"longer than fourteen"):
         with pytest.raises(ValueError, match="width"):

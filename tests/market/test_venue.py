@@ -188,7 +188,7 @@ def test_one_host_never_hears_of_anothers_orders(rig: Rig) -> None:
 
 def test_a_second_process_cannot_trade_as_the_same_host(rig: Rig) -> None:
     first = logged_in(rig)
-    assert rig.router().login() == b"JS"
+    assert rig.router().login() == b"JA"
     first.enter("R1S1")
     assert isinstance(first.answer(), ouch.Accepted)
     assert rig.ask("sessions")["refused_logins"] == 1

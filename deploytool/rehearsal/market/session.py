@@ -233,8 +233,12 @@ class Connection(asyncio.Protocol):
         if not login.username.isalnum():
             return self._refuse(soup.NOT_AUTHORIZED)
         stream = self._venue.stream(login.username)
-        if stream.connection is not None or login.session not in ("", self._venue.session):
-            # two processes that trade as one host are one too many: the first keeps the session
+        if stream.connection is not None:
+            # Two processes that trade as one host are one too many: the first keeps the session.
+            # Not "session not available": the session is well, and a client that took it for
+            # gone would begin again at 1 and hear of every execution a second time.
+            return self._refuse(soup.NOT_AUTHORIZED)
+        if login.session not in ("", self._venue.session):
             return self._refuse(soup.SESSION_NOT_AVAILABLE)
         first = login.sequence or stream.next_sequence
         missed = stream.since(first)
