@@ -400,7 +400,11 @@ probe_processes() { # every process of the service, and every other one that run
         running_pid=${running%% *} running=${running#* }
         how=${running%% *} path=${running#* }
         probe_process "$running_pid"
-        [ "$how" != unseen ] || { say "unseen $running_pid"; continue; }
+        if [ "$how" = unseen ]; then
+            # One that is gone by now was a passer-by, such as a client that somebody ran.
+            [ ! -d "/proc/$running_pid" ] || say "unseen $running_pid"
+            continue
+        fi
         what=/proc/$running_pid/$how
         inode=$(stat -L -c '%d:%i' "$what" 2>/dev/null) || continue
         case $HASHED in

@@ -188,9 +188,8 @@ def runs_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
     for pid in sorted(evidence.unseen):
         process = evidence.processes.get(pid)
         if process is None or _stayed(process, evidence):
-            yield unseen(
-                "running code", "to be visible", f"process {pid} names the artifact, unseen"
-            )
+            who = f"process {pid}" + (f" ({process.command.strip()[:160]})" if process else "")
+            yield unseen("running code", "to be visible", f"{who} names the artifact, unseen")
 
 
 def ports_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
