@@ -48,6 +48,7 @@ def trading(artifact: Path, folder: Path) -> Iterator[tuple[Flow, list[RouterPro
 
 def run_and_reconcile(artifact: Path, folder: Path, parents: int) -> None:
     with trading(artifact, folder) as (flow, routers):
+        assert {h["monotonic"] for h in flow.silence()["hosts"].values()} == {None}
         flow.send(Load(parents, LIMITS, qty=(1, 900), seed=1))
         progress = flow.wait(deadline_s=60)
         assert progress.finished, progress
@@ -56,8 +57,9 @@ def run_and_reconcile(artifact: Path, folder: Path, parents: int) -> None:
         assert result.notes == ()
         assert (result.parents, result.hosts) == (parents, 8)
         assert progress.done == parents
-        each = [member["sent"] for member in flow.members()]
-        assert min(each) > 0
+        assert min(member["sent"] for member in flow.members()) > 0
+        heard = flow.silence()["hosts"].values()
+        assert max(host["silent_s"] for host in heard) < 60
 
 
 def test_a_thousand_parents_through_eight_routers_add_up_to_the_share(
@@ -133,6 +135,20 @@ def test_a_router_that_is_killed_comes_back_and_every_share_is_still_accounted_f
         assert progress.finished, progress
         result = flow.reconcile(settled(routers))
         assert result.equal, result.differences[:10]
+
+
+def test_immediate_or_cancel_orders_are_counted_to_the_share(
+    artifact: Path, folder: Path
+) -> None:
+    with trading(artifact, folder) as (flow, routers):
+        flow.quote("ACME", mode="half")
+        flow.quote("GLOBEX", bid=1, ask=PRICES["GLOBEX"] * 10)
+        flow.send(Load(300, LIMITS, qty=(2, 900), time_in_force="ioc", seed=5))
+        progress = flow.wait(deadline_s=20)
+        assert progress.finished, progress
+        result = flow.reconcile(settled(routers))
+        assert result.equal, result.differences[:10]
+        assert {row["symbol"] for row in flow.parents() if row["cum"]} == {"ACME", "INITECH"}
 
 
 def test_a_release_that_is_not_trusted_gets_no_order(artifact: Path, folder: Path) -> None:

@@ -164,9 +164,12 @@ class Flow:
         return list(self.gateway.ask("sessions")["sessions"])
 
     def silence(self) -> Json:
-        """Tell when the market last heard a child order from each host of the fleet."""
+        """Tell when the market last heard a child order from each host: all null for never."""
         heard = self.market.ask("silence")
-        return {**heard, "hosts": {r.host: heard["hosts"].get(r.login) for r in self._routers}}
+        never = {"monotonic": None, "wall": None, "silent_s": None}
+        return {
+            **heard, "hosts": {r.host: heard["hosts"].get(r.login, never) for r in self._routers}
+        }  # fmt: skip
 
     def quote(self, symbol: str | None = None, **changes: object) -> None:
         """Change ``bid``, ``ask``, ``mode`` or ``delay_s`` of one symbol or of all."""

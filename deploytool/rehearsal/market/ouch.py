@@ -26,26 +26,21 @@ MAX_PRICE: Final = 1_999_999_900
 
 CONTINUOUS: Final = b"N"
 LIVE: Final = b"L"
-DEAD: Final = b"D"
 
 CANCEL_USER: Final = b"U"
 CANCEL_IMMEDIATE: Final = b"I"
 CANCEL_TIMEOUT: Final = b"T"
-CANCEL_SUPERVISORY: Final = b"S"
 CANCEL_SYSTEM: Final = b"Z"
 
-REJECT_CLOSED: Final = b"C"
 REJECT_HALTED: Final = b"H"
 REJECT_STOCK: Final = b"S"
 REJECT_PRICE: Final = b"X"
 REJECT_MIN_QUANTITY: Final = b"N"
 REJECT_CROSS: Final = b"R"
 REJECT_SHARES: Final = b"Z"
-REJECT_DISPLAY: Final = b"D"
 REJECT_OTHER: Final = b"O"
 
 REMOVED: Final = b"R"
-ADDED: Final = b"A"
 
 
 class EnterOrder(NamedTuple):

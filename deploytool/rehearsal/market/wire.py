@@ -14,7 +14,6 @@ _ASK: Final = Struct(">c16s")
 _REPORT: Final = Struct(">c16sccIIIIIHQI")
 _CANCEL_REJECT: Final = Struct(">c16sH")
 
-NEW: Final = b"0"
 TRADE: Final = b"F"
 CANCELED: Final = b"4"
 REJECTED: Final = b"8"
