@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_attempt, wait_fixed
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_fixed
 
 from deploytool.errors import FaultKind, HostFault
 from deploytool.fleet.fanout import fanout
@@ -33,6 +33,7 @@ class Hands:
         self._plan = plan
         self._done = done
         self.tokens: dict[str, int] = {}
+        self._maybe_locked: dict[str, HostFault] = {}
 
     @property
     def _command_s(self) -> float:
@@ -84,47 +85,64 @@ class Hands:
         for name in sorted(hosts):
             call = Call.of("lock", holder=self._holder, purpose="deploy", plan=self._plan)
             try:
-                reply = self._hosts[name].call(call, deadline_s=self._command_s)
-                self.tokens[name] = int(reply.one("token") or "")
+                reply = self._insist(name, call)
+                self.tokens[name] = _token(reply)
             except HostFault as fault:
                 self._done(name, "", fault)
                 if fault.in_doubt:
+                    self._maybe_locked[name] = fault
                     return [], {name: f"whether it is locked is not known: {fault}"}
                 rule = "LOCK_HELD" if fault.code == "locked" else "LOCK_REFUSED"
                 return [Obstacle(name, rule, str(fault))], {}
-            except ValueError:
-                return [], {name: "it gave no token with its lock"}
             self._done(name, "locked", None)
             if reply.one("current") != before[name].current:
                 return [Obstacle(name, "PLAN_MOVED", "was changed while the plan was made")], {}
         return [], {}
 
+    def _insist(self, name: str, call: Call) -> Reply:
+        """Calls what is safe to repeat, and once more where the first attempt failed.
+
+        Raises:
+            HostFault: the last; in doubt where an earlier one was, unless the host itself said no.
+        """
+        doubt = False
+
+        def attempt() -> Reply:
+            nonlocal doubt
+            try:
+                return self._hosts[name].call(call, deadline_s=self._command_s)
+            except HostFault as fault:
+                doubt = (doubt and fault.kind is not FaultKind.REFUSED) or fault.in_doubt
+                raise
+
+        retrying = Retrying(
+            stop=stop_after_attempt(2),
+            wait=wait_fixed(0.2),
+            retry=retry_if_exception_type(HostFault),
+            reraise=True,
+        )
+        try:
+            return retrying(attempt)
+        except HostFault as fault:
+            raise HostFault(fault.kind, fault.text, in_doubt=doubt, code=fault.code) from fault
+
     def unlock(self) -> dict[str, HostFault]:
-        """Gives every lock back; once more where the first attempt was lost."""
+        """Gives every lock back. A host that may hold one without our knowing is a fault too."""
 
         def job(name: str) -> Reply:
-            call = Call.of("unlock", token=self.tokens[name])
-            retrying = Retrying(
-                stop=stop_after_attempt(2),
-                wait=wait_fixed(0.2),
-                retry=retry_if_exception_type(HostFault),
-            )
             try:
-                return retrying(self._hosts[name].call, call, deadline_s=self._command_s)
-            except RetryError as error:
-                fault = error.last_attempt.exception()
-                if isinstance(fault, HostFault):
-                    # A lost answer repeated: nobody holds the lock, so the first one did it.
-                    if fault.code == "stale-token" and "nobody holds" in fault.text:
-                        return Reply()
-                    raise fault from error
+                return self._insist(name, Call.of("unlock", token=self.tokens[name]))
+            except HostFault as fault:
+                # A lost answer repeated: nobody holds the lock, so the first one did it.
+                if fault.code == "stale-token" and "nobody holds" in fault.text:
+                    return Reply()
                 raise
 
         outcomes = self._each(self.tokens, job, 2 * self._command_s, "unlocked")
         for name, outcome in outcomes.items():
             if not isinstance(outcome, HostFault):
                 del self.tokens[name]
-        return _faults(outcomes)
+        return self._maybe_locked | _faults(outcomes)
 
     def stage(self, hosts: Iterable[str], release: Release) -> dict[str, HostFault]:
         """Copies the release to hosts; each reads it back from its disk and compares."""
@@ -201,6 +219,13 @@ class Hands:
             return self._hosts[name].call(call, deadline_s=self._command_s)
 
         return _faults(self._each(running, job, self._command_s, "verified"))
+
+
+def _token(reply: Reply) -> int:
+    try:
+        return int(reply.one("token") or "")
+    except ValueError as error:
+        raise HostFault(FaultKind.PROTOCOL, "no token with its lock", in_doubt=True) from error
 
 
 def _faults(outcomes: Mapping[str, Reply | HostFault]) -> dict[str, HostFault]:

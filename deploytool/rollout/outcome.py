@@ -102,9 +102,11 @@ def _held(report: Report, inventory: str, trouble: tuple[str, ...]) -> Deploytoo
     lines = host_lines(report.round) if report.round else ()
     details = (*trouble, *(line for line in lines if line.split(":")[0] not in report.trouble))
     kind: type[DeploytoolError] = Interrupted if report.interrupted else NotProven
-    unlocking = {State.UNLOCKING, State.UNLOCKING_RESTORED, State.UNLOCKING_REFUSED}
-    if len(report.path) > 1 and report.path[-2] in unlocking:
+    last = report.path[-2] if len(report.path) > 1 else None
+    if last in {State.UNLOCKING, State.UNLOCKING_RESTORED}:
         means = "What runs was proven, but a host holds a lock that could not be given back."
+    elif last is State.UNLOCKING_REFUSED:
+        means = "Nothing was switched, but a host may hold a lock that could not be given back."
     else:
         means = "The fleet is MIXED or UNKNOWN; its locks are kept, so that nobody builds on it."
     return kind(
