@@ -7,6 +7,7 @@ carry the round's nonce is an answer.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from deploytool.errors import FaultKind, HostFault
 
@@ -38,7 +39,14 @@ class Reply:
 
     def all(self, key: str) -> tuple[str, ...]:
         """The rest of each line that begins with ``key``."""
-        return tuple(rest for name, rest in self.lines if name == key)
+        return self._by_key.get(key, ())
+
+    @cached_property
+    def _by_key(self) -> dict[str, tuple[str, ...]]:
+        found: dict[str, list[str]] = {}
+        for key, rest in self.lines:
+            found.setdefault(key, []).append(rest)
+        return {key: tuple(rests) for key, rests in found.items()}
 
     def one(self, key: str) -> str | None:
         """The rest of the only line with ``key``; None where there is none.
