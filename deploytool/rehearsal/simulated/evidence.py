@@ -1,0 +1,130 @@
+"""What a probe of a simulated machine says: line by line what helper.sh says."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from deploytool.rehearsal.simulated.machine import Process, sha256
+from deploytool.rehearsal.simulated.request import Request
+
+if TYPE_CHECKING:
+    from deploytool.rehearsal.simulated.helper import Helper
+
+_INTERPRETER = sha256(b"python3")
+
+
+def show(helper: Helper, request: Request, say: Callable[[str], None]) -> None:
+    """One round of one host."""
+    for lines in (_host, _marks, _files, _unit, _processes):
+        for line in lines(helper, request):
+            say(line)
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+def _host(helper: Helper, request: Request) -> Iterator[str]:
+    machine = helper.machine
+    yield f"helper {helper.digest(helper.path)}"
+    yield f"machine {machine.machine_id}"
+    yield f"boot {machine.boot_id}"
+    yield f"clock {machine.clock:.9f}"
+    yield f"root {helper.service.root}"
+    yield f"rights {helper.rights} {helper.rights} {helper.rights} "
+    yield f"free {machine.disk.room}"
+    for program in request.requires:
+        if program not in machine.programs:
+            yield f"lacks {program}"
+
+
+def _marks(helper: Helper, request: Request) -> Iterator[str]:
+    if (token := helper.text("token")) is not None:
+        yield f"token {token.strip()}"
+    for mark in ("lock", "verified"):
+        if (text := helper.text(mark)) is not None:
+            yield f"{mark} {text.replace(chr(10), ' ')}"
+    if request["manifest"]:
+        request.needs("release")
+        release = request["release"]
+        yield f"held {release} {helper.held(release, request['manifest'])}"
+
+
+def _files(helper: Helper, request: Request) -> Iterator[str]:
+    disk, root = helper.machine.disk, helper.service.root
+    target = disk.links.get(f"{root}/current")
+    if target is None:
+        yield "current none"
+        return
+    yield f"current {target}"
+    file = disk.files.get(f"{root}/{target}/{helper.service.name}")
+    if file is not None:
+        stamp = f"{helper.machine.boots}.000000000"
+        size = len(file.content)
+        yield f"file 8:{file.inode} {size} {file.owner}:{file.mode:o} {stamp} {stamp}"
+        if request["disk"] != "skip":
+            read = file.on_disk or b"" if disk.direct else file.content
+            yield f"disk {sha256(read)} {'direct' if disk.direct else 'cached'}"
+    if (manifest := disk.files.get(f"{root}/{target}/release.json")) is not None:
+        yield f"manifest {sha256(manifest.content)} {_base64(manifest.content)}"
+
+
+def _unit(helper: Helper, _request: Request) -> Iterator[str]:
+    unit, pid = helper.service.unit, helper.service.main_pid
+    yield f"main {pid}"
+    if unit is None:
+        return
+    active = unit.active if pid or unit.active != "active" else "failed"
+    properties = {
+        "MainPID": str(pid),
+        "NRestarts": "0",
+        "ControlGroup": f"/system.slice/{helper.service.name}.service" if pid else "",
+        "LoadState": "loaded",
+        "ActiveState": active,
+        "SubState": {"active": "running", "inactive": "dead"}.get(active, active),
+        "FragmentPath": unit.path,
+        "DropInPaths": " ".join(unit.drop_ins),
+        "UnitFileState": "enabled" if unit.enabled else "disabled",
+        "NeedDaemonReload": "no",
+    }
+    for key, value in properties.items():
+        yield f"unit {key}={value}"
+    for path, content in {unit.path: unit.content, **unit.drop_ins}.items():
+        yield f"unitfile {sha256(content)} {path}"
+
+
+def _processes(helper: Helper, request: Request) -> Iterator[str]:
+    del request
+    machine, service = helper.machine, helper.service
+    for path in helper.configs:
+        yield f"config {helper.digest(path) or 'missing'} {path}"
+    for port in service.ports:
+        if (owner := machine.owner(port)) is not None:
+            yield f"owner {port} {owner}"
+    running = sorted(service.of_this_root(), key=lambda process: str(process.pid))
+    for number, process in enumerate(running):
+        yield _process(process)
+        yield _runs(process)
+        if number == 0:
+            yield f"interpreter {_INTERPRETER} /usr/bin/python3"
+    if service.unit is not None:
+        yield from (f"group {process.pid}" for process in running if process.in_group)
+    if service.main_pid:
+        yield f"status {_base64(service.status().encode())}"
+    for process in running:
+        yield f"still {process.pid} {process.start}"
+
+
+def _process(process: Process) -> str:
+    return f"process {process.pid} {process.parent} {process.start} S {process.command}"
+
+
+def _runs(process: Process) -> str:
+    """What the descriptor leads to: the inode that was opened, whatever its name means now."""
+    file = process.file
+    if file is None:
+        return f"unseen {process.pid}"
+    gone = " (deleted)" if file.deleted else ""
+    return f"runs {process.pid} fd 8:{file.inode} {sha256(file.content)} {process.path}{gone}"

@@ -1,0 +1,96 @@
+"""Reads a request as helper.sh does: the same words, the same refusals."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from deploytool.fleet.protocol import FORMAT
+
+_LINES_AT_MOST = 64
+_NUMBERS = frozenset({"token", "size", "manifest_size", "pid", "start", "seconds"})
+_WORDS = frozenset({"holder", "purpose", "plan", "boot", "disk"})
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_WORD = re.compile(r"[A-Za-z0-9@._:+-]+")
+_NUMBER = re.compile(r"[0-9]{1,15}")
+
+
+class Refusal(Exception):
+    """The helper says no, with its own word for why."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(f"{code} {text}")
+        self.code = code
+        self.text = text
+
+
+@dataclass
+class Request:
+    """What was asked, and the payload that came with it."""
+
+    verb: str
+    nonce: str
+    payload: bytes
+    requires: list[str] = field(default_factory=list)
+    values: dict[str, str] = field(default_factory=dict)
+
+    def __getitem__(self, key: str) -> str:
+        """The value of a key; empty where the request did not have it."""
+        return self.values.get(key, "")
+
+    def number(self, key: str) -> int:
+        """A value that is a number; 0 where the request did not have it."""
+        return int(self[key] or 0)
+
+    def needs(self, *keys: str) -> None:
+        """Makes sure that keys were in the request.
+
+        Raises:
+            Refusal: one wasn't.
+        """
+        for key in keys:
+            if not self[key]:
+                raise Refusal("bad-request", f"{key} is missing")
+
+
+def first_line(line: str) -> Request | None:
+    """The request that a first line begins; None where it is not this helper's language."""
+    words = line.split(" ", 2)
+    if len(words) < 3 or words[0] != FORMAT or not re.fullmatch(r"[0-9a-f]+", words[1]):
+        return None
+    return Request(words[2], words[1], b"")
+
+
+def read(request: Request, rest: bytes) -> None:
+    """Reads the lines that follow, and leaves what comes after them as the payload.
+
+    Raises:
+        Refusal: a line is not allowed, or the request has no end.
+    """
+    for _ in range(_LINES_AT_MOST):
+        line, newline, rest = rest.partition(b"\n")
+        if not newline:
+            raise Refusal("bad-request", "the request ended early")
+        key, _, value = line.decode("ascii", "replace").partition(" ")
+        if key == ".":
+            request.payload = rest
+            return
+        _take(request, key, value)
+    raise Refusal("bad-request", "the request has too many lines")
+
+
+def _take(request: Request, key: str, value: str) -> None:
+    if key in _NUMBERS:
+        if not _NUMBER.fullmatch(value):
+            raise Refusal("bad-request", f"{key} is not a number")
+    elif key in {"release", "manifest"}:
+        if not _DIGEST.fullmatch(value) and (key, value) != ("release", "none"):
+            raise Refusal("bad-request", f"{key} is not a SHA-256")
+    elif key in _WORDS or key == "requires":
+        if not _WORD.fullmatch(value):
+            raise Refusal("bad-request", f"{key} has characters that are not allowed")
+        if key == "requires":
+            request.requires.insert(0, value)
+    else:
+        raise Refusal("bad-request", "unknown key")
+    request.values[key] = value

@@ -1,0 +1,182 @@
+"""One rollout on simulated hosts, and what the oracle has to say about how it ended."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deploytool.errors import DeploytoolError, HostFault
+from deploytool.fleet.model import Inventory
+from deploytool.parity.look import judge, probe_call, read, shown_manifest
+from deploytool.parity.model import Parity
+from deploytool.rehearsal.simulated import fleet, program
+from deploytool.rehearsal.simulated.faults import BEFORE, WIRE, Fault, Moment
+from deploytool.rehearsal.simulated.host import SimulatedHost
+from deploytool.rehearsal.simulated.oracle import Truth, locked_by, truth
+from deploytool.release.model import Manifest, Release
+from deploytool.rollout.model import State
+from deploytool.rollout.outcome import conclude
+from deploytool.rollout.runner import Report, Runner
+
+OLD = program.build("2026.1")
+NEW = program.build("2026.2")
+
+
+class Silent:
+    """Nobody watches."""
+
+    def state(self, state: State, hosts: tuple[str, ...]) -> None:
+        pass
+
+    def host(self, host: str, text: str, *, good: bool | None) -> None:
+        pass
+
+
+def inline(
+    jobs: Mapping[str, Callable[[], Any]],
+    *,
+    deadline_s: float,
+    done: Callable[[str, Any], None] = lambda _name, _outcome: None,
+) -> dict[str, Any]:
+    """``fanout`` without threads: the same order each time, and many cases a second."""
+    del deadline_s
+    outcomes: dict[str, Any] = {}
+    for name, job in jobs.items():
+        try:
+            outcomes[name] = job()
+        except HostFault as fault:
+            outcomes[name] = fault
+        done(name, outcomes[name])
+    return outcomes
+
+
+@dataclass(frozen=True)
+class Case:
+    """One fault on one host at one moment."""
+
+    host: str
+    moment: Moment
+    fault: Fault
+
+    def __str__(self) -> str:
+        return f"{self.host}: {self.fault.name} at {self.moment}"
+
+
+@dataclass
+class Ended:
+    """How a rollout ended, beside the hosts themselves."""
+
+    hosts: dict[str, SimulatedHost]
+    before: dict[str, Truth]
+    report: Report
+    error: DeploytoolError | None
+
+    @property
+    def code(self) -> int:
+        return 0 if self.error is None else self.error.exit_code
+
+
+@functools.cache
+def rendered(supervisor: str) -> fleet.Rendered:
+    return fleet.Rendered.of(fleet.inventory(8, supervisor))
+
+
+def deploy(
+    artifact: Path,
+    inventory: fleet.Rendered,
+    cases: tuple[Case, ...] = (),
+    start: tuple[Manifest, bytes] | None = OLD,
+) -> Ended:
+    """Deploys NEW to eight hosts, and has each case strike its host."""
+    hosts = fleet.fleet_of(inventory, start)
+    for case in cases:
+        hosts[case.host].strikes = {**hosts[case.host].strikes, case.moment: case.fault}
+    before = {name: truth(host.helper) for name, host in hosts.items()}
+    release = Release(NEW[0], str(artifact))
+    report = Runner(inventory.inventory, release, hosts, "me@here", Silent()).run()
+    return Ended(hosts, before, report, conclude(report, "inventory.yaml"))
+
+
+def lies(ended: Ended, inventory: Inventory, cases: tuple[Case, ...]) -> Iterator[str]:
+    """Everything that the end claims and the machines contradict; nothing, where it is honest."""
+    taken = ended.report.round
+    if taken is not None and sorted(v.host for v in taken.hosts) != sorted(ended.hosts):
+        yield f"P2: {len(taken.hosts)} verdicts for {len(ended.hosts)} hosts"
+    now = {name: truth(host.helper) for name, host in ended.hosts.items()}
+    if ended.code in {0, 4}:
+        yield from _false_proofs(ended, now, cases)
+    elif ended.code == 3:
+        yield from _not_untouched(ended, now, cases)
+    elif ended.code == 5:
+        yield from _unnamed(ended, now)
+    else:
+        yield f"exit {ended.code} is no end that a fault may lead to"
+    if ended.code in {0, 3, 4}:
+        for name, host in ended.hosts.items():
+            if locked_by(host.helper) not in {None, "other"}:
+                yield f"exit {ended.code}, and {name} is still locked"
+    yield from _status_lies(ended, inventory, now)
+
+
+def _false_proofs(ended: Ended, now: Mapping[str, Truth], cases: tuple[Case, ...]) -> Iterator[str]:
+    for name, seen in _proven(ended, now, cases):
+        if ended.code == 0 and not seen.runs(NEW[0].sha256):
+            yield f"P1: exit 0, and {name} does not run the release: {seen}"
+        if ended.code == 4 and seen != ended.hosts[name].seen[0]:
+            yield f"P1: exit 4, and {name} is not what it was: {seen}"
+
+
+def _proven(
+    ended: Ended, now: Mapping[str, Truth], cases: tuple[Case, ...]
+) -> Iterator[tuple[str, Truth]]:
+    """What each host was when the last round saw it, and what it is now.
+
+    What happens to a host after it was proven is for the next round to find.
+    """
+    for name, host in ended.hosts.items():
+        if host.seen:
+            yield name, host.seen[-1]
+        looks = (i for i, m in enumerate(host.moments) if (m.verb, m.part) == ("probe", BEFORE))
+        last = max(looks, default=0)
+        if all(host.moments.index(moment) <= last for moment in host.struck) or all(
+            case.fault in WIRE for case in cases
+        ):
+            yield name, now[name]
+
+
+def _not_untouched(
+    ended: Ended, now: Mapping[str, Truth], cases: tuple[Case, ...]
+) -> Iterator[str]:
+    shaken = {case.host for case in cases if case.fault not in WIRE}
+    for name, seen in now.items():
+        if name not in shaken and seen != ended.before[name]:
+            yield f"exit 3, and {name} was changed: {seen}"
+
+
+def _unnamed(ended: Ended, now: Mapping[str, Truth]) -> Iterator[str]:
+    assert ended.error is not None
+    text = f"{ended.error.what} {ended.error.means}"
+    one = len(set(now.values())) == 1
+    if "MIXED" not in text and "UNKNOWN" not in text and not one:
+        yield f"exit 5 on a fleet that is not one, and it is not called MIXED or UNKNOWN: {text}"
+    if not ended.error.details:
+        yield "exit 5, and no host is named"
+
+
+def _status_lies(ended: Ended, inventory: Inventory, now: Mapping[str, Truth]) -> Iterator[str]:
+    """A round taken afterwards, as ``status`` does, must not be fooled either."""
+    seen: dict[str, Any] = {}
+    for name, host in ended.hosts.items():
+        host.strikes = {}
+        try:
+            seen[name] = read(host.call(probe_call(), deadline_s=5))
+        except HostFault as fault:
+            seen[name] = fault
+    taken = judge(inventory, seen, shown_manifest(seen))
+    if taken.parity is Parity.PARITY:
+        for name, is_now in now.items():
+            if taken.release is None or not is_now.runs(taken.release):
+                yield f"P1: status says PARITY, and {name} does not run the release: {is_now}"

@@ -1,0 +1,40 @@
+"""Simulated fleets: without threads and without waiting, so that every fault can have its turn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import tenacity.nap
+
+from deploytool.fleet.helper import HostFiles
+from deploytool.fleet.model import Inventory
+
+from .cases import NEW, inline, rendered
+
+
+class _NoTime:
+    """Waiting costs nothing on a simulated fleet."""
+
+    @staticmethod
+    def sleep(_seconds: float) -> None:
+        return None
+
+
+def _rendered_before(inventory: Inventory, host: str, _account: str) -> HostFiles:
+    return rendered(inventory.service.supervisor).files[host]
+
+
+@pytest.fixture
+def artifact(tmp_path: Path) -> Path:
+    path = tmp_path / "router"
+    path.write_bytes(NEW[1])
+    return path
+
+
+@pytest.fixture
+def swift(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tenacity.nap, "time", _NoTime)
+    monkeypatch.setattr("deploytool.rollout.hands.fanout", inline)
+    monkeypatch.setattr("deploytool.parity.look.fanout", inline)
+    monkeypatch.setattr("deploytool.parity.look.host_files", _rendered_before)

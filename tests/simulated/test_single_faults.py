@@ -1,0 +1,49 @@
+"""Every single fault, on every host, at every moment of a rollout: none ends in a lie (P1, P2)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from deploytool.rehearsal.simulated.faults import Fault, possible
+from deploytool.rehearsal.simulated.oracle import truth
+
+from .cases import NEW, Case, deploy, lies, rendered
+
+ALL = tuple(f"router{number}" for number in range(1, 9))
+ONE_OF_EACH_WAVE = ("router1", "router4", "router8")
+
+
+@pytest.mark.usefixtures("swift")
+@pytest.mark.parametrize(("supervisor", "hosts"), [("systemd", ALL), ("process", ONE_OF_EACH_WAVE)])
+@pytest.mark.parametrize("fault", list(Fault), ids=lambda fault: fault.name)
+def test_p1_no_single_fault_ends_in_a_lie(
+    artifact: Path, supervisor: str, hosts: tuple[str, ...], fault: Fault
+) -> None:
+    inventory = rendered(supervisor)
+    healthy = deploy(artifact, inventory)
+    assert healthy.code == 0
+    moments = healthy.hosts["router1"].moments
+    assert len(moments) > 20
+
+    cases = [Case(h, m, fault) for h in hosts for m in moments if possible(fault, m)]
+    ends: Counter[int] = Counter()
+    found = []
+    for case in cases:
+        ended = deploy(artifact, inventory, (case,))
+        struck = ended.hosts[case.host].struck
+        assert struck == [case.moment], f"{case} did not strike"
+        ends[ended.code] += 1
+        told = lies(ended, inventory.inventory, (case,))
+        found += [f"{case}: exit {ended.code}: {lie}" for lie in told]
+    assert not found, f"{len(found)} lies, {len(cases)} cases, ends {dict(ends)}: {found[:20]}"
+
+
+@pytest.mark.usefixtures("swift")
+def test_p1_the_oracle_itself_sees_a_healthy_fleet_and_a_missed_host(artifact: Path) -> None:
+    ended = deploy(artifact, rendered("systemd"))
+    assert all(truth(host.helper).runs(NEW[0].sha256) for host in ended.hosts.values())
+    ended.hosts["router8"].helper.service.stop()
+    assert not truth(ended.hosts["router8"].helper).runs(NEW[0].sha256)
