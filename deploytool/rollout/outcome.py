@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from deploytool.errors import DeploytoolError, Interrupted, NotProven, Refused, Restored
 from deploytool.parity.model import Parity, Round, Verdict
+from deploytool.parity.remedies import remedy
 from deploytool.parity.rules import first_trouble, short
 from deploytool.rollout.model import State
 from deploytool.rollout.runner import Report
@@ -20,18 +21,14 @@ def host_lines(taken: Round) -> tuple[str, ...]:
 
 def not_proven(taken: Round, inventory: str, what: str) -> NotProven:
     """The end of a look at a fleet that is not in parity."""
-    bad = [verdict.host for verdict in taken.hosts if verdict.verdict is not Verdict.MATCH]
     count = f"{taken.count(Verdict.MATCH)} of {len(taken.hosts)} hosts are proven"
     if taken.release is None:
-        now = f"deploytool deploy -i {inventory} RELEASE"
         means = "No release is active on any host that answered; nothing is proven."
     elif taken.parity is Parity.MIXED:
-        now = f"deploytool deploy -i {inventory} {short(taken.release)}"
         means = f"The fleet is MIXED ({count} on {taken.label}). Arm no flag; change nothing else."
     else:
-        now = f"See why {bad[0]} does not answer, then: deploytool status -i {inventory}"
         means = f"The fleet is UNKNOWN ({count} on {taken.label}). Do not assume that it is well."
-    return NotProven(what, means, now, host_lines(taken))
+    return NotProven(what, means, remedy(taken, inventory), host_lines(taken))
 
 
 def conclude(report: Report, inventory: str) -> DeploytoolError | None:

@@ -1,0 +1,75 @@
+"""What to do first about a fleet that is not in parity. Pure.
+
+Not everything is mended by deploying: a drop-in, a stray process or an altered helper outlives a
+deployment, or forbids it. Advice names the first thing to do; the next ``status`` names the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from shlex import quote
+
+from deploytool.parity.model import HostVerdict, Round, Verdict
+from deploytool.parity.rules import short, strays
+
+_PREPARED = ("host helper", "unit file", "unit's UnitFileState")
+_PREPARED += tuple(f"{what} of {folder}" for what in ("owner", "mode") for folder in
+                   ("root", "releases", "state"))  # fmt: skip
+_RELOADED = ("unit's NeedDaemonReload", "unit's DropInPaths", "unit's FragmentPath")
+_TOLD = {
+    "configuration": "make its configuration files what they are on the others",
+    "interpreter": "install the interpreter that the others have",
+    "drop-ins for every service": "make the drop-ins for every service what they are on the others",
+    "clock": "set its clock",
+    "identity": "give it a machine of its own, and a machine-id",
+}
+"""What no single command mends, by the beginning of the finding's name."""
+
+
+def remedy(taken: Round, inventory: str) -> str:
+    """The first thing to do, with a command that can be pasted.
+
+    Raises:
+        ValueError: the round is proof, and there is nothing to do.
+    """
+    bad = [verdict for verdict in taken.hosts if verdict.verdict is not Verdict.MATCH]
+    if not bad:
+        raise ValueError("every host is a MATCH")
+    again = f"deploytool status -i {quote(inventory)}"
+    for verdict in bad:
+        if verdict.evidence is None:
+            return f"See why {verdict.host} gives no answer, then: {again}"
+    for verdict in bad:
+        if commands := tuple(_commands(verdict)):
+            return f"On {verdict.host}, as root: {' && '.join(commands)}; then: {again}"
+    for verdict in bad:
+        for words in _told(verdict):
+            return f"On {verdict.host}, {words}, then: {again}"
+    if any(finding.what in _PREPARED for verdict in bad for finding in verdict.findings):
+        return f"deploytool host prepare -i {quote(inventory)} --admin root"
+    release = short(taken.release) if taken.release else "RELEASE"
+    return f"deploytool deploy -i {quote(inventory)} {release}"
+
+
+def _commands(verdict: HostVerdict) -> Iterator[str]:
+    """What root has to do on the host itself, as commands."""
+    if (seen := verdict.evidence) is None:
+        return
+    if found := strays(seen):
+        yield f"kill {' '.join(map(str, found))}"
+    whats = {finding.what for finding in verdict.findings}
+    files = [quote(finding.found) for finding in verdict.findings if finding.what == "unit's files"]
+    if files:
+        yield f"rm {' '.join(files)}"
+    if files or whats & set(_RELOADED):
+        yield "systemctl daemon-reload"
+    if whats & {"mode of the artifact", "owner of the artifact"}:
+        path = f"{seen.root}/{quote(seen.current)}/*"
+        yield f"chown root:root {path} && chmod a-w {path}"
+
+
+def _told(verdict: HostVerdict) -> Iterator[str]:
+    for finding in verdict.findings:
+        for beginning, words in _TOLD.items():
+            if finding.what.startswith(beginning):
+                yield words
