@@ -113,6 +113,9 @@ def _serve(options: argparse.Namespace, release: Release) -> int:
     gc.freeze()
     gc.disable()
     loop.run()
+    # All is said and written: a second SIGTERM must not turn a clean end into another one.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
     left = running.in_doubt_at_end
     if left:
         print(f"router: stopped with {left} children in doubt", file=sys.stderr)

@@ -65,14 +65,19 @@ class Client:
     def __init__(self, address: tuple[str, int], user: str = "GATE01") -> None:
         self.sock = socket.create_connection(address, 5)
         self.sock.settimeout(5)
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._inbox = b""
         self.infos: list[tuple[Any, ...]] = []
-        self.sock.sendall(login(user, "password"))
-        kind, self.accepted = self.packet()
-        assert kind == "A", (kind, self.accepted)
-        kind, payload = self.packet()
-        assert kind == "U"
-        self.info = INFO.unpack(payload)
+        try:
+            self.sock.sendall(login(user, "password"))
+            kind, self.accepted = self.packet()
+            assert kind == "A", (kind, self.accepted)
+            kind, payload = self.packet()
+            assert kind == "U"
+            self.info = INFO.unpack(payload)
+        except BaseException:
+            self.sock.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -103,6 +108,8 @@ class Client:
                 return Report(clordid.decode().strip(), exec_type.decode(), status.decode(), *rest)
             if kind == "U":
                 self.infos.append(INFO.unpack(payload))
+            if not kind:
+                raise ConnectionError("closed by the router")
             assert kind in "UH", (kind, payload)
 
     def reports(self, count: int) -> list[Report]:
@@ -177,6 +184,7 @@ class Market:
             for sock in ready:
                 if sock is self.listener:
                     conn, _ = self.listener.accept()
+                    conn.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                     self._conns[conn], self._inboxes[conn] = "", b""
                 else:
                     self._read(sock)
@@ -281,6 +289,8 @@ class Market:
             67, 83, b"A", 1, token, side, qty, symbol, price, tif, firm, display, len(self.orders),
             capacity, sweep, minimum, cross, b"L", b" ",
         ))  # fmt: skip
+        if not order.leaves:
+            return  # the line was cut while we accepted, and the order went with it
         if self.mode == "fill":
             self.fill(key, qty)
         elif tif == 0:
