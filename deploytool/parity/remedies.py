@@ -12,9 +12,14 @@ from shlex import quote
 from deploytool.parity.model import HostVerdict, Round, Verdict
 from deploytool.parity.rules import short, strays
 
-_PREPARED = ("host helper", "unit file", "unit's UnitFileState")
-_PREPARED += tuple(f"{what} of {folder}" for what in ("owner", "mode") for folder in
-                   ("root", "releases", "state"))  # fmt: skip
+_PREPARED = (
+    *("host helper", "unit file", "unit's UnitFileState"),
+    *(
+        f"{what} of {place}"
+        for what in ("owner", "mode")
+        for place in ("root", "releases", "state")
+    ),
+)
 _RELOADED = ("unit's NeedDaemonReload", "unit's DropInPaths", "unit's FragmentPath")
 _TOLD = {
     "configuration": "make its configuration files what they are on the others",

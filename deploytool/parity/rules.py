@@ -192,6 +192,22 @@ def runs_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
             yield unseen("running code", "to be visible", f"{who} names the artifact, unseen")
 
 
+def strays(evidence: Evidence) -> tuple[int, ...]:
+    """Processes that run a release, or hold its port, and are none of the service's."""
+    service = lineage(evidence) | evidence.group
+    found = {run.pid for run in evidence.runs} | {pid for _, pid in evidence.owners}
+    gone = {p.pid for p in evidence.processes.values() if not _stayed(p, evidence)}
+    return tuple(sorted(found - service - gone))
+
+
+def strays_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
+    """What systemd does not know outlives every restart; without systemd we end it ourselves."""
+    for pid in strays(evidence) if expected.unit_sha is not None else ():
+        process = evidence.processes.get(pid)
+        who = f" ({process.command.strip()[:60]})" if process else ""
+        yield wrong("release and ports", "the service's alone", f"process {pid}{who}")
+
+
 def ports_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
     """The service itself, and nobody else, listens where it has to."""
     family = lineage(evidence)
