@@ -162,7 +162,9 @@ class Session:
             reasons = ", ".join(sorted({str(cause) for cause in error.errors.values()}))
             raise HostFault(FaultKind.UNREACHABLE, reasons) from error
         except (SSHException, OSError, EOFError, ValueError) as error:
-            kind = FaultKind.TIMEOUT if "banner" in str(error) else FaultKind.UNREACHABLE
+            # Paramiko says so when its own deadline for the first exchange has passed.
+            late = "banner" in str(error) or "No existing session" in str(error)
+            kind = FaultKind.TIMEOUT if late else FaultKind.UNREACHABLE
             raise HostFault(
                 kind, f"{last.host}:{last.port}: {str(error) or type(error).__name__}"
             ) from error
