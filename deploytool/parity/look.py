@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 
 from deploytool.errors import HostFault
@@ -113,23 +114,24 @@ def judge(inventory: Inventory, seen: Seen, manifest: Manifest | None) -> Round:
 
 
 def shown_manifest(seen: Seen) -> Manifest | None:
-    """The manifest of the release that most hosts have, as one of those hosts holds it.
+    """The manifest of the release that most hosts have, as most of those hosts hold it.
 
-    It is taken only where its bytes are those that this host's evidence digested, and it speaks
+    It is taken only where its bytes are those that a host's evidence digested, and it speaks
     of that release. Where no host has such a one, a bare one stands in, which nothing matches.
     """
     evidence = [item for item in seen.values() if isinstance(item, Evidence)]
     release = most_common_release(evidence)
     if release is None:
         return None
-    for item in evidence:
-        if item.release == release and item.manifest is not None:
-            try:
-                manifest = Manifest.parse(item.manifest)
-            except ValueError:
-                continue
-            digested = hashlib.sha256(item.manifest).hexdigest() == item.manifest_sha
-            if manifest.sha256 == release and digested:
-                return manifest
+    held = Counter(item.manifest for item in evidence if item.release == release and item.manifest)
+    shown = {item.manifest: item.manifest_sha for item in evidence}
+    for text, _ in held.most_common():
+        try:
+            manifest = Manifest.parse(text)
+        except ValueError:
+            continue
+        digested = hashlib.sha256(text).hexdigest() == shown[text]
+        if manifest.sha256 == release and digested:
+            return manifest
     # A name that is a digest but has no manifest anywhere: said, and matched by nobody.
     return Manifest(name="unknown", version="0", sha256=release, size=1, version_line="unknown")
