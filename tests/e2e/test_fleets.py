@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from deploytool.errors import InputError
+from deploytool.errors import EnvironmentProblem, InputError
 from deploytool.fleet.inventory import load_inventory
 from deploytool.rehearsal.fleets import open_fleet
 from deploytool.rehearsal.fleets.container import ContainerFleet
@@ -368,3 +368,16 @@ def test_programs_that_the_fleets_need_are_here() -> None:
     """A machine that can't run these tests fails here, rather than skipping them in silence."""
     lacking = [name for name in ("ssh", "ssh-keygen") if shutil.which(name) is None]
     assert lacking == []
+
+
+@pytest.mark.containers
+def test_more_containers_than_the_machine_has_room_for_are_refused_before_any_starts(
+    containers: ContainerFleet,
+) -> None:
+    allowed = int(Path("/proc/sys/fs/inotify/max_user_instances").read_text())
+    if allowed >= 64 * 5:
+        assert containers.down(silent) == ()
+        return
+    with pytest.raises(EnvironmentProblem, match="inotify"):
+        containers.up(64, silent)
+    assert not containers.folder.exists()

@@ -38,6 +38,8 @@ _SSH_S = 60.0
 _GRACE_S = 10.0
 _PATIENCE_S = 10.0
 _END_S = 60.0
+_INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
+_INOTIFY_PER_HOST = 5
 
 # $1: the admin's public key, $2: the release root; the router's configuration comes on stdin.
 _MAKE_REACHABLE = """\
@@ -87,6 +89,7 @@ class ContainerFleet:
             EnvironmentProblem: there is no engine, or it does not do what it should.
         """
         engine = find_engine()
+        _check_room(count)
         with self._folder.locked(create=True):
             self._folder.claim(count)
             record = _plan(count, engine)
@@ -132,7 +135,8 @@ class ContainerFleet:
         if told.code != 0:
             raise EnvironmentProblem(
                 f"{host.name} did not come up: {told.err.strip() or told.out.strip()}",
-                "The fleet is not up.",
+                "The fleet is not up. With many containers on this machine the cause may be a "
+                "number that they share: see sysctl fs.inotify.max_user_instances.",
                 f"{self._folder.command('down')} && {self._folder.command('up')}",
             )
         wait_for_ssh(host.name, host.address, host.port, _SSH_S)
@@ -238,6 +242,22 @@ class ContainerFleet:
             if record is not None and host.name == name:
                 return record, host
         raise KeyError(name)
+
+
+def _check_room(count: int) -> None:
+    """Each systemd takes its share of a number that all containers of this machine draw on.
+
+    Raises:
+        EnvironmentProblem: there is not enough of it; hosts would hang at boot without a word.
+    """
+    allowed = int(_INOTIFY.read_text()) if _INOTIFY.exists() else 0
+    if _INOTIFY.exists() and count * _INOTIFY_PER_HOST > allowed:
+        raise EnvironmentProblem(
+            f"This machine allows {allowed} inotify instances; {count} hosts with systemd need "
+            f"about {count * _INOTIFY_PER_HOST}.",
+            "Nothing was started.",
+            "sudo sysctl fs.inotify.max_user_instances=1024",
+        )
 
 
 def _plan(count: int, engine: Engine) -> FleetRecord:
