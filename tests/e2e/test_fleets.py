@@ -17,7 +17,7 @@ import yaml
 
 from deploytool.errors import EnvironmentProblem, InputError
 from deploytool.fleet.inventory import load_inventory
-from deploytool.rehearsal.fleets import open_fleet
+from deploytool.rehearsal.fleets import container, open_fleet
 from deploytool.rehearsal.fleets.container import ContainerFleet
 from deploytool.rehearsal.fleets.local import MARK, LocalFleet
 from deploytool.rehearsal.fleets.model import FleetRecord, HostRecord, Kind, Throwaway, silent
@@ -30,7 +30,7 @@ KINDS = [
 UP = """
 import sys
 from pathlib import Path
-from deploytool.rehearsal.fleets import open_fleet
+from deploytool.rehearsal.fleets import container, open_fleet
 open_fleet(sys.argv[1], Path(sys.argv[2])).up(int(sys.argv[3]), print)
 """
 
@@ -372,12 +372,11 @@ def test_programs_that_the_fleets_need_are_here() -> None:
 
 @pytest.mark.containers
 def test_more_containers_than_the_machine_has_room_for_are_refused_before_any_starts(
-    containers: ContainerFleet,
+    containers: ContainerFleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    allowed = int(Path("/proc/sys/fs/inotify/max_user_instances").read_text())
-    if allowed >= 64 * 5:
-        assert containers.down(silent) == ()
-        return
-    with pytest.raises(EnvironmentProblem, match="inotify"):
-        containers.up(64, silent)
+    limit = tmp_path / "max_user_instances"
+    limit.write_text("9\n")
+    monkeypatch.setattr(container, "_INOTIFY", limit)
+    with pytest.raises(EnvironmentProblem, match="allows 9 inotify"):
+        containers.up(2, silent)
     assert not containers.folder.exists()
