@@ -123,7 +123,7 @@ class Router:
         return found
 
     def until(
-        self, condition: Callable[[dict[str, Any]], object], timeout_s: float = 10
+        self, condition: Callable[[dict[str, Any]], object], timeout_s: float = 30
     ) -> dict[str, Any]:
         """Wait for a status that fulfils a condition."""
         end = time.monotonic() + timeout_s
