@@ -26,3 +26,7 @@ ReleaseArgument = Annotated[
     ),
 ]
 DEFAULT_STORE = Path(".deploytool/store")
+JournalOption = Annotated[
+    Path, typer.Option("--journal", help="The folder where rollouts are written down.")
+]
+DEFAULT_JOURNAL = Path(".deploytool/journal")

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deploytool.cli.options import (
+    DEFAULT_JOURNAL,
     DEFAULT_STORE,
     InventoryOption,
+    JournalOption,
     JsonOption,
     ReleaseArgument,
     StoreOption,
@@ -25,7 +27,7 @@ from deploytool.cli.output import finish, say
 if TYPE_CHECKING:
     from deploytool.fleet.model import Inventory
     from deploytool.release.model import Release
-    from deploytool.rollout.model import Plan
+    from deploytool.rollout.model import Plan, Purpose
 
 
 def holder() -> str:
@@ -151,6 +153,64 @@ def _bound(path: Path | None) -> Plan | None:
         ) from error
 
 
+def _run(
+    inventory_path: Path,
+    fleet: Inventory,
+    wanted: Release,
+    folder: Path,
+    purpose: Purpose,
+    bound: Plan | None = None,
+) -> None:
+    """Runs a rollout to its end, shows it, and ends the command."""
+    import secrets
+
+    from deploytool.cli.screen import round_document, screen, show_round
+    from deploytool.fleet.remote import connect_fleet
+    from deploytool.parity.model import Parity
+    from deploytool.rollout.journal import Journal, journal_path
+    from deploytool.rollout.outcome import conclude
+    from deploytool.rollout.runner import Runner
+
+    plan_id = bound.id if bound else secrets.token_hex(8)
+    hosts = connect_fleet(fleet)
+    title = f"{purpose.value} {wanted.label} on {fleet.fleet}"
+    try:
+        with (
+            Journal(journal_path(folder, fleet.fleet)) as journal,
+            interruptible() as pending,
+            screen(fleet.names, title) as shown,
+        ):
+            journal.begin(plan_id, purpose.value, fleet.fleet, wanted.digest, holder())
+            report = Runner(
+                fleet,
+                wanted,
+                hosts,
+                holder(),
+                shown,
+                journal,
+                plan_id=plan_id,
+                purpose=purpose,
+                bound=bound,
+                interrupted=pending,
+            ).run()
+    finally:
+        for host in hosts.values():
+            host.close()
+    error = conclude(report, str(inventory_path))
+    if report.round is not None:
+        show_round(report.round)
+    if error is None and report.round is not None:
+        done = "was proven to run already" if report.already else "is deployed and proven"
+        if report.round.parity is Parity.PARITY:
+            say(f"PARITY: {report.round.label} {done} on all {len(fleet.names)} hosts.")
+        else:
+            say(f"All {len(fleet.names)} hosts are proven to run nothing, as before.")
+    said = round_document(report.round) if report.round else {}
+    trouble = dict(sorted(report.trouble.items()))
+    path = [state.value for state in report.path]
+    finish({**said, "already": report.already, "states": path, "trouble": trouble}, error)
+
+
 def deploy(
     inventory: InventoryOption,
     release: ReleaseArgument,
@@ -159,42 +219,78 @@ def deploy(
         typer.Option("--plan", help="Refuse when the fleet has moved since this plan was made."),
     ] = None,
     store: StoreOption = DEFAULT_STORE,
+    journal: JournalOption = DEFAULT_JOURNAL,
     *,
     json: JsonOption = False,
 ) -> None:
     """Stage on all hosts, activate in waves, verify each, prove parity; or bring back and prove."""
     del json
-    from deploytool.cli.screen import round_document, screen, show_round
-    from deploytool.fleet.remote import connect_fleet
-    from deploytool.rollout.outcome import conclude
-    from deploytool.rollout.runner import Runner
+    from deploytool.rollout.model import Purpose
 
     bound = _bound(plan_file)
     fleet, wanted = _inputs(inventory, store, release)
+    _run(inventory, fleet, wanted, journal, Purpose.DEPLOY, bound)
+
+
+def _left(inventory_path: Path, store: Path, journal: Path) -> tuple[Inventory, Release]:
+    """What an interrupted rollout was about, by what the hosts show; said before it is acted on."""
+    from deploytool.fleet.inventory import load_inventory
+    from deploytool.fleet.remote import connect_fleet
+    from deploytool.rollout.recovery import describe_left, locate
+
+    fleet = load_inventory(inventory_path)
     hosts = connect_fleet(fleet)
     try:
-        with (
-            interruptible() as pending,
-            screen(fleet.names, f"{wanted.label} to {fleet.fleet}") as shown,
-        ):
-            runner = Runner(fleet, wanted, hosts, holder(), shown, bound=bound, interrupted=pending)
-            report = runner.run()
+        found = locate(fleet, hosts, store, journal, str(inventory_path))
     finally:
         for host in hosts.values():
             host.close()
-    error = conclude(report, str(inventory))
-    if report.round is not None:
-        show_round(report.round)
-    if error is None:
-        done = "was proven to run already" if report.already else "is deployed and proven"
-        say(f"PARITY: {wanted.label} {done} on all {len(fleet.names)} hosts of {fleet.fleet}.")
-    said = round_document(report.round) if report.round else {}
-    trouble = dict(sorted(report.trouble.items()))
-    path = [state.value for state in report.path]
-    finish({**said, "already": report.already, "states": path, "trouble": trouble}, error)
+    for line in describe_left(found):
+        say(line)
+    return fleet, found.release
+
+
+def resume(
+    inventory: InventoryOption,
+    store: StoreOption = DEFAULT_STORE,
+    journal: JournalOption = DEFAULT_JOURNAL,
+    *,
+    json: JsonOption = False,
+) -> None:
+    """Finish what an interrupted deployer left, from any machine, by what the hosts show.
+
+    It takes the locks over: whoever held them is refused by the hosts from then on.
+    """
+    del json
+    from deploytool.rollout.model import Purpose
+
+    fleet, release = _left(inventory, store, journal)
+    say("Finishing it: taking the locks over, then staging, switching and proving what is missing.")
+    _run(inventory, fleet, release, journal, Purpose.RESUME)
+
+
+def rollback(
+    inventory: InventoryOption,
+    store: StoreOption = DEFAULT_STORE,
+    journal: JournalOption = DEFAULT_JOURNAL,
+    *,
+    json: JsonOption = False,
+) -> None:
+    """Undo what an interrupted deployer left, and prove that every host is what it was before.
+
+    It takes the locks over: whoever held them is refused by the hosts from then on.
+    """
+    del json
+    from deploytool.rollout.model import Purpose
+
+    fleet, release = _left(inventory, store, journal)
+    say("Undoing it: taking the locks over, then bringing every touched host back and proving it.")
+    _run(inventory, fleet, release, journal, Purpose.ROLLBACK)
 
 
 def register(app: typer.Typer) -> None:
     """Puts the commands at the top level."""
     app.command()(plan)
     app.command()(deploy)
+    app.command()(resume)
+    app.command()(rollback)

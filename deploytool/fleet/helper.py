@@ -94,6 +94,7 @@ def assignments(values: Mapping[str, str]) -> list[str]:
 def _settings(inventory: Inventory, host: str) -> str:
     service = inventory.service
     values = {
+        "HELPER": helper_path(inventory, host),
         "ROOT": inventory.root(host),
         "NAME": service.name,
         "ACCOUNT": service_account(inventory) or "",
@@ -121,11 +122,17 @@ def _unit_quote(argument: str) -> str:
     return '"' + escaped.replace("%", "%%").replace("$", "$$") + '"'
 
 
+_NOT_ORPHANED = (
+    'test ! -e "$$0" || test "$$(head -n 1 "$$0")" = "$$(cat /proc/sys/kernel/random/boot_id)"'
+)
+"""Holds where no confirmation is awaited, or one is awaited since this boot."""
+
+
 def _unit(inventory: Inventory, host: str) -> str:
     service = inventory.service
     account = service_account(inventory)
     start = " ".join(_unit_quote(word) for word in inventory.argv(service.start, host))
-    state = f"{inventory.root(host)}/state/service"
+    root = inventory.root(host)
     return f"""\
 # Written by "deploytool host prepare" for the fleet {inventory.fleet}. Do not edit: it is evidence.
 [Unit]
@@ -137,6 +144,8 @@ Wants=network-online.target
 Type=exec
 User={account}
 Group={account}
+# What was activated and never confirmed does not come back with a reboot.
+ExecCondition=/bin/sh -c '{_NOT_ORPHANED}' {root}/state/deadman
 ExecStart={start}
 Environment=LANG=C
 UMask=0027
@@ -146,7 +155,7 @@ TimeoutStopSec={max(1, round(service.stop_timeout_s))}
 KillMode=control-group
 NoNewPrivileges=yes
 ProtectSystem=strict
-ReadWritePaths={state}
+ReadWritePaths={root}/state/service
 ProtectHome=yes
 PrivateTmp=yes
 

@@ -52,18 +52,18 @@ read_request() {
     REQUEST_NONCE=$nonce
     printf '\ndeploytool %s begin\n' "$REQUEST_NONCE"
     token='' release='' size='' manifest='' manifest_size='' holder='' purpose='' plan=''
-    requires='' pid='' start='' boot='' disk=read seconds=''
+    requires='' pid='' start='' boot='' disk=read seconds='' keep='' verdict='' next=''
     lines=0
     while [ $lines -lt 64 ]; do
         lines=$((lines + 1))
         IFS=' ' read -r key value || refuse bad-request 'the request ended early'
         case $key in
         .) return ;;
-        token | size | manifest_size | pid | start | seconds)
+        token | size | manifest_size | pid | start | seconds | keep)
             number "$value" || refuse bad-request "$key is not a number" ;;
         release) [ "$value" = none ] || is_digest "$value" || refuse bad-request 'release is not a SHA-256' ;;
         manifest) is_digest "$value" || refuse bad-request 'manifest is not a SHA-256' ;;
-        holder | purpose | plan | boot | disk) word "$value" || refuse bad-request "$key has characters that are not allowed" ;;
+        holder | purpose | plan | boot | disk | verdict | next) word "$value" || refuse bad-request "$key has characters that are not allowed" ;;
         requires)
             word "$value" || refuse bad-request 'requires has characters that are not allowed'
             value="$requires $value" ;;
@@ -332,12 +332,16 @@ probe() { # one round of this host; probes of one host never overlap, so that no
 
 probe_marks() {
     [ ! -f "$STATE/token" ] || say "token $(cat "$STATE/token")"
-    for mark in lock verified; do
+    for mark in lock verified rollout held previous deadman; do
         [ ! -f "$STATE/$mark" ] || say "$mark $(tr '\n' ' ' <"$STATE/$mark")"
     done
     if [ -n "$manifest" ]; then
         needs release
-        say "held $release $(held "$release")"
+        say "holds $release $(held "$release")"
+    elif [ -n "$release" ]; then
+        manifest=$(cached_digest "$ROOT/releases/$release/release.json")
+        say "holds $release $(held "$release")"
+        [ -z "$manifest" ] || say "label $manifest $(head -c 65536 "$ROOT/releases/$release/release.json" | base64 -w0)"
     fi
 }
 
@@ -480,12 +484,39 @@ check_token() {
         refuse stale-token "the lock is held by $(lock_value holder) with token $(lock_value token), not $token"
 }
 
+linked() { # -> the release that current names, or none
+    linked_to=$(readlink "$ROOT/current") || linked_to=none
+    printf '%s' "${linked_to#releases/}"
+}
+
+write_mark() { # PHASE: how far the rollout has come on this host, for whoever finds it
+    printf 'plan %s\ntarget %s\nbefore %s\nphase %s\nsince %s\n' \
+        "$mark_plan" "$mark_target" "$mark_before" "$1" "$(date +%s)" | put "$STATE/rollout" ||
+        refuse cannot-write "$STATE/rollout can't be written"
+}
+
+read_mark() { # -> mark_plan mark_target mark_before; fails where there is no mark
+    [ -f "$STATE/rollout" ] || return 1
+    while IFS=' ' read -r mark_key mark_rest; do
+        case $mark_key in
+        plan) mark_plan=$mark_rest ;;
+        target) mark_target=$mark_rest ;;
+        before) mark_before=$mark_rest ;;
+        esac
+    done <"$STATE/rollout"
+}
+
 take_lock() { # a token that nobody ever had, and the lock in the name of whoever asked
-    next=$(($(current_token) + 1)) || refuse damaged "$STATE/token is not a number"
-    say "$next" | put "$STATE/token" || refuse cannot-write "$STATE/token can't be written"
+    fresh=$(($(current_token) + 1)) || refuse damaged "$STATE/token is not a number"
+    say "$fresh" | put "$STATE/token" || refuse cannot-write "$STATE/token can't be written"
     printf 'token %s\nholder %s\npurpose %s\nplan %s\nsince %s\n' \
-        "$next" "$holder" "$purpose" "$plan" "$(date +%s)" | put "$STATE/lock" ||
+        "$fresh" "$holder" "$purpose" "$plan" "$(date +%s)" | put "$STATE/lock" ||
         refuse cannot-write "$STATE/lock can't be written"
+    # What an interrupted rollout wrote down stays: it says what this host had before it.
+    if ! read_mark; then
+        mark_plan=$plan mark_target=$release mark_before=$(linked)
+        write_mark locked
+    fi
 }
 
 say_locked() { # the token, and what a plan was bound to, seen under the lock
@@ -495,7 +526,7 @@ say_locked() { # the token, and what a plan was bound to, seen under the lock
 }
 
 verb_takeover() { # explicit: it names the token of the lock that is taken away
-    needs holder purpose plan token
+    needs holder purpose plan token release
     mutex
     if [ -f "$STATE/lock" ] && [ "$(lock_value plan)" != "$plan" ]; then check_token; fi
     if [ ! -f "$STATE/lock" ] || [ "$(lock_value plan)" != "$plan" ]; then take_lock; fi
@@ -503,7 +534,7 @@ verb_takeover() { # explicit: it names the token of the lock that is taken away
 }
 
 verb_lock() {
-    needs holder purpose plan
+    needs holder purpose plan release
     mutex
     if [ -f "$STATE/lock" ] && [ "$(lock_value plan)" != "$plan" ]; then
         refuse locked "$(lock_value holder) holds the lock for $(lock_value purpose), plan $(lock_value plan), since $(lock_value since)"
@@ -512,11 +543,94 @@ verb_lock() {
     say_locked
 }
 
-verb_unlock() {
+verb_unlock() { # keep: how many releases stay on this host
+    needs keep
     mutex
     check_token
-    rm -f "$STATE/lock" || refuse cannot-write "$STATE/lock can't be removed"
+    if read_mark && [ "$mark_before" != "$(linked)" ]; then
+        say "$mark_before" | put "$STATE/previous" || refuse cannot-write "$STATE/previous can't be written"
+    fi
+    prune
+    rm -f "$STATE/rollout" "$STATE/held" "$STATE/lock" || refuse cannot-write "$STATE/lock can't be removed"
     sync "$STATE"
+}
+
+prune() { # the newest stay, and always the active one and the one before
+    kept=0
+    active=$(linked)
+    previous=$(cat "$STATE/previous" 2>/dev/null)
+    rm -rf "$ROOT/releases/.incoming."* "$ROOT/releases/.damaged."*
+    IFS=$NEWLINE
+    # shellcheck disable=SC2045 # by age, and every name that is no digest is passed over
+    for old in $(ls -t "$ROOT/releases"); do
+        is_digest "$old" || continue
+        kept=$((kept + 1))
+        if [ $kept -gt "$keep" ] && [ "$old" != "$active" ] && [ "$old" != "$previous" ]; then
+            # Away in one step, so that nobody finds half a release.
+            mv -T "$ROOT/releases/$old" "$ROOT/releases/.incoming.$old" && rm -rf "$ROOT/releases/.incoming.$old"
+            say "pruned $old"
+        fi
+    done
+}
+
+verb_hold() { # the fleet is not what it should be: said here, for whoever looks from anywhere
+    needs verdict next holder plan
+    mutex
+    check_token
+    printf 'verdict %s\nholder %s\nplan %s\nnext %s\nsince %s\n' \
+        "$verdict" "$holder" "$plan" "$next" "$(date +%s)" | put "$STATE/held" ||
+        refuse cannot-write "$STATE/held can't be written"
+}
+
+# --- dead-man -------------------------------------------------------------------------------
+
+arm_deadman() { # seconds: without a confirmation by then, this host stops serving
+    rm -f "$STATE/expired"
+    if [ "$seconds" = 0 ]; then
+        rm -f "$STATE/deadman"
+        return
+    fi
+    printf '%s\n%s\n%s\n' "$(cat /proc/sys/kernel/random/boot_id)" "$token" "$seconds" | put "$STATE/deadman" ||
+        refuse cannot-write "$STATE/deadman can't be written"
+    # shellcheck disable=SC2016 # expanded by the shell that the timer starts
+    if [ "$SUPERVISOR" = systemd ]; then
+        systemctl stop "deploytool-deadman-$NAME.timer" 2>/dev/null
+        systemd-run --quiet --collect --unit="deploytool-deadman-$NAME" --on-active="${seconds}s" \
+            --timer-property=AccuracySec=100ms \
+            sh -c 'printf "%s 0 expire\ntoken %s\n.\n" "$1" "$2" | "$3"' sh "$FORMAT" "$token" "$HELPER" 2>&1 ||
+            refuse deadman 'the timer can not be set'
+    else
+        (
+            exec </dev/null >/dev/null 2>&1 8<&- 9<&-
+            exec setsid sh -c 'sleep "$4"; printf "%s 0 expire\ntoken %s\n.\n" "$1" "$2" | "$3"' \
+                sh "$FORMAT" "$token" "$HELPER" "$seconds"
+        ) &
+    fi
+}
+
+verb_expire() { # called by the host's own timer; the mutex decides between it and a confirmation
+    needs token
+    mutex
+    [ -f "$STATE/deadman" ] || return
+    IFS=$NEWLINE
+    # shellcheck disable=SC2046
+    set -- $(cat "$STATE/deadman")
+    [ "${2:-}" = "$token" ] || return
+    printf 'token %s\nsince %s\n' "$token" "$(date +%s)" | put "$STATE/expired"
+    fence
+}
+
+fence() { # first so that nothing revives it, then every process of it
+    if [ "$SUPERVISOR" = systemd ]; then
+        systemctl mask --quiet "$UNIT"
+        systemctl kill --signal=KILL "$UNIT" 2>/dev/null
+    fi
+    stop_service >/dev/null
+}
+
+unfence() {
+    [ "$SUPERVISOR" = systemd ] || return 0
+    [ "$(systemctl is-enabled "$UNIT" 2>/dev/null)" != masked ] || systemctl unmask --quiet "$UNIT"
 }
 
 # --- changing what runs ---------------------------------------------------------------------
@@ -527,9 +641,7 @@ verb_stage() { # payload: the manifest's bytes, then the artifact's
     check_token
     found=$(held "$release")
     case $found in intact | unlabelled)
-        head -c "$manifest_size" | put "$ROOT/releases/$release/release.json" || refuse cannot-write 'the manifest'
-        chmod 0444 "$ROOT/releases/$release/release.json"
-        [ "$(held "$release")" = intact ] || refuse bad-copy 'the manifest arrived altered'
+        relabel
         cat >/dev/null
         say "staged $found"
         return ;;
@@ -557,10 +669,22 @@ verb_stage() { # payload: the manifest's bytes, then the artifact's
     say "staged ${got#* }"
 }
 
+relabel() { # the manifest's bytes replace the one that is there only when they are what was announced
+    label=$STATE/label
+    { head -c "$manifest_size" >"$label" && chmod 0444 "$label"; } || refuse cannot-write "$label can't be written"
+    [ "$(cached_digest "$label")" = "$manifest" ] || { rm -f "$label"; refuse bad-copy 'the manifest arrived altered'; }
+    { sync "$label" && mv -T "$label" "$ROOT/releases/$release/release.json" && sync "$ROOT/releases/$release"; } ||
+        refuse cannot-write "$ROOT/releases/$release/release.json can't be written"
+}
+
 receive() { # BYTES FILE: exactly so many, within the deadline, on disk
-    if ! receive_error=$(timeout -k 1 "$seconds" dd of="$2" bs=1M count="$1" iflag=fullblock,count_bytes conv=fsync status=none 2>&1 >/dev/null); then
-        discard cannot-write "$2: ${receive_error:-no more bytes within $seconds s}"
-    fi
+    receive_error=$(timeout -k 1 "$seconds" dd of="$2" bs=1M count="$1" iflag=fullblock,count_bytes conv=fsync status=none 2>&1 >/dev/null)
+    case $? in
+    0) ;;
+    124 | 137) discard slow-copy "not all of $1 bytes arrived within $seconds s" ;;
+    153) discard cannot-write "files here may not grow to $1 bytes (RLIMIT_FSIZE)" ;;
+    *) discard cannot-write "the copy can't be written: $receive_error" ;;
+    esac
     [ "$(stat -c %s "$2")" = "$1" ] || discard short-copy "$(stat -c %s "$2") of $1 bytes arrived"
 }
 
@@ -576,16 +700,20 @@ manifest_version_line() { # the manifest is canonical JSON, and its version_line
 }
 
 verb_activate() { # release none: nothing is to run
-    needs release
+    needs release seconds
     mutex
     check_token
+    if read_mark; then write_mark activating; fi
+    unfence
     if [ "$release" = none ]; then
+        rm -f "$STATE/deadman"
         rm -f "$STATE/verified"
         failed=$(stop_service) || refuse service "the service can't be stopped: $failed"
         { rm -f "$ROOT/current" && sync "$ROOT"; } || refuse cannot-write "$ROOT/current can't be removed"
     else
         [ -f "$ROOT/releases/$release/$NAME" ] || refuse not-staged "$release is not on this host"
         rm -f "$STATE/verified"
+        arm_deadman
         { ln -sfn "releases/$release" "$ROOT/.current.new" && mv -T "$ROOT/.current.new" "$ROOT/current" && sync "$ROOT"; } ||
             refuse cannot-write "$ROOT/current can't be switched"
         failed=$(stop_service) || refuse service "the old service can't be stopped: $failed"
@@ -604,6 +732,10 @@ verb_confirm() { # the deployer has seen this very process run the release
         [ "$(cat /proc/sys/kernel/random/boot_id)" = "$boot" ] &&
         [ "$(readlink "$ROOT/current")" = "releases/$release" ]; } ||
         refuse moved-on 'what was verified is not what runs now'
+    [ ! -f "$STATE/expired" ] || refuse expired 'no confirmation came in time, and this host stopped serving'
+    rm -f "$STATE/deadman"
+    if [ "$SUPERVISOR" = systemd ]; then systemctl stop "deploytool-deadman-$NAME.timer" 2>/dev/null; fi
+    if read_mark; then write_mark confirmed; fi
     printf 'release %s\npid %s\nstart %s\nboot %s\ntoken %s\nsince %s\n' \
         "$release" "$pid" "$start" "$boot" "$token" "$(date +%s)" | put "$STATE/verified" ||
         refuse cannot-write "$STATE/verified can't be written"
@@ -628,6 +760,8 @@ main() {
     stage) verb_stage ;;
     activate) verb_activate ;;
     confirm) verb_confirm ;;
+    hold) verb_hold ;;
+    expire) verb_expire ;;
     *) refuse bad-request 'unknown verb' ;;
     esac
     finish ok

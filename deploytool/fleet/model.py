@@ -63,6 +63,10 @@ class Service(Frozen):
     listen: tuple[Line, ...] = ()
     ready_timeout_s: Seconds = 20.0
     stop_timeout_s: Seconds = 10.0
+    soak_s: Annotated[float, Field(ge=0, le=3600)] = 3.0
+    """How long the last wave runs before the whole fleet is proven: what dies young is seen."""
+    deadman_s: Annotated[int, Field(ge=0, le=86400)] = 0
+    """An activated host that isn't confirmed within so many seconds stops serving; 0: never."""
 
 
 class SshOptions(Frozen):
@@ -97,6 +101,7 @@ class Inventory(Frozen):
     service: Service
     config_files: tuple[HostPath, ...] = ()
     ssh: SshOptions
+    keep_releases: Annotated[int, Field(ge=2, le=100)] = 5
     waves: Annotated[tuple[Wave, ...], Field(min_length=1)] = (1, "rest")
     hosts: Annotated[dict[HostName, HostSpec], Field(min_length=1)]
 

@@ -25,10 +25,9 @@ class Call:
     """Whether it changes the host: if so, a lost answer leaves its effect in doubt."""
 
     @staticmethod
-    def of(verb: str, *, changes: bool = True, **arguments: str | int) -> Call:
-        """``Call.of("unlock", token=3)``."""
-        pairs = tuple((key, str(value)) for key, value in arguments.items())
-        return Call(verb, pairs, changes)
+    def of(verb: str, **arguments: str | int) -> Call:
+        """A call that changes something: ``Call.of("unlock", token=3)``."""
+        return Call(verb, tuple((key, str(value)) for key, value in arguments.items()))
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import json
 
 from deploytool.errors import FaultKind, HostFault
 from deploytool.fleet.protocol import Reply, excerpt
-from deploytool.parity.model import Evidence, Lock, Mark, Process, Run
+from deploytool.parity.model import Evidence, Hold, Lock, Mark, Process, RolloutMark, Run
 
 
 def parse_evidence(reply: Reply, now: float) -> Evidence:
@@ -53,6 +54,39 @@ def _mark(text: str | None) -> Mark | None:
     )
 
 
+def _release(text: str) -> str | None:
+    return None if text in {"", "none"} else text
+
+
+def _rollout(text: str | None) -> RolloutMark | None:
+    if text is None:
+        return None
+    said = _pairs(text)
+    return RolloutMark(
+        said["plan"],
+        _release(said["target"]),
+        _release(said["before"]),
+        said["phase"],
+        int(said["since"]),
+    )
+
+
+def _hold(text: str | None) -> Hold | None:
+    if text is None:
+        return None
+    said = _pairs(text)
+    return Hold(said["verdict"], said["holder"], said["plan"], said["next"], int(said["since"]))
+
+
+def _label(text: str | None) -> bytes | None:
+    """A manifest's bytes, where they are those that the host digested."""
+    if text is None:
+        return None
+    sha, _, coded = text.partition(" ")
+    plain = base64.b64decode(coded, validate=True)
+    return plain if hashlib.sha256(plain).hexdigest() == sha else None
+
+
 def _process(text: str) -> Process:
     pid, parent, start, state, command = text.split(" ", 4)
     return Process(int(pid), int(parent), int(start), state, command)
@@ -94,7 +128,12 @@ def _parse(reply: Reply, now: float) -> Evidence:
         token=int(reply.one("token") or 0),
         lock=_lock(reply.one("lock")),
         verified=_mark(reply.one("verified")),
-        held=(reply.one("held") or "").rpartition(" ")[2] or None,
+        rollout=_rollout(reply.one("rollout")),
+        hold=_hold(reply.one("held")),
+        previous=_release((reply.one("previous") or "").strip()),
+        unconfirmed=reply.one("deadman") is not None,
+        holds=(reply.one("holds") or "").rpartition(" ")[2] or None,
+        label=_label(reply.one("label")),
         file=reply.one("file"),
         disk_sha=disk[0] if disk else None,
         disk_way=disk[1] if disk else None,

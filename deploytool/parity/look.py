@@ -22,15 +22,18 @@ Seen = Mapping[str, Evidence | HostFault]
 
 
 def probe_call(
-    held: tuple[str, str] | None = None, requires: tuple[str, ...] = (), *, disk: bool = True
+    held: tuple[str, str | None] | None = None, requires: tuple[str, ...] = (), *, disk: bool = True
 ) -> Call:
     """The call for one round.
 
-    ``held`` (an artifact's SHA-256 and its manifest's) asks besides whether the host holds it.
+    ``held`` (an artifact's SHA-256 and its manifest's) asks besides whether the host holds it;
+    with no manifest's digest, also for the label that it has there.
     """
     arguments = [("requires", program) for program in requires]
     if held is not None:
-        arguments += [("release", held[0]), ("manifest", held[1])]
+        arguments.append(("release", held[0]))
+        if held[1] is not None:
+            arguments.append(("manifest", held[1]))
     arguments.append(("disk", "read" if disk else "skip"))
     return Call("probe", tuple(arguments), changes=False)
 

@@ -59,6 +59,33 @@ class Lock:
 
 
 @dataclass(frozen=True)
+class RolloutMark:
+    """How far a rollout has come on a host, as the host itself has it. ``None``: no release."""
+
+    plan: str
+    target: str | None
+    before: str | None
+    phase: str
+    since: int
+
+    @property
+    def touched(self) -> bool:
+        """Whether this host may have been switched."""
+        return self.phase != "locked"
+
+
+@dataclass(frozen=True)
+class Hold:
+    """A fleet that was left MIXED or UNKNOWN: since when, by whom, and what ends it."""
+
+    verdict: str
+    holder: str
+    plan: str
+    next: str
+    since: int
+
+
+@dataclass(frozen=True)
 class Evidence:
     """What one host showed in one round; absent means that it did not show it."""
 
@@ -75,7 +102,12 @@ class Evidence:
     token: int = 0
     lock: Lock | None = None
     verified: Mark | None = None
-    held: str | None = None
+    rollout: RolloutMark | None = None
+    hold: Hold | None = None
+    previous: str | None = None
+    unconfirmed: bool = False
+    holds: str | None = None
+    label: bytes | None = None
     file: str | None = None
     disk_sha: str | None = None
     disk_way: str | None = None

@@ -5,6 +5,7 @@ Everything that a scenario does to the fleet goes through the same code as a use
 
 from __future__ import annotations
 
+import secrets
 import shutil
 import tempfile
 import time
@@ -28,9 +29,11 @@ from deploytool.rehearsal.market.load import Load
 from deploytool.rehearsal.market.reconcile import Reconciliation
 from deploytool.rehearsal.market.venue import Address
 from deploytool.release.model import Release
+from deploytool.rollout.journal import Journal, journal_path
 from deploytool.rollout.model import State
 from deploytool.rollout.outcome import conclude, not_proven
-from deploytool.rollout.runner import Report, Runner
+from deploytool.rollout.report import Report
+from deploytool.rollout.runner import Runner
 
 _READY_S = 30.0
 _TRADE_S = 60.0
@@ -97,7 +100,12 @@ class Stage:
         inventory = load_inventory(self.fleet.inventory)
         hosts = connect_fleet(inventory)
         try:
-            report = Runner(inventory, release, hosts, "rehearsal", _Silent()).run()
+            with Journal(journal_path(self.fleet.folder / "journal", inventory.fleet)) as journal:
+                plan_id = secrets.token_hex(8)
+                journal.begin(plan_id, "deploy", inventory.fleet, release.digest, "rehearsal")
+                report = Runner(
+                    inventory, release, hosts, "rehearsal", _Silent(), journal, plan_id=plan_id
+                ).run()
         finally:
             for host in hosts.values():
                 host.close()

@@ -16,6 +16,8 @@ from deploytool.parity.look import probe_call, read, take_round
 from deploytool.parity.model import Evidence
 from deploytool.release.model import Release
 from deploytool.release.store import slices
+from deploytool.rollout.baseline import Baseline
+from deploytool.rollout.model import Purpose
 from deploytool.rollout.planning import Obstacle
 
 Done = Callable[[str, str, HostFault | None], None]
@@ -25,12 +27,19 @@ class Hands:
     """The fleet's hosts, and the tokens of the locks that this rollout holds on them."""
 
     def __init__(
-        self, inventory: Inventory, hosts: Mapping[str, Host], holder: str, plan: str, done: Done
+        self,
+        inventory: Inventory,
+        hosts: Mapping[str, Host],
+        holder: str,
+        plan: str,
+        purpose: Purpose,
+        done: Done,
     ) -> None:
         self._inventory = inventory
         self._hosts = hosts
         self._holder = holder
         self._plan = plan
+        self._purpose = purpose
         self._done = done
         self.tokens: dict[str, int] = {}
         self._maybe_locked: dict[str, HostFault] = {}
@@ -62,28 +71,47 @@ class Hands:
         return take_round(chosen, call, self._command_s, said)
 
     def look_for_old(
-        self, hosts: Iterable[str], before: Mapping[str, Evidence]
+        self, hosts: Iterable[str], base: Mapping[str, Baseline]
     ) -> dict[str, Evidence | HostFault]:
-        """Looks at these hosts, and whether each still holds the release that it had."""
+        """Looks at these hosts, and at the release that each had before, as it lies there."""
 
         def job(name: str) -> Callable[[], Evidence]:
-            then = before[name]
-            old = (then.release, then.manifest_sha) if then.release and then.manifest_sha else None
-            call = probe_call(old)
+            old = base[name].release
+            call = probe_call((old, None) if old else None)
             return lambda: read(self._hosts[name].call(call, deadline_s=self._command_s))
 
         return fanout({name: job(name) for name in hosts}, deadline_s=2 * self._command_s)
 
     def lock(
-        self, hosts: Iterable[str], before: Mapping[str, Evidence]
+        self, found: Mapping[str, Evidence], target: str
     ) -> tuple[list[Obstacle], dict[str, str]]:
         """Locks hosts one after the other, in name order, and stops at the first that refuses.
 
         Two deployers that do this can't both win, and can't keep each other out for ever. Under
         the lock each host must still show what the plan was made from.
         """
-        for name in sorted(hosts):
-            call = Call.of("lock", holder=self._holder, purpose="deploy", plan=self._plan)
+        return self._lock_each("lock", found, lambda _name: {"release": target})
+
+    def take_over(
+        self, found: Mapping[str, Evidence], target: str
+    ) -> tuple[list[Obstacle], dict[str, str]]:
+        """Takes over the locks that were found, by their tokens; each host's token grows."""
+
+        def arguments(name: str) -> dict[str, str | int]:
+            lock = found[name].lock
+            return {"release": target, "token": lock.token if lock else found[name].token}
+
+        return self._lock_each("takeover", found, arguments)
+
+    def _lock_each(
+        self,
+        verb: str,
+        found: Mapping[str, Evidence],
+        arguments: Callable[[str], Mapping[str, str | int]],
+    ) -> tuple[list[Obstacle], dict[str, str]]:
+        for name in sorted(found):
+            mine: dict[str, str | int] = {"holder": self._holder, "plan": self._plan}
+            call = Call.of(verb, purpose=self._purpose.value, **mine, **arguments(name))
             try:
                 reply = self._insist(name, call)
                 self.tokens[name] = _token(reply)
@@ -92,10 +120,10 @@ class Hands:
                 if fault.in_doubt:
                     self._maybe_locked[name] = fault
                     return [], {name: f"whether it is locked is not known: {fault}"}
-                rule = "LOCK_HELD" if fault.code == "locked" else "LOCK_REFUSED"
+                rule = "LOCK_HELD" if fault.code in {"locked", "stale-token"} else "LOCK_REFUSED"
                 return [Obstacle(name, rule, str(fault))], {}
             self._done(name, "locked", None)
-            if reply.one("current") != before[name].current:
+            if reply.one("current") != found[name].current:
                 return [Obstacle(name, "PLAN_MOVED", "was changed while the plan was made")], {}
         return [], {}
 
@@ -128,10 +156,11 @@ class Hands:
 
     def unlock(self) -> dict[str, HostFault]:
         """Gives every lock back. A host that may hold one without our knowing is a fault too."""
+        keep = self._inventory.keep_releases
 
         def job(name: str) -> Reply:
             try:
-                return self._insist(name, Call.of("unlock", token=self.tokens[name]))
+                return self._insist(name, Call.of("unlock", token=self.tokens[name], keep=keep))
             except HostFault as fault:
                 # A lost answer repeated: nobody holds the lock, so the first one did it.
                 if fault.code == "stale-token" and "nobody holds" in fault.text:
@@ -143,6 +172,22 @@ class Hands:
             if not isinstance(outcome, HostFault):
                 del self.tokens[name]
         return self._maybe_locked | _faults(outcomes)
+
+    def hold(self, verdict: str) -> dict[str, HostFault]:
+        """Writes on every host whose lock is ours that the fleet is left as ``verdict``."""
+
+        def job(name: str) -> Reply:
+            call = Call.of(
+                "hold",
+                token=self.tokens[name],
+                holder=self._holder,
+                plan=self._plan,
+                verdict=verdict,
+                next="resume-or-rollback",
+            )
+            return self._hosts[name].call(call, deadline_s=self._command_s)
+
+        return _faults(self._each(self.tokens, job, self._command_s, "held"))
 
     def stage(self, hosts: Iterable[str], release: Release) -> dict[str, HostFault]:
         """Copies the release to hosts; each reads it back from its disk and compares."""
@@ -184,6 +229,7 @@ class Hands:
                 "activate",
                 token=self.tokens[name],
                 release=releases[name] or "none",
+                seconds=service.deadman_s,
                 disk="skip",
             )
             try:

@@ -14,6 +14,10 @@ class State(Enum):
     """Where a rollout is. The last four are ends."""
 
     CHECKING = "checking"
+    FINDING = "finding what was left, to finish it"
+    FINDING_TO_UNDO = "finding what was left, to undo it"
+    TAKING_OVER = "taking the locks over"
+    TAKING_OVER_TO_UNDO = "taking the locks over, to undo"
     LOCKING = "locking"
     STAGING = "staging"
     SWITCHING = "switching"
@@ -24,6 +28,7 @@ class State(Enum):
     UNLOCKING = "unlocking"
     UNLOCKING_RESTORED = "unlocking, restored"
     UNLOCKING_REFUSED = "unlocking, refused"
+    HOLDING = "writing down that the fleet is held"
     DONE = "done"
     RESTORED = "restored"
     REFUSED = "refused"
@@ -36,6 +41,7 @@ class Event(Enum):
     CHECKED = "every host may be changed"
     ALREADY = "every host is proven to run the release already"
     REFUSED = "a rule forbids it"
+    FOUND = "what was left can be finished or undone"
     LOCKED = "every host is locked"
     STAGED = "every host holds the release"
     WAVE_PROVEN = "the wave runs the release, and more waves follow"
@@ -44,6 +50,7 @@ class Event(Enum):
     OLD_INTACT = "every host that was touched can go back"
     REVERTED = "every host that was touched was switched back"
     UNLOCKED = "every lock was given back"
+    NOTED = "it is written down on every host that answers"
     FAILED = "a host was seen to fail"
     UNKNOWN = "what a host did could not be seen"
     INTERRUPTED = "the user broke it off"
@@ -53,6 +60,8 @@ class Effect(Enum):
     """What the runner has to do next."""
 
     CHECK = "check"
+    FIND = "find"
+    TAKE_OVER = "take over"
     LOCK = "lock"
     STAGE = "stage"
     SWITCH_WAVE = "switch"
@@ -61,6 +70,15 @@ class Effect(Enum):
     REVERT = "revert"
     PROVE_OLD = "prove old"
     UNLOCK = "unlock"
+    HOLD = "hold"
+
+
+class Purpose(Enum):
+    """What a rollout is for; the value is what locks say."""
+
+    DEPLOY = "deploy"
+    RESUME = "resume"
+    ROLLBACK = "rollback"
 
 
 @dataclass(frozen=True)

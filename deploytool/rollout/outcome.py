@@ -6,8 +6,8 @@ from deploytool.errors import DeploytoolError, Interrupted, NotProven, Refused, 
 from deploytool.parity.model import Parity, Round, Verdict
 from deploytool.parity.remedies import remedy
 from deploytool.parity.rules import first_trouble, short
-from deploytool.rollout.model import State
-from deploytool.rollout.runner import Report
+from deploytool.rollout.model import Purpose, State
+from deploytool.rollout.report import Report
 
 
 def host_lines(taken: Round) -> tuple[str, ...]:
@@ -41,6 +41,8 @@ def conclude(report: Report, inventory: str) -> DeploytoolError | None:
     if report.state is State.DONE:
         if report.round is None or report.round.parity is not Parity.PARITY:
             raise ValueError("an end without a proof is no end")
+        if report.journal is not None:
+            return report.journal
         return None
     if report.state is State.REFUSED:
         return _refused(report, inventory, trouble)
@@ -55,8 +57,8 @@ def _refused(report: Report, inventory: str, trouble: tuple[str, ...]) -> Deploy
     if report.interrupted:
         return Interrupted(
             "You broke it off before anything was changed.",
-            "The fleet is as it was; no lock is held.",
-            f"deploytool deploy -i {inventory} RELEASE",
+            "The fleet is as this found it.",
+            f"deploytool status -i {inventory}",
             trouble,
         )
     rules = sorted({obstacle.rule for obstacle in report.obstacles}) or ["LOCK_REFUSED"]
@@ -64,42 +66,61 @@ def _refused(report: Report, inventory: str, trouble: tuple[str, ...]) -> Deploy
     return Refused(
         rules[0],
         f"Refused by {', '.join(rules)}: {', '.join(hosts)}.",
-        "Nothing was changed: no host was switched, and no lock is held.",
-        f"Mend what the lines name, then: deploytool plan -i {inventory} RELEASE",
+        "Nothing was changed: no host was switched, and no lock was taken.",
+        _way_out(rules, report, inventory),
         tuple(map(str, report.obstacles)) or trouble,
     )
 
 
-def _restored(report: Report, inventory: str, trouble: tuple[str, ...]) -> DeploytoolError:
-    plan, taken = report.plan, report.round
-    if plan is None or taken is None:
-        raise ValueError("nothing can be restored without a plan and a proof")
-    before = sorted({short(release or "no release") for release in plan.before.values()})
-    count = f"all {len(plan.hosts)} hosts are proven to be what they were: {', '.join(before)}"
-    again = (
-        f"Mend what the lines name, then: deploytool deploy -i {inventory} {short(plan.release)}"
-    )
-    failed = f"{plan.label} was NOT deployed"
-    if report.interrupted:
-        return Interrupted(
-            f"{failed}: you broke it off.", f"Brought back; {count}.", again, trouble
+def _way_out(rules: list[str], report: Report, inventory: str) -> str:
+    again = f"deploytool plan -i {inventory} {short(report.release)}"
+    if "PREFLIGHT_REACHABLE" in rules or "RESUME_REACHABLE" in rules:
+        return f"See why the hosts named do not answer, then: deploytool status -i {inventory}"
+    if "NOTHING_INTERRUPTED" in rules:
+        return f"There is nothing to finish or to undo: deploytool status -i {inventory}"
+    if {"PREFLIGHT_LOCK", "LOCK_HELD"} & {*rules}:
+        return (
+            "Wait for that deployer. If it is gone, finish what it left: "
+            f"deploytool resume -i {inventory}, or undo it: deploytool rollback -i {inventory}"
         )
-    if len(before) > 1 or (taken.parity is not Parity.PARITY and taken.release is not None):
+    if "PREFLIGHT_HOST" in rules:
+        return f"deploytool host check -i {inventory}, mend what it names, then: {again}"
+    return f"Mend what the lines name, then: {again}"
+
+
+def _restored(report: Report, inventory: str, trouble: tuple[str, ...]) -> DeploytoolError | None:
+    taken = report.round
+    if taken is None:
+        raise ValueError("nothing is restored without a proof")
+    before = sorted({short(release or "no release") for release in report.before.values()})
+    count = f"all {len(report.before)} hosts are proven to be what they were: {', '.join(before)}"
+    again = f"deploytool deploy -i {inventory} {short(report.release)}"
+    failed = f"{report.label} was NOT deployed"
+    mixed = len(before) > 1 or (taken.parity is not Parity.PARITY and taken.release is not None)
+    if report.interrupted:
+        text = f"Brought back; {count}."
+        return Interrupted(f"{failed}: you broke it off.", text, again, trouble)
+    if mixed:
         return NotProven(
             f"{failed}.",
             f"Brought back; {count}. The fleet was not in parity before: {taken.parity.value}.",
             f"deploytool status -i {inventory}",
             (*trouble, *host_lines(taken)),
         )
-    return Restored(f"{failed}.", f"Brought back; {count}.", again, trouble)
+    if report.purpose is Purpose.ROLLBACK:
+        return None
+    now = f"Mend what the lines name, then: {again}"
+    return Restored(f"{failed}.", f"Brought back; {count}.", now, trouble)
 
 
 def _held(report: Report, inventory: str, trouble: tuple[str, ...]) -> DeploytoolError:
-    label = report.plan.label if report.plan else "the release"
     lines = host_lines(report.round) if report.round else ()
     details = (*trouble, *(line for line in lines if line.split(":")[0] not in report.trouble))
+    if report.journal is not None:
+        details = (*details, *(f"journal: {text}" for text in (report.journal.what,)))
     kind: type[DeploytoolError] = Interrupted if report.interrupted else NotProven
-    last = report.path[-2] if len(report.path) > 1 else None
+    done = [state for state in report.path if state not in {State.HOLDING, State.HELD}]
+    last = done[-1] if done else State.CHECKING
     if last in {State.UNLOCKING, State.UNLOCKING_RESTORED}:
         means = "What runs was proven, but a host holds a lock that could not be given back."
     elif last is State.UNLOCKING_REFUSED:
@@ -107,8 +128,8 @@ def _held(report: Report, inventory: str, trouble: tuple[str, ...]) -> Deploytoo
     else:
         means = "The fleet is MIXED or UNKNOWN; its locks are kept, so that nobody builds on it."
     return kind(
-        f"{label}: stopped while {report.path[-2].value if len(report.path) > 1 else 'starting'}.",
+        f"{report.label}: stopped while {last.value}.",
         means,
-        f"deploytool status -i {inventory}",
+        f"deploytool resume -i {inventory} (finish), or: deploytool rollback -i {inventory} (undo)",
         details,
     )

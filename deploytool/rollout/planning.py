@@ -84,7 +84,7 @@ def _room(evidence: Evidence, manifest: Manifest) -> tuple[tuple[str, Finding], 
     need = manifest.size + ROOM_BYTES
     if evidence.free_bytes is None:
         found.append(("PREFLIGHT_SPACE", unseen("free space", f"{need} bytes", "df did not say")))
-    elif evidence.held != "intact" and evidence.free_bytes < need:
+    elif evidence.holds != "intact" and evidence.free_bytes < need:
         found.append(("PREFLIGHT_SPACE", wrong("free space", f"{need} bytes", evidence.free_bytes)))
     return tuple(found)
 
@@ -93,7 +93,7 @@ def action(evidence: Evidence, verdict: HostVerdict, release: Digest) -> Action:
     """What brings one host to the release: no more than it needs."""
     if verdict.verdict is Verdict.MATCH:
         return Action.NOTHING
-    if evidence.held != "intact":
+    if evidence.holds != "intact":
         return Action.STAGE
     return Action.RESTART if evidence.release == release else Action.ACTIVATE
 

@@ -11,14 +11,23 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from deploytool.errors import IllegalEvent
-from deploytool.rollout.model import Effect, Event, State, Step
+from deploytool.rollout.model import Effect, Event, Purpose, State, Step
 
-FIRST = Step(State.CHECKING, Effect.CHECK)
+FIRST: Mapping[Purpose, Step] = MappingProxyType(
+    {
+        Purpose.DEPLOY: Step(State.CHECKING, Effect.CHECK),
+        Purpose.RESUME: Step(State.FINDING, Effect.FIND),
+        Purpose.ROLLBACK: Step(State.FINDING_TO_UNDO, Effect.FIND),
+    }
+)
+"""Where each begins. A deployer that finds any state of another's, or one that nobody knows,
+looks at the hosts first (FINDING): it never assumes, and never rolls back blindly."""
 ENDS = frozenset({State.DONE, State.RESTORED, State.REFUSED, State.HELD})
 
 _BACK = Step(State.CHECKING_OLD, Effect.CHECK_OLD)
 _PROVE_OLD = Step(State.PROVING_OLD, Effect.PROVE_OLD)
 _GIVE_BACK = Step(State.UNLOCKING_REFUSED, Effect.UNLOCK)
+_HOLD = Step(State.HOLDING, Effect.HOLD)
 _HELD = Step(State.HELD, None)
 
 TABLE: Mapping[tuple[State, Event], Step] = MappingProxyType(
@@ -27,14 +36,29 @@ TABLE: Mapping[tuple[State, Event], Step] = MappingProxyType(
         (State.CHECKING, Event.ALREADY): Step(State.DONE, None),
         (State.CHECKING, Event.REFUSED): Step(State.REFUSED, None),
         (State.CHECKING, Event.INTERRUPTED): Step(State.REFUSED, None),
+        (State.FINDING, Event.FOUND): Step(State.TAKING_OVER, Effect.TAKE_OVER),
+        (State.FINDING, Event.ALREADY): Step(State.DONE, None),
+        (State.FINDING, Event.REFUSED): Step(State.REFUSED, None),
+        (State.FINDING, Event.INTERRUPTED): Step(State.REFUSED, None),
+        (State.FINDING_TO_UNDO, Event.FOUND): Step(State.TAKING_OVER_TO_UNDO, Effect.TAKE_OVER),
+        (State.FINDING_TO_UNDO, Event.REFUSED): Step(State.REFUSED, None),
+        (State.FINDING_TO_UNDO, Event.INTERRUPTED): Step(State.REFUSED, None),
+        (State.TAKING_OVER, Event.LOCKED): Step(State.STAGING, Effect.STAGE),
+        (State.TAKING_OVER, Event.REFUSED): _HOLD,
+        (State.TAKING_OVER, Event.UNKNOWN): _HOLD,
+        (State.TAKING_OVER, Event.INTERRUPTED): _HOLD,
+        (State.TAKING_OVER_TO_UNDO, Event.LOCKED): _BACK,
+        (State.TAKING_OVER_TO_UNDO, Event.REFUSED): _HOLD,
+        (State.TAKING_OVER_TO_UNDO, Event.UNKNOWN): _HOLD,
+        (State.TAKING_OVER_TO_UNDO, Event.INTERRUPTED): _HOLD,
         (State.LOCKING, Event.LOCKED): Step(State.STAGING, Effect.STAGE),
         (State.LOCKING, Event.REFUSED): _GIVE_BACK,
         (State.LOCKING, Event.UNKNOWN): _GIVE_BACK,
         (State.LOCKING, Event.INTERRUPTED): _GIVE_BACK,
         (State.STAGING, Event.STAGED): Step(State.SWITCHING, Effect.SWITCH_WAVE),
-        (State.STAGING, Event.FAILED): _PROVE_OLD,
-        (State.STAGING, Event.UNKNOWN): _PROVE_OLD,
-        (State.STAGING, Event.INTERRUPTED): _PROVE_OLD,
+        (State.STAGING, Event.FAILED): _BACK,
+        (State.STAGING, Event.UNKNOWN): _BACK,
+        (State.STAGING, Event.INTERRUPTED): _BACK,
         (State.SWITCHING, Event.WAVE_PROVEN): Step(State.SWITCHING, Effect.SWITCH_WAVE),
         (State.SWITCHING, Event.LAST_WAVE_PROVEN): Step(State.PROVING, Effect.PROVE),
         (State.SWITCHING, Event.FAILED): _BACK,
@@ -45,26 +69,29 @@ TABLE: Mapping[tuple[State, Event], Step] = MappingProxyType(
         (State.PROVING, Event.UNKNOWN): _BACK,
         (State.PROVING, Event.INTERRUPTED): _BACK,
         (State.CHECKING_OLD, Event.OLD_INTACT): Step(State.REVERTING, Effect.REVERT),
-        (State.CHECKING_OLD, Event.FAILED): _HELD,
-        (State.CHECKING_OLD, Event.UNKNOWN): _HELD,
-        (State.CHECKING_OLD, Event.INTERRUPTED): _HELD,
+        (State.CHECKING_OLD, Event.FAILED): _HOLD,
+        (State.CHECKING_OLD, Event.UNKNOWN): _HOLD,
+        (State.CHECKING_OLD, Event.INTERRUPTED): _HOLD,
         (State.REVERTING, Event.REVERTED): _PROVE_OLD,
-        (State.REVERTING, Event.FAILED): _HELD,
-        (State.REVERTING, Event.UNKNOWN): _HELD,
-        (State.REVERTING, Event.INTERRUPTED): _HELD,
+        (State.REVERTING, Event.FAILED): _HOLD,
+        (State.REVERTING, Event.UNKNOWN): _HOLD,
+        (State.REVERTING, Event.INTERRUPTED): _HOLD,
         (State.PROVING_OLD, Event.PARITY): Step(State.UNLOCKING_RESTORED, Effect.UNLOCK),
-        (State.PROVING_OLD, Event.FAILED): _HELD,
-        (State.PROVING_OLD, Event.UNKNOWN): _HELD,
-        (State.PROVING_OLD, Event.INTERRUPTED): _HELD,
+        (State.PROVING_OLD, Event.FAILED): _HOLD,
+        (State.PROVING_OLD, Event.UNKNOWN): _HOLD,
+        (State.PROVING_OLD, Event.INTERRUPTED): _HOLD,
         (State.UNLOCKING, Event.UNLOCKED): Step(State.DONE, None),
-        (State.UNLOCKING, Event.UNKNOWN): _HELD,
-        (State.UNLOCKING, Event.INTERRUPTED): _HELD,
+        (State.UNLOCKING, Event.UNKNOWN): _HOLD,
+        (State.UNLOCKING, Event.INTERRUPTED): _HOLD,
         (State.UNLOCKING_RESTORED, Event.UNLOCKED): Step(State.RESTORED, None),
-        (State.UNLOCKING_RESTORED, Event.UNKNOWN): _HELD,
-        (State.UNLOCKING_RESTORED, Event.INTERRUPTED): _HELD,
+        (State.UNLOCKING_RESTORED, Event.UNKNOWN): _HOLD,
+        (State.UNLOCKING_RESTORED, Event.INTERRUPTED): _HOLD,
         (State.UNLOCKING_REFUSED, Event.UNLOCKED): Step(State.REFUSED, None),
-        (State.UNLOCKING_REFUSED, Event.UNKNOWN): _HELD,
-        (State.UNLOCKING_REFUSED, Event.INTERRUPTED): _HELD,
+        (State.UNLOCKING_REFUSED, Event.UNKNOWN): _HOLD,
+        (State.UNLOCKING_REFUSED, Event.INTERRUPTED): _HOLD,
+        (State.HOLDING, Event.NOTED): _HELD,
+        (State.HOLDING, Event.UNKNOWN): _HELD,
+        (State.HOLDING, Event.INTERRUPTED): _HELD,
     }
 )
 

@@ -1,0 +1,1 @@
+"""What a bit means: registries, compatibility between builds, arming."""

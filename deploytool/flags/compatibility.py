@@ -1,0 +1,61 @@
+"""What two builds make of the same bit. Pure.
+
+The bit travels in the messages, and a build obeys it whether anybody armed it or not. So before
+a build runs that reads a bit differently, nobody may be sending it, or nobody may be serving.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from deploytool.release.model import FlagTable
+
+
+class Senders(Protocol):
+    """Those who set bits in messages, as they were observed now."""
+
+    def bits_in_use(self) -> frozenset[int]:
+        """The bits that any sender sets in messages, or has set in orders that are still open.
+
+        Raises:
+            HostFault: it could not be observed. Unknown is not no.
+        """
+
+
+def _readings(table: FlagTable | None) -> dict[int, set[str]]:
+    """For each bit what a build says of it: the digests of its active meanings."""
+    readings: dict[int, set[str]] = {}
+    for entry in table.entries if table else ():
+        bit = entry.get("bit")
+        if isinstance(bit, int) and entry.get("state") != "reserved":
+            readings.setdefault(bit, set()).add(str(entry.get("digest")))
+    return readings
+
+
+def read_differently(one: FlagTable | None, other: FlagTable | None) -> frozenset[int]:
+    """The bits that the two builds don't declare alike.
+
+    A bit that only one of them knows is read differently. That two builds declare a bit alike
+    does not prove that they behave alike; it is the least that can be asked.
+    """
+    first, second = _readings(one), _readings(other)
+    return frozenset(bit for bit in {*first, *second} if first.get(bit) != second.get(bit))
+
+
+def objection(
+    differing: frozenset[int], in_use: frozenset[int] | None, *, halted: bool
+) -> str | None:
+    """Why a build may not run now that reads ``differing`` bits otherwise; None where it may.
+
+    ``in_use`` None: the senders could not be observed. ``halted``: every host that would run it
+    was seen to be HALTED, so that no bit can do anything there.
+    """
+    if not differing or halted:
+        return None
+    named = ", ".join(f"bit {bit}" for bit in sorted(differing))
+    if in_use is None:
+        return f"the builds read {named} differently, and what the senders send could not be seen"
+    if differing & in_use:
+        used = ", ".join(f"bit {bit}" for bit in sorted(differing & in_use))
+        return f"the senders use {used}, which the two builds read differently"
+    return None

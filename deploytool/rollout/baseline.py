@@ -1,0 +1,90 @@
+"""What each host had before a rollout, and what an interrupted one left. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from deploytool.errors import HostFault
+from deploytool.parity.model import Evidence, RolloutMark
+from deploytool.rollout.model import Observed, Purpose
+from deploytool.rollout.planning import Obstacle, observed
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What one host had: the release to go back to.
+
+    ``as_found`` is what it showed when this rollout found it, and None where an earlier one may
+    have switched it already: then only a proof can tell.
+    """
+
+    release: str | None
+    as_found: Observed | None
+
+    def still(self, now: Evidence) -> bool:
+        """Whether the host is to the process what it was when it was found."""
+        if self.as_found is None:
+            return False
+        then, found = self.as_found, observed(now)
+        return (then.machine, then.release, then.pid, then.start) == (
+            found.machine,
+            found.release,
+            found.pid,
+            found.start,
+        )
+
+
+def fresh(evidence: Evidence) -> Baseline:
+    """The baseline of a host that no rollout is under way on."""
+    return Baseline(evidence.release, observed(evidence))
+
+
+def left(evidence: Evidence, target: str, purpose: Purpose) -> Baseline:
+    """The baseline of a host that an interrupted rollout to ``target`` may have touched."""
+    mark = evidence.rollout
+    if mark is not None:
+        return Baseline(mark.before, None if mark.touched else observed(evidence))
+    finished = evidence.release == target and evidence.previous is not None
+    if purpose is Purpose.ROLLBACK and finished:
+        # Its lock was given back already when the rollout was interrupted.
+        return Baseline(evidence.previous, None)
+    return fresh(evidence)
+
+
+def marks(seen: Mapping[str, Evidence | HostFault]) -> dict[str, RolloutMark]:
+    """The marks of interrupted (or running) rollouts, by host."""
+    return {
+        host: item.rollout
+        for host, item in seen.items()
+        if isinstance(item, Evidence) and item.rollout is not None
+    }
+
+
+def common_target(found: Mapping[str, RolloutMark]) -> str | None:
+    """The one release that all marks name; None where there is no mark, or more than one name."""
+    targets = {mark.target for mark in found.values()}
+    return next(iter(targets)) if len(targets) == 1 else None
+
+
+def find(
+    seen: Mapping[str, Evidence | HostFault], target: str, purpose: Purpose
+) -> tuple[Obstacle, ...]:
+    """What keeps an interrupted rollout to ``target`` from being finished, or undone."""
+    obstacles = [
+        Obstacle(host, "RESUME_REACHABLE", str(fault))
+        for host, fault in seen.items()
+        if isinstance(fault, HostFault) and purpose is Purpose.RESUME
+    ]
+    evidence = [item for item in seen.values() if isinstance(item, Evidence)]
+    found = marks(seen)
+    if not found and not any(item.lock for item in evidence):
+        obstacles.append(Obstacle("fleet", "NOTHING_INTERRUPTED", "no host has a mark or a lock"))
+    obstacles += [
+        Obstacle(
+            host, "RESUME_TARGET", f"its mark names {str(mark.target)[:12]}, not {target[:12]}"
+        )
+        for host, mark in found.items()
+        if mark.target != target
+    ]
+    return tuple(obstacles)

@@ -1,0 +1,340 @@
+"""What each effect of the table does, and the event that it comes to."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+from deploytool.errors import HostFault, IllegalEvent
+from deploytool.flags.compatibility import Senders, objection, read_differently
+from deploytool.fleet.host import Host
+from deploytool.fleet.model import Inventory
+from deploytool.parity.look import expect, judge, probe_call, shown_manifest
+from deploytool.parity.model import Evidence, HostVerdict, Parity, Verdict
+from deploytool.parity.rules import first_trouble, judge_host
+from deploytool.release.model import Manifest, Release
+from deploytool.rollout.baseline import Baseline, find, fresh, left
+from deploytool.rollout.hands import Hands
+from deploytool.rollout.model import Effect, Event, Plan, Purpose
+from deploytool.rollout.planning import Obstacle, make_plan, moved
+from deploytool.rollout.report import Observer, Report
+from deploytool.rollout.survey import consider
+
+_SOAK_POLL_S = 0.1
+
+
+class Effects:
+    """The effects of one rollout, and what it knows of its hosts."""
+
+    def __init__(
+        self,
+        inventory: Inventory,
+        release: Release,
+        hosts: Mapping[str, Host],
+        holder: str,
+        observer: Observer,
+        report: Report,
+        plan_id: str,
+        bound: Plan | None,
+        senders: Senders | None,
+        interrupted: Callable[[], bool],
+    ) -> None:
+        self._inventory = inventory
+        self._release = release
+        self._manifest = release.manifest
+        self._observer = observer
+        self._report = report
+        self._id = plan_id
+        self._bound = bound
+        self._senders = senders
+        self._interrupted = interrupted
+        self._hands = Hands(inventory, hosts, holder, plan_id, report.purpose, self._done)
+        self._found: dict[str, Evidence] = {}
+        self._base: dict[str, Baseline] = {}
+        self._old: dict[str, Manifest | None] = {}
+        self._touched: list[str] = []
+        self._wave = 0
+        self._switched_at: float | None = None
+        self._perform: Mapping[Effect, Callable[[], Event]] = {
+            Effect.CHECK: self._check,
+            Effect.FIND: self._find,
+            Effect.TAKE_OVER: self._take_over,
+            Effect.LOCK: self._lock,
+            Effect.STAGE: self._stage,
+            Effect.SWITCH_WAVE: self._switch_wave,
+            Effect.PROVE: self._prove,
+            Effect.CHECK_OLD: self._check_old,
+            Effect.REVERT: self._revert,
+            Effect.PROVE_OLD: self._prove_old,
+            Effect.UNLOCK: self._unlock,
+            Effect.HOLD: self._hold,
+        }
+
+    def concerned(self, effect: Effect) -> tuple[str, ...]:
+        """The hosts that an effect is about to change or to look at."""
+        if effect is Effect.STAGE:
+            return self._plan.to_stage
+        if effect is Effect.SWITCH_WAVE:
+            return self._plan.waves[self._wave] if self._wave < len(self._plan.waves) else ()
+        if effect in {Effect.CHECK_OLD, Effect.REVERT}:
+            return tuple(self._touched)
+        return self._inventory.names
+
+    def perform(self, effect: Effect) -> Event:
+        """Does one effect."""
+        self._observer.state(self._report.state, self.concerned(effect))
+        return self._perform[effect]()
+
+    @property
+    def _plan(self) -> Plan:
+        if self._report.plan is None:
+            raise IllegalEvent("there is no plan yet")
+        return self._report.plan
+
+    # --- before anything is changed -------------------------------------------------------------
+
+    def _look_at_all(self) -> dict[str, Evidence | HostFault]:
+        held = (self._manifest.sha256, self._manifest.digest())
+        return self._hands.look(self._inventory.names, probe_call(held, self._manifest.requires))
+
+    def _remember(self, evidence: Mapping[str, Evidence], base: dict[str, Baseline]) -> None:
+        self._found, self._base = dict(evidence), base
+        self._report.before = {host: item.release for host, item in base.items()}
+
+    def _check(self) -> Event:
+        found = consider(self._inventory, self._manifest, self._look_at_all(), self._id)
+        self._report.plan, self._report.obstacles = found.plan, found.obstacles
+        if found.plan is None or found.round is None:
+            return Event.REFUSED
+        self._remember(found.evidence, {h: fresh(e) for h, e in found.evidence.items()})
+        if self._bound is not None and (differences := moved(self._bound, found.plan)):
+            self._report.obstacles = differences
+            return Event.REFUSED
+        if found.round.parity is Parity.PARITY:
+            self._report.round, self._report.already = found.round, True
+            return Event.ALREADY
+        return Event.CHECKED
+
+    def _find(self) -> Event:
+        """What an interrupted rollout left, by what the hosts show."""
+        seen = self._look_at_all()
+        purpose = self._report.purpose
+        self._report.obstacles = find(seen, self._manifest.sha256, purpose)
+        if self._report.obstacles:
+            return Event.REFUSED
+        evidence = {name: item for name, item in seen.items() if isinstance(item, Evidence)}
+        base = {h: left(e, self._manifest.sha256, purpose) for h, e in evidence.items()}
+        self._remember(evidence, base)
+        self._touched = [host for host, item in base.items() if item.as_found is None]
+        if purpose is Purpose.RESUME:
+            taken = judge(self._inventory, seen, self._manifest)
+            verdicts = {verdict.host: verdict for verdict in taken.hosts}
+            self._report.plan = make_plan(
+                self._id, self._inventory, self._manifest, evidence, verdicts
+            )
+            if not self._release.artifact and (lacking := self._plan.to_stage):
+                text = f"lacks {self._release.label}, and so does this machine's store"
+                self._report.obstacles = tuple(
+                    Obstacle(host, "RESUME_RELEASE", text) for host in lacking
+                )
+                return Event.REFUSED
+        return Event.FOUND
+
+    def _lock(self) -> Event:
+        return self._locked(self._hands.lock(self._found, self._release.digest))
+
+    def _take_over(self) -> Event:
+        return self._locked(self._hands.take_over(self._found, self._release.digest))
+
+    def _locked(self, outcome: tuple[list[Obstacle], dict[str, str]]) -> Event:
+        refused, in_doubt = outcome
+        self._report.obstacles = tuple(refused)
+        self._report.trouble |= in_doubt
+        if in_doubt:
+            return Event.UNKNOWN
+        return Event.REFUSED if refused else Event.LOCKED
+
+    # --- forward ----------------------------------------------------------------------------------
+
+    def _stage(self) -> Event:
+        return self._faults(self._hands.stage(self._plan.to_stage, self._release), Event.STAGED)
+
+    def _switch_wave(self) -> Event:
+        wave = self.concerned(Effect.SWITCH_WAVE)
+        if wave:
+            self._touched += [host for host in wave if host not in self._touched]
+            event = self._switch(wave, dict.fromkeys(wave, self._manifest))
+            if event is not None:
+                return event
+        self._wave += 1
+        return Event.WAVE_PROVEN if self._wave < len(self._plan.waves) else Event.LAST_WAVE_PROVEN
+
+    def _switch(self, hosts: Iterable[str], to: Mapping[str, Manifest | None]) -> Event | None:
+        """Switches hosts, has each verified by its running process, and writes that down there."""
+        seen = self._hands.activate(hosts, {h: m.sha256 if m else None for h, m in to.items()})
+        self._switched_at = time.monotonic()
+        verdicts = {
+            name: self._verdict(name, outcome, to[name], verified=False, disk=False)
+            for name, outcome in seen.items()
+        }
+        if (event := self._troubles(verdicts)) is not None:
+            return event
+        running = {
+            name: item
+            for name, item in seen.items()
+            if isinstance(item, Evidence) and to[name] is not None
+        }
+        event = self._faults(self._hands.confirm(running), Event.STAGED)
+        return None if event is Event.STAGED else event
+
+    def _soaked(self) -> bool:
+        """Gives what was switched the time to die young; False where the user broke it off."""
+        while self._switched_at is not None:
+            left_s = self._inventory.service.soak_s - (time.monotonic() - self._switched_at)
+            if left_s <= 0:
+                break
+            if self._interrupted():
+                return False
+            time.sleep(min(left_s, _SOAK_POLL_S))
+        return True
+
+    def _prove(self) -> Event:
+        if not self._soaked():
+            return Event.INTERRUPTED
+        seen = self._hands.look(self._inventory.names, probe_call())
+        self._report.round = judge(self._inventory, seen, self._manifest)
+        if self._report.round.parity is Parity.PARITY:
+            return Event.PARITY
+        return self._troubles({v.host: v for v in self._report.round.hosts}) or Event.UNKNOWN
+
+    # --- back -------------------------------------------------------------------------------------
+
+    def _check_old(self) -> Event:
+        """Before one goes back: every touched host that answers must hold its old release."""
+        answering: dict[str, Evidence] = {}
+        for name, outcome in self._hands.look_for_old(self._touched, self._base).items():
+            if isinstance(outcome, HostFault):
+                self._report.trouble.setdefault(name, str(outcome))
+                continue
+            answering[name] = outcome
+            old = self._base[name].release
+            if self._base[name].still(outcome):
+                self._touched.remove(name)
+                continue
+            self._old[name] = _labelled(outcome) if old is not None else None
+            if old is not None and (outcome.holds != "intact" or self._old[name] is None):
+                self._report.trouble[name] = f"the old release {old[:12]} is {outcome.holds} there"
+                return Event.FAILED
+        if self._touched and not answering:
+            return Event.UNKNOWN
+        return Event.OLD_INTACT if self._may_go_back(answering) else Event.FAILED
+
+    def _may_go_back(self, evidence: Mapping[str, Evidence]) -> bool:
+        """P5: no sender uses a bit that the old build reads differently, or all is halted."""
+        going = {host: evidence[host] for host in self._touched if host in evidence}
+        if self._senders is None or not going:
+            return True
+        differing = frozenset[int]().union(
+            *(read_differently(m.flags if m else None, self._manifest.flags)
+              for m in (self._old.get(host) for host in going))
+        )  # fmt: skip
+        try:
+            in_use: frozenset[int] | None = self._senders.bits_in_use()
+        except HostFault:
+            in_use = None
+        halted = all((e.status or {}).get("trading_state") == "HALTED" for e in going.values())
+        why = objection(differing, in_use, halted=halted)
+        if why is not None:
+            for host in going:
+                self._report.trouble[host] = f"may not go back: {why}"
+        return why is None
+
+    def _revert(self) -> Event:
+        hosts = [host for host in self._touched if host in self._old]
+        if hosts:
+            event = self._switch(hosts, {host: self._old[host] for host in hosts})
+            if event is not None:
+                return event
+        return Event.REVERTED if len(hosts) == len(self._touched) else Event.UNKNOWN
+
+    def _prove_old(self) -> Event:
+        """Touched hosts are proven on what they had; the others to be as they were found."""
+        if not self._soaked():
+            return Event.INTERRUPTED
+        seen = self._hands.look(self._inventory.names, probe_call())
+        bad: dict[str, HostVerdict] = {}
+        for name, outcome in seen.items():
+            base = self._base.get(name)
+            if base is not None and isinstance(outcome, Evidence) and base.still(outcome):
+                continue
+            verdict = self._verdict(name, outcome, self._old.get(name))
+            if name not in self._old or verdict.verdict is not Verdict.MATCH:
+                bad[name] = verdict
+                self._report.trouble.setdefault(name, "is not as it was before")
+        self._report.round = judge(self._inventory, seen, shown_manifest(seen))
+        return (self._troubles(bad) or Event.FAILED) if bad else Event.PARITY
+
+    # --- the end ----------------------------------------------------------------------------------
+
+    def _unlock(self) -> Event:
+        faults = self._hands.unlock()
+        for name, fault in faults.items():
+            self._report.trouble[name] = f"its lock was not given back: {fault}"
+        return Event.UNKNOWN if faults else Event.UNLOCKED
+
+    def _hold(self) -> Event:
+        """Says on every host that answers that the fleet is held, since when, and what ends it."""
+        parity = self._report.round.parity if self._report.round else Parity.UNKNOWN
+        named = Parity.UNKNOWN if parity is Parity.PARITY else parity
+        return Event.UNKNOWN if self._hands.hold(named.value) else Event.NOTED
+
+    # --- small things that several of them need ---------------------------------------------------
+
+    def _verdict(
+        self,
+        name: str,
+        outcome: Evidence | HostFault,
+        manifest: Manifest | None,
+        *,
+        verified: bool = True,
+        disk: bool = True,
+    ) -> HostVerdict:
+        if isinstance(outcome, HostFault):
+            return HostVerdict(name, (), None, None)
+        expected = expect(self._inventory, name, manifest, verified=verified, disk=disk)
+        return judge_host(name, expected, outcome)
+
+    def _troubles(self, verdicts: Mapping[str, HostVerdict]) -> Event | None:
+        """Writes down every host that isn't a MATCH; None when there is none."""
+        bad = {n: v for n, v in verdicts.items() if v.verdict is not Verdict.MATCH}
+        for name, verdict in bad.items():
+            text = first_trouble(verdict)
+            if verdict.evidence is not None or name not in self._report.trouble:
+                self._report.trouble[name] = text
+            self._observer.host(name, text, good=False)
+        if not bad:
+            return None
+        seen_bad = any(verdict.verdict is Verdict.MISMATCH for verdict in bad.values())
+        return Event.FAILED if seen_bad else Event.UNKNOWN
+
+    def _faults(self, faults: Mapping[str, HostFault], fine: Event) -> Event:
+        for name, fault in faults.items():
+            self._report.trouble[name] = str(fault)
+        if not faults:
+            return fine
+        return Event.UNKNOWN if any(f.in_doubt for f in faults.values()) else Event.FAILED
+
+    def _done(self, host: str, text: str, fault: HostFault | None) -> None:
+        if fault is not None:
+            self._report.trouble[host] = str(fault)
+        self._observer.host(host, str(fault) if fault else text, good=fault is None)
+
+
+def _labelled(evidence: Evidence) -> Manifest | None:
+    """The manifest that a host holds beside the release that it was asked for."""
+    if evidence.label is None:
+        return None
+    try:
+        return Manifest.parse(evidence.label)
+    except ValueError:
+        return None

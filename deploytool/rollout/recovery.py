@@ -1,0 +1,142 @@
+"""Finds out what an interrupted rollout was about, from any machine: the hosts say it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploytool.errors import HostFault, InputError, NotProven, Refused
+from deploytool.fleet.host import Host
+from deploytool.fleet.model import Inventory
+from deploytool.parity.look import probe_call, take_round
+from deploytool.parity.model import Evidence
+from deploytool.release.model import Manifest, Release
+from deploytool.release.store import find as find_release
+from deploytool.rollout.baseline import common_target, marks
+from deploytool.rollout.journal import Journal, Unfinished, journal_path
+
+
+@dataclass(frozen=True)
+class Left:
+    """What was found: by host its evidence or fault, the release that was being deployed."""
+
+    seen: Mapping[str, Evidence | HostFault]
+    release: Release
+    journal: Unfinished | None
+
+    @property
+    def from_hosts(self) -> bool:
+        """Whether the release is known from the hosts only: this machine can't copy it."""
+        return not self.release.artifact
+
+
+def locate(
+    inventory: Inventory,
+    hosts: Mapping[str, Host],
+    store: Path,
+    journal_folder: Path,
+    inventory_name: str,
+) -> Left:
+    """Looks at all hosts for the marks of a rollout that did not end.
+
+    Raises:
+        NotProven: no host answers.
+        Refused: there is nothing to finish or to undo, or the marks disagree.
+    """
+    seen = take_round(hosts, probe_call(disk=False), inventory.ssh.command_timeout_s)
+    if not any(isinstance(item, Evidence) for item in seen.values()):
+        raise NotProven(
+            "No host answers.",
+            "Nothing was changed, and nothing is known.",
+            f"deploytool status -i {inventory_name}",
+            tuple(f"{name}: {item}" for name, item in seen.items()),
+        )
+    found = marks(seen)
+    target = common_target(found)
+    if target is None:
+        raise _no_target(seen, inventory_name)
+    path = journal_path(journal_folder, inventory.fleet)
+    unfinished = None
+    if path.exists():
+        with Journal(path) as journal:
+            unfinished = journal.unfinished()
+    try:
+        return Left(seen, find_release(store, target), unfinished)
+    except InputError:
+        manifest = _manifest_from(hosts, seen, target, inventory.ssh.command_timeout_s)
+        return Left(seen, Release(manifest, ""), unfinished)
+
+
+def _no_target(seen: Mapping[str, Evidence | HostFault], inventory: str) -> Refused:
+    found = marks(seen)
+    if not found:
+        return Refused(
+            "NOTHING_INTERRUPTED",
+            "No host that answers has the mark of a rollout that did not end.",
+            "Nothing was changed.",
+            f"deploytool status -i {inventory}",
+            tuple(f"{n}: {f}" for n, f in seen.items() if isinstance(f, HostFault)),
+        )
+    return Refused(
+        "RESUME_TARGET",
+        "The hosts' marks name different releases.",
+        "Nothing was changed. Two rollouts were interrupted, or the marks were altered.",
+        f"deploytool status -i {inventory}, then deploy the release that you want",
+        tuple(f"{name}: {mark.target}, plan {mark.plan}" for name, mark in found.items()),
+    )
+
+
+def _manifest_from(
+    hosts: Mapping[str, Host],
+    seen: Mapping[str, Evidence | HostFault],
+    target: str,
+    deadline_s: float,
+) -> Manifest:
+    """The manifest of a release that isn't in this machine's store, as a host holds it.
+
+    Raises:
+        Refused: no host holds it whole.
+    """
+    answering = {n: hosts[n] for n, item in seen.items() if isinstance(item, Evidence)}
+    labels = take_round(answering, probe_call((target, None), disk=False), deadline_s)
+    for item in labels.values():
+        if isinstance(item, Evidence) and item.label is not None and item.holds == "intact":
+            try:
+                manifest = Manifest.parse(item.label)
+            except ValueError:
+                continue
+            if manifest.sha256 == target:
+                return manifest
+    raise Refused(
+        "RESUME_RELEASE",
+        f"The release {target[:12]} is neither in this machine's store nor whole on a host.",
+        "Nothing was changed.",
+        "Bring it here (deploytool release build NAME), then resume or roll back again.",
+    )
+
+
+def describe_left(found: Left) -> list[str]:
+    """What was found, in words, one line a thing."""
+    lines = [f"Found a rollout of {found.release.label} that did not end:"]
+    for name, item in found.seen.items():
+        if isinstance(item, HostFault):
+            lines.append(f"  {name}: does not answer: {item}")
+            continue
+        mark, lock = item.rollout, item.lock
+        phase = f"{mark.phase}, {_ago(mark.since)}" if mark else "no mark"
+        held = f"locked by {lock.holder} ({lock.purpose}, token {lock.token})" if lock else "free"
+        lines.append(f"  {name}: {phase}; on {(item.release or 'no release')[:12]}; {held}")
+    if found.journal is not None:
+        lines.append(
+            f"  this machine's journal: {found.journal.purpose} {found.journal.plan} by "
+            f"{found.journal.holder}, last {found.journal.last_what} in {found.journal.last_state}"
+        )
+    if found.from_hosts:
+        lines.append("  the release is not in this machine's store; hosts that lack it stay behind")
+    return lines
+
+
+def _ago(since: int) -> str:
+    return f"{max(0, int(time.time()) - since)} s ago"
