@@ -7,6 +7,7 @@ Each run deploys bytes that no host has seen, and is checked on the hosts past t
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import statistics
 import sys
@@ -78,6 +79,7 @@ def main() -> None:
     given = parser.parse_args()
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
 
+    load_before = os.getloadavg()[0]
     sizes, growth = [], []
     if given.sizes:
         with containers(FOLDER / "containers", 8) as grounds:
@@ -87,7 +89,7 @@ def main() -> None:
     for count in given.growth:
         with loopback(FOLDER / "loopback", count) as grounds:
             growth.append(contest(grounds, [FLOOR, OURS], 1, given.runs))
-    write_report(RESULTS, sizes, growth)
+    write_report(RESULTS, sizes, growth, load_before)
     print(RESULTS.read_text())
 
 

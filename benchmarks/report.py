@@ -24,6 +24,11 @@ stages on all hosts before any is switched, goes in three waves, verifies each h
 *running process*, proves parity in one round over all, and could have gone back at any point.
 """
 
+_BUSY = """\
+**The machine was busy with other work.** Believe the order and roughly the ratios; measure again on
+a quiet one before you believe the seconds.
+"""
+
 
 def _said(*argv: str) -> str:
     try:
@@ -40,7 +45,7 @@ def _first(path: str, key: str) -> str:
     return "unknown"
 
 
-def _machine() -> str:
+def _machine(load_before: float) -> str:
     memory = int(_first("/proc/meminfo", "MemTotal").split()[0]) / 1024 / 1024
     bench = ".deploytool/bench-venv/bin"
     rows = {
@@ -48,7 +53,7 @@ def _machine() -> str:
         "processor": f"{_first('/proc/cpuinfo', 'model name')}, {os.cpu_count()} cores",
         "memory": f"{memory:.0f} GiB",
         "system": f"{_first('/etc/os-release', 'PRETTY_NAME')}, Linux {platform.release()}",
-        "load in the last minutes": " ".join(f"{part:.1f}" for part in os.getloadavg()),
+        "load before the start": f"{load_before:.1f}",
         "Python": platform.python_version(),
         "ssh": _said("ssh", "-V"),
         "podman": _said("podman", "--version"),
@@ -94,7 +99,10 @@ def _growth(contests: list[Contest]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_report(path: Path, sizes: list[Contest], growth: list[Contest]) -> None:
+def write_report(
+    path: Path, sizes: list[Contest], growth: list[Contest], load_before: float
+) -> None:
     """Writes the whole page."""
-    parts = [_HEAD, _sizes(sizes), _growth(growth), "## Where\n" + _machine()]
+    parts = [_HEAD, _BUSY if load_before > (os.cpu_count() or 1) else "", _sizes(sizes)]
+    parts += [_growth(growth), "## Where\n" + _machine(load_before)]
     path.write_text("\n".join(part for part in parts if part) + "\n")

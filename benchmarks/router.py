@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import select
 import socket
+import statistics
 import struct
 import subprocess
 import sys
@@ -313,19 +314,18 @@ def in_process(loaded: Release, folder: Path, parents: int) -> float:
     ]  # fmt: skip
     gc.freeze()
     gc.disable()
-    best = 0.0
-    batch = parents // 5
+    rates = []
+    batch = 1000
     for start in range(0, parents, batch):
         user.out = bytearray()
-        began = time.perf_counter()
+        began = time.process_time()
         for body in bodies[start : start + batch]:
             engine.new_order(user, body)
-        took = time.perf_counter() - began
-        best = max(best, 3 * batch / took)
+        rates.append(3 * batch / (time.process_time() - began))
         venue.out.clear()
         engine.turn(time.monotonic())
     gc.enable()
-    return best
+    return statistics.median(rates)
 
 
 def percentile(values: list[float], share: float) -> float:
@@ -375,7 +375,7 @@ ROWS: list[tuple[str, str, str, Callable[[float], str]]] = [
      "141,000", lambda v: f"{v:,.0f}"),
     ("transactions_per_cpu_s", "the same, per second of that core's time",
      "", lambda v: f"{v:,.0f}"),
-    ("in_process_children_per_s", "in process: checked children a second",
+    ("in_process_children_per_s", "in process: checked children per second of its core's time",
      "500,000", lambda v: f"{v:,.0f}"),
     ("latency_p50_ms", "parent in to first child out, at 47,000 a second: p50", "",
      lambda v: f"{v:.3f} ms"),
