@@ -64,7 +64,7 @@ def read_recipe(source: Path, version: str, registry: ModuleType) -> tuple[Path,
             if set(recipe) != RECIPE_KEYS or recipe["version"] != version:
                 raise BuildError(f"{path}: keys must be {sorted(RECIPE_KEYS)}, version {version!r}")
             return home, recipe
-    known = sorted(p.stem for home in homes for p in (home / "builds").glob("*.yaml"))
+    known = sorted(p.stem for home in homes for p in (home / "builds").glob("[0-9]*.yaml"))
     raise BuildError(f"no build {version!r}; there are: {', '.join(known)}")
 
 

@@ -292,7 +292,7 @@ class Engine:
 
     def trading_letter(self) -> bytes:
         """Say for SessionInfo whether new parents are welcome."""
-        if self.latch.state == HALTED:
+        if self.latch.state == HALTED or self.risk.blocked:
             return b"H"
         if self.risk.draining:
             return b"D"

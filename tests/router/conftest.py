@@ -17,7 +17,6 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "router_binary"))
-sys.path.insert(0, str(Path(__file__).parent))
 
 BUILD = ROOT / "router_binary" / "build.py"
 PASSWORD = "5e884898da28047151d0e56f8dc6292773603d0d6aabbdd62a11ef721d1542d8"
@@ -160,9 +159,9 @@ class Router:
 
 @pytest.fixture(scope="session")
 def binaries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """All three builds."""
+    """All builds, history's too."""
     found = {}
-    for version in ("2026.1", "2012.8", "2011.4"):
+    for version in ("2026.1", "2026.0", "2012.8", "2011.4"):
         out = tmp_path_factory.mktemp(f"build-{version}")
         build(version, out)
         found[version] = out / "router"

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+import shutil
 import struct
-import sys
 import tempfile
+import weakref
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "router_binary")]
+import registry
+from router.engine import Engine
+from router.flags import Flags
+from router.latch import Latch
+from router.loop import Loop
+from router.orders import User
+from router.record import Record
+from router.venues import Venue
 
-import registry  # noqa: E402 - the path is set above
-from router.engine import Engine  # noqa: E402
-from router.flags import Flags  # noqa: E402
-from router.latch import Latch  # noqa: E402
-from router.loop import Loop  # noqa: E402
-from router.orders import User  # noqa: E402
-from router.record import Record  # noqa: E402
-from router.venues import Venue  # noqa: E402
+from router import config as configs
+from router import wire
 
-from router import config as configs  # noqa: E402
-from router import wire  # noqa: E402
+from .conftest import ROOT
 
 HEAD = struct.Struct(">HcB14scI8sI")
 NEW = struct.Struct(wire.NEW_ORDER)
@@ -35,6 +35,7 @@ class Rig:
 
     def __init__(self, document: dict[str, Any], host: str = "router1") -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="rig-"))
+        weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
         table = registry.load_table(ROOT / "router_binary" / "flags.yaml")
         self.flags = Flags({**table, "wire": wire.DIGEST}, 1)
         self.record = Record(self.folder / "orders-00000001.rec")

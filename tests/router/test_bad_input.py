@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Router, base_config
-from harness import Rig, check
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from peers import NEW, Client, Market, login, new_order, packet
 from router.soup import BadInputError
+
+from .conftest import Router, base_config
+from .harness import Rig, check
+from .peers import NEW, Client, Market, login, new_order, packet
 
 Configure = Callable[..., dict[str, Any]]
 
@@ -319,7 +320,7 @@ def test_fuzz_the_markets_door(found: list[bytes]) -> None:
 @pytest.mark.parametrize(
     # 2012.8 offers its four words with bit 3 to the retail venue first, then to the market.
     ("version", "obeyed", "orders"),
-    [("2026.1", 0b11, 4), ("2012.8", 0b1011, 12), ("2011.4", 0b1011, 8)],
+    [("2026.1", 0b11, 4), ("2026.0", 0b11, 4), ("2012.8", 0b1011, 12), ("2011.4", 0b1011, 8)],
 )
 def test_all_65536_words_through_the_socket(
     binaries: dict[str, Path], tmp_path: Path, version: str, obeyed: int, orders: int

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import registry
 
-from conftest import BUILD, ROOT, build
+from .conftest import BUILD, ROOT, build
 
 SOURCE = ROOT / "router_binary"
 
@@ -26,7 +26,7 @@ def contents(artifact: Path) -> dict[str, bytes]:
         return {name: archive.read(name) for name in archive.namelist()}
 
 
-@pytest.mark.parametrize("version", ["2026.1", "2012.8", "2011.4"])
+@pytest.mark.parametrize("version", ["2026.1", "2026.0", "2012.8", "2011.4"])
 def test_two_folders_two_zones_two_seeds_give_one_digest(tmp_path: Path, version: str) -> None:
     elsewhere = tmp_path / "a copy, elsewhere"
     shutil.copytree(SOURCE, elsewhere)
@@ -106,7 +106,8 @@ def refused(tmp_path: Path, source: Path, version: str = "2026.1") -> str:
 
 
 def test_an_unknown_build_names_those_there_are(tmp_path: Path) -> None:
-    assert "2011.4, 2012.8, 2026.1" in refused(tmp_path, SOURCE, "1999.9")
+    said = refused(tmp_path, SOURCE, "1999.9")
+    assert "there are: 2011.4, 2012.8, 2026.0, 2026.1\n" in said
 
 
 def test_a_module_that_is_not_chosen_is_missed_at_once(tmp_path: Path) -> None:

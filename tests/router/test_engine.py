@@ -6,8 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import base_config
-from harness import Rig, check
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from router.flags import FlagRefusedError, Flags
@@ -17,6 +15,9 @@ from router.risk import Cleared, RefusedError
 from router.slicing import Plan, cut
 
 from router import wire
+
+from .conftest import base_config
+from .harness import Rig, check
 
 Configure = Callable[..., dict[str, Any]]
 R = wire.CODES
@@ -175,7 +176,7 @@ def test_one_user_does_not_see_the_other(rig: Rig) -> None:
 # -- limits ---------------------------------------------------------------------------------------
 
 
-def limited(config: Configure, group: str = "limits", **change: int) -> Rig:
+def limited(config: Configure, group: str = "limits", /, **change: int) -> Rig:
     document = config(1, 2, 3)
     document[group] = {**document[group], **change}
     return Rig(document)
@@ -215,7 +216,7 @@ def test_working_orders_count(config: Configure, limit: str) -> None:
 
 
 def test_symbol_position_counts_both_ways(rig: Rig) -> None:
-    kind = {"symbol": "EMCA", "price": 50_000}
+    kind: dict[str, Any] = {"symbol": "EMCA", "price": 50_000}
     rig.order("A", 600, **kind)
     assert reasons(rig.order("B", 500, **kind)) == ["SYMBOL_POSITION"]
     assert rig.order("C", 1000, side="S", **kind)[0][1] == "0", "a sale may fill before the buy"

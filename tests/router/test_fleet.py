@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Router, base_config
-from peers import Client, Market, Report, new_order, packet
+
+from .conftest import Router, base_config
+from .peers import Client, Market, Report, new_order, packet
 
 PARENTS = 10_000
 HOSTS = 8

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT
-from harness import Rig
 from router.gate import Gate
 from router.loop import Loop
 from router.venues import Venue
+
+from .conftest import ROOT
+from .harness import Rig
 
 ENTER_TYPES = ("O", b"O", 79)
 SENDS = {"send", "sendall", "sendto", "sendmsg", "sendfile", "send_fds"}

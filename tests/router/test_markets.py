@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Router, free_port
-from peers import Client, Market, by_id, new_order
+
+from .conftest import Router, free_port
+from .peers import Client, Market, by_id, new_order
 
 Configure = Callable[..., dict[str, Any]]
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from conftest import Router, free_port
+from .conftest import Router, free_port
 
 Configure = Callable[..., dict[str, Any]]
 CLOSED = 1  # nothing listens there

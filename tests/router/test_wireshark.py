@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Router
-from peers import Client, Market, new_order
+
+from .conftest import Router
+from .peers import Client, Market, new_order
 
 ROUTER_PORT, MARKET_PORT = 50000, 26400
 SEGMENT = 1200

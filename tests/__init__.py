@@ -1,0 +1,1 @@
+"""Tests: packages, so that two files of one name can live in two folders."""

@@ -1,0 +1,1 @@
+"""Tests of the router: builds, engine, markets, fleets, garbage."""
