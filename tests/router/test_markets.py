@@ -375,9 +375,9 @@ def test_eleven_thousand_waiting_reports_do_not_grow_for_ever(
     router.configure(config(free_port()))
     router.start()
     client = Client(address(router))
-    client.sock.settimeout(1)
+    client.sock.settimeout(30)
     burst = b"".join(new_order(f"A{n}") for n in range(1000))
-    with pytest.raises(OSError, match=r"reset|timed out|pipe"):
+    with pytest.raises(OSError, match=r"reset|pipe"):
         client.sock.sendall(burst * 400)
     client.sock.close()
     status = router.until(lambda status: status["clients"] == [])

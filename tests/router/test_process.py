@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import Router, free_port
+from .conftest import ROOT, Router, free_port
 
 Configure = Callable[..., dict[str, Any]]
 CLOSED = 1  # nothing listens there
@@ -135,15 +135,31 @@ def test_every_module_is_there_before_it_listens(binaries: dict[str, Path]) -> N
         "sys.argv = [sys.argv[1], 'status', '--state', '/nonexistent']\n"
         "try:\n    runpy.run_path(sys.argv[0], run_name='__main__')\n"
         "except SystemExit:\n    pass\n"
-        "print(json.dumps([n for n in sys.modules if n.startswith('router')]))\n"
+        "print(json.dumps({n: m.__spec__.origin for n, m in sys.modules.items()"
+        " if n.startswith('router')}))\n"
     )
     done = subprocess.run(
         ["python3", "-I", "-c", code, binaries["2026.1"]],
         capture_output=True, text=True, timeout=20,
     )  # fmt: skip
-    loaded = set(json.loads(done.stdout.splitlines()[-1]))
+    loaded = json.loads(done.stdout.splitlines()[-1])
+    digest = hashlib.sha256(binaries["2026.1"].read_bytes()).hexdigest()
+    assert all(origin.startswith(f"<router {digest[:12]}>/") for origin in loaded.values())
     info = json.loads((binaries["2026.1"].parent / "buildinfo.json").read_text())
-    assert {name.removesuffix(".__init__") for name in info["modules"]} - {"__main__"} <= loaded
+    assert {name.removesuffix(".__init__") for name in info["modules"]} - {"__main__"} <= set(
+        loaded
+    )
+
+
+def test_a_link_switched_during_the_start_is_noticed(binaries: dict[str, Path]) -> None:
+    """Python reads the first page of code itself; the file read after it may be another build."""
+    code = (ROOT / "router_binary" / "boot" / "__main__.py").read_text() + "\nOTHER = 1\n"
+    code = f"import sys; sys.path.insert(0, {str(binaries['2026.1'])!r})\n" + code
+    done = subprocess.run(
+        ["python3", "-I", "-c", code, "--version"], capture_output=True, text=True, timeout=20
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "switched while this process started" in done.stderr
 
 
 @pytest.mark.parametrize("version", ["2011.4", "2012.8"])
