@@ -17,9 +17,10 @@ from deploytool.rehearsal.simulated.faults import BEFORE, WIRE, Fault, Moment
 from deploytool.rehearsal.simulated.host import SimulatedHost
 from deploytool.rehearsal.simulated.oracle import Truth, locked_by, truth
 from deploytool.release.model import Manifest, Release
-from deploytool.rollout.model import State
+from deploytool.rollout.model import Effect, Event, State
 from deploytool.rollout.outcome import conclude
-from deploytool.rollout.runner import Report, Runner
+from deploytool.rollout.report import Report
+from deploytool.rollout.runner import Runner
 
 OLD = program.build("2026.1")
 NEW = program.build("2026.2")
@@ -32,6 +33,19 @@ class Silent:
         pass
 
     def host(self, host: str, text: str, *, good: bool | None) -> None:
+        pass
+
+
+class Forgetful:
+    """A journal that nobody reads: what it holds is another test's business."""
+
+    def intent(self, state: State, effect: Effect, hosts: tuple[str, ...]) -> None:
+        pass
+
+    def outcome(self, state: State, event: Event) -> None:
+        pass
+
+    def end(self, state: State) -> None:
         pass
 
 
@@ -96,7 +110,10 @@ def deploy(
         hosts[case.host].strikes = {**hosts[case.host].strikes, case.moment: case.fault}
     before = {name: truth(host.helper) for name, host in hosts.items()}
     release = Release(NEW[0], str(artifact))
-    report = Runner(inventory.inventory, release, hosts, "me@here", Silent()).run()
+    runner = Runner(
+        inventory.inventory, release, hosts, "me@here", Silent(), Forgetful(), plan_id="plan1"
+    )
+    report = runner.run()
     return Ended(hosts, before, report, conclude(report, "inventory.yaml"))
 
 

@@ -116,7 +116,7 @@ def _helper_changed(helper: Helper) -> None:
 def reboot(helper: Helper) -> None:
     """Power is lost and comes back; the supervisor does what it does then."""
     helper.machine.reboot()
-    helper.service.boot()
+    helper.boot()
 
 
 def _other_deployer(helper: Helper) -> None:
@@ -126,6 +126,13 @@ def _other_deployer(helper: Helper) -> None:
     lock = f"token {token}\nholder other@elsewhere\npurpose deploy\nplan other\nsince 1\n"
     disk.put(f"{state}/token", f"{token}\n".encode())
     disk.put(f"{state}/lock", lock.encode())
+
+
+def _deadman(helper: Helper) -> None:
+    """The host's own timer rings, if it was set since this boot."""
+    lines = (helper.text("deadman") or "").splitlines()
+    if lines and lines[0] == helper.machine.boot_id:
+        helper.answer(f"deploytool/1 0 expire\ntoken {lines[1]}\n.\n".encode())
 
 
 EVENTS: Mapping[Fault, Callable[[Helper], None]] = MappingProxyType(
@@ -150,6 +157,7 @@ EVENTS: Mapping[Fault, Callable[[Helper], None]] = MappingProxyType(
         Fault.HELPER_CHANGED: _helper_changed,
         Fault.REBOOT: reboot,
         Fault.OTHER_DEPLOYER: _other_deployer,
+        Fault.DEADMAN: _deadman,
     }
 )
 """What each fault does that changes something on the host. The rest are the wire's."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from deploytool.rehearsal.simulated.machine import Process, sha256
 from deploytool.rehearsal.simulated.request import Request
+from deploytool.rehearsal.simulated.service import Unit
 
 if TYPE_CHECKING:
     from deploytool.rehearsal.simulated.helper import Helper
@@ -43,13 +44,19 @@ def _host(helper: Helper, request: Request) -> Iterator[str]:
 def _marks(helper: Helper, request: Request) -> Iterator[str]:
     if (token := helper.text("token")) is not None:
         yield f"token {token.strip()}"
-    for mark in ("lock", "verified"):
+    for mark in ("lock", "verified", "rollout", "held", "previous", "deadman"):
         if (text := helper.text(mark)) is not None:
             yield f"{mark} {text.replace(chr(10), ' ')}"
-    if request["manifest"]:
+    release, manifest = request["release"], request["manifest"]
+    label = f"{helper.root}/releases/{release}/release.json"
+    if manifest:
         request.needs("release")
-        release = request["release"]
-        yield f"held {release} {helper.held(release, request['manifest'])}"
+        yield f"holds {release} {helper.held(release, manifest)}"
+    elif release:
+        digest = helper.digest(label)
+        yield f"holds {release} {helper.held(release, digest)}"
+        if digest:
+            yield f"label {digest} {_base64(helper.machine.disk.files[label].content)}"
 
 
 def _files(helper: Helper, request: Request) -> Iterator[str]:
@@ -81,18 +88,24 @@ def _unit(helper: Helper, _request: Request) -> Iterator[str]:
         "MainPID": str(pid),
         "NRestarts": "0",
         "ControlGroup": f"/system.slice/{helper.service.name}.service" if pid else "",
-        "LoadState": "loaded",
+        "LoadState": "masked" if unit.masked else "loaded",
         "ActiveState": active,
         "SubState": {"active": "running", "inactive": "dead"}.get(active, active),
         "FragmentPath": unit.path,
         "DropInPaths": " ".join(unit.drop_ins),
-        "UnitFileState": "enabled" if unit.enabled else "disabled",
+        "UnitFileState": _file_state(unit),
         "NeedDaemonReload": "no",
     }
     for key, value in properties.items():
         yield f"unit {key}={value}"
     for path, content in {unit.path: unit.content, **unit.drop_ins}.items():
         yield f"unitfile {sha256(content)} {path}"
+
+
+def _file_state(unit: Unit) -> str:
+    if unit.masked:
+        return "masked"
+    return "enabled" if unit.enabled else "disabled"
 
 
 def _processes(helper: Helper, request: Request) -> Iterator[str]:

@@ -56,6 +56,7 @@ class Fault(Enum):
     CONFIG_CHANGED = "a configuration file is changed on one host"
     HELPER_CHANGED = "the helper is another one"
     REBOOT = "the host reboots"
+    DEADMAN = "the time for a confirmation runs out"
     OTHER_DEPLOYER = "another deployer takes the lock over"
 
 

@@ -27,6 +27,8 @@ service:
   version: ["{{current}}/router", "--version"]
   status: ["{{current}}/router", "status"]
   listen: ["0.0.0.0:7001"]
+  soak_s: 0
+  deadman_s: 60
 config_files: ["{{root}}/etc/router.json"]
 ssh: {{known_hosts: known_hosts}}
 waves: {waves}

@@ -55,8 +55,4 @@ def truth(helper: Helper) -> Truth:
 
 def locked_by(helper: Helper) -> str | None:
     """The plan that holds a machine's lock; None where nobody does."""
-    for line in (helper.text("lock") or "").splitlines():
-        key, _, value = line.partition(" ")
-        if key == "plan":
-            return value
-    return None
+    return helper.pairs("lock").get("plan")

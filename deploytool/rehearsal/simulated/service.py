@@ -28,6 +28,7 @@ class Unit:
     path: str
     content: bytes
     enabled: bool = True
+    masked: bool = False
     drop_ins: dict[str, bytes] = field(default_factory=dict)
     override: str | None = None
     """The release that a drop-in starts instead of ``current``."""
@@ -69,8 +70,13 @@ class Service:
         prefix = f"{self.root}/releases/"
         return [p for p in self.machine.processes.values() if p.path.startswith(prefix)]
 
-    def start(self) -> str:
-        """Starts what ``current`` names; gives what the supervisor complains of."""
+    def start(self, *, orphaned: bool = False) -> str:
+        """Starts what ``current`` names; gives what the supervisor complains of.
+
+        ``orphaned``: systemd's condition on the unit does not hold, and it starts nothing.
+        """
+        if self.unit is not None and (self.unit.masked or orphaned):
+            return f"Unit {self.name}.service is masked." if self.unit.masked else ""
         target = self.machine.disk.links.get(f"{self.root}/current", "").removeprefix("releases/")
         release = self.unit.override if self.unit and self.unit.override else target
         path = self.release_file(release)
@@ -109,11 +115,23 @@ class Service:
             self.machine.kill(self.main_pid)
         self._is("failed")
 
-    def boot(self) -> None:
+    def boot(self, *, orphaned: bool) -> None:
         """What the supervisor does after a reboot: only systemd starts anything."""
         self.main = self.answering = None
+        self._is("inactive")
         if self.unit is not None and self.unit.enabled:
-            self.start()
+            self.start(orphaned=orphaned)
+
+    def fence(self) -> None:
+        """Stops it so that nothing revives it."""
+        if self.unit is not None:
+            self.unit.masked = True
+        self.stop()
+
+    def unfence(self) -> None:
+        """Lets it be started again."""
+        if self.unit is not None:
+            self.unit.masked = False
 
     def _is(self, active: str) -> None:
         if self.unit is not None:
