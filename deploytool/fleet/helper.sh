@@ -3,8 +3,8 @@
 #
 # It takes no argument. A request comes on standard input:
 #     deploytool/1 NONCE VERB        then lines "key value", then a line ".", then the payload
-# and the answer goes to standard output between two lines that carry the nonce, so that a login
-# message or a noisy shell can't be taken for it:
+# (and further requests may follow, until one is refused), and the answer goes to standard output
+# between two lines that carry the nonce, so that a login message can't be taken for it:
 #     deploytool NONCE begin ... deploytool NONCE end ok|refused CODE TEXT
 # Everything it may touch is named in the settings below, written by "deploytool host prepare";
 # a request can't name a path or a program. Only sh, coreutils and util-linux are needed.
@@ -19,6 +19,8 @@ NEWLINE='
 #@SETTINGS@
 
 REQUEST_NONCE=0
+STATUS_ANSWER=''
+QUICK=no
 STATE=$ROOT/state
 FORMAT=deploytool/1
 
@@ -26,7 +28,8 @@ FORMAT=deploytool/1
 
 finish() {
     printf 'deploytool %s end %s\n' "$REQUEST_NONCE" "$1"
-    exit 0
+    [ "$1" = ok ]
+    exit
 }
 
 refuse() { # CODE TEXT...: says no; whoever calls this has changed nothing that matters yet
@@ -46,13 +49,12 @@ word() { case $1 in '' | *[!A-Za-z0-9@._:+-]*) return 1 ;; esac; }
 is_digest() { hexadecimal "$1" && [ ${#1} -eq 64 ]; }
 
 read_request() {
-    IFS=' ' read -r format nonce VERB || exit 64
     [ "$format" = "$FORMAT" ] || exit 64
     hexadecimal "$nonce" || exit 64
     REQUEST_NONCE=$nonce
     printf '\ndeploytool %s begin\n' "$REQUEST_NONCE"
     token='' release='' size='' manifest='' manifest_size='' holder='' purpose='' plan=''
-    requires='' pid='' start='' boot='' disk=read seconds='' keep='' verdict='' next=''
+    requires='' pid='' start='' boot='' disk=read ask=always seconds='' keep='' verdict='' next=''
     lines=0
     while [ $lines -lt 64 ]; do
         lines=$((lines + 1))
@@ -63,7 +65,7 @@ read_request() {
             number "$value" || refuse bad-request "$key is not a number" ;;
         release) [ "$value" = none ] || is_digest "$value" || refuse bad-request 'release is not a SHA-256' ;;
         manifest) is_digest "$value" || refuse bad-request 'manifest is not a SHA-256' ;;
-        holder | purpose | plan | boot | disk | verdict | next) word "$value" || refuse bad-request "$key has characters that are not allowed" ;;
+        holder | purpose | plan | boot | disk | ask | verdict | next) word "$value" || refuse bad-request "$key has characters that are not allowed" ;;
         requires)
             word "$value" || refuse bad-request 'requires has characters that are not allowed'
             value="$requires $value" ;;
@@ -84,6 +86,13 @@ needs() { # KEY...: these must have been in the request
 
 put() { # FILE: standard input becomes its content, atomically and on disk
     cat >"$1.new" && sync "$1.new" && mv -T "$1.new" "$1" && sync "$(dirname "$1")"
+}
+
+slurp() { # FILE -> SLURPED: its lines in one, without a process; fails where it can't be read
+    SLURPED=''
+    [ -r "$1" ] || return 1
+    while IFS= read -r slurped_line || [ -n "$slurped_line" ]; do SLURPED="$SLURPED$slurped_line "; done <"$1"
+    SLURPED=${SLURPED% }
 }
 
 cached_digest() { # FILE -> digest of what a program that opens it now would read
@@ -279,9 +288,11 @@ wait_ready() { # until the service owns its ports and its main process answers, 
     ready_until=$(($(date +%s) + READY_S))
     ready_pause=0.02
     while [ "$(date +%s)" -lt "$ready_until" ]; do
+        # Looked for first: it may be written while the state is read, and is no death then.
+        if [ -f "$STATE/pid" ]; then began=yes; else began=no; fi
         unit_state
         case $UNIT_STATE in *ActiveState=failed*) return ;; esac
-        if [ "$SUPERVISOR" = process ] && [ "$MAIN_PID" = 0 ] && [ -f "$STATE/pid" ]; then return; fi
+        if [ "$SUPERVISOR" = process ] && [ "$MAIN_PID" = 0 ] && [ $began = yes ]; then return; fi
         ready=$MAIN_PID
         if [ "$ready" != 0 ]; then
             listening_inodes
@@ -291,9 +302,10 @@ wait_ready() { # until the service owns its ports and its main process answers, 
         fi
         if [ "$ready" != 0 ]; then
             CUR=$ROOT/current
-            if ready_answer=$(run_status as_account 2>/dev/null); then
-                case $ready_answer in *'"pid": '"$MAIN_PID"[!0-9]* | *'"pid":'"$MAIN_PID"[!0-9]*) return ;; esac
+            if STATUS_ANSWER=$(run_status as_account 2>/dev/null); then
+                case $STATUS_ANSWER in *'"pid": '"$MAIN_PID"[!0-9]* | *'"pid":'"$MAIN_PID"[!0-9]*) return ;; esac
             fi
+            STATUS_ANSWER=''
         fi
         sleep $ready_pause
         ready_pause=0.1
@@ -306,12 +318,14 @@ probe() { # one round of this host; probes of one host never overlap, so that no
     command exec 8<"$STATE/probe.lock" || refuse not-prepared "$STATE/probe.lock can't be opened"
     flock -w "$ASK_S" 8 || refuse busy 'another look at this host does not end'
     say "helper $(cached_digest "$0")"
-    say "machine $(cat /etc/machine-id 2>/dev/null)"
-    say "boot $(cat /proc/sys/kernel/random/boot_id)"
+    slurp /etc/machine-id
+    say "machine $SLURPED"
+    slurp /proc/sys/kernel/random/boot_id
+    say "boot $SLURPED"
     say "clock $(date +%s.%N)"
     say "root $ROOT"
     say "rights $(stat -c '%u:%g:%a' "$ROOT" "$ROOT/releases" "$STATE" 2>/dev/null | tr '\n' ' ')"
-    say "free $(df --output=avail -B1 "$ROOT/releases" 2>/dev/null | tail -n 1)"
+    say "free $(free_bytes)"
     IFS=' '
     for program in $requires; do
         command -v "$program" >/dev/null 2>&1 || say "lacks $program"
@@ -330,10 +344,15 @@ probe() { # one round of this host; probes of one host never overlap, so that no
     exec 8<&-
 }
 
+free_bytes() { # what anybody may still write in the folder of releases
+    free=$(stat -f -c '%a %S' "$ROOT/releases") || return 1
+    printf '%s' $((${free% *} * ${free#* }))
+}
+
 probe_marks() {
-    [ ! -f "$STATE/token" ] || say "token $(cat "$STATE/token")"
+    if slurp "$STATE/token"; then say "token $SLURPED"; fi
     for mark in lock verified rollout held previous deadman; do
-        [ ! -f "$STATE/$mark" ] || say "$mark $(tr '\n' ' ' <"$STATE/$mark")"
+        if slurp "$STATE/$mark"; then say "$mark $SLURPED"; fi
     done
     if [ -n "$manifest" ]; then
         needs release
@@ -363,6 +382,8 @@ probe_link() {
         return
     fi
     say "current $(readlink "$ROOT/current" || echo 'not a link')"
+    # Whoever asks about one release has no use for the bytes and words of another.
+    if [ "$ask" = target ] && [ "$(linked)" != "$release" ]; then QUICK=yes disk=skip; fi
     probe_file=$ROOT/current/$NAME
     if [ -f "$probe_file" ]; then
         say "file $(stat -L -c '%d:%i %s %u:%g:%a %.9Y %.9Z' "$probe_file")"
@@ -411,8 +432,9 @@ probe_processes() { # every process of the service, and every other one that run
         fi
         what=/proc/$running_pid/$how
         inode=$(stat -L -c '%d:%i' "$what" 2>/dev/null) || continue
-        case $HASHED in
+        case $QUICK$HASHED in
         *" $inode="*) sum=${HASHED#*" $inode="} sum=${sum%% *} ;;
+        yes*) sum=unread ;;
         *)
             sum=$(cached_digest "$what") || sum=unreadable
             HASHED="$HASHED$inode=$sum " ;;
@@ -436,22 +458,32 @@ probe_process() { # PID [group]: once for each, with the start time that tells i
     IFS=$NEWLINE
 }
 
+interpreter_digest() { # FILE: remembered as long as its inode says that nobody wrote to it
+    interpreter_is=$(stat -L -c '%d:%i:%s:%.9Y:%.9Z' "$1")
+    if slurp "$STATE/interpreter"; then
+        case $SLURPED in "$interpreter_is "*) printf '%s' "${SLURPED#* }"; return ;; esac
+    fi
+    interpreter_sum=$(cached_digest "$1") || return 1
+    say "$interpreter_is $interpreter_sum" | put "$STATE/interpreter" 2>/dev/null
+    printf '%s' "$interpreter_sum"
+}
+
 probe_interpreter() { # PID
     interpreter=$(stat -L -c '%d:%i' "/proc/$1/exe" 2>/dev/null) || return 0
     case $HASHED in
     *" $interpreter="*) ;;
     *)
-        HASHED="$HASHED$interpreter=$(cached_digest "/proc/$1/exe") "
-        sum=${HASHED#*" $interpreter="}
-        say "interpreter ${sum%% *} $(readlink "/proc/$1/exe")" ;;
+        HASHED="$HASHED$interpreter=seen "
+        say "interpreter $(interpreter_digest "/proc/$1/exe") $(readlink "/proc/$1/exe")" ;;
     esac
 }
 
 probe_status() { # what the running process says of itself
     [ "$MAIN_PID" != 0 ] || return 0
     CUR=$ROOT/current
-    status_answer=$(run_status as_account 2>&1 | head -c 65536 | base64 -w0)
-    say "status $status_answer"
+    [ $QUICK = no ] || return 0
+    [ -n "$STATUS_ANSWER" ] || STATUS_ANSWER=$(run_status as_account 2>&1 | head -c 65536)
+    say "status $(say "$STATUS_ANSWER" | base64 -w0)"
 }
 
 probe_again() { # a process that ended meanwhile, or whose number now belongs to another, is told apart
@@ -512,11 +544,12 @@ take_lock() { # a token that nobody ever had, and the lock in the name of whoeve
     printf 'token %s\nholder %s\npurpose %s\nplan %s\nsince %s\n' \
         "$fresh" "$holder" "$purpose" "$plan" "$(date +%s)" | put "$STATE/lock" ||
         refuse cannot-write "$STATE/lock can't be written"
-    # What an interrupted rollout wrote down stays: it says what this host had before it.
-    if ! read_mark; then
-        mark_plan=$plan mark_target=$release mark_before=$(linked)
-        write_mark locked
-    fi
+}
+
+begin_mark() { # what an interrupted rollout wrote down stays: it says what this host had before it
+    read_mark && return
+    mark_plan=$plan mark_target=$release mark_before=$(linked)
+    write_mark locked
 }
 
 say_locked() { # the token, and what a plan was bound to, seen under the lock
@@ -530,6 +563,7 @@ verb_takeover() { # explicit: it names the token of the lock that is taken away
     mutex
     if [ -f "$STATE/lock" ] && [ "$(lock_value plan)" != "$plan" ]; then check_token; fi
     if [ ! -f "$STATE/lock" ] || [ "$(lock_value plan)" != "$plan" ]; then take_lock; fi
+    begin_mark
     say_locked
 }
 
@@ -540,6 +574,7 @@ verb_lock() {
         refuse locked "$(lock_value holder) holds the lock for $(lock_value purpose), plan $(lock_value plan), since $(lock_value since)"
     fi
     [ -f "$STATE/lock" ] || take_lock
+    begin_mark # also where the lock was taken before, and the disk had no room for the mark then
     say_locked
 }
 
@@ -642,11 +677,11 @@ verb_stage() { # payload: the manifest's bytes, then the artifact's
     found=$(held "$release")
     case $found in intact | unlabelled)
         relabel
-        cat >/dev/null
+        head -c "$size" >/dev/null
         say "staged $found"
         return ;;
     esac
-    available=$(df --output=avail -B1 "$ROOT/releases" | tail -n 1)
+    available=$(free_bytes)
     [ "$available" -gt $((size + manifest_size + 1048576)) ] ||
         refuse no-space "$available bytes are free in $ROOT/releases, $((size + manifest_size)) are needed"
     incoming=$ROOT/releases/.incoming.$release
@@ -743,12 +778,9 @@ verb_confirm() { # the deployer has seen this very process run the release
 
 # --------------------------------------------------------------------------------------------
 
-main() {
-    [ $# -eq 0 ] || exit 64
+serve() { # one request, in a process of its own: what it opened and set ends with it
     read_request
-    for program in sha256sum stat dd df readlink flock timeout setpriv sync mv head tail tr base64; do
-        command -v "$program" >/dev/null 2>&1 || refuse lacks-program "$program is not on this host"
-    done
+    [ -z "$LACKING" ] || refuse lacks-program "$LACKING is not on this host"
     ROOT=$(cd -P "$ROOT" 2>/dev/null && pwd -P) || refuse not-prepared "the release root is missing"
     STATE=$ROOT/state
     { [ -d "$STATE" ] && [ -d "$ROOT/releases" ]; } || refuse not-prepared "$ROOT lacks its folders"
@@ -765,6 +797,20 @@ main() {
     *) refuse bad-request 'unknown verb' ;;
     esac
     finish ok
+}
+
+main() {
+    [ $# -eq 0 ] || exit 64
+    LACKING=''
+    for program in sha256sum stat dd readlink flock timeout setpriv sync mv head tr base64; do
+        command -v "$program" >/dev/null 2>&1 || LACKING=$program
+    done
+    served=0
+    while [ $served -lt 10000 ] && IFS=' ' read -r format nonce VERB; do
+        served=$((served + 1))
+        # After a refusal nobody knows how much of a payload was left unread.
+        (serve) || exit 0
+    done
 }
 
 main "$@"

@@ -91,9 +91,8 @@ def _prepare_host(inventory: Inventory, host: str, admin: Admin) -> tuple[str, .
     try:
         answer = session.run(
             "sudo -n sh -s" if needs_root else "sh -s",
-            [script.encode()],
+            script.encode(),
             deadline_s=_DEADLINE_S,
-            changes=True,
         )
     finally:
         session.close()

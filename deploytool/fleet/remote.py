@@ -12,7 +12,7 @@ from deploytool.fleet.helper import invocation, sudo_asks
 from deploytool.fleet.host import Payload
 from deploytool.fleet.model import Inventory
 from deploytool.fleet.protocol import Call, Reply, excerpt, parse_reply, request
-from deploytool.fleet.session import Answer, Session, check_known_hosts
+from deploytool.fleet.session import Answer, Conversation, Session, check_known_hosts
 from deploytool.fleet.sshconfig import Route, route
 
 _GIVES_UP_AFTER = 2
@@ -20,13 +20,18 @@ _GIVES_UP_AFTER = 2
 
 
 class RemoteHost:
-    """One declared host, over one SSH session that is opened when first needed."""
+    """One declared host: one SSH session and one run of its helper, opened when first needed.
+
+    Requests follow each other on the helper's standard input, so that a round costs the host one
+    small process and not a login, a ``sudo`` and a shell.
+    """
 
     def __init__(self, inventory: Inventory, name: str, way: Route | None = None) -> None:
         self._inventory = inventory
         self._name = name
         self._way = way
         self._session: Session | None = None
+        self._helper: Conversation | None = None
         self._failures = 0
         self._last: HostFault | None = None
         self._turn = threading.Lock()
@@ -50,10 +55,10 @@ class RemoteHost:
             raise HostFault(self._last.kind, f"{self._last.text} (given up)")
         nonce = secrets.token_hex(16)
         try:
-            session = self._session or self._connect()
-            answer = session.run(
-                invocation(self._inventory, self._name),
+            helper = self._helper or self._connect(deadline_s)
+            answer = helper.ask(
                 _chunks(request(call, nonce), payload),
+                b"deploytool %s end " % nonce.encode(),
                 deadline_s=deadline_s,
                 changes=call.changes,
             )
@@ -63,7 +68,12 @@ class RemoteHost:
             self.close()
             raise
         self._failures = 0
-        return self._reply(call, nonce, answer)
+        try:
+            return self._reply(call, nonce, answer)
+        except HostFault:
+            # The helper ends after a refusal, and nobody knows what the stream holds otherwise.
+            self._hang_up()
+            raise
 
     def _reply(self, call: Call, nonce: str, answer: Answer) -> Reply:
         try:
@@ -83,15 +93,24 @@ class RemoteHost:
                 fault.kind, f"{fault.text}; errors: {excerpt(errors)}", in_doubt=fault.in_doubt
             ) from fault
 
-    def _connect(self) -> Session:
+    def _connect(self, deadline_s: float) -> Conversation:
         ssh = self._inventory.ssh
         if self._way is None:
             self._way = route(self._inventory, self._name)
-        self._session = Session(self._way, ssh.known_hosts, ssh.connect_timeout_s)
-        return self._session
+        if self._session is None:
+            self._session = Session(self._way, ssh.known_hosts, ssh.connect_timeout_s)
+        command = invocation(self._inventory, self._name)
+        self._helper = self._session.converse(command, min(deadline_s, ssh.command_timeout_s))
+        return self._helper
+
+    def _hang_up(self) -> None:
+        if self._helper is not None:
+            self._helper.close()
+            self._helper = None
 
     def close(self) -> None:
         """Closes the session; the next call opens a new one."""
+        self._hang_up()
         if self._session is not None:
             self._session.close()
             self._session = None

@@ -119,6 +119,82 @@ def _pin(client: paramiko.SSHClient, way: Route, known_hosts: str) -> None:
         client.get_host_keys().add(name, kind, pinned[kind])
 
 
+class Conversation:
+    """A remote command that reads what it is asked and answers, again and again."""
+
+    def __init__(self, channel: paramiko.Channel) -> None:
+        self._channel = channel
+
+    def ask(
+        self, chunks: Iterable[bytes], end: bytes | None, *, deadline_s: float, changes: bool
+    ) -> Answer:
+        """Sends ``chunks`` and gives all that is printed up to the line that begins with ``end``.
+
+        ``end`` None: nothing more will be asked, and the answer goes on to the command's own end.
+
+        Raises:
+            HostFault: no answer within ``deadline_s``, or the connection was lost; in doubt where
+                what was asked ``changes`` something.
+        """
+        ends = time.monotonic() + deadline_s
+        try:
+            self._send(chunks, ends)
+            if end is None:
+                self._channel.shutdown_write()
+            return self._receive(end, ends)
+        except TimeoutError as error:
+            text = f"the command did not end within {deadline_s:g} s"
+            raise HostFault(FaultKind.TIMEOUT, text, in_doubt=changes) from error
+        except (SSHException, OSError, EOFError) as error:
+            text = f"while the command ran: {str(error) or 'closed'}"
+            raise HostFault(FaultKind.LOST, text, in_doubt=changes) from error
+
+    def _send(self, chunks: Iterable[bytes], ends: float) -> None:
+        """Sends in slices: ``sendall`` of one large buffer copies the rest of it each time."""
+        channel = self._channel
+        for chunk in chunks:
+            view = memoryview(chunk)
+            while view:
+                channel.settimeout(max(0.001, ends - time.monotonic()))
+                try:
+                    sent = channel.send(view)  # type: ignore[arg-type] # any buffer will do
+                except OSError as error:
+                    ended = channel.closed or channel.eof_received
+                    if isinstance(error, TimeoutError) or not ended:
+                        raise
+                    return  # the command ended before it read all; its answer says why
+                view = view[sent:]
+
+    def _receive(self, end: bytes | None, ends: float) -> Answer:
+        channel, output, errors = self._channel, bytearray(), bytearray()
+        while end is None or not _has_line(output, end):
+            channel.settimeout(max(0.001, ends - time.monotonic()))
+            part = channel.recv(65536)
+            output += part
+            if len(output) > ANSWER_BYTES_AT_MOST:
+                raise HostFault(FaultKind.PROTOCOL, "it printed more than an answer can be")
+            if not part:
+                break
+        else:
+            return Answer(None, bytes(output), b"")
+        while channel.recv_stderr_ready() and len(errors) < ANSWER_BYTES_AT_MOST:
+            errors += channel.recv_stderr(65536)
+        if not channel.status_event.wait(max(0.001, min(1.0, ends - time.monotonic()))):
+            return Answer(None, bytes(output), bytes(errors))
+        status = channel.recv_exit_status()
+        return Answer(None if status == -1 else status, bytes(output), bytes(errors))
+
+    def close(self) -> None:
+        """Ends the command's input; a well-behaved one ends with it."""
+        self._channel.close()
+
+
+def _has_line(output: bytearray, beginning: bytes) -> bool:
+    """Whether a whole line that begins so has arrived."""
+    at = output.find(b"\n" + beginning)
+    return at >= 0 and output.find(b"\n", at + 1) >= 0
+
+
 class Session:
     """An open SSH session to one machine; many commands can run over it, one after the other."""
 
@@ -169,73 +245,32 @@ class Session:
                 kind, f"{last.host}:{last.port}: {str(error) or type(error).__name__}"
             ) from error
 
-    def run(
-        self, command: str, chunks: Iterable[bytes], *, deadline_s: float, changes: bool
-    ) -> Answer:
-        """Runs ``command`` with ``chunks`` as its standard input.
+    def converse(self, command: str, timeout_s: float) -> Conversation:
+        """Starts ``command``; it can then be asked one thing after the other.
 
         Raises:
-            HostFault: no answer within ``deadline_s``, or the connection was lost; in doubt where
-                the command ``changes`` something.
+            HostFault: it can't be started.
         """
-        ends = time.monotonic() + deadline_s
         try:
             transport = self._connections[-1].transport
-            channel = transport.open_session(window_size=_WINDOW_BYTES, timeout=deadline_s)
-        except (SSHException, OSError, EOFError) as error:
-            raise HostFault(FaultKind.LOST, f"before the command was sent: {error}") from error
-        try:
-            channel.settimeout(deadline_s)
+            channel = transport.open_session(window_size=_WINDOW_BYTES, timeout=timeout_s)
+            channel.settimeout(timeout_s)
             channel.exec_command(command)
-            self._send(channel, chunks, ends)
-            return self._receive(channel, ends)
-        except TimeoutError as error:
-            raise HostFault(
-                FaultKind.TIMEOUT,
-                f"the command did not end within {deadline_s:g} s",
-                in_doubt=changes,
-            ) from error
         except (SSHException, OSError, EOFError) as error:
-            raise HostFault(
-                FaultKind.LOST, f"while the command ran: {str(error) or 'closed'}", in_doubt=changes
-            ) from error
+            raise HostFault(FaultKind.LOST, f"before anything was asked: {error}") from error
+        return Conversation(channel)
+
+    def run(self, command: str, said: bytes, *, deadline_s: float) -> Answer:
+        """Runs a command that changes things, with ``said`` as all of its standard input.
+
+        Raises:
+            HostFault: no answer within ``deadline_s``, or the connection was lost.
+        """
+        conversation = self.converse(command, deadline_s)
+        try:
+            return conversation.ask([said], None, deadline_s=deadline_s, changes=True)
         finally:
-            channel.close()
-
-    @staticmethod
-    def _send(channel: paramiko.Channel, chunks: Iterable[bytes], ends: float) -> None:
-        """Sends in slices: ``sendall`` of one large buffer copies the rest of it each time."""
-        for chunk in chunks:
-            view = memoryview(chunk)
-            while view:
-                channel.settimeout(max(0.001, ends - time.monotonic()))
-                try:
-                    sent = channel.send(view)  # type: ignore[arg-type] # any buffer will do
-                except OSError as error:
-                    ended = channel.closed or channel.eof_received
-                    if isinstance(error, TimeoutError) or not ended:
-                        raise
-                    return  # the command ended before it read all; its answer says why
-                view = view[sent:]
-        channel.shutdown_write()
-
-    @staticmethod
-    def _receive(channel: paramiko.Channel, ends: float) -> Answer:
-        output, errors = bytearray(), bytearray()
-        while True:
-            channel.settimeout(max(0.001, ends - time.monotonic()))
-            part = channel.recv(65536)
-            output += part
-            if len(output) > ANSWER_BYTES_AT_MOST:
-                raise HostFault(FaultKind.PROTOCOL, "it printed more than an answer can be")
-            if not part:
-                break
-        while channel.recv_stderr_ready() and len(errors) < ANSWER_BYTES_AT_MOST:
-            errors += channel.recv_stderr(65536)
-        if not channel.status_event.wait(max(0.001, min(1.0, ends - time.monotonic()))):
-            return Answer(None, bytes(output), bytes(errors))
-        status = channel.recv_exit_status()
-        return Answer(None if status == -1 else status, bytes(output), bytes(errors))
+            conversation.close()
 
     def close(self) -> None:
         """Closes all connections, the jump hosts' last."""

@@ -22,12 +22,17 @@ Seen = Mapping[str, Evidence | HostFault]
 
 
 def probe_call(
-    held: tuple[str, str | None] | None = None, requires: tuple[str, ...] = (), *, disk: bool = True
+    held: tuple[str, str | None] | None = None,
+    requires: tuple[str, ...] = (),
+    *,
+    disk: bool = True,
+    only_target: bool = False,
 ) -> Call:
     """The call for one round.
 
     ``held`` (an artifact's SHA-256 and its manifest's) asks besides whether the host holds it;
-    with no manifest's digest, also for the label that it has there.
+    with no manifest's digest, also for the label that it has there. ``only_target``: a process
+    of another release than that isn't asked for its status.
     """
     arguments = [("requires", program) for program in requires]
     if held is not None:
@@ -35,6 +40,8 @@ def probe_call(
         if held[1] is not None:
             arguments.append(("manifest", held[1]))
     arguments.append(("disk", "read" if disk else "skip"))
+    if only_target:
+        arguments.append(("ask", "target"))
     return Call("probe", tuple(arguments), changes=False)
 
 

@@ -95,7 +95,9 @@ class Effects:
 
     def _look_at_all(self) -> dict[str, Evidence | HostFault]:
         held = (self._manifest.sha256, self._manifest.digest())
-        return self._hands.look(self._inventory.names, probe_call(held, self._manifest.requires))
+        return self._hands.look(
+            self._inventory.names, probe_call(held, self._manifest.requires, only_target=True)
+        )
 
     def _remember(self, evidence: Mapping[str, Evidence], base: dict[str, Baseline]) -> None:
         self._found, self._base = dict(evidence), base
