@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-from router import config, control_client, recovery, server
+from router import config, control_client, recovery, server, trace
 from router.loop import Loop
 from router.release import Release
 
@@ -45,6 +45,8 @@ def _parser(release: Release) -> argparse.ArgumentParser:
     orders = commands.add_parser("orders", help="children in doubt, or one by its token")
     orders.add_argument("--token", default="")
     orders.add_argument("--in-doubt", action="store_true")
+    tracing = commands.add_parser("trace", help="whose order a token was, out of the records")
+    tracing.add_argument("token")
     for command in commands.choices.values():
         command.add_argument("--state", type=Path, required=True, help="the state folder")
     return parser
@@ -55,6 +57,8 @@ def main(arguments: list[str], release: Release) -> int:
     options = _parser(release).parse_args(arguments)
     if options.command == "serve":
         return _serve(options, release)
+    if options.command == "trace":
+        return _trace(options)
     try:
         answer = control_client.ask(options.state, _request(options))
     except (control_client.NobodyAnsweredError, OSError) as error:
@@ -90,6 +94,15 @@ def _show(options: argparse.Namespace, answer: dict[str, Any]) -> None:
     else:
         shown = answer["status"] if options.command == "status" else answer
         print(json.dumps(shown, sort_keys=True))
+
+
+def _trace(options: argparse.Namespace) -> int:
+    try:
+        print(json.dumps(trace.find(options.state, options.token), sort_keys=True))
+    except (trace.TraceError, recovery.RecoveryError, OSError, KeyError, ValueError) as error:
+        print(f"router: {error}", file=sys.stderr)
+        return NO_ANSWER
+    return DONE
 
 
 def _serve(options: argparse.Namespace, release: Release) -> int:

@@ -183,8 +183,7 @@ class Engine:
 
     def children_of(self, parent: Parent) -> list[tuple[bytes, Child]]:
         """Give the open children of a parent, those in doubt included."""
-        code = self.config.code.encode()
-        found = []
+        code, found = self.config.code.encode(), []
         for letter, first, count in parent.batches:
             for sequence in range(first, first + count):
                 token = code + letter + b"%011d" % sequence
@@ -195,8 +194,7 @@ class Engine:
 
     def in_doubt(self, parent: Parent) -> bool:
         """Whether a child's fate is not known now."""
-        children = self.children_of(parent)
-        return any(token in self.lost or not child.venue.up for token, child in children)
+        return any(t in self.lost or not c.venue.up for t, c in self.children_of(parent))
 
     # -- what follows a market's message ------------------------------------------------------
 

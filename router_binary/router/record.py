@@ -31,6 +31,18 @@ _CHILDREN_PACK: Final = CHILDREN.pack
 _CHILD_PACK: Final = CHILD.pack
 
 
+def entry_end(data: bytes, at: int) -> int:
+    """Give where the entry at `at` ends. Raises KeyError for a letter that no entry has."""
+    kind = data[at : at + 1]
+    if kind == b"H":
+        return at + HEADER.size + int(HEADER.unpack_from(data, at)[1])
+    if kind == b"C":
+        return at + CHILDREN.size + CHILD.size * int(CHILDREN.unpack_from(data, at)[4])
+    if kind == b"M":
+        return at + MARKET.size + int(MARKET.unpack_from(data, at)[3])
+    return at + {b"P": PARENT.size, b"V": SESSION.size}[kind]
+
+
 class Record:
     """Collects entries during a turn of the loop and writes them as one chunk."""
 

@@ -10,6 +10,7 @@ import re
 import struct
 import time
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -62,6 +63,31 @@ def recover(engine: "Engine", folder: Path, ours: Path) -> None:
     engine.reports.exec_id = max(engine.reports.exec_id, time.time_ns())
 
 
+def record_paths(folder: Path) -> list[Path]:
+    """Give the record files, oldest first."""
+    return [folder / f"orders-{number:08d}.rec" for number in _numbers(folder)]
+
+
+def chunks(path: Path) -> Iterator[bytes]:
+    """Give the whole chunks of a record file. A torn last one is left out."""
+    size = path.stat().st_size
+    if size > MAX_RECORD:
+        raise RecoveryError(f"{path} is larger than {MAX_RECORD} bytes")
+    data = path.read_bytes()
+    at = 0
+    while at + record.CHUNK.size <= size:
+        length, crc = record.CHUNK.unpack_from(data, at)
+        start = at + record.CHUNK.size
+        at = start + length
+        if at > size:
+            return  # torn by a crash: nothing of this chunk had left the process
+        if zlib.crc32(data[start:at]) != crc:
+            if at == size:
+                return
+            raise RecoveryError(f"{path} is damaged at byte {start}")
+        yield data[start:at]
+
+
 class _Replay:
     """Plays one file."""
 
@@ -72,22 +98,8 @@ class _Replay:
         self._names: list[str] = []
 
     def run(self) -> None:
-        size = self._path.stat().st_size
-        if size > MAX_RECORD:
-            raise RecoveryError(f"{self._path} is larger than {MAX_RECORD} bytes")
-        data = self._path.read_bytes()
-        at = 0
-        while at + record.CHUNK.size <= size:
-            length, crc = record.CHUNK.unpack_from(data, at)
-            start = at + record.CHUNK.size
-            at = start + length
-            if at > size:
-                return  # torn by a crash: nothing of this chunk had left the process
-            if zlib.crc32(data[start:at]) != crc:
-                if at == size:
-                    return
-                raise RecoveryError(f"{self._path} is damaged at byte {start}")
-            self._entries(data[start:at])
+        for chunk in chunks(self._path):
+            self._entries(chunk)
 
     def _entries(self, chunk: bytes) -> None:
         players = {72: self._header, 80: self._parent, 67: self._children, 77: self._market,

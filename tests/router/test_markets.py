@@ -257,6 +257,32 @@ def test_tokens_are_never_used_twice(router: Router, config: Configure) -> None:
         assert sorted(market.orders) == [f"R1S{n:011d}" for n in range(1, 13)]
 
 
+def test_a_token_leads_back_to_its_parent(router: Router, config: Configure) -> None:
+    """By the records alone: the process is gone, and another one has traded since."""
+    with Market() as one, Market() as two:
+        router.configure(config(one.port, two.port))
+        for name in ("FIRST", "SECOND"):
+            router.start()
+            release = router.until_up()["release"]
+            with Client(address(router)) as client:
+                client.send(new_order(name, 300, flags=1))
+                client.until_done(name)
+            router.kill()
+        tokens = {token: order for market in (one, two) for token, order in market.orders.items()}
+        assert len(tokens) == 6
+        for token, order in tokens.items():
+            found = json.loads(router.run("trace", token).stdout)
+            assert (found["token"], found["qty"]) == (token, order.qty)
+            assert found["venue"] == ("X0" if token in one.orders else "X1")
+            assert (found["host"], found["login"]) == ("router1", order.login)
+            assert found["release"] == release
+            name = "FIRST" if int(token[3:]) <= 3 else "SECOND"
+            assert found["parent"]["clordid"] == name
+            assert (found["parent"]["qty"], found["parent"]["flags"]) == (300, 1)
+    for token in ("R1S00000000099", "R1P00000000001", "", "x"):
+        assert router.run("trace", token).returncode == 1
+
+
 def test_halt_survives_a_restart(router: Router, config: Configure) -> None:
     with Market("rest") as market:
         router.configure(config(market.port))
