@@ -100,3 +100,59 @@ def check(
             tuple(map(str, lacking)),
         )
     finish({"hosts": missing}, error)
+
+
+@app.command()
+def retire(
+    host: Annotated[str, typer.Argument(help="The host's name in the inventory.")],
+    inventory: InventoryOption,
+    replacement_key: Annotated[
+        Path | None,
+        typer.Option(
+            "--replacement-key",
+            help="The public host key file of the machine that takes its place and its name.",
+        ),
+    ] = None,
+    *,
+    dead: Annotated[
+        bool,
+        typer.Option("--dead", help="It does not answer, and is known to be off for good."),
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Take a host out of service for good, or let its replacement in.
+
+    The service is stopped there and kept from coming back with a reboot. With --replacement-key
+    the new machine's key is pinned in the place of the old one's.
+    """
+    del json
+    from deploytool.cli.rollout import holder
+    from deploytool.errors import HostFault, NotProven
+    from deploytool.fleet.inventory import load_inventory
+    from deploytool.fleet.prepare import read_public_key
+    from deploytool.fleet.remote import connect_fleet
+    from deploytool.fleet.retire import pin_replacement, stop_for_good
+    from deploytool.fleet.select import select_hosts
+
+    fleet = load_inventory(inventory)
+    select_hosts(fleet, (host,))
+    key = read_public_key(replacement_key) if replacement_key is not None else None
+    if not dead:
+        old = connect_fleet(fleet)[host]
+        try:
+            stop_for_good(old, holder(), fleet.ssh.command_timeout_s)
+        except HostFault as fault:
+            raise NotProven(
+                f"{host} is NOT shown to be out of service: {fault}",
+                "It may serve now, or come back; nothing else was changed.",
+                f"Make sure that it is off, then: deploytool host retire {host} -i {inventory} --dead",
+            ) from fault
+        finally:
+            old.close()
+        say(f"{host}: stopped, and it stays so after a reboot.")
+    if key is not None:
+        say(f"{host}: the replacement's key is pinned as {pin_replacement(fleet, host, key)}.")
+        say(f"Next: deploytool host prepare -i {inventory} --host {host} --admin root")
+    else:
+        say(f"Next: take {host} out of {inventory}, and lower 'expect' to {fleet.expect - 1}.")
+    finish({"host": host, "stopped": not dead, "pinned": key is not None}, None)

@@ -758,6 +758,17 @@ verb_activate() { # release none: nothing is to run
     probe
 }
 
+verb_retire() { # this host serves no more, and a reboot does not change that
+    mutex
+    check_token
+    rm -f "$STATE/verified" "$STATE/deadman"
+    if [ "$SUPERVISOR" = systemd ]; then systemctl mask --quiet "$UNIT" || refuse service 'the unit can not be masked'; fi
+    failed=$(stop_service) || refuse service "the service can't be stopped: $failed"
+    { rm -f "$ROOT/current" && sync "$ROOT"; } || refuse cannot-write "$ROOT/current can't be removed"
+    scan
+    [ -z "$RUNNING" ] || refuse service 'a process still runs a release here'
+}
+
 verb_confirm() { # the deployer has seen this very process run the release
     needs release pid start boot
     mutex
@@ -794,6 +805,7 @@ serve() { # one request, in a process of its own: what it opened and set ends wi
     confirm) verb_confirm ;;
     hold) verb_hold ;;
     expire) verb_expire ;;
+    retire) verb_retire ;;
     *) refuse bad-request 'unknown verb' ;;
     esac
     finish ok
