@@ -145,7 +145,7 @@ def retire(
             raise NotProven(
                 f"{host} is NOT shown to be out of service: {fault}",
                 "It may serve now, or come back; nothing else was changed.",
-                f"Make sure that it is off, then: deploytool host retire {host} -i {inventory} --dead",
+                f"Switch it off, then: deploytool host retire {host} -i {inventory} --dead",
             ) from fault
         finally:
             old.close()

@@ -86,6 +86,11 @@ if [ -n "$UNIT_PATH" ]; then
     before=$(cat "$UNIT_PATH" 2>/dev/null)
     place "$UNIT_PATH" 0644 root:root "$UNIT"
     [ "$before" = "$(cat "$UNIT_PATH")" ] || systemctl daemon-reload || no 'systemd does not reload'
+    # A host that was retired or fenced is let in again by whoever prepares it.
+    if [ "$(systemctl is-enabled "$NAME.service" 2>/dev/null)" = masked ]; then
+        systemctl unmask --quiet "$NAME.service" || no "$NAME.service can't be unmasked"
+        changed "$NAME.service unmasked"
+    fi
     if [ "$(systemctl is-enabled "$NAME.service" 2>/dev/null)" != enabled ]; then
         systemctl enable --quiet "$NAME.service" || no "$NAME.service can't be enabled"
         changed "$NAME.service enabled"

@@ -13,7 +13,7 @@ from deploytool.parity.model import HostVerdict, Round, Verdict
 from deploytool.parity.rules import short, strays
 
 _PREPARED = (
-    *("host helper", "unit file", "unit's UnitFileState"),
+    *("host helper", "unit file", "unit's UnitFileState", "unit's LoadState"),
     *(
         f"{what} of {place}"
         for what in ("owner", "mode")
@@ -64,6 +64,8 @@ def _commands(verdict: HostVerdict) -> Iterator[str]:
         yield f"kill {' '.join(map(str, found))}"
     whats = {finding.what for finding in verdict.findings}
     files = [quote(finding.found) for finding in verdict.findings if finding.what == "unit's files"]
+    if seen.unit.get("LoadState") == "masked":
+        return  # the file in the way is the mask, which preparation takes off
     if files:
         yield f"rm {' '.join(files)}"
     if files or whats & set(_RELOADED):
