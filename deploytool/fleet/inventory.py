@@ -1,83 +1,19 @@
-"""Reads an inventory: YAML with positions, so that every mistake is named by file and line."""
+"""Reads an inventory; every mistake in it is named by file and line."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
 from deploytool.errors import InputError
+from deploytool.fleet.document import Document, Location, Mistake, from_pydantic, named
 from deploytool.fleet.model import BUILT_IN_PLACEHOLDERS, PLACEHOLDER, Inventory
 
-Location = tuple[str | int, ...]
 _BYTES_AT_MOST = 4 * 1024 * 1024
-
-
-@dataclass(frozen=True)
-class Mistake:
-    """One thing that is wrong: where in the document, what was found, what is allowed."""
-
-    at: Location
-    text: str
-
-
-class Document:
-    """A YAML document as plain values, with the line of each node.
-
-    Anchors, aliases and duplicate keys are mistakes: what a reader sees must be what is there.
-    """
-
-    def __init__(self, text: str) -> None:
-        self.lines: dict[Location, int] = {}
-        self.mistakes: list[Mistake] = []
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
-            if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-                line = event.start_mark.line + 1 if event.start_mark else 1
-                self.mistakes.append(
-                    Mistake((), f"line {line}: anchors and aliases are not allowed here")
-                )
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        self.value: Any = None
-        if node is not None and not self.mistakes:
-            self.value = self._build(node, ())
-
-    def _build(self, node: yaml.Node, at: Location) -> object:
-        self.lines[at] = node.start_mark.line + 1
-        if isinstance(node, yaml.MappingNode):
-            built: dict[object, object] = {}
-            for key_node, value_node in node.value:
-                key = self._scalar(key_node)
-                here = (*at, str(key))
-                if key in built:
-                    line = key_node.start_mark.line + 1
-                    self.mistakes.append(Mistake(here, f"line {line}: the key stands here twice"))
-                built[key] = self._build(value_node, here)
-                self.lines[here] = key_node.start_mark.line + 1
-            return built
-        if isinstance(node, yaml.SequenceNode):
-            return tuple(self._build(item, (*at, index)) for index, item in enumerate(node.value))
-        return self._scalar(node)
-
-    @staticmethod
-    def _scalar(node: yaml.Node) -> object:
-        loader = yaml.SafeLoader("")
-        try:
-            value: object = loader.construct_object(node, deep=True)
-        finally:
-            loader.dispose()
-        return value if not isinstance(value, (list, dict, set)) else str(value)
-
-    def line(self, at: Location) -> int:
-        """The line of this place, or of the nearest one around it."""
-        for end in range(len(at), -1, -1):
-            if at[:end] in self.lines:
-                return self.lines[at[:end]]
-        return 1
 
 
 def _cross_checks(value: object) -> Iterator[Mistake]:
@@ -153,17 +89,6 @@ def _strings(value: object, at: Location) -> Iterator[tuple[Location, str]]:
             yield from _strings(item, (*at, index))
 
 
-def _from_pydantic(error: ValidationError) -> Iterator[Mistake]:
-    for item in error.errors(include_url=False):
-        at = tuple(part for part in item["loc"] if part not in {"int", "constrained-int"})
-        at = tuple(part for part in at if not str(part).startswith(("literal[", "[key]")))
-        found = "" if item["type"] == "missing" else f"found {item['input']!r:.80}: "
-        message = (
-            "is not a key of an inventory" if item["type"] == "extra_forbidden" else item["msg"]
-        )
-        yield Mistake(at, f"{found}{message[:1].lower()}{message[1:]}")
-
-
 def parse_inventory(text: str, name: str) -> Inventory:
     """An inventory from the YAML ``text``; ``name`` is what messages call the file.
 
@@ -181,13 +106,9 @@ def parse_inventory(text: str, name: str) -> Inventory:
     try:
         inventory = Inventory.model_validate(document.value)
     except ValidationError as error:
-        mistakes.extend(_from_pydantic(error))
+        mistakes.extend(from_pydantic(error, "an inventory"))
     if mistakes or inventory is None:
-        unique = {
-            f"{name}:{document.line(m.at)}: {'.'.join(map(str, m.at)) or 'document'}: {m.text}": m
-            for m in sorted(mistakes, key=lambda m: document.line(m.at))
-        }
-        raise _input_error(name, tuple(unique))
+        raise _input_error(name, named(mistakes, document, name))
     return inventory
 
 
