@@ -37,7 +37,6 @@ TABLE: Mapping[tuple[State, Event], Step] = MappingProxyType(
         (State.CHECKING, Event.REFUSED): Step(State.REFUSED, None),
         (State.CHECKING, Event.INTERRUPTED): Step(State.REFUSED, None),
         (State.FINDING, Event.FOUND): Step(State.TAKING_OVER, Effect.TAKE_OVER),
-        (State.FINDING, Event.ALREADY): Step(State.DONE, None),
         (State.FINDING, Event.REFUSED): Step(State.REFUSED, None),
         (State.FINDING, Event.INTERRUPTED): Step(State.REFUSED, None),
         (State.FINDING_TO_UNDO, Event.FOUND): Step(State.TAKING_OVER_TO_UNDO, Effect.TAKE_OVER),
