@@ -18,7 +18,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -297,8 +296,8 @@ def latency(peer: Peer, per_s: float, seconds: float) -> list[float]:
     return peer.latencies
 
 
-def in_process(loaded: Release, folder: Path, parents: int) -> float:
-    """Check and encode children without sockets: children a second."""
+def in_process(loaded: Release, folder: Path, parents: int) -> dict[str, float]:
+    """Check and encode children without sockets: children a second, in batches of 1,000 parents."""
     flags = Flags(loaded.flags, 1)
     record = Record(folder / "orders-00000001.rec")
     engine = Engine(configs.parse(config(1), "router1"), flags, Latch(folder), record)
@@ -325,7 +324,7 @@ def in_process(loaded: Release, folder: Path, parents: int) -> float:
         venue.out.clear()
         engine.turn(time.monotonic())
     gc.enable()
-    return statistics.median(rates)
+    return {"in_process_per_s": statistics.median(rates), "in_process_best_per_s": max(rates)}
 
 
 def percentile(values: list[float], share: float) -> float:
@@ -343,9 +342,7 @@ def measure(seconds: float, rounds: int) -> dict[str, float]:
         context = multiprocessing.get_context("fork")
         found: dict[str, float] = {}
         with context.Pool(1) as pool:
-            found["in_process_children_per_s"] = pool.apply(
-                in_process, (loaded, folder / "alone", 50_000)
-            )
+            found |= pool.apply(in_process, (loaded, folder / "alone", 50_000))
         ours, theirs = context.Pipe()
         cpu = context.Value("d", 0.0, lock=False)
         with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
@@ -353,6 +350,8 @@ def measure(seconds: float, rounds: int) -> dict[str, float]:
             process = context.Process(target=fleet, args=arguments, daemon=True)
             process.start()
             pin(1)
+            gc.freeze()
+            gc.disable()
             peer = Peer(listener, ours.recv())
             settle(peer, time.perf_counter() + 1, full=False)
             full = throughput(peer, cpu, seconds)
@@ -370,19 +369,18 @@ def measure(seconds: float, rounds: int) -> dict[str, float]:
     return found
 
 
-ROWS: list[tuple[str, str, str, Callable[[float], str]]] = [
-    ("transactions_per_s", "eight routers, one core, sockets: transactions a second",
-     "141,000", lambda v: f"{v:,.0f}"),
-    ("transactions_per_cpu_s", "the same, per second of that core's time",
-     "", lambda v: f"{v:,.0f}"),
-    ("in_process_children_per_s", "in process: checked children per second of its core's time",
-     "500,000", lambda v: f"{v:,.0f}"),
-    ("latency_p50_ms", "parent in to first child out, at 47,000 a second: p50", "",
-     lambda v: f"{v:.3f} ms"),
-    ("latency_p99_ms", "the same: p99", "", lambda v: f"{v:.3f} ms"),
-    ("halt_p50_ms", "halt to last child on the wire, full load: p50", "",
-     lambda v: f"{v:.1f} ms"),
-    ("halt_p99_ms", "the same: p99", "50 ms", lambda v: f"{v:.1f} ms"),
+COUNT, MS = "{:,.0f}", "{:.3f} ms"
+ROWS = [
+    ("transactions_per_s", "eight routers, one core, sockets: transactions a second", "141,000",
+     COUNT),
+    ("transactions_per_cpu_s", "the same, per second of that core's time", "", COUNT),
+    ("in_process_per_s", "in process: checked children per second of its core's time", "500,000",
+     COUNT),
+    ("in_process_best_per_s", "the same: best of fifty batches", "", COUNT),
+    ("latency_p50_ms", "parent in to first child out, at 47,000 a second: p50", "", MS),
+    ("latency_p99_ms", "the same: p99", "", MS),
+    ("halt_p50_ms", "halt to last child on the wire, full load: p50", "", MS),
+    ("halt_p99_ms", "the same: p99", "50 ms", MS),
 ]  # fmt: skip
 
 
@@ -396,9 +394,10 @@ def main() -> int:
     if options.json:
         print(json.dumps(found, sort_keys=True))
         return 0
+    print(f"load of this machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores\n")
     print("| router | measured | reach |\n|---|---|---|")
     for key, label, reach, show in ROWS:
-        print(f"| {label} | {show(found[key])} | {reach} |")
+        print(f"| {label} | {show.format(found[key])} | {reach} |")
     return 0
 
 
