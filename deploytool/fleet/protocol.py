@@ -35,6 +35,8 @@ class Reply:
     """The helper's lines for one call that it carried out: (key, rest of line), in order."""
 
     lines: tuple[tuple[str, str], ...] = field(default=())
+    asked_at: float | None = None
+    """When the question was sent, in seconds since the epoch; None where nobody noted it."""
 
     def all(self, key: str) -> tuple[str, ...]:
         """The rest of each line that begins with ``key``."""

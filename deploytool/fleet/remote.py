@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import secrets
 import threading
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from deploytool.errors import FaultKind, HostFault
@@ -56,6 +58,7 @@ class RemoteHost:
         nonce = secrets.token_hex(16)
         try:
             helper = self._helper or self._connect(deadline_s)
+            asked_at = time.time()
             answer = helper.ask(
                 _chunks(request(call, nonce), payload),
                 b"deploytool %s end " % nonce.encode(),
@@ -69,7 +72,7 @@ class RemoteHost:
             raise
         self._failures = 0
         try:
-            return self._reply(call, nonce, answer)
+            return replace(self._reply(call, nonce, answer), asked_at=asked_at)
         except HostFault:
             # The helper ends after a refusal, and nobody knows what the stream holds otherwise.
             self._hang_up()

@@ -24,6 +24,14 @@ def parse_evidence(reply: Reply, now: float) -> Evidence:
         raise HostFault(FaultKind.PROTOCOL, f"the evidence can't be read: {error!r}") from error
 
 
+def _skew_s(clock: float, asked_at: float, now: float) -> float:
+    """How far the host's clock is outside the time between question and answer, in seconds.
+
+    A slow answer is not a slow clock.
+    """
+    return clock - max(asked_at, min(clock, now))
+
+
 def _must(reply: Reply, key: str) -> str:
     value = reply.one(key)
     if value is None:
@@ -120,7 +128,7 @@ def _parse(reply: Reply, now: float) -> Evidence:
         boot=_must(reply, "boot"),
         root=_must(reply, "root"),
         rights=tuple(_must(reply, "rights").split()),
-        skew_s=float(_must(reply, "clock")) - now,
+        skew_s=_skew_s(float(_must(reply, "clock")), reply.asked_at or now, now),
         current=_must(reply, "current"),
         main_pid=int(_must(reply, "main")),
         free_bytes=int(free) if free else None,
