@@ -120,9 +120,23 @@ class RemoteHost:
 
 
 def _chunks(head: bytes, payload: Payload | None) -> Iterator[bytes]:
+    """The request and what follows it.
+
+    Raises:
+        HostFault: the payload isn't as long as was said; the host gets no more, and discards it.
+    """
     yield head
-    if payload is not None:
-        yield from payload.open()
+    if payload is None:
+        return
+    left = payload.size
+    for chunk in payload.open():
+        left -= len(chunk)
+        if left < 0:
+            break
+        yield chunk
+    if left != 0:
+        text = "the release on this machine changed while it was sent"
+        raise HostFault(FaultKind.PROTOCOL, text, code="short-copy")
 
 
 def connect_fleet(inventory: Inventory) -> dict[str, RemoteHost]:
