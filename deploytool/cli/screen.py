@@ -79,6 +79,10 @@ class LiveScreen:
     def state(self, state: State, hosts: tuple[str, ...]) -> None:
         """Shows what is done now."""
         self._state = f"{state.value} ({len(hosts)} of {len(self._hosts)} hosts)"
+        if state is State.STAGING:
+            for host in self._hosts:
+                if host not in hosts:
+                    self._reached[host].add("staged")  # it holds the release already
 
     def host(self, host: str, text: str, *, good: bool | None) -> None:
         """Shows what one host reached, or what went wrong there."""
