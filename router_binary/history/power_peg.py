@@ -36,7 +36,7 @@ class PowerPeg:
         if venues and self._filled.get(parent.number, 0) < parent.qty:
             self._turn += 1
             self._send(parent, self._turn % len(venues))
-        return Plan(b"P", [], 0)
+        return Plan(b"P", [], [], 0)
 
     def _send(self, parent: "Parent", index: int) -> None:
         engine, book = self._engine, parent.book

@@ -1,8 +1,7 @@
 """The engine: parents in, children out, reports back. It has no socket and no clock."""
 
 import re
-from importlib import import_module
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from router import wire
 from router.books import Account, Book
@@ -19,10 +18,12 @@ from router.record import Record
 from router.reports import Reports
 from router.risk import RefusedError, Risk
 from router.slicing import Slicing, Strategy
-from router.terms import Terms
+from router.terms import Terms, load
 from router.venues import Venue
 
 CODES: Final = wire.CODES
+SIDES, MAX_QTY, MAX_PRICE = wire.SIDES, wire.MAX_QTY, wire.MAX_PRICE
+TIFS: Final = (wire.DAY, wire.IMMEDIATE)
 FLAG_REASONS: Final = range(CODES["UNKNOWN_FLAG"], CODES["FLAG_NOT_ARMED"] + 1)
 GOOD_ID: Final = re.compile(rb"[0-9A-Za-z_-]{1,16} *\Z").match
 STOPPED: Final = CODES["STOPPED"]
@@ -35,11 +36,6 @@ class Handling(NamedTuple):
 
     strategy: Strategy
     terms: Terms
-
-
-def _load(name: str) -> Any:  # noqa: ANN401 - a class of strategies, or a function of terms
-    module, _, attribute = name.partition(":")
-    return getattr(import_module(module), attribute)
 
 
 class Engine:
@@ -69,9 +65,10 @@ class Engine:
         self.parents: dict[int, Parent] = {}
         self.next_number = 1
         self.most_children = 0
+        self._max_parents = min(config.limits.parents or 0, MAX_NUMBER)
         self.replaying = False
         self.usual = Slicing(self)
-        self._handlers = {mask: _load(name) for mask, name in sorted(flags.handlers.items())}
+        self._handlers = {mask: load(name) for mask, name in sorted(flags.handlers.items())}
         self._handling: dict[int, Handling] = {}
 
     # -- parents -----------------------------------------------------------------------------
@@ -88,7 +85,7 @@ class Engine:
         if code or book is None:
             self.reject(user, clordid, qty, code or CODES["UNKNOWN_SYMBOL"])
             return
-        if self.next_number > min(self.config.limits.parents or 0, MAX_NUMBER):
+        if self.next_number > self._max_parents:
             name = "MISSING_LIMIT" if self.config.limits.parents is None else "TOO_MANY_PARENTS"
             self.reject(user, clordid, qty, CODES[name])
             return
@@ -113,7 +110,8 @@ class Engine:
         self.reports.report(parent, wire.NEW)
         if cleared is not None:
             self.gate.release(cleared)
-            self.most_children = max(self.most_children, parent.children)
+            if parent.children > self.most_children:
+                self.most_children = parent.children
 
     def adopt(self, parent: Parent) -> None:
         """Count a parent as ours from now on."""
@@ -126,13 +124,13 @@ class Engine:
     def _malformed(clordid: bytes, side: bytes, qty: int, price: int, tif: bytes) -> int:
         if not GOOD_ID(clordid):
             return CODES["BAD_CLORDID"]
-        if side not in wire.SIDES:
+        if side not in SIDES:
             return CODES["BAD_SIDE"]
-        if not 0 < qty <= wire.MAX_QTY:
+        if not 0 < qty <= MAX_QTY:
             return CODES["BAD_QTY"]
-        if not 0 < price <= wire.MAX_PRICE:
+        if not 0 < price <= MAX_PRICE:
             return CODES["BAD_PRICE"]
-        return 0 if tif in (wire.DAY, wire.IMMEDIATE) else CODES["BAD_TIF"]
+        return 0 if tif in TIFS else CODES["BAD_TIF"]
 
     def _handle(self, word: int) -> Handling:
         """Find the code behind each bit of a word; remembered, at most one entry a word."""

@@ -8,7 +8,7 @@ from router.record import Record
 from router.risk import Cleared, Risk
 
 # Enter Order of OUCH 4.2 in its SoupBinTCP packet: the part of each child, the part of all.
-HEAD: Final = struct.Struct(">HcB14scI").pack
+ENTER: Final = struct.Struct(">HcB14scI29s").pack
 TAIL: Final = struct.Struct(">8sII4scccIcc").pack
 MAX_SEQUENCE: Final = 99_999_999_999
 
@@ -51,7 +51,7 @@ class Gate:
             sequence += 1
             token = prefix % sequence
             children[token] = Child(parent, qty, venue)
-            venue.out += HEAD(50, b"U", 79, token, side, qty) + tail
+            venue.out += ENTER(50, b"U", 79, token, side, qty, tail)
         parent.batches.append((letter, self.sequence + 1, len(slices)))
         parent.children += len(slices)
         parent.open_children += len(slices)

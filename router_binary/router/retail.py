@@ -26,7 +26,7 @@ class RetailLiquidity:
         if parent.children == 0 and venues:
             pieces = min(len(venues), market.max_slices, parent.unsent)
             sizes = cut(parent.unsent, -(-parent.unsent // pieces), pieces)
-            return Plan(self.letter, list(zip(venues, sizes, strict=False)), ouch.IMMEDIATE, b"R")
+            return Plan(self.letter, venues[: len(sizes)], sizes, ouch.IMMEDIATE, b"R")
         if any(letter == b"S" for letter, _, _ in parent.batches):
-            return Plan(b"S", [], 0)
+            return Plan(b"S", [], [], 0)
         return self._usual.spread(parent)

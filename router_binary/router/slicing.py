@@ -16,12 +16,18 @@ class Plan:
 
     __slots__ = ("customer", "letter", "slices", "smallest", "tif", "total")
 
-    def __init__(self, letter: bytes, slices: Slices, tif: int, customer: bytes = b"N") -> None:
+    def __init__(
+        self,
+        letter: bytes,
+        venues: "list[Venue]",
+        sizes: list[int],
+        tif: int,
+        customer: bytes = b"N",
+    ) -> None:
         self.letter = letter
-        self.slices = slices
+        self.slices: Slices = list(zip(venues, sizes, strict=True))
         self.tif = tif
         self.customer = customer
-        sizes = [qty for _, qty in slices]
         self.total = sum(sizes)
         self.smallest = min(sizes, default=0)
 
@@ -60,16 +66,19 @@ class Slicing:
 
     def plan(self, parent: "Parent") -> Plan:
         """Send all of it once; what the market gives back is not sent again."""
-        return self.spread(parent) if parent.children == 0 else Plan(b"S", [], 0)
+        return self.spread(parent) if parent.children == 0 else Plan(b"S", [], [], 0)
 
     def spread(self, parent: "Parent") -> Plan:
         """Cut what is unsent over the venues, going on where the last parent stopped."""
         market = self._market
         venues = market.open_venues
         if not venues:
-            return Plan(b"S", [], 0)
-        turn, many = self._turn, len(venues)
+            return Plan(b"S", [], [], 0)
+        many = len(venues)
+        turn = self._turn % many  # a venue may have gone since
         sizes = cut(parent.unsent, market.slice_qty, market.max_slices)
-        slices = [(venues[(turn + place) % many], qty) for place, qty in enumerate(sizes)]
-        self._turn = (turn + len(sizes)) % many
-        return Plan(b"S", slices, ouch.IMMEDIATE if parent.immediate else ouch.MARKET_HOURS)
+        count = len(sizes)
+        ring = (venues * (count // many + 2))[turn : turn + count]
+        self._turn = (turn + count) % many
+        tif = ouch.IMMEDIATE if parent.immediate else ouch.MARKET_HOURS
+        return Plan(b"S", ring, sizes, tif)

@@ -1,6 +1,7 @@
 """Flags that change how children are marked, not how a parent is cut."""
 
-from typing import NamedTuple
+from importlib import import_module
+from typing import Any, NamedTuple
 
 
 class Terms(NamedTuple):
@@ -18,3 +19,9 @@ def hidden(terms: Terms) -> Terms:
 def sweep(terms: Terms) -> Terms:
     """Mark as an intermarket sweep."""
     return terms._replace(sweep=b"Y")
+
+
+def load(name: str) -> Any:  # noqa: ANN401 - a class of strategies, or a function of terms
+    """Find a flag's handler, named as the registry names it."""
+    module, _, attribute = name.partition(":")
+    return getattr(import_module(module), attribute)

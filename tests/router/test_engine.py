@@ -261,7 +261,7 @@ def test_nothing_leaves_without_a_fresh_token(rig: Rig) -> None:
     rig.order("A", 100)
     rig.sent()
     parent = rig.user.parents[b"A".ljust(16)]
-    plan = Plan(b"S", [(rig.engine.venues[0], 100)], 0)
+    plan = Plan(b"S", rig.engine.venues[:1], [100], 0)
     with pytest.raises(NotClearedError):
         rig.engine.gate.release(Cleared(parent, plan))
     parent.unsent, parent.cxl = 100, -100
@@ -278,7 +278,7 @@ def test_children_never_exceed_the_parent(rig: Rig) -> None:
     for sizes in ([1], [0], [-5], [100, -100]):
         venue = rig.engine.venues[0]
         with pytest.raises(RefusedError, match="NOT_CLEARED"):
-            rig.engine.risk.clear(parent, Plan(b"S", [(venue, qty) for qty in sizes], 0))
+            rig.engine.risk.clear(parent, Plan(b"S", [venue] * len(sizes), sizes, 0))
 
 
 @settings(max_examples=60, deadline=None)

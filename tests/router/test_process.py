@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import resource
 import shutil
 import stat
 import subprocess
-import time
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,13 +30,15 @@ def running(router: Router, config: Configure) -> Router:
 
 def test_version_is_one_line_and_fast(binaries: dict[str, Path]) -> None:
     for version, binary in binaries.items():
-        took = []
-        for _ in range(5):
-            began = time.monotonic()
-            done = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=10)
-            took.append(time.monotonic() - began)
-            assert (done.stdout, done.returncode) == (f"router {version}\n", 0)
-        assert min(took) < 0.25, took  # 0.1 s on an idle machine; this one may be busy
+        done = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=10)
+        assert (done.stdout, done.returncode) == (f"router {version}\n", 0)
+    took = []
+    for _ in range(5):  # processor time: the machine may be busy with other things
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-I", binary, "--version"], check=True, timeout=10)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        took.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(took) < 0.1, took
 
 
 def test_status_is_the_evidence_that_the_contract_asks_for(running: Router) -> None:
