@@ -1,4 +1,5 @@
 #!/bin/sh
+# shellcheck disable=SC2317 # some functions are called by the settings that are written in below
 # The host helper of deploytool: the only program that sudo lets the deploy account run as root.
 #
 # It takes no argument. A request comes on standard input:
@@ -162,6 +163,7 @@ listening_inodes() { # -> LISTENING: "port:inode " for each declared port that s
     LISTENING=''
     [ -n "$LISTEN_PORTS" ] || return 0
     IFS=$NEWLINE
+    # shellcheck disable=SC2013 # the separator is the line's end, and a pipe would lose LISTENING
     for socket in $(cat /proc/net/tcp /proc/net/tcp6 2>/dev/null); do
         IFS=' '
         # shellcheck disable=SC2086
@@ -549,7 +551,10 @@ take_lock() { # a token that nobody ever had, and the lock in the name of whoeve
 begin_mark() { # what an interrupted rollout wrote down stays: it says what this host had before it
     read_mark && return
     mark_plan=$plan mark_target=$release mark_before=$(linked)
-    write_mark locked
+    (write_mark locked >/dev/null) && return
+    # Whoever is refused has no lock: one without a mark would tell nobody what to go back to.
+    rm -f "$STATE/lock" 2>/dev/null || refuse lock-left "$STATE/rollout can't be written, and $STATE/lock not removed"
+    refuse cannot-write "$STATE/rollout can't be written"
 }
 
 say_locked() { # the token, and what a plan was bound to, seen under the lock
