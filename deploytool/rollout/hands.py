@@ -117,7 +117,7 @@ class Hands:
                 self.tokens[name] = _token(reply)
             except HostFault as fault:
                 self._done(name, "", fault)
-                if fault.in_doubt:
+                if fault.in_doubt or fault.code == "lock-left":
                     self._maybe_locked[name] = fault
                     return [], {name: f"whether it is locked is not known: {fault}"}
                 rule = "LOCK_HELD" if fault.code in {"locked", "stale-token"} else "LOCK_REFUSED"

@@ -59,6 +59,11 @@ def _marks(helper: Helper, request: Request) -> Iterator[str]:
             yield f"label {digest} {_base64(helper.machine.disk.files[label].content)}"
 
 
+def _quick(helper: Helper, request: Request) -> bool:
+    """Whoever asks about one release has no use for the bytes and words of another."""
+    return request["ask"] == "target" and helper.linked() != request["release"]
+
+
 def _files(helper: Helper, request: Request) -> Iterator[str]:
     disk, root = helper.machine.disk, helper.service.root
     target = disk.links.get(f"{root}/current")
@@ -71,7 +76,7 @@ def _files(helper: Helper, request: Request) -> Iterator[str]:
         stamp = f"{helper.machine.boots}.000000000"
         size = len(file.content)
         yield f"file 8:{file.inode} {size} {file.owner}:{file.mode:o} {stamp} {stamp}"
-        if request["disk"] != "skip":
+        if request["disk"] != "skip" and not _quick(helper, request):
             read = file.on_disk or b"" if disk.direct else file.content
             yield f"disk {sha256(read)} {'direct' if disk.direct else 'cached'}"
     if (manifest := disk.files.get(f"{root}/{target}/release.json")) is not None:
@@ -109,7 +114,7 @@ def _file_state(unit: Unit) -> str:
 
 
 def _processes(helper: Helper, request: Request) -> Iterator[str]:
-    del request
+    quick = _quick(helper, request)
     machine, service = helper.machine, helper.service
     for path in helper.configs:
         yield f"config {helper.digest(path) or 'missing'} {path}"
@@ -119,12 +124,12 @@ def _processes(helper: Helper, request: Request) -> Iterator[str]:
     running = sorted(service.of_this_root(), key=lambda process: str(process.pid))
     for number, process in enumerate(running):
         yield _process(process)
-        yield _runs(process)
+        yield _runs(process, read=not quick)
         if number == 0:
             yield f"interpreter {_INTERPRETER} /usr/bin/python3"
     if service.unit is not None:
         yield from (f"group {process.pid}" for process in running if process.in_group)
-    if service.main_pid:
+    if service.main_pid and not quick:
         yield f"status {_base64(service.status().encode())}"
     for process in running:
         yield f"still {process.pid} {process.start}"
@@ -134,10 +139,11 @@ def _process(process: Process) -> str:
     return f"process {process.pid} {process.parent} {process.start} S {process.command}"
 
 
-def _runs(process: Process) -> str:
+def _runs(process: Process, *, read: bool) -> str:
     """What the descriptor leads to: the inode that was opened, whatever its name means now."""
     file = process.file
     if file is None:
         return f"unseen {process.pid}"
     gone = " (deleted)" if file.deleted else ""
-    return f"runs {process.pid} fd 8:{file.inode} {sha256(file.content)} {process.path}{gone}"
+    digest = sha256(file.content) if read else "unread"
+    return f"runs {process.pid} fd 8:{file.inode} {digest} {process.path}{gone}"

@@ -99,6 +99,18 @@ class Helper(Locks, Copying):
         said = {key: request[key] for key in ("release", "pid", "start", "boot", "token")}
         self.put_pairs("verified", said)
 
+    def verb_retire(self, request: Request, _say: Say) -> None:
+        """This host serves no more, and a reboot does not change that."""
+        self.check_token(request)
+        self.remove("verified", "deadman")
+        if self.service.unit is not None:
+            self.service.unit.masked = True
+        if failed := self.service.stop():
+            raise Refusal("service", f"the service can't be stopped: {failed}")
+        self.machine.disk.links.pop(f"{self.root}/current", None)
+        if self.service.of_this_root():
+            raise Refusal("service", "a process still runs a release here")
+
     # --- dead-man -------------------------------------------------------------------------------
 
     def _arm_deadman(self, request: Request) -> None:

@@ -25,9 +25,18 @@ class Locks(Ground):
         self.put("token", f"{token}\n")
         asked = {key: request[key] for key in ("holder", "purpose", "plan")}
         self.put_pairs("lock", {"token": token, **asked})
-        if not self.pairs("rollout"):
-            mark = {"plan": request["plan"], "target": request["release"], "before": self.linked()}
+
+    def _begin_mark(self, request: Request) -> None:
+        if self.pairs("rollout"):
+            return
+        mark = {"plan": request["plan"], "target": request["release"], "before": self.linked()}
+        try:
             self.put_pairs("rollout", {**mark, "phase": "locked"})
+        except Refusal:
+            if self.machine.disk.read_only:
+                raise Refusal("lock-left", "the lock can't be removed") from None
+            self.remove("lock")
+            raise
 
     def _say_locked(self, say: Say) -> None:
         say(f"token {self.pairs('lock')['token']}")
@@ -44,6 +53,7 @@ class Locks(Ground):
             raise Refusal("locked", text.format_map(lock))
         if not lock:
             self._take_lock(request)
+        self._begin_mark(request)
         self._say_locked(say)
 
     def verb_takeover(self, request: Request, say: Say) -> None:
@@ -54,6 +64,7 @@ class Locks(Ground):
             self.check_token(request)
         if not lock or lock["plan"] != request["plan"]:
             self._take_lock(request)
+        self._begin_mark(request)
         self._say_locked(say)
 
     def verb_unlock(self, request: Request, say: Say) -> None:

@@ -9,7 +9,7 @@ from deploytool.fleet.protocol import FORMAT
 
 _LINES_AT_MOST = 64
 _NUMBERS = frozenset({"token", "size", "manifest_size", "pid", "start", "seconds", "keep"})
-_WORDS = frozenset({"holder", "purpose", "plan", "boot", "disk", "verdict", "next"})
+_WORDS = frozenset({"holder", "purpose", "plan", "boot", "disk", "ask", "verdict", "next"})
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _WORD = re.compile(r"[A-Za-z0-9@._:+-]+")
 _NUMBER = re.compile(r"[0-9]{1,15}")
