@@ -154,8 +154,9 @@ class Real:
         for path in (self._root / "releases").iterdir():
             shutil.rmtree(path)
         (self._root / "current").unlink(missing_ok=True)
-        for mark in ("token", "lock", "verified", "pid"):
-            (self._root / "state" / mark).unlink(missing_ok=True)
+        for left in (self._root / "state").iterdir():
+            if left.is_file():
+                left.unlink()
         for mark in ("mutex", "probe.lock"):
             (self._root / "state" / mark).touch()
 
@@ -179,6 +180,7 @@ def for_shell(throwaway: LocalFleet) -> Path:
         "status": ["{current}/router", "status", "{state}"],
         "listen": [],
         "stop_timeout_s": 3,
+        "soak_s": 0.2,
     }
     path = throwaway.inventory.with_name("shell.yaml")
     path.write_text(yaml.safe_dump(said))
@@ -221,7 +223,7 @@ def refusal(side: Side, verb: str, **arguments: str | int) -> str:
 
 def claim(plan: str = "plan1", holder: str = "me@here") -> Arguments:
     """What ``lock`` and ``takeover`` ask for."""
-    return {"holder": holder, "purpose": "deploy", "plan": plan}
+    return {"holder": holder, "purpose": "deploy", "plan": plan, "release": SHA}
 
 
 def lock(side: Side, plan: str = "plan1") -> int:
@@ -230,12 +232,12 @@ def lock(side: Side, plan: str = "plan1") -> int:
 
 def back(token: int) -> Arguments:
     """What ``unlock`` asks for."""
-    return {"token": token}
+    return {"token": token, "keep": 2}
 
 
 def switch(token: int, release: str) -> Arguments:
     """What ``activate`` asks for."""
-    return {"token": token, "release": release}
+    return {"token": token, "release": release, "seconds": 0}
 
 
 def mark(token: int, seen: Evidence) -> Arguments:
@@ -272,7 +274,7 @@ def shape(side: Side, lines: tuple[tuple[str, str], ...]) -> list[str]:
     shaped: list[str] = []
     for key, rest in lines:
         text = f"{key} {rest}".replace(side.root, "<root>").rstrip()
-        if key in {"manifest", "status"}:
+        if key in {"manifest", "status", "label"}:
             text = re.sub(r"\S{65,}$", "<base64>", text)
         if key == "process":
             text = " ".join([*text.split()[:4], "<state> <command>"])

@@ -18,9 +18,11 @@ from deploytool.fleet.remote import connect_fleet
 from deploytool.parity.model import Parity, Verdict
 from deploytool.release.build import describe
 from deploytool.release.model import Manifest, Release
+from deploytool.rollout.journal import Journal
 from deploytool.rollout.model import State
 from deploytool.rollout.outcome import conclude
-from deploytool.rollout.runner import Report, Runner
+from deploytool.rollout.report import Report
+from deploytool.rollout.runner import Runner
 
 from .sides import ARTIFACT, Real, shell_release
 
@@ -159,7 +161,12 @@ def deploy(inventory_path: Path, release: Release) -> tuple[Report, DeploytoolEr
     inventory = load_inventory(inventory_path)
     hosts = connect_fleet(inventory)
     try:
-        report = Runner(inventory, release, hosts, "me@here", Silent()).run()
+        with Journal(inventory_path.with_name("journal.sqlite")) as journal:
+            journal.begin("plan1", "deploy", inventory.fleet, release.digest, "me@here")
+            runner = Runner(
+                inventory, release, hosts, "me@here", Silent(), journal, plan_id="plan1"
+            )
+            report = runner.run()
     finally:
         for host in hosts.values():
             host.close()
