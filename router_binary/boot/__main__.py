@@ -93,11 +93,14 @@ def start(running: types.CodeType) -> int:
     sys.meta_path.insert(0, FromBytes(sources, f"<router {sha256[:12]}>"))
     for cached in [entry for entry in sys.path_importer_cache if entry.startswith(path)]:
         del sys.path_importer_cache[cached]
-    modules = {name: importlib.import_module(name) for name in sorted(sources)}
-    release = modules["router.release"].Release(
+    # What serves has every module before it listens; a client asks a question and is gone.
+    if sys.argv[1:2] == ["serve"]:
+        for name in sorted(sources):
+            importlib.import_module(name)
+    release = importlib.import_module("router.release").Release(
         sha256=sha256, path=path, descriptor=descriptor, info=info
     )
-    return int(modules["router.cli"].main(sys.argv[1:], release))
+    return int(importlib.import_module("router.cli").main(sys.argv[1:], release))
 
 
 if __name__ == "__main__":

@@ -7,11 +7,14 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from router import config, control_client, recovery, server, trace
-from router.loop import Loop
-from router.release import Release
+from router import control_client
+
+if TYPE_CHECKING:
+    from router import server
+    from router.loop import Loop
+    from router.release import Release
 
 DONE: Final = 0
 NO_ANSWER: Final = 1
@@ -20,7 +23,7 @@ REFUSED: Final = 3
 MAX_CERTIFICATE: Final = 48 * 1024
 
 
-def _parser(release: Release) -> argparse.ArgumentParser:
+def _parser(release: "Release") -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("router", description=f"Order router {release.version}.")
     parser.add_argument("--version", action="version", version=release.info["version_line"])
     commands = parser.add_subparsers(dest="command", required=True)
@@ -52,7 +55,7 @@ def _parser(release: Release) -> argparse.ArgumentParser:
     return parser
 
 
-def main(arguments: list[str], release: Release) -> int:
+def main(arguments: list[str], release: "Release") -> int:
     """Run one command; give the exit code."""
     options = _parser(release).parse_args(arguments)
     if options.command == "serve":
@@ -97,6 +100,8 @@ def _show(options: argparse.Namespace, answer: dict[str, Any]) -> None:
 
 
 def _trace(options: argparse.Namespace) -> int:
+    from router import recovery, trace
+
     try:
         print(json.dumps(trace.find(options.state, options.token), sort_keys=True))
     except (trace.TraceError, recovery.RecoveryError, OSError, KeyError, ValueError) as error:
@@ -105,7 +110,10 @@ def _trace(options: argparse.Namespace) -> int:
     return DONE
 
 
-def _serve(options: argparse.Namespace, release: Release) -> int:
+def _serve(options: argparse.Namespace, release: "Release") -> int:
+    from router import config, recovery, server
+    from router.loop import Loop
+
     if release.info["rehearsal_only"] and not options.rehearsal:
         print(
             f"router: {release.version} is a historical build with known defects: it runs in "
@@ -135,7 +143,7 @@ def _serve(options: argparse.Namespace, release: Release) -> int:
     return NO_ANSWER if left else DONE
 
 
-def _on_signal(loop: Loop, running: server.Server) -> None:
+def _on_signal(loop: "Loop", running: "server.Server") -> None:
     """Drain on SIGTERM and Ctrl-C, in the loop and not in the middle of something."""
     reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(writer)

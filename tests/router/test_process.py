@@ -132,10 +132,11 @@ def test_nothing_of_a_new_build_enters_an_old_process(
 
 
 def test_every_module_is_there_before_it_listens(binaries: dict[str, Path]) -> None:
-    """After the start nothing is imported: the modules of the file are all loaded by `cli`."""
+    """What serves imports nothing later: all modules of the file are loaded before anything else."""
     code = (
         "import runpy, sys, json\n"
-        "sys.argv = [sys.argv[1], 'status', '--state', '/nonexistent']\n"
+        "sys.argv = [sys.argv[1], 'serve', '--state', '/nonexistent', '--config', '/nonexistent',"
+        " '--listen', '127.0.0.1:0', '--host', 'nobody']\n"
         "try:\n    runpy.run_path(sys.argv[0], run_name='__main__')\n"
         "except SystemExit:\n    pass\n"
         "print(json.dumps({n: m.__spec__.origin for n, m in sys.modules.items()"
