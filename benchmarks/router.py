@@ -369,6 +369,7 @@ def measure(seconds: float, rounds: int) -> dict[str, float]:
     return found
 
 
+HEADING = "## The router"
 COUNT, MS = "{:,.0f}", "{:.3f} ms"
 ROWS = [
     ("transactions_per_s", "eight routers, one core, sockets: transactions a second", "141,000",
@@ -394,10 +395,19 @@ def main() -> int:
     if options.json:
         print(json.dumps(found, sort_keys=True))
         return 0
-    print(f"load of this machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores\n")
-    print("| router | measured | reach |\n|---|---|---|")
-    for key, label, reach, show in ROWS:
-        print(f"| {label} | {show.format(found[key])} | {reach} |")
+    lines = [
+        HEADING, "", f"Load of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores.", "",
+        "| router | measured | reach |", "|---|---|---|",
+    ]  # fmt: skip
+    lines += [
+        f"| {label} | {show.format(found[key])} | {reach} |" for key, label, reach, show in ROWS
+    ]
+    section = "\n".join([*lines, ""])
+    print(section)
+    results = ROOT / "benchmarks" / "RESULTS.md"
+    before = results.read_text(encoding="utf-8") if results.exists() else ""
+    rest = before.partition(f"\n{HEADING}\n")[0].rstrip("\n")
+    results.write_text(f"{rest}\n\n{section}", encoding="utf-8")
     return 0
 
 

@@ -132,7 +132,7 @@ def test_nothing_of_a_new_build_enters_an_old_process(
 
 
 def test_every_module_is_there_before_it_listens(binaries: dict[str, Path]) -> None:
-    """What serves imports nothing later: all modules of the file are loaded before anything else."""
+    """What serves imports nothing later: all modules of the file are loaded first."""
     code = (
         "import runpy, sys, json\n"
         "sys.argv = [sys.argv[1], 'serve', '--state', '/nonexistent', '--config', '/nonexistent',"
