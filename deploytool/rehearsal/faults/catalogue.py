@@ -1,0 +1,170 @@
+"""Every fault that is brought upon real hosts: its name, when it strikes, and how it may end.
+
+A fault that the simulated fleet has too takes its name and its sentence from there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from deploytool.rehearsal.fleets.model import Kind
+from deploytool.rehearsal.simulated.faults import Fault
+
+
+class Moment(Enum):
+    """When a fault strikes, by what the deployer's journal says."""
+
+    BEFORE = "before the deploy"
+    STAGING = "while staging"
+    STAGED = "before the first switch"
+    BETWEEN = "between the waves"
+    SWITCHED = "after the last wave"
+
+
+EARLY = (Moment.BEFORE, Moment.STAGING)
+LATE = (Moment.STAGED, Moment.BETWEEN, Moment.SWITCHED)
+DURING = (Moment.STAGING, *LATE)
+ALWAYS = (Moment.BEFORE, *DURING)
+BOTH: tuple[Kind, ...] = ("container", "local")
+CONTAINERS: tuple[Kind, ...] = ("container",)
+
+DEPLOYED, REFUSED, RESTORED, HELD = 0, 3, 4, 5
+INTERRUPTED, KILLED = 130, -9
+HONEST = frozenset({DEPLOYED, REFUSED, RESTORED, HELD})
+"""Ends that claim something true, whichever it is; that it is true is asked on the hosts."""
+FAILED = frozenset({RESTORED, HELD})
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One fault. ``early``: the ends that it may lead to when it was there before the deploy."""
+
+    name: str
+    sentence: str
+    kinds: tuple[Kind, ...]
+    moments: tuple[Moment, ...]
+    early: frozenset[int] = HONEST
+    ends: frozenset[int] = HONEST
+    relayed: bool = False
+    """The deployer reaches the hosts through a relay of ours, which breaks as told."""
+    every_host: bool = True
+    """Whether it strikes one host; otherwise it strikes the deployer."""
+
+    def allowed(self, moment: Moment) -> frozenset[int]:
+        """The ends that this fault may lead to when it strikes then."""
+        return self.early if moment is Moment.BEFORE else self.ends
+
+
+def _shared(
+    fault: Fault,
+    kinds: tuple[Kind, ...],
+    moments: tuple[Moment, ...],
+    early: set[int] | frozenset[int] = HONEST,
+    ends: set[int] | frozenset[int] = HONEST,
+    *,
+    relayed: bool = False,
+) -> Entry:
+    name = fault.name.lower().replace("_", "-")
+    return Entry(name, fault.value, kinds, moments, frozenset(early), frozenset(ends), relayed)
+
+
+def _deployer(name: str, sentence: str, moments: tuple[Moment, ...], *ends: int) -> Entry:
+    allowed = frozenset(ends)
+    return Entry(name, sentence, BOTH, moments, allowed, allowed, every_host=False)
+
+
+CATALOGUE: tuple[Entry, ...] = (
+    # The way to the host. What is there before the deploy is refused before anything is changed.
+    _shared(Fault.CONNECTION_REFUSED, BOTH, ALWAYS, {REFUSED}, FAILED, relayed=True),
+    _shared(Fault.CONNECT_TIMEOUT, BOTH, ALWAYS, {REFUSED}, FAILED, relayed=True),
+    _shared(Fault.CONNECTION_LOST, BOTH, DURING, relayed=True),
+    Entry(
+        "connection-lost-midway",
+        "the connection is lost in the middle of a command",
+        BOTH,
+        DURING,
+        relayed=True,
+    ),
+    Entry("answer-lost", "the command is done, and its answer is lost", BOTH, DURING, relayed=True),
+    _shared(Fault.ANSWER_CUT, BOTH, DURING, relayed=True),
+    _shared(Fault.LATE, BOTH, DURING, relayed=True),
+    Entry(
+        "bytes-altered-on-the-way",
+        "a bit is turned on its way to the host",
+        BOTH,
+        DURING,
+        relayed=True,
+    ),
+    _shared(Fault.AUTH_REFUSED, BOTH, ALWAYS, {REFUSED}),
+    _shared(Fault.HOST_KEY_CHANGED, BOTH, ALWAYS, {REFUSED}),
+    _shared(Fault.SHELL_NOISE, BOTH, (Moment.BEFORE,), {DEPLOYED}),
+    _shared(Fault.SUDO_ASKS, CONTAINERS, ALWAYS, {REFUSED}, FAILED),
+    Entry(
+        "sessions-killed",
+        "every process of sshd but its first is killed on the host",
+        CONTAINERS,
+        DURING,
+    ),
+    _shared(Fault.HANGS, CONTAINERS, ALWAYS, {REFUSED}, FAILED),
+    _shared(Fault.GONE, CONTAINERS, ALWAYS, {REFUSED}, FAILED),
+    _shared(Fault.REBOOT, CONTAINERS, DURING),
+    # Disks and rights.
+    _shared(Fault.COPY_TRUNCATED, BOTH, (Moment.BEFORE,), {RESTORED}),
+    _shared(Fault.BYTES_CHANGED, BOTH, ALWAYS),
+    _shared(Fault.DISK_FULL, CONTAINERS, EARLY, {REFUSED}, FAILED),
+    _shared(Fault.DISK_READ_ONLY, CONTAINERS, ALWAYS, {REFUSED, RESTORED}, FAILED),
+    Entry(
+        "rights-lost",
+        "the helper may no longer be run",
+        BOTH,
+        ALWAYS,
+        frozenset({REFUSED}),
+        FAILED,
+    ),
+    _shared(Fault.HELPER_CHANGED, BOTH, ALWAYS, {REFUSED}, FAILED),
+    _shared(Fault.CONFIG_CHANGED, BOTH, ALWAYS, {REFUSED}, FAILED),
+    # The service.
+    _shared(Fault.WONT_START, CONTAINERS, ALWAYS),
+    Entry(
+        "dies-young",
+        "the service starts, and dies after two seconds",
+        CONTAINERS,
+        (Moment.BEFORE, Moment.STAGING, Moment.STAGED),
+        FAILED,
+        FAILED,
+    ),
+    _shared(Fault.CRASHES, BOTH, ALWAYS),
+    _shared(Fault.RESTARTED, CONTAINERS, ALWAYS),
+    _shared(Fault.SILENT, BOTH, (Moment.SWITCHED,), HONEST, FAILED),
+    _shared(Fault.VERSION_LIES, CONTAINERS, (*EARLY, Moment.STAGED), {RESTORED}),
+    _shared(Fault.STATUS_STALE, CONTAINERS, ALWAYS, FAILED),
+    _shared(Fault.OLD_SURVIVES, CONTAINERS, ALWAYS, {REFUSED}, FAILED),
+    _shared(Fault.SECOND_COPY, CONTAINERS, ALWAYS, {REFUSED}),
+    _shared(Fault.PORT_KEPT, CONTAINERS, ALWAYS, {REFUSED}, FAILED),
+    _shared(Fault.DROP_IN, CONTAINERS, ALWAYS, {REFUSED}, FAILED),
+    _shared(Fault.LINK_SWITCHED, BOTH, ALWAYS),
+    # The deployer itself. Where one is killed it is resumed, or undone; here, and from elsewhere.
+    _deployer("deployer-killed", "the deployer is killed", DURING, KILLED),
+    _deployer(
+        "deployer-interrupted", "the user breaks it off", DURING, INTERRUPTED, DEPLOYED, HELD
+    ),
+    _deployer("journal-unwritable", "the operator's disk takes no more", DURING, HELD, DEPLOYED),
+    _deployer("two-deployers", "another deployer begins with it", (Moment.BEFORE,), 0, REFUSED),
+    _deployer(
+        "other-deployer",
+        "the deployer sleeps, and another takes its locks over and finishes",
+        DURING,
+        HELD,
+        RESTORED,
+        DEPLOYED,
+    ),
+)
+
+NOT_ON_REAL_HOSTS: dict[str, str] = {
+    "clock-wrong": "containers and local hosts have the machine's own clock",
+    "disk-rots": "needs a device below the page cache; containers share the machine's",
+    "copy-altered": "SSH's own checks end the connection first: see bytes-altered-on-the-way",
+    "deadman": "needs an inventory with a dead-man's time: tests/crash does it",
+}
+"""Faults that the simulated fleet has and these don't, and why."""
