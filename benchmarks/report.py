@@ -20,8 +20,10 @@ _HEAD = """\
 Written by `make bench`. Wall seconds, medians; the tools took turns in one run, each time with
 bytes that no host had seen. All of them copy one executable to every host, check its SHA-256
 there, switch a link, restart the service and read its version. deploytool also locks the fleet,
-stages on all hosts before any is switched, goes in three waves, verifies each host by its
+stages on all hosts before any is switched, verifies each host by its
 *running process*, proves parity in one round over all, and could have gone back at any point.
+"All at once" is one wave and no soak, as the others do it; "deploytool" is the default: three
+waves, and three seconds in which what was switched could die young.
 """
 
 _BUSY = """\
@@ -76,7 +78,7 @@ def _sizes(contests: list[Contest]) -> str:
             took = one.seconds[tool]
             ratio = f"{one.median(tool) / floor:.2f}x" if floor else ""
             spread = f"{min(took):.2f} to {max(took):.2f}"
-            name = f"**{tool}**" if tool == OURS else tool
+            name = f"**{tool}**" if tool.startswith("deploytool") else tool
             lines.append(f"| {name} | {one.median(tool):.2f} | {ratio} | {spread} | {len(took)} |")
         lines.append("")
     return "\n".join(lines)

@@ -396,7 +396,8 @@ def main() -> int:
         print(json.dumps(found, sort_keys=True))
         return 0
     lines = [
-        HEADING, "", f"Load of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores.", "",
+        HEADING, "",
+        f"Load of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores.", "",
         "| router | measured | reach |", "|---|---|---|",
     ]  # fmt: skip
     lines += [

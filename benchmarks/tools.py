@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+import yaml
 from artifact import Artifact
 from grounds import Grounds
 
@@ -67,7 +68,24 @@ def _switch(grounds: Grounds, host: HostRecord, sha256: str) -> str:
 
 # The one place that knows how deploytool is called.
 def deploytool(grounds: Grounds, artifact: Artifact, scratch: Path) -> Callable[[], None]:
-    """deploytool, with all its proofs; making the manifest belongs to the build, not to the run."""
+    """deploytool as it comes: three waves, and three seconds for what was switched to die young."""
+    return _deploytool(grounds, grounds.inventory, artifact, scratch)
+
+
+def deploytool_at_once(grounds: Grounds, artifact: Artifact, scratch: Path) -> Callable[[], None]:
+    """The same proofs, but all hosts in one wave and no time to die young, as the others do it."""
+    inventory = yaml.safe_load(grounds.inventory.read_text())
+    inventory["waves"] = ["rest"]
+    inventory["service"]["soak_s"] = 0
+    at_once = grounds.inventory.with_name("at-once.yaml")
+    at_once.write_text(yaml.safe_dump(inventory, sort_keys=False))
+    return _deploytool(grounds, at_once, artifact, scratch)
+
+
+def _deploytool(
+    grounds: Grounds, inventory: Path, artifact: Artifact, scratch: Path
+) -> Callable[[], None]:
+    """Making the manifest belongs to the build, not to the run."""
     program = Path(sys.executable).with_name("deploytool")
     named = scratch / "router"
     named.unlink(missing_ok=True)
@@ -81,7 +99,7 @@ def deploytool(grounds: Grounds, artifact: Artifact, scratch: Path) -> Callable[
             program,
             "deploy",
             "-i",
-            grounds.inventory,
+            inventory,
             artifact.version,
             *store,
             "--json",
@@ -226,6 +244,7 @@ def ansible(grounds: Grounds, artifact: Artifact, scratch: Path) -> Callable[[],
 
 TOOLS: dict[str, Tool] = {
     "parallel ssh (the floor)": parallel_ssh,
+    "deploytool, all at once": deploytool_at_once,
     "deploytool": deploytool,
     "pyinfra": pyinfra,
     "shell loop with scp": shell_loop,
