@@ -161,6 +161,7 @@ def _held(report: Report, inventory: str, trouble: tuple[str, ...]) -> Deploytoo
     return kind(
         f"{report.label}: stopped while {last.value}.",
         means,
-        f"deploytool resume -i {inventory} (finish), or: deploytool rollback -i {inventory} (undo)",
+        f"Finish it: deploytool resume -i {inventory}, or undo it: "
+        f"deploytool rollback -i {inventory}",
         details,
     )
