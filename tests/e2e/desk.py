@@ -16,10 +16,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import testinfra
 import yaml
@@ -28,6 +29,7 @@ from deploytool.rehearsal.fleets.container import ContainerFleet
 from deploytool.rehearsal.fleets.model import FleetRecord
 
 ROOT = "/opt/router"
+T = TypeVar("T")
 HELPER = "/usr/local/libexec/deploytool/router/helper"
 UNIT = "/usr/local/lib/systemd/system/router.service"
 OLD, NEW, BROKEN = "2026.0", "2026.1", "2026.1-broken"
@@ -247,7 +249,13 @@ class Desk:
 
     def looks(self, hosts: tuple[str, ...]) -> dict[str, Look]:
         """The same for several hosts."""
-        return {host: self.look(host) for host in hosts}
+        return self.each(hosts, self.look)
+
+    @staticmethod
+    def each(hosts: tuple[str, ...], job: Callable[[str], T]) -> dict[str, T]:
+        """Has ``job`` done for several hosts, a few at a time; each ends by its own deadline."""
+        with ThreadPoolExecutor(max_workers=4) as pool:
+            return dict(zip(hosts, pool.map(job, hosts), strict=True))
 
 
 def runs(look: Look, digest: str) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from .conftest import MARKER, Trio
-from .desk import BROKEN, HELPER, NEW, OLD, ROOT, Desk, doing
+from .desk import BROKEN, HELPER, NEW, OLD, ROOT, Desk, Ended, doing
 
 pytestmark = pytest.mark.containers
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.containers
 @pytest.fixture(scope="module")
 def hasty(desk: Desk) -> Path:
     """The trio, for an operator who does not wait long."""
-    ssh = {"connect_timeout_s": 3, "command_timeout_s": 6, "transfer_timeout_s": 6}
+    ssh = {"connect_timeout_s": 3, "command_timeout_s": 6, "transfer_timeout_s": 4}
     return desk.write_inventory("hasty-trio.yaml", list(Trio.names), waves=[1, "rest"], ssh=ssh)
 
 
@@ -36,6 +36,18 @@ def own_releases(trio: Trio, *options: str) -> Iterator[None]:
         yield
     finally:
         trio.desk.from_outside(trio.victim, "umount", releases)
+
+
+def recover(trio: Trio, failed: Ended) -> None:
+    """A rollout that was held is undone by the command that its end names, and by it alone."""
+    refused = trio.deploy(NEW)
+    assert refused.code == 3, refused
+    undone = trio.desk.paste(failed)
+    assert undone.argv[0] == "rollback"
+    assert undone.code == 0, undone
+    assert trio.all_run(OLD)
+    assert all(look["locked"] == "no" for look in trio.looks().values())
+    assert trio.status().code == 0
 
 
 def without_new(trio: Trio) -> None:
@@ -115,6 +127,7 @@ def test_p1_an_old_process_that_survives_the_restart_is_named(trio: Trio) -> Non
     assert any("running code" in line and "process" in line for line in named), failed
     assert trio.status().code == 5
     trio.hurt("pkill -f '[r]outer serve.*/tmp/old'")
+    recover(trio, failed)
 
 
 def test_p1_a_host_that_hangs_while_it_is_switched_is_named_in_time(
@@ -135,9 +148,7 @@ def test_p1_a_host_that_hangs_while_it_is_switched_is_named_in_time(
     assert failed.code == 5, failed
     assert failed.took_s < 90
     assert f"  {trio.victim}: " in failed.err
-    for host in trio.others():
-        assert trio.look(host)["runs"] in {trio.desk.digest(OLD), new}
-    assert "deploytool " in failed.now
+    recover(trio, failed)
 
 
 def test_p1_a_helper_that_hangs_while_staging_is_named_and_nothing_is_switched(
@@ -163,6 +174,8 @@ def test_p1_a_helper_that_hangs_while_staging_is_named_and_nothing_is_switched(
         assert {**after[host], "locked": ""} == {**before[host], "locked": ""}
     if failed.code == 4:
         assert all(look["locked"] == "no" for look in after.values())
+    else:
+        recover(trio, failed)
 
 
 def test_p1_a_shell_that_prints_noise_changes_nothing_about_the_answer(trio: Trio) -> None:

@@ -142,9 +142,11 @@ def test_p1_lies_are_found_by_name_and_the_advice_mends_them(
         assert re.search(lie.found, named[host]), (lie, named[host])
 
     follow(desk, status, told)
-    for host in NAMES:
-        assert runs(desk.look(host), digests["@OLD@"])
-        assert len(desk.seen_as_root(host).process.filter(user="router")) == 1
+    assert all(runs(look, digests["@OLD@"]) for look in desk.looks(NAMES).values())
+    processes = desk.each(
+        NAMES, lambda host: len(desk.seen_as_root(host).process.filter(user="router"))
+    )
+    assert processes == dict.fromkeys(NAMES, 1)
 
 
 def details(ended: Ended) -> list[str]:
