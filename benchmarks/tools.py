@@ -68,7 +68,7 @@ def _switch(grounds: Grounds, host: HostRecord, sha256: str) -> str:
 
 # The one place that knows how deploytool is called.
 def deploytool(grounds: Grounds, artifact: Artifact, scratch: Path) -> Callable[[], None]:
-    """deploytool as it comes: three waves, and three seconds for what was switched to die young."""
+    """Deploytool as it comes: three waves, and three seconds for what was switched to die young."""
     return _deploytool(grounds, grounds.inventory, artifact, scratch)
 
 
