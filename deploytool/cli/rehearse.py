@@ -13,6 +13,7 @@ from deploytool.cli.options import JsonOption
 from deploytool.cli.output import finish, say
 
 if TYPE_CHECKING:
+    from deploytool.rehearsal.faults.whole import Wish
     from deploytool.rehearsal.scenarios.model import Scenario
 
 _HOSTS = 8
@@ -34,6 +35,20 @@ def _chosen(words: list[str]) -> tuple[Scenario, ...]:
     return tuple(known[word] for word in words) if words else SCENARIOS
 
 
+def _faults(wish: Wish, folder: Path, source: Path, builds: tuple[str, str]) -> None:
+    """Rehearses faults, and ends the command."""
+    from deploytool.rehearsal.faults.whole import rehearse_faults, verdict
+    from deploytool.release.build import build
+
+    store = folder / "store"
+    releases = (build(store, source, builds[0]), build(store, source, builds[1]))
+    result = rehearse_faults(wish, folder / f"faults-{wish.kind}", store, releases, say)
+    say()
+    for line in result.lines():
+        say(line)
+    finish(result.document(), verdict(result))
+
+
 def rehearse(
     kind: Annotated[
         FleetKind, typer.Option("--fleet", help="Where to rehearse.")
@@ -41,6 +56,19 @@ def rehearse(
     scenario: Annotated[
         list[str] | None, typer.Option("--scenario", help="Only this one; repeat for more.")
     ] = None,
+    faults: Annotated[
+        list[str] | None,
+        typer.Option("--faults", help="Faults instead of scenarios: all, or a name; repeatable."),
+    ] = None,
+    cases: Annotated[
+        int | None, typer.Option("--cases", min=1, help="How many cases of faults; 200 or 60.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="Which cases of faults, and in what order.")
+    ] = None,
+    hosts: Annotated[
+        int, typer.Option("--hosts", min=2, max=64, help="Hosts that faults are rehearsed on.")
+    ] = 3,
     source: Annotated[
         Path, typer.Option("--source", help="The router's source, to build releases from.")
     ] = Path("router_binary"),
@@ -62,8 +90,14 @@ def rehearse(
     from deploytool.rehearsal.stage import Stage
     from deploytool.release.build import build
 
-    scenarios = _chosen(scenario or [])
     folder = Path(".deploytool/rehearsal")
+    if faults:
+        from deploytool.rehearsal.faults.whole import Wish
+
+        wish = Wish(kind.value, tuple(faults), hosts, cases, seed)
+        _faults(wish, folder, source, (baseline, candidate))
+        return
+    scenarios = _chosen(scenario or [])
     fleet = open_fleet(kind.value, folder / kind.value)
     store = folder / "store"
     stage = Stage(fleet, build(store, source, baseline), build(store, source, candidate), say)

@@ -57,6 +57,7 @@ class Campaign:
     hosts: int
     seed: int
     possible: int
+    planned: int
     played: list[Played] = field(default_factory=list)
 
     @property
@@ -109,6 +110,7 @@ class Campaign:
             "hosts": self.hosts,
             "seed": self.seed,
             "possible": self.possible,
+            "planned": self.planned,
             "cases": [
                 {
                     "case": item.case,
