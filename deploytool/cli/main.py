@@ -12,7 +12,7 @@ import click
 import typer
 
 from deploytool import __version__
-from deploytool.cli import fleet, host, look, rehearse, release, rollout
+from deploytool.cli import flags, fleet, host, look, rehearse, release, rollout
 from deploytool.cli.output import Ended, document, error_document, show_error, wants_json
 from deploytool.errors import DeploytoolError, InputError, Interrupted
 
@@ -39,6 +39,7 @@ app = typer.Typer(
 app.add_typer(release.app, name="release")
 app.add_typer(host.app, name="host")
 app.add_typer(fleet.app, name="fleet")
+app.add_typer(flags.app, name="flags")
 look.register(app)
 rollout.register(app)
 rehearse.register(app)

@@ -110,6 +110,15 @@ def test_an_old_version_is_read_by_the_rules_of_its_time() -> None:
     ]
 
 
+def test_blanks_and_line_breaks_are_no_difference_of_meaning() -> None:
+    one = parse_registry(
+        registry(flag("A", 1, meaning="Does  this,\n      and that.")), "f"
+    ).entries
+    (other,) = recall(registry(flag("A", 1, meaning='" Does this, and\\tthat."')).encode(), "then")
+    assert one[0].content == other.content
+    assert other.meaning == "Does this, and that."
+
+
 @pytest.mark.parametrize(
     "then",
     [

@@ -1,0 +1,160 @@
+"""Holds a registry against all that was ever said, and builds against what was retired."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from deploytool.errors import DeploytoolError, InputError, NotProven, Refused
+from deploytool.flags.artifact import NotReadable, read_artifact
+from deploytool.flags.git import Repository
+from deploytool.flags.history import Source, builds, committed, live, recipes, stored
+from deploytool.flags.model import Entry
+from deploytool.flags.reach import unreachable
+from deploytool.flags.registry import load_registry
+from deploytool.flags.rules import Refusal, held
+from deploytool.parity.look import Seen
+from deploytool.release.build import BUILDER, build
+from deploytool.release.model import Release
+from deploytool.release.store import all_releases
+
+_EXCUSE_AT_LEAST = 7
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to be linted, and against what. ``excuses``: sources that nobody can read."""
+
+    registry: Path
+    repo: Path
+    branch: str | None
+    store: Path
+    excuses: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Linted:
+    """Every source that was looked at, and everything that a rule forbids."""
+
+    registry: str
+    sources: tuple[Source, ...]
+    refusals: tuple[Refusal, ...]
+
+    @property
+    def unread(self) -> tuple[Source, ...]:
+        """The sources of which it is not known what they say."""
+        return tuple(source for source in self.sources if source.trouble)
+
+    def count(self, kind: str) -> int:
+        """How many sources of this kind were looked at."""
+        return sum(source.kind == kind for source in self.sources)
+
+
+def lint(asked: Asked, seen: Seen | None = None) -> Linted:
+    """Holds the registry of the working tree against its past; ``seen``: what a fleet showed.
+
+    Raises:
+        InputError: the registry is wrong, or its history can't be read.
+    """
+    written = load_registry(asked.registry)
+    sources = list(committed(Repository(asked.repo), asked.registry, asked.branch))
+    sources += builds(asked.registry)
+    releases = all_releases(asked.store)
+    sources += [stored(release) for release in releases]
+    if seen is not None:
+        manifests = {str(release.digest): release.manifest for release in releases}
+        sources += live(seen, manifests.get)
+    past = [entry for source in sources for entry in source.entries]
+    refusals = list(held(written.entries, past, str(asked.registry)))
+    with tempfile.TemporaryDirectory(prefix="deploytool-lint-") as scratch:
+        made = _todays_builds(asked.registry, Path(scratch))
+        sources += [_as_built(release, written.entries) for release in made]
+        for release in {item.digest: item for item in (*releases, *made)}.values():
+            refused, trouble = _look_into(release, past)
+            refusals += refused
+            if trouble:
+                place = f"the artifact of {release.label}"
+                sources.append(Source("artifact", place, trouble=trouble, id=release.digest))
+    excused = tuple(_excuse(source, asked.excuses) for source in sources)
+    return Linted(str(asked.registry), excused, tuple(dict.fromkeys(refusals)))
+
+
+def _todays_builds(registry: Path, scratch: Path) -> tuple[Release, ...]:
+    """The builds that are made of this very registry, made now, where the source has a builder."""
+    source = registry.resolve().parent
+    if not (source / BUILDER).is_file():
+        return ()
+    mine = [
+        path.stem
+        for path, named in recipes(registry)
+        if named == registry.resolve() and path.parent.parent == source
+    ]
+    return tuple(build(scratch, source, name) for name in mine)
+
+
+def _as_built(release: Release, registry: Sequence[Entry]) -> Source:
+    """Whether the builder read the registry as we do."""
+    source = stored(release)
+    said = {entry.content for entry in source.entries}
+    if not source.trouble and said != {entry.content for entry in registry}:
+        trouble = "the builder made another flag table of the registry than stands in it"
+        return Source("today's build", release.label, trouble=trouble, id=release.digest)
+    return replace(source, kind="today's build")
+
+
+def _look_into(release: Release, past: Sequence[Entry]) -> tuple[tuple[Refusal, ...], str]:
+    """What a rule forbids in the artifact itself, or why it can't be looked into."""
+    flags, table = release.manifest.flags, stored(release).entries
+    if flags is None or not table:
+        return (), ""
+    try:
+        contents = read_artifact(Path(release.artifact))
+    except NotReadable as error:
+        return (), str(error)
+    said = flags.model_dump(mode="json")
+    if any(inside != said for inside in contents.tables):
+        return (), "the flag table in it is not the one in its manifest"
+    return unreachable(contents, table, past, release.label), ""
+
+
+def _excuse(source: Source, excuses: Sequence[str]) -> Source:
+    """A source that a person took responsibility for says nothing, and is no trouble."""
+    named = any(source.id.startswith(word) for word in excuses if len(word) >= _EXCUSE_AT_LEAST)
+    return replace(source, trouble="") if source.id and named else source
+
+
+def conclude(linted: Linted, again: str) -> DeploytoolError | None:
+    """None where every source was read and every rule holds; else what to say.
+
+    ``again`` is the command that lints once more.
+    """
+    unread = tuple(f"{s.kind} {s.place}: {s.trouble}" for s in linted.unread)
+    details = (*map(str, linted.refusals), *unread)
+    if linted.refusals:
+        rules = ", ".join(dict.fromkeys(refusal.rule.value for refusal in linted.refusals))
+        return Refused(
+            linted.refusals[0].rule.value,
+            f"{linted.registry} is refused by {rules}.",
+            "Nothing was changed. A build made of it would read a bit otherwise than another does.",
+            f"Do what the lines name, then: {again}",
+            details,
+        )
+    hosts = [source for source in linted.unread if source.kind == "host"]
+    if len(hosts) < len(unread):
+        word = next(s.id for s in linted.unread if s.kind != "host")[:12] or "ID"
+        return InputError(
+            f"{len(unread) - len(hosts)} sources of the past can't be read.",
+            "Nothing was touched. What they say of any bit is not known, so nothing is proven.",
+            f"Mend them; where no build was ever made of one: {again} --excuse {word}",
+            details,
+        )
+    if hosts:
+        return NotProven(
+            f"What is live on {len(hosts)} hosts or processes could not be seen.",
+            "Nothing was changed. A build that nobody saw may read any bit in any way.",
+            f"Mend what the lines name, then: {again}",
+            details,
+        )
+    return None
