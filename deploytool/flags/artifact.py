@@ -11,6 +11,7 @@ import importlib.util
 import io
 import json
 import marshal
+import warnings
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,7 +72,8 @@ def _module(name: str) -> str:
 def _code(name: str, inside: bytes) -> CodeType:
     try:
         if name.endswith(".py"):
-            return compile(inside, name, "exec", dont_inherit=True)
+            with warnings.catch_warnings(action="ignore"):
+                return compile(inside, name, "exec", dont_inherit=True)
         if inside[:4] != importlib.util.MAGIC_NUMBER:
             raise NotReadable(f"{name} was compiled by another Python: give its source instead")
         code = marshal.loads(inside[_PYC_HEADER:])  # noqa: S302 it is looked at, and never run
