@@ -8,7 +8,6 @@ import tempfile
 import traceback
 from typing import Annotated
 
-import click
 import typer
 
 from deploytool import __version__
@@ -60,6 +59,9 @@ def _root(
 ) -> None:
     del version
 
+_USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
+"""What typer raises for wrong options; it has a copy of click of its own in some versions."""
+
 
 def _report_bug() -> str:
     """Writes a report of a bug of ours where only its reader can see it, and says where."""
@@ -79,16 +81,17 @@ def _run() -> int:
         document(error_document(error))
         show_error(error)
         return error.exit_code
-    except click.UsageError as error:
+    except _USAGE_ERROR as error:
+        context = getattr(error, "ctx", None)
         said = InputError(
-            error.format_message(),
+            str(getattr(error, "format_message", error.__str__)()),
             "Nothing was touched.",
-            f"{error.ctx.command_path if error.ctx else 'deploytool'} --help",
+            f"{context.command_path if context else 'deploytool'} --help",
         )
         document(error_document(said))
         show_error(said)
         return said.exit_code
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         stopped = Interrupted(
             "You broke it off.",
             "What was under way on a host may have ended there or not.",
