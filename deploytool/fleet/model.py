@@ -84,7 +84,7 @@ class SshOptions(Frozen):
 class HostSpec(Frozen):
     """One declared host. ``address`` may be a name that OpenSSH's configuration knows."""
 
-    address: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_:.%-]{1,255}$")]
+    address: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_:.%][A-Za-z0-9_:.%-]{0,254}$")]
     port: Annotated[int, Field(ge=1, le=65535)] | None = None
     user: Account | None = None
     identity_file: Line | None = None
