@@ -1,0 +1,161 @@
+"""The command line: one document with --json, 2 for what a person got wrong, help that teaches."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploytool.errors import DeploytoolError, Refused
+
+TIMEOUT_S = 60
+
+
+def run(*words: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "deploytool.cli.main", *words]
+    variables = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(cwd), **environment}
+    variables["PYTHONPATH"] = str(Path(__file__).parents[2])
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=cwd, env=variables, timeout=TIMEOUT_S
+    )
+
+
+def document(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    """What is on stdout: exactly one JSON document."""
+    value = json.loads(done.stdout)
+    assert isinstance(value, dict)
+    assert value["exit"] == done.returncode
+    return value
+
+
+COMMANDS = (
+    ("status",),
+    ("verify",),
+    ("plan",),
+    ("deploy",),
+    ("resume",),
+    ("rollback",),
+    ("release", "build"),
+    ("release", "describe"),
+    ("release", "show"),
+    ("release", "verify"),
+    ("release", "list"),
+    ("host", "prepare"),
+    ("host", "check"),
+    ("fleet", "up"),
+    ("fleet", "down"),
+    ("fleet", "status"),
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_explains_itself_and_takes_json(
+    command: tuple[str, ...], tmp_path: Path
+) -> None:
+    done = run(*command, "--help", cwd=tmp_path)
+    assert done.returncode == 0
+    assert done.stdout.startswith("Usage: ")
+    assert "--json" in done.stdout
+    summary = done.stdout.splitlines()[2].strip()
+    assert len(summary) > 20
+
+
+def test_help_teaches_the_way_in_and_the_exit_codes(tmp_path: Path) -> None:
+    said = " ".join(run("--help", cwd=tmp_path).stdout.split())
+    assert "deploytool rehearse" in said
+    assert "deploytool deploy -i " in said
+    for code in ("0 done", "2 bad input", "3 refused", "4 failed", "5 MIXED", "130", "1 a bug"):
+        assert code in said
+
+
+WRONG = [
+    (),
+    ("deploi",),
+    ("deploy",),
+    ("deploy", "-i", "absent.yaml", "1.0"),
+    ("status", "-i", "absent.yaml"),
+    ("status", "-i", "empty.yaml"),
+    ("status", "-i", "wrong.yaml"),
+    ("status", "--colour", "red"),
+    ("plan", "-i", "wrong.yaml", "1.0"),
+    ("resume", "-i", "absent.yaml"),
+    ("rollback", "-i", "absent.yaml"),
+    ("verify", "-i", "absent.yaml"),
+    ("host", "check", "-i", "absent.yaml"),
+    ("release", "show", "absent"),
+    ("release", "build", "1.0", "--source", "absent"),
+    ("release", "describe", "absent", "--name", "x", "--version", "1"),
+    ("fleet", "up", "--hosts", "0"),
+    ("fleet", "up", "--fleet", "moon"),
+]
+
+
+@pytest.mark.parametrize("words", WRONG[1:], ids=" ".join)
+def test_what_a_person_got_wrong_ends_with_two_and_three_lines(
+    words: tuple[str, ...], tmp_path: Path
+) -> None:
+    (tmp_path / "empty.yaml").touch()
+    (tmp_path / "wrong.yaml").write_text("fleet: on\nexpect: 8\n")
+    plain = run(*words, cwd=tmp_path)
+    assert plain.returncode == 2, plain.stderr
+    assert plain.stdout == ""
+    for line in ("What happened:", "What it means:", "What to do now:"):
+        assert plain.stderr.count(line) == 1
+    assert "\033[" not in plain.stderr, "colour is for terminals"
+    said = document(run(*words, "--json", cwd=tmp_path))
+    assert {"exit", "error", "what", "means", "now", "details"} <= said.keys()
+    assert said["means"].startswith("Nothing")
+
+
+def test_p2_a_wrong_inventory_names_file_and_line(tmp_path: Path) -> None:
+    (tmp_path / "wrong.yaml").write_text("fleet: on\nexpect: 8\n")
+    said = document(run("status", "-i", "wrong.yaml", "--json", cwd=tmp_path))
+    assert any(line.startswith("wrong.yaml:1: fleet") for line in said["details"])
+    assert any(": hosts" in line for line in said["details"])
+
+
+def test_a_release_is_described_and_listed_as_documents(tmp_path: Path) -> None:
+    file = tmp_path / "thing"
+    file.write_text("#!/bin/sh\necho thing 1\n")
+    file.chmod(0o755)
+    words = ("release", "describe", "thing", "--name", "thing", "--version", "1", "--json")
+    made = document(run(*words, cwd=tmp_path))
+    assert made["manifest"]["version_line"] == "thing 1"
+    listed = document(run("release", "list", "--json", cwd=tmp_path))
+    assert [item["manifest"]["sha256"] for item in listed["releases"]] == [
+        made["manifest"]["sha256"]
+    ]
+    for verb in ("show", "verify"):
+        assert document(run("release", verb, "1", "--json", cwd=tmp_path))["manifest"]
+
+
+def test_a_fleet_that_is_not_there_is_said_to_be_absent(tmp_path: Path) -> None:
+    said = document(run("fleet", "status", "--json", cwd=tmp_path))
+    assert said["state"] == "absent"
+
+
+def test_the_version_is_said(tmp_path: Path) -> None:
+    done = run("--version", cwd=tmp_path)
+    assert re.fullmatch(r"deploytool \d+\.\d+\.\d+\n", done.stdout)
+
+
+def test_exit_codes_are_each_one_kinds_own() -> None:
+    def kinds(parent: type[DeploytoolError]) -> list[type[DeploytoolError]]:
+        return [kind for child in parent.__subclasses__() for kind in (child, *kinds(child))]
+
+    codes = {kind.__name__: kind.exit_code for kind in kinds(DeploytoolError)}
+    assert codes == {
+        "InputError": 2,
+        "EnvironmentProblem": 2,
+        "Refused": 3,
+        "Restored": 4,
+        "NotProven": 5,
+        "StopNotConfirmed": 6,
+        "Interrupted": 130,
+    }
+    assert Refused("RULE", "what", "means", "now").rule == "RULE"

@@ -1,0 +1,212 @@
+"""An inventory is read as it stands, or every mistake in it is named at once, by line and path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deploytool.errors import InputError
+from deploytool.fleet.inventory import load_inventory, parse_inventory
+from deploytool.fleet.model import Inventory
+
+EXAMPLE = Path(__file__).parents[2] / "inventories" / "example.yaml"
+SMALL = """\
+fleet: small
+expect: 2
+release_root: /opt/router
+service:
+  name: router
+  supervisor: systemd
+  start: ["{current}/router", "--listen", "{listen}"]
+  version: ["{current}/router", "--version"]
+  status: ["{current}/router", "status"]
+ssh:
+  known_hosts: known_hosts
+waves: [1, rest]
+hosts:
+  one: {address: 192.0.2.1, vars: {listen: "0.0.0.0:1"}}
+  two: {address: 192.0.2.2, vars: {listen: "0.0.0.0:1"}}
+"""
+
+
+def parse(text: str) -> Inventory:
+    return parse_inventory(text, "fleet.yaml")
+
+
+def mistakes(text: str) -> tuple[str, ...]:
+    with pytest.raises(InputError) as caught:
+        parse(text)
+    error = caught.value
+    assert error.exit_code == 2
+    assert "Nothing was touched" in error.means
+    assert "fleet.yaml" in error.what
+    assert error.details
+    return error.details
+
+
+def changed(old: str, new: str) -> str:
+    assert SMALL.count(old) >= 1
+    return SMALL.replace(old, new, 1)
+
+
+def test_what_stands_there_is_what_is_read() -> None:
+    inventory = parse(SMALL)
+    assert inventory.names == ("one", "two")
+    assert inventory.waves == (1, "rest")
+    assert inventory.argv(inventory.service.start, "one")[0] == "/opt/router/current/router"
+
+
+def test_the_example_is_one() -> None:
+    assert len(parse(EXAMPLE.read_text()).hosts) == 8
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "path", "word"),
+    [
+        ("expect: 2", "expect: 3", 2, "expect", "2 hosts are listed"),
+        ("expect: 2", "expect: 0o2", 2, "expect", ""),
+        ("expect: 2", "expect: two", 2, "expect", "'two'"),
+        ("expect: 2", "expect: on", 2, "expect", ""),
+        ("expect: 2", "expect: 2.0", 2, "expect", "2.0"),
+        ("fleet: small", "fleet: on", 1, "fleet", ""),
+        ("fleet: small", "fleet: Small Fleet", 1, "fleet", "Small Fleet"),
+        ("fleet: small", "fleet: 7", 1, "fleet", "7"),
+        ("fleet: small\n", "", 1, "fleet", "required"),
+        ("release_root: /opt/router", "release_root: opt/router", 3, "release_root", "absolute"),
+        ("release_root: /opt/router", "release_root: /opt/../etc", 3, "release_root", "'..'"),
+        ("release_root: /opt/router", "release_root: /", 3, "release_root", "'/'"),
+        ("supervisor: systemd", "supervisor: launchd", 6, "service.supervisor", "launchd"),
+        ("supervisor: systemd", "supervisor: systemd\n  speed: 3", 7, "service.speed", "not a key"),
+        ('"{listen}"', '"{port}"', 7, "service.start.2", "{port}"),
+        ("waves: [1, rest]", "waves: [rest, 1]", 12, "waves", "last wave only"),
+        ("waves: [1, rest]", "waves: [1]", 12, "waves", "end with 'rest'"),
+        ("waves: [1, rest]", "waves: []", 12, "waves", ""),
+        ("waves: [1, rest]", "waves: [0, rest]", 12, "waves.0", ""),
+        ("  two:", "  one:", 15, "hosts.one", "twice"),
+        ("  two:", "  Two!:", 15, "hosts.Two!", ""),
+        ("192.0.2.2", "192.0.2.1", 14, "hosts.one.address", "another host has too"),
+        ("192.0.2.2,", "192.0.2.2, port: 99999,", 15, "hosts.two.port", "99999"),
+        ("192.0.2.2,", "192.0.2.2, prot: 22,", 15, "hosts.two.prot", "not a key"),
+        ("known_hosts: known_hosts", "user: me", 10, "ssh.known_hosts", "required"),
+        ('/router", "status"', '/router", "a\\nb"', 9, "service.status.1", "line breaks"),
+    ],
+)
+def test_each_mistake_is_named_by_line_and_path(
+    old: str, new: str, line: int, path: str, word: str
+) -> None:
+    found = mistakes(changed(old, new))
+    assert any(d.startswith(f"fleet.yaml:{line}: {path}") and word in d for d in found), found
+
+
+def test_every_mistake_is_named_at_once() -> None:
+    text = changed("expect: 2", "expect: 9").replace("fleet: small", "fleet: NO!")
+    text = text.replace("systemd", "cron").replace("[1, rest]", "[rest, 1]")
+    text = text.replace("192.0.2.2", "192.0.2.1")
+    found = "\n".join(mistakes(text))
+    for path in ("expect", "fleet", "service.supervisor", "waves", "hosts.one", "hosts.two"):
+        assert f": {path}" in found, path
+
+
+@pytest.mark.parametrize("hosts", ["hosts: {}", "hosts:", "hosts: []", "hosts: 3"])
+def test_p2_a_fleet_of_nobody_is_a_mistake(hosts: str) -> None:
+    text = SMALL[: SMALL.index("hosts:")].replace("expect: 2", "expect: 0") + hosts + "\n"
+    assert any(": hosts" in line for line in mistakes(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "just words",
+        "a: [",
+        "\t- x",
+        "a: 1\n--- \nb: 2\n",
+        "!!python/object/apply:os.system ['true']",
+        "\x00",
+    ],
+)
+def test_what_is_no_inventory_at_all_is_said_to_be_none(text: str) -> None:
+    mistakes(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        SMALL.replace("one: {", "one: &a {").replace(
+            "two: {address: 192.0.2.2", "two: {address: *a"
+        ),
+        SMALL.replace("fleet: small", "fleet: &x small"),
+        SMALL.replace("  one: {", "  one: {<<: {port: 1}, "),
+    ],
+)
+def test_what_a_reader_sees_is_what_is_there(text: str) -> None:
+    mistakes(text)
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "fleet.yaml"
+    path.write_text(SMALL + "#" * (5 * 1024 * 1024))
+    with pytest.raises(InputError, match="mistake") as caught:
+        load_inventory(path)
+    assert "larger" in caught.value.details[0]
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe", SMALL.encode()])
+def test_a_file_that_cant_be_used_says_why(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "fleet.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError) as caught:  # the last one lacks its pinned keys
+        load_inventory(path)
+    assert caught.value.means.startswith("Nothing was touched")
+
+
+def test_relative_paths_are_taken_from_the_inventorys_folder(tmp_path: Path) -> None:
+    (tmp_path / "known_hosts").touch()
+    (tmp_path / "fleet.yaml").write_text(
+        changed("known_hosts: known_hosts", "known_hosts: known_hosts\n  identity_file: key")
+    )
+    inventory = load_inventory(tmp_path / "fleet.yaml")
+    assert inventory.ssh.known_hosts == str(tmp_path / "known_hosts")
+    assert inventory.ssh.identity_file == str(tmp_path / "key")
+
+
+def test_two_roots_on_one_machine_are_two_hosts() -> None:
+    same = SMALL.replace("192.0.2.2", "192.0.2.1")
+    mistakes(same)
+    parse(same.replace("/opt/router", "/opt/{host}/router"))
+
+
+def test_p8_the_digest_is_of_the_fleet_and_not_of_whoever_reaches_it() -> None:
+    digest = parse(SMALL).digest()
+    assert (
+        parse(changed("  known_hosts: known_hosts", "  known_hosts: x\n  user: y")).digest()
+        == digest
+    )
+    assert parse(changed("0.0.0.0:1", "0.0.0.0:2")).digest() != digest
+    assert parse(changed("192.0.2.1", "192.0.2.9")).digest() != digest
+
+
+YAML_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+@given(st.sampled_from(sorted(yaml.safe_load(SMALL))), YAML_VALUES)
+def test_nothing_that_yaml_can_say_is_more_than_a_mistake(key: str, value: object) -> None:
+    said = yaml.safe_load(SMALL)
+    said[key] = value
+    try:
+        read = parse(yaml.safe_dump(said)).names
+    except InputError as error:
+        read = error.details
+    assert read
