@@ -83,8 +83,12 @@ def _run() -> int:
         return error.exit_code
     except _USAGE_ERROR as error:
         context = getattr(error, "ctx", None)
+        message = str(getattr(error, "format_message", error.__str__)())
+        if message.startswith("Usage:"):  # no word was given: the help is the answer
+            print(message, file=sys.stderr)
+            return InputError.exit_code
         said = InputError(
-            str(getattr(error, "format_message", error.__str__)()),
+            message,
             "Nothing was touched.",
             f"{context.command_path if context else 'deploytool'} --help",
         )

@@ -74,7 +74,6 @@ def test_help_teaches_the_way_in_and_the_exit_codes(tmp_path: Path) -> None:
 
 
 WRONG = [
-    (),
     ("deploi",),
     ("deploy",),
     ("deploy", "-i", "absent.yaml", "1.0"),
@@ -95,7 +94,7 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize("words", WRONG[1:], ids=" ".join)
+@pytest.mark.parametrize("words", WRONG, ids=" ".join)
 def test_what_a_person_got_wrong_ends_with_two_and_three_lines(
     words: tuple[str, ...], tmp_path: Path
 ) -> None:
@@ -110,6 +109,13 @@ def test_what_a_person_got_wrong_ends_with_two_and_three_lines(
     said = document(run(*words, "--json", cwd=tmp_path))
     assert {"exit", "error", "what", "means", "now", "details"} <= said.keys()
     assert said["means"].startswith("Nothing")
+
+
+@pytest.mark.parametrize("words", [(), ("release",), ("fleet",), ("host",)], ids=" ".join)
+def test_no_word_is_answered_with_help(words: tuple[str, ...], tmp_path: Path) -> None:
+    done = run(*words, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("Usage: ")
 
 
 def test_p2_a_wrong_inventory_names_file_and_line(tmp_path: Path) -> None:
