@@ -17,7 +17,7 @@ from deploytool.errors import EnvironmentProblem, InputError
 
 _DEADLINE_S = 120
 _RAW = re.compile(r":(\d+) (\d+) ([0-9a-f]+) ([0-9a-f]+) ([A-Z])(\d*)\t([^\t]*)(?:\t(.*))?\Z")
-_CONFIG = ("core.quotePath=false", "log.showRoot=true", "log.follow=false", "diff.renames=false")
+_CONFIG = ("core.quotePath=false", "log.showRoot=true", "log.follow=false")
 _MEANS = "Nothing was touched, and nothing is proven about any flag: its past can't be read."
 
 

@@ -223,6 +223,13 @@ def test_settings_of_git_hide_nothing(repo: Repo) -> None:
     assert rules(repo) == {Rule.BIT_NO_REUSE}
 
 
+def test_the_very_first_commit_counts_whatever_git_was_told_to_show(repo: Repo) -> None:
+    repo.git("config", "log.showRoot", "false")
+    repo.commit(BEFORE)
+    repo.write(INCIDENT)
+    assert rules(repo) == {Rule.BIT_NO_REUSE}
+
+
 def test_a_version_that_nobody_can_read_is_excused_by_name_and_not_otherwise(repo: Repo) -> None:
     repo.commit(registry(A))
     broken = repo.commit("flags: [")

@@ -80,6 +80,15 @@ def test_a_release_whose_code_still_has_what_it_says_is_retired(repo: Repo, tmp_
     }
 
 
+def test_the_past_tells_which_code_was_a_retired_flag_s(repo: Repo, tmp_path: Path) -> None:
+    repo.commit(registry(HIDDEN, flag("POWER_PEG", 3, handler="router.far:Side")))
+    now = registry(HIDDEN, reserved("POWER_PEG", 3))
+    repo.commit(now)
+    release(tmp_path, now, {**HANDLER, "router/far.py": "class Side: pass"}, "1")
+    (refusal,) = linted(repo, tmp_path / "store").refusals
+    assert "router.far:Side carried out POWER_PEG" in refusal.text
+
+
 def test_a_release_that_can_t_be_looked_into_is_trouble(repo: Repo, tmp_path: Path) -> None:
     repo.commit(registry(HIDDEN))
     lies = {**HANDLER, "build.json": json.dumps({"flags": {"entries": []}})}
