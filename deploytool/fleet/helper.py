@@ -104,6 +104,8 @@ def _settings(inventory: Inventory, host: str) -> str:
         "STOP_S": str(max(1, round(service.stop_timeout_s))),
         "ASK_S": str(STATUS_DEADLINE_S),
         "LISTEN_PORTS": " ".join(map(str, ports(inventory, host))),
+        # As proc_net_tcp(5) spells them.
+        "PORTS_HEX": " ".join(f"{port}:{port:04X}" for port in ports(inventory, host)),
     }
     lines = [
         *assignments(values),

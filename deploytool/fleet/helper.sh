@@ -22,6 +22,7 @@ NEWLINE='
 REQUEST_NONCE=0
 STATUS_ANSWER=''
 QUICK=no
+PHASE=''
 STATE=$ROOT/state
 FORMAT=deploytool/1
 
@@ -85,8 +86,8 @@ needs() { # KEY...: these must have been in the request
 
 # --- files ----------------------------------------------------------------------------------
 
-put() { # FILE: standard input becomes its content, atomically and on disk
-    cat >"$1.new" && sync "$1.new" && mv -T "$1.new" "$1" && sync "$(dirname "$1")"
+put() { # FILE TEXT: becomes its content, atomically and on disk
+    printf '%s\n' "$2" >"$1.new" && sync "$1.new" && mv -T "$1.new" "$1" && sync "${1%/*}"
 }
 
 slurp() { # FILE -> SLURPED: its lines in one, without a process; fails where it can't be read
@@ -96,12 +97,37 @@ slurp() { # FILE -> SLURPED: its lines in one, without a process; fails where it
     SLURPED=${SLURPED% }
 }
 
-cached_digest() { # FILE -> digest of what a program that opens it now would read
-    cached_sum=$(sha256sum <"$1" 2>/dev/null) || return 1
-    printf '%s' "${cached_sum%% *}"
+# A host pays for each process that is started here, so files are asked about all at once.
+
+digests() { # FILE... -> DIGESTS, of what a program that opens them now would read
+    DIGESTS=$NEWLINE$(sha256sum -- "$@" 2>/dev/null)$NEWLINE
 }
 
-disk_digest() { # FILE -> "digest direct|cached": past the page cache where the disk allows it
+digest_of() { # FILE -> DIGEST; empty where it could not be read
+    case $DIGESTS in
+    *"$NEWLINE"????????????????????????????????????????????????????????????????"  $1$NEWLINE"*)
+        DIGEST=${DIGESTS%%"  $1$NEWLINE"*} DIGEST=${DIGEST##*"$NEWLINE"} ;;
+    *) DIGEST='' ;;
+    esac
+}
+
+digest() { # FILE -> DIGEST
+    digests "$1"
+    digest_of "$1"
+}
+
+facts() { # FILE... -> FACTS
+    FACTS=$NEWLINE$(stat -L -c '%n|%d:%i|%s|%u:%g:%a|%.9Y|%.9Z' -- "$@" 2>/dev/null)$NEWLINE
+}
+
+fact_of() { # FILE -> FACT: inode|size|owner:group:mode|modified|changed; fails where it is not there
+    case $FACTS in
+    *"$NEWLINE$1|"*) FACT=${FACTS#*"$NEWLINE$1|"} FACT=${FACT%%"$NEWLINE"*} ;;
+    *) FACT=''; return 1 ;;
+    esac
+}
+
+disk_digest() { # FILE -> DISK, "digest direct|cached": past the page cache where the disk allows it
     disk_way=direct
     if ! dd if="$1" of=/dev/null iflag=direct bs=4096 count=1 status=none 2>/dev/null; then
         disk_way=cached
@@ -110,9 +136,9 @@ disk_digest() { # FILE -> "digest direct|cached": past the page cache where the 
     if [ $disk_way = direct ]; then
         disk_sum=$({ dd if="$1" iflag=direct bs=1M status=none 2>/dev/null || say 'read error'; } | sha256sum)
     else
-        disk_sum=$(sha256sum <"$1" 2>/dev/null) || return 1
+        disk_sum=$(sha256sum <"$1" 2>/dev/null) || disk_sum=unreadable
     fi
-    printf '%s %s' "${disk_sum%% *}" "$disk_way"
+    DISK="${disk_sum%% *} $disk_way"
 }
 
 # --- processes ------------------------------------------------------------------------------
@@ -128,15 +154,12 @@ stat_of() { # PID -> PROC_STATE PROC_PARENT PROC_START (clock ticks since boot, 
     PROC_STATE=$1 PROC_PARENT=$2 PROC_START=${20}
 }
 
-service_group() { # -> pids in the service's control group, one a line
-    [ "$SUPERVISOR" = systemd ] || return 0
+service_group() { # -> SLURPED: the pids in the service's control group
+    SLURPED=''
     [ -n "$CONTROL_GROUP" ] || return 0
     for group in "/sys/fs/cgroup$CONTROL_GROUP" "/sys/fs/cgroup/systemd$CONTROL_GROUP" \
         "/sys/fs/cgroup/unified$CONTROL_GROUP"; do
-        if [ -r "$group/cgroup.procs" ]; then
-            cat "$group/cgroup.procs"
-            return 0
-        fi
+        if slurp "$group/cgroup.procs"; then return; fi
     done
 }
 
@@ -169,9 +192,9 @@ listening_inodes() { # -> LISTENING: "port:inode " for each declared port that s
         # shellcheck disable=SC2086
         set -- $socket
         [ "${4:-}" = 0A ] || continue
-        for port in $LISTEN_PORTS; do
-            [ "${2##*:}" = "$(printf '%04X' "$port")" ] && LISTENING="$LISTENING$port:${10} "
-        done
+        case " $PORTS_HEX " in *":${2##*:} "*) ;; *) continue ;; esac
+        port=" $PORTS_HEX" port=${port%%":${2##*:}"*}
+        LISTENING="$LISTENING${port##* }:${10} "
     done
 }
 
@@ -180,26 +203,21 @@ scan() { # -> RUNNING: lines "pid how path" of each process that runs a release 
     RUNNING='' OWNERS=''
     listening_inodes
     IFS=$NEWLINE
-    for line in $(
-        set +f
-        ls -l /proc/[0-9]*/exe 2>/dev/null
-    ); do
-        case $line in
-        *" -> $ROOT/releases/"*)
-            scan_pid=${line%% -> *} scan_pid=${scan_pid##*/proc/}
-            RUNNING="$RUNNING${scan_pid%/exe} exe ${line#* -> }$NEWLINE" ;;
-        esac
-    done
+    set +f
+    # A name with a line break in it could pass for another line: -q shows such characters as "?".
+    scanned=$(ls -lq /proc/[0-9]*/exe /proc/[0-9]*/fd 2>/dev/null)
+    set -f
     scan_pid=''
-    for line in $(
-        set +f
-        ls -l /proc/[0-9]*/fd 2>/dev/null
-    ); do
+    for line in $scanned; do
         case $line in
         /proc/*/fd:) scan_pid=${line#/proc/} scan_pid=${scan_pid%/fd:} ;;
         *" -> $ROOT/releases/."*) ;; # an upload under way
+        *" /proc/"*"/exe -> $ROOT/releases/"*)
+            exe_pid=${line%% -> *} exe_pid=${exe_pid##*/proc/}
+            RUNNING="$RUNNING${exe_pid%/exe} exe ${line#* -> }$NEWLINE" ;;
         *" -> $ROOT/releases/"*"/$NAME"*)
-            [ "$scan_pid" = $$ ] || RUNNING="$RUNNING$scan_pid fd/$(scan_descriptor "$line") ${line#* -> }$NEWLINE" ;;
+            descriptor=${line%% -> *}
+            [ "$scan_pid" = $$ ] || RUNNING="$RUNNING$scan_pid fd/${descriptor##* } ${line#* -> }$NEWLINE" ;;
         *" -> socket:["*)
             socket=${line##*socket:[} socket=${socket%]}
             case $LISTENING in *":$socket "*)
@@ -210,25 +228,18 @@ scan() { # -> RUNNING: lines "pid how path" of each process that runs a release 
     scan_command_lines
 }
 
-scan_descriptor() { # an "ls -l" line -> the descriptor's number
-    descriptor=${1%% -> *}
-    printf '%s' "${descriptor##* }"
-}
-
 scan_command_lines() { # an interpreter that read the artifact and closed it is seen by its arguments
-    for line in $(
-        set +f
-        for file in /proc/[0-9]*/cmdline; do
-            IFS= read -r arguments 2>/dev/null <"$file" || :
-            case $arguments in *"$ROOT/current/$NAME"* | *"$ROOT/releases/"*"/$NAME"*) say "$file" ;; esac
-        done
-    ); do
-        scan_pid=${line#/proc/} scan_pid=${scan_pid%/cmdline}
+    set +f
+    for file in /proc/[0-9]*/cmdline; do
+        IFS= read -r arguments 2>/dev/null <"$file" || :
+        case $arguments in *"$ROOT/current/$NAME"* | *"$ROOT/releases/"*"/$NAME"*) ;; *) continue ;; esac
+        scan_pid=${file#/proc/} scan_pid=${scan_pid%/cmdline}
         case "$NEWLINE$RUNNING" in
         *"$NEWLINE$scan_pid "*) ;;
         *) [ "$scan_pid" = $$ ] || RUNNING="$RUNNING$scan_pid unseen -$NEWLINE" ;;
         esac
     done
+    set -f
 }
 
 # --- the service ----------------------------------------------------------------------------
@@ -267,11 +278,20 @@ stop_service() {
     return 1
 }
 
-start_service() {
-    if [ "$SUPERVISOR" = systemd ]; then
-        timeout -k 1 "$READY_S" systemctl start "$UNIT" 2>&1
-        return
+restart_service() { # what comes of it is seen in the evidence, not believed here
+    if [ "$SUPERVISOR" = process ]; then
+        failed=$(stop_service) || refuse service "the old service can't be stopped: $failed"
+        start_service
+    elif ! failed=$(restart_unit); then
+        # A unit that died too often waits to be told that this is known.
+        systemctl reset-failed "$UNIT" 2>/dev/null
+        failed=$(restart_unit) || say "start $(printf '%s' "$failed" | tr '\n' ' ')"
     fi
+}
+
+restart_unit() { timeout -k 1 $((STOP_S + READY_S + 15)) systemctl restart "$UNIT" 2>&1; }
+
+start_service() { # without systemd
     rm -f "$STATE/pid"
     CUR=$ROOT/current
     # The inner shell writes down its own identity, and then becomes the service. Nothing of ours
@@ -288,11 +308,12 @@ start_service() {
 
 wait_ready() { # until the service owns its ports and its main process answers, or time is up
     ready_until=$(($(date +%s) + READY_S))
-    ready_pause=0.02
+    ready_pause=0.04
+    MAIN_PID=0 UNIT_STATE=''
     while [ "$(date +%s)" -lt "$ready_until" ]; do
         # Looked for first: it may be written while the state is read, and is no death then.
         if [ -f "$STATE/pid" ]; then began=yes; else began=no; fi
-        unit_state
+        if [ "$MAIN_PID" = 0 ] || ! stat_of "$MAIN_PID" || [ "$PROC_STATE" = Z ]; then unit_state; fi
         case $UNIT_STATE in *ActiveState=failed*) return ;; esac
         if [ "$SUPERVISOR" = process ] && [ "$MAIN_PID" = 0 ] && [ $began = yes ]; then return; fi
         ready=$MAIN_PID
@@ -319,25 +340,31 @@ wait_ready() { # until the service owns its ports and its main process answers, 
 probe() { # one round of this host; probes of one host never overlap, so that none sees another's children
     command exec 8<"$STATE/probe.lock" || refuse not-prepared "$STATE/probe.lock can't be opened"
     flock -w "$ASK_S" 8 || refuse busy 'another look at this host does not end'
-    say "helper $(cached_digest "$0")"
+    find_link
+    unit_state
+    scan
+    find_unit_files
+    find_files
+    digest_of "$0"
+    say "helper $DIGEST"
     slurp /etc/machine-id
     say "machine $SLURPED"
     slurp /proc/sys/kernel/random/boot_id
     say "boot $SLURPED"
     say "clock $(date +%s.%N)"
     say "root $ROOT"
-    say "rights $(stat -c '%u:%g:%a' "$ROOT" "$ROOT/releases" "$STATE" 2>/dev/null | tr '\n' ' ')"
-    say "free $(free_bytes)"
+    say "rights $(rights "$ROOT")$(rights "$ROOT/releases")$(rights "$STATE")"
+    free_bytes
+    say "free $FREE"
     IFS=' '
     for program in $requires; do
         command -v "$program" >/dev/null 2>&1 || say "lacks $program"
     done
     probe_marks
     probe_link
-    unit_state
     probe_unit
+    PHASE='say'
     each_config
-    scan
     IFS=$NEWLINE
     for owner in $OWNERS; do say "owner $owner"; done
     probe_processes
@@ -346,9 +373,76 @@ probe() { # one round of this host; probes of one host never overlap, so that no
     exec 8<&-
 }
 
-free_bytes() { # what anybody may still write in the folder of releases
-    free=$(stat -f -c '%a %S' "$ROOT/releases") || return 1
-    printf '%s' $((${free% *} * ${free#* }))
+find_link() { # -> LINK, what current says, and whether that release is worth a long look
+    LINK=none
+    if [ -L "$ROOT/current" ]; then
+        LINK=$(readlink "$ROOT/current")
+    elif [ -e "$ROOT/current" ]; then
+        LINK='not a link'
+    fi
+    # Whoever asks about one release has no use for the bytes and words of another.
+    if [ "$ask" = target ] && [ "${LINK#releases/}" != "$release" ]; then QUICK=yes disk=skip; fi
+}
+
+find_unit_files() { # -> UNIT_FILES, one a line: wherever systemd.unit(5) would look for ours
+    UNIT_FILES=''
+    [ "$SUPERVISOR" = systemd ] || return 0
+    set +f
+    for folder in /etc/systemd/system.control /run/systemd/system.control /run/systemd/transient \
+        /run/systemd/generator.early /etc/systemd/system /run/systemd/system /run/systemd/generator \
+        /usr/local/lib/systemd/system /usr/lib/systemd/system /run/systemd/generator.late; do
+        for file in "$folder/$UNIT" "$folder/$UNIT.d/"*.conf "$folder/service.d/"*.conf; do
+            if [ -e "$file" ] || [ -L "$file" ]; then UNIT_FILES="$UNIT_FILES$file$NEWLINE"; fi
+        done
+    done
+    set -f
+}
+
+find_files() { # asks about every file of the round at once: FACTS, DIGESTS
+    set -- "$ROOT" "$ROOT/releases" "$STATE" "$ROOT/current/$NAME" "$ROOT/current/release.json"
+    IFS=$NEWLINE
+    for running in $RUNNING; do
+        running_pid=${running%% *} running=${running#* }
+        case $running in unseen*) ;; *) set -- "$@" "/proc/$running_pid/${running%% *}" "/proc/$running_pid/exe" ;; esac
+    done
+    facts "$@"
+    DIGESTED="$0$NEWLINE$ROOT/current/release.json$NEWLINE$UNIT_FILES"
+    PHASE='find'
+    each_config
+    RUN_INODES=' ' INTERPRETERS=' ' REMEMBERED=''
+    if slurp "$STATE/interpreter"; then REMEMBERED=$SLURPED; fi
+    for running in $RUNNING; do find_running "${running%% *}" "${running#* }"; done
+    # shellcheck disable=SC2086 # one file a line
+    digests $DIGESTED
+}
+
+find_running() { # PID "HOW PATH": each inode that runs is read once, by way of the process that runs it
+    case $2 in unseen*) return ;; esac
+    how=${2%% *}
+    fact_of "/proc/$1/$how" || return 0
+    inode=${FACT%%|*}
+    case $QUICK$RUN_INODES in
+    yes* | *" $inode="*) ;;
+    *)
+        RUN_INODES="$RUN_INODES$inode=/proc/$1/$how "
+        DIGESTED="$DIGESTED/proc/$1/$how$NEWLINE" ;;
+    esac
+    [ "$how" != exe ] && fact_of "/proc/$1/exe" || return 0
+    case $INTERPRETERS in *" $FACT="*) return ;; esac
+    INTERPRETERS="$INTERPRETERS$FACT=/proc/$1/exe "
+    case $REMEMBERED in "$FACT "*) ;; *) DIGESTED="$DIGESTED/proc/$1/exe$NEWLINE" ;; esac
+}
+
+rights() { # FOLDER: owner:group:mode and a blank
+    if fact_of "$1"; then
+        FACT=${FACT#*|*|}
+        printf '%s ' "${FACT%%|*}"
+    fi
+}
+
+free_bytes() { # -> FREE: what anybody may still write in the folder of releases
+    FREE=$(stat -f -c '%a %S' "$ROOT/releases" 2>/dev/null) || FREE=''
+    [ -z "$FREE" ] || FREE=$((${FREE% *} * ${FREE#* }))
 }
 
 probe_marks() {
@@ -356,43 +450,57 @@ probe_marks() {
     for mark in lock verified rollout held previous deadman; do
         if slurp "$STATE/$mark"; then say "$mark $SLURPED"; fi
     done
+    [ -n "$release" ] || return 0
+    round_digests=$DIGESTS
     if [ -n "$manifest" ]; then
-        needs release
-        say "holds $release $(held "$release")"
-    elif [ -n "$release" ]; then
-        manifest=$(cached_digest "$ROOT/releases/$release/release.json")
-        say "holds $release $(held "$release")"
+        held "$release"
+        say "holds $release $HELD"
+    else
+        digest "$ROOT/releases/$release/release.json"
+        manifest=$DIGEST
+        held "$release"
+        say "holds $release $HELD"
         [ -z "$manifest" ] || say "label $manifest $(head -c 65536 "$ROOT/releases/$release/release.json" | base64 -w0)"
     fi
+    DIGESTS=$round_digests
 }
 
-held() { # SHA-256 of an artifact -> absent, damaged, unlabelled (another manifest), or intact
-    if [ ! -e "$ROOT/releases/$1" ]; then
-        say absent
-    elif [ "$(cached_digest "$ROOT/releases/$1/$NAME")" != "$1" ]; then
-        say damaged
-    elif [ "$(cached_digest "$ROOT/releases/$1/release.json")" != "$manifest" ]; then
-        say unlabelled
-    else
-        say intact
-    fi
+held() { # SHA-256 of an artifact -> HELD: absent, damaged, unlabelled (another manifest), or intact
+    HELD=absent
+    [ -e "$ROOT/releases/$1" ] || return 0
+    digests "$ROOT/releases/$1/$NAME" "$ROOT/releases/$1/release.json"
+    digest_of "$ROOT/releases/$1/$NAME"
+    HELD=damaged
+    [ "$DIGEST" = "$1" ] || return 0
+    digest_of "$ROOT/releases/$1/release.json"
+    HELD=unlabelled
+    [ "$DIGEST" != "$manifest" ] || HELD=intact
 }
 
 probe_link() {
-    if [ ! -L "$ROOT/current" ] && [ ! -e "$ROOT/current" ]; then
-        say 'current none'
-        return
-    fi
-    say "current $(readlink "$ROOT/current" || echo 'not a link')"
-    # Whoever asks about one release has no use for the bytes and words of another.
-    if [ "$ask" = target ] && [ "$(linked)" != "$release" ]; then QUICK=yes disk=skip; fi
+    say "current $LINK"
     probe_file=$ROOT/current/$NAME
-    if [ -f "$probe_file" ]; then
-        say "file $(stat -L -c '%d:%i %s %u:%g:%a %.9Y %.9Z' "$probe_file")"
-        [ "$disk" = skip ] || say "disk $(disk_digest "$probe_file")"
+    if [ -f "$probe_file" ] && fact_of "$probe_file"; then
+        IFS='|'
+        # shellcheck disable=SC2086 # the facts are split on purpose
+        set -- $FACT
+        IFS=$NEWLINE
+        say "file $1 $2 $3 $4 $5"
+        if [ "$disk" != skip ]; then
+            disk_digest "$probe_file"
+            say "disk $DISK"
+        fi
     fi
-    if [ -f "$ROOT/current/release.json" ]; then
-        say "manifest $(cached_digest "$ROOT/current/release.json") $(head -c 65536 "$ROOT/current/release.json" | base64 -w0)"
+    digest_of "$ROOT/current/release.json"
+    if [ -n "$DIGEST" ]; then
+        fact_of "$ROOT/current/release.json"
+        FACT=${FACT#*|}
+        # A manifest is small (docs/contract.md); what isn't small is not one.
+        if [ "${FACT%%|*}" -le 65536 ]; then
+            say "manifest $DIGEST $(base64 -w0 "$ROOT/current/release.json")"
+        else
+            say "manifest $DIGEST"
+        fi
     fi
 }
 
@@ -401,27 +509,24 @@ probe_unit() {
     [ "$SUPERVISOR" = systemd ] || return 0
     IFS=$NEWLINE
     for property in $UNIT_STATE; do say "unit $property"; done
-    unit_files=$(
-        set +f
-        for folder in /etc/systemd/system.control /run/systemd/system.control /run/systemd/transient \
-            /run/systemd/generator.early /etc/systemd/system /run/systemd/system /run/systemd/generator \
-            /usr/local/lib/systemd/system /usr/lib/systemd/system /run/systemd/generator.late; do
-            for file in "$folder/$UNIT" "$folder/$UNIT.d/"*.conf "$folder/service.d/"*.conf; do
-                if [ -e "$file" ] || [ -L "$file" ]; then say "$file"; fi
-            done
-        done
-    )
-    for file in $unit_files; do
-        say "unitfile $(cached_digest "$file" || echo unreadable) $file"
+    for file in $UNIT_FILES; do
+        digest_of "$file"
+        say "unitfile ${DIGEST:-unreadable} $file"
     done
 }
 
-config_file() { # PATH
-    say "config $(if [ -e "$1" ]; then cached_digest "$1" || echo unreadable; else echo missing; fi) $1"
+config_file() { # PATH: found in one phase of a round, told in another
+    if [ "$PHASE" = find ]; then
+        DIGESTED="$DIGESTED$1$NEWLINE"
+        return
+    fi
+    digest_of "$1"
+    if [ ! -e "$1" ]; then DIGEST=missing; fi
+    say "config ${DIGEST:-unreadable} $1"
 }
 
 probe_processes() { # every process of the service, and every other one that runs a release of this root
-    SEEN='' HASHED=' '
+    SEEN=''
     IFS=$NEWLINE
     for running in $RUNNING; do
         running_pid=${running%% *} running=${running#* }
@@ -432,19 +537,18 @@ probe_processes() { # every process of the service, and every other one that run
             [ ! -d "/proc/$running_pid" ] || say "unseen $running_pid"
             continue
         fi
-        what=/proc/$running_pid/$how
-        inode=$(stat -L -c '%d:%i' "$what" 2>/dev/null) || continue
-        case $QUICK$HASHED in
-        *" $inode="*) sum=${HASHED#*" $inode="} sum=${sum%% *} ;;
-        yes*) sum=unread ;;
-        *)
-            sum=$(cached_digest "$what") || sum=unreadable
-            HASHED="$HASHED$inode=$sum " ;;
-        esac
-        say "runs $running_pid ${how%%/*} $inode $sum $path"
+        fact_of "/proc/$running_pid/$how" || continue
+        inode=${FACT%%|*} DIGEST=unread
+        if [ $QUICK = no ]; then
+            what=${RUN_INODES#*" $inode="}
+            digest_of "${what%% *}"
+        fi
+        say "runs $running_pid ${how%%/*} $inode ${DIGEST:-unreadable} $path"
         [ "$how" = exe ] || probe_interpreter "$running_pid"
     done
-    for member in $(service_group); do probe_process "$member" group; done
+    service_group
+    IFS=' '
+    for member in $SLURPED; do probe_process "$member" group; done
 }
 
 probe_process() { # PID [group]: once for each, with the start time that tells it from a later one
@@ -454,38 +558,34 @@ probe_process() { # PID [group]: once for each, with the start time that tells i
     case " $SEEN " in *" $1= "*) return ;; esac
     SEEN="$SEEN $1="
     if stat_of "$1"; then
-        IFS=$NEWLINE
-        say "process $1 $PROC_PARENT $PROC_START $PROC_STATE $(tr '\0\n' '  ' <"/proc/$1/cmdline" 2>/dev/null | cut -c1-200)"
+        shown=$(tr '\0\n' '  ' <"/proc/$1/cmdline" 2>/dev/null)
+        printf 'process %s %s %s %s %.200s\n' "$1" "$PROC_PARENT" "$PROC_START" "$PROC_STATE" "$shown"
     fi
     IFS=$NEWLINE
 }
 
-interpreter_digest() { # FILE: remembered as long as its inode says that nobody wrote to it
-    interpreter_is=$(stat -L -c '%d:%i:%s:%.9Y:%.9Z' "$1")
-    if slurp "$STATE/interpreter"; then
-        case $SLURPED in "$interpreter_is "*) printf '%s' "${SLURPED#* }"; return ;; esac
-    fi
-    interpreter_sum=$(cached_digest "$1") || return 1
-    say "$interpreter_is $interpreter_sum" | put "$STATE/interpreter" 2>/dev/null
-    printf '%s' "$interpreter_sum"
-}
-
-probe_interpreter() { # PID
-    interpreter=$(stat -L -c '%d:%i' "/proc/$1/exe" 2>/dev/null) || return 0
-    case $HASHED in
-    *" $interpreter="*) ;;
+probe_interpreter() { # PID; its digest is remembered as long as its inode says that nobody wrote to it
+    fact_of "/proc/$1/exe" || return 0
+    case $INTERPRETERS in *" $FACT="*) ;; *) return ;; esac
+    told=${INTERPRETERS#*" $FACT="}
+    INTERPRETERS="${INTERPRETERS%%" $FACT="*} ${told#* }" # each is told once
+    case $REMEMBERED in
+    "$FACT "*) DIGEST=${REMEMBERED#* } ;;
     *)
-        HASHED="$HASHED$interpreter=seen "
-        say "interpreter $(interpreter_digest "/proc/$1/exe") $(readlink "/proc/$1/exe")" ;;
+        digest_of "/proc/$1/exe"
+        [ -z "$DIGEST" ] || put "$STATE/interpreter" "$FACT $DIGEST" 2>/dev/null ;;
     esac
+    say "interpreter ${DIGEST:-unreadable} $(readlink "/proc/$1/exe")"
 }
 
 probe_status() { # what the running process says of itself
-    [ "$MAIN_PID" != 0 ] || return 0
+    [ "$MAIN_PID" != 0 ] && [ $QUICK = no ] || return 0
     CUR=$ROOT/current
-    [ $QUICK = no ] || return 0
-    [ -n "$STATUS_ANSWER" ] || STATUS_ANSWER=$(run_status as_account 2>&1 | head -c 65536)
-    say "status $(say "$STATUS_ANSWER" | base64 -w0)"
+    if [ -n "$STATUS_ANSWER" ]; then
+        say "status $(printf '%s' "$STATUS_ANSWER" | base64 -w0)"
+    else
+        say "status $(run_status as_account 2>&1 | head -c 65536 | base64 -w0)"
+    fi
 }
 
 probe_again() { # a process that ended meanwhile, or whose number now belongs to another, is told apart
@@ -524,9 +624,11 @@ linked() { # -> the release that current names, or none
 }
 
 write_mark() { # PHASE: how far the rollout has come on this host, for whoever finds it
-    printf 'plan %s\ntarget %s\nbefore %s\nphase %s\nsince %s\n' \
-        "$mark_plan" "$mark_target" "$mark_before" "$1" "$(date +%s)" | put "$STATE/rollout" ||
-        refuse cannot-write "$STATE/rollout can't be written"
+    put "$STATE/rollout" "plan $mark_plan
+target $mark_target
+before $mark_before
+phase $1
+since $(date +%s)" || refuse cannot-write "$STATE/rollout can't be written"
 }
 
 read_mark() { # -> mark_plan mark_target mark_before; fails where there is no mark
@@ -542,10 +644,12 @@ read_mark() { # -> mark_plan mark_target mark_before; fails where there is no ma
 
 take_lock() { # a token that nobody ever had, and the lock in the name of whoever asked
     fresh=$(($(current_token) + 1)) || refuse damaged "$STATE/token is not a number"
-    say "$fresh" | put "$STATE/token" || refuse cannot-write "$STATE/token can't be written"
-    printf 'token %s\nholder %s\npurpose %s\nplan %s\nsince %s\n' \
-        "$fresh" "$holder" "$purpose" "$plan" "$(date +%s)" | put "$STATE/lock" ||
-        refuse cannot-write "$STATE/lock can't be written"
+    put "$STATE/token" "$fresh" || refuse cannot-write "$STATE/token can't be written"
+    put "$STATE/lock" "token $fresh
+holder $holder
+purpose $purpose
+plan $plan
+since $(date +%s)" || refuse cannot-write "$STATE/lock can't be written"
 }
 
 begin_mark() { # what an interrupted rollout wrote down stays: it says what this host had before it
@@ -588,7 +692,7 @@ verb_unlock() { # keep: how many releases stay on this host
     mutex
     check_token
     if read_mark && [ "$mark_before" != "$(linked)" ]; then
-        say "$mark_before" | put "$STATE/previous" || refuse cannot-write "$STATE/previous can't be written"
+        put "$STATE/previous" "$mark_before" || refuse cannot-write "$STATE/previous can't be written"
     fi
     prune
     rm -f "$STATE/rollout" "$STATE/held" "$STATE/lock" || refuse cannot-write "$STATE/lock can't be removed"
@@ -617,9 +721,11 @@ verb_hold() { # the fleet is not what it should be: said here, for whoever looks
     needs verdict next holder plan
     mutex
     check_token
-    printf 'verdict %s\nholder %s\nplan %s\nnext %s\nsince %s\n' \
-        "$verdict" "$holder" "$plan" "$next" "$(date +%s)" | put "$STATE/held" ||
-        refuse cannot-write "$STATE/held can't be written"
+    put "$STATE/held" "verdict $verdict
+holder $holder
+plan $plan
+next $next
+since $(date +%s)" || refuse cannot-write "$STATE/held can't be written"
 }
 
 # --- dead-man -------------------------------------------------------------------------------
@@ -630,8 +736,10 @@ arm_deadman() { # seconds: without a confirmation by then, this host stops servi
         rm -f "$STATE/deadman"
         return
     fi
-    printf '%s\n%s\n%s\n' "$(cat /proc/sys/kernel/random/boot_id)" "$token" "$seconds" | put "$STATE/deadman" ||
-        refuse cannot-write "$STATE/deadman can't be written"
+    slurp /proc/sys/kernel/random/boot_id
+    put "$STATE/deadman" "$SLURPED
+$token
+$seconds" || refuse cannot-write "$STATE/deadman can't be written"
     # shellcheck disable=SC2016 # expanded by the shell that the timer starts
     if [ "$SUPERVISOR" = systemd ]; then
         systemctl stop "deploytool-deadman-$NAME.timer" 2>/dev/null
@@ -656,7 +764,8 @@ verb_expire() { # called by the host's own timer; the mutex decides between it a
     # shellcheck disable=SC2046
     set -- $(cat "$STATE/deadman")
     [ "${2:-}" = "$token" ] || return
-    printf 'token %s\nsince %s\n' "$token" "$(date +%s)" | put "$STATE/expired"
+    put "$STATE/expired" "token $token
+since $(date +%s)"
     fence
 }
 
@@ -670,7 +779,8 @@ fence() { # first so that nothing revives it, then every process of it
 
 unfence() {
     [ "$SUPERVISOR" = systemd ] || return 0
-    [ "$(systemctl is-enabled "$UNIT" 2>/dev/null)" != masked ] || systemctl unmask --quiet "$UNIT"
+    # A mask is a link to /dev/null (systemctl(1)).
+    if [ -c "/etc/systemd/system/$UNIT" ]; then systemctl unmask --quiet "$UNIT"; fi
 }
 
 # --- changing what runs ---------------------------------------------------------------------
@@ -679,14 +789,16 @@ verb_stage() { # payload: the manifest's bytes, then the artifact's
     needs release size manifest manifest_size seconds
     mutex
     check_token
-    found=$(held "$release")
+    held "$release"
+    found=$HELD
     case $found in intact | unlabelled)
         relabel
         head -c "$size" >/dev/null
         say "staged $found"
         return ;;
     esac
-    available=$(free_bytes)
+    free_bytes
+    available=${FREE:-0}
     [ "$available" -gt $((size + manifest_size + 1048576)) ] ||
         refuse no-space "$available bytes are free in $ROOT/releases, $((size + manifest_size)) are needed"
     incoming=$ROOT/releases/.incoming.$release
@@ -694,9 +806,10 @@ verb_stage() { # payload: the manifest's bytes, then the artifact's
         refuse cannot-write "$ROOT/releases can't be written"
     receive "$manifest_size" "$incoming/release.json"
     receive "$size" "$incoming/$NAME"
-    [ "$(cached_digest "$incoming/release.json")" = "$manifest" ] || discard bad-copy 'the manifest arrived altered'
-    got=$(disk_digest "$incoming/$NAME")
-    [ "${got%% *}" = "$release" ] || discard bad-copy "read back from disk, the copy is ${got%% *}"
+    digest "$incoming/release.json"
+    [ "$DIGEST" = "$manifest" ] || discard bad-copy 'the manifest arrived altered'
+    disk_digest "$incoming/$NAME"
+    [ "${DISK%% *}" = "$release" ] || discard bad-copy "read back from disk, the copy is ${DISK%% *}"
     { chmod 0444 "$incoming/release.json" && chmod 0555 "$incoming/$NAME"; } || discard cannot-write 'modes can not be set'
     CUR=$incoming
     said=$(run_version as_account 2>&1 | head -n 1)
@@ -706,13 +819,14 @@ verb_stage() { # payload: the manifest's bytes, then the artifact's
         mv -T "$ROOT/releases/$release" "$ROOT/releases/.damaged.$release" || discard cannot-write 'a damaged copy can not be moved away'
     fi
     { mv -T "$incoming" "$ROOT/releases/$release" && sync "$ROOT/releases"; } || discard cannot-write "$ROOT/releases can't be written"
-    say "staged ${got#* }"
+    say "staged ${DISK#* }"
 }
 
 relabel() { # the manifest's bytes replace the one that is there only when they are what was announced
     label=$STATE/label
     { head -c "$manifest_size" >"$label" && chmod 0444 "$label"; } || refuse cannot-write "$label can't be written"
-    [ "$(cached_digest "$label")" = "$manifest" ] || { rm -f "$label"; refuse bad-copy 'the manifest arrived altered'; }
+    digest "$label"
+    [ "$DIGEST" = "$manifest" ] || { rm -f "$label"; refuse bad-copy 'the manifest arrived altered'; }
     { sync "$label" && mv -T "$label" "$ROOT/releases/$release/release.json" && sync "$ROOT/releases/$release"; } ||
         refuse cannot-write "$ROOT/releases/$release/release.json can't be written"
 }
@@ -756,8 +870,7 @@ verb_activate() { # release none: nothing is to run
         arm_deadman
         { ln -sfn "releases/$release" "$ROOT/.current.new" && mv -T "$ROOT/.current.new" "$ROOT/current" && sync "$ROOT"; } ||
             refuse cannot-write "$ROOT/current can't be switched"
-        failed=$(stop_service) || refuse service "the old service can't be stopped: $failed"
-        failed=$(start_service) || say "start $(printf '%s' "$failed" | tr '\n' ' ')"
+        restart_service
         wait_ready
     fi
     probe
@@ -779,17 +892,20 @@ verb_confirm() { # the deployer has seen this very process run the release
     mutex
     check_token
     unit_state
-    { [ "$MAIN_PID" = "$pid" ] && stat_of "$pid" && [ "$PROC_START" = "$start" ] &&
-        [ "$(cat /proc/sys/kernel/random/boot_id)" = "$boot" ] &&
+    slurp /proc/sys/kernel/random/boot_id
+    { [ "$MAIN_PID" = "$pid" ] && stat_of "$pid" && [ "$PROC_START" = "$start" ] && [ "$SLURPED" = "$boot" ] &&
         [ "$(readlink "$ROOT/current")" = "releases/$release" ]; } ||
         refuse moved-on 'what was verified is not what runs now'
     [ ! -f "$STATE/expired" ] || refuse expired 'no confirmation came in time, and this host stopped serving'
     rm -f "$STATE/deadman"
     if [ "$SUPERVISOR" = systemd ]; then systemctl stop "deploytool-deadman-$NAME.timer" 2>/dev/null; fi
     if read_mark; then write_mark confirmed; fi
-    printf 'release %s\npid %s\nstart %s\nboot %s\ntoken %s\nsince %s\n' \
-        "$release" "$pid" "$start" "$boot" "$token" "$(date +%s)" | put "$STATE/verified" ||
-        refuse cannot-write "$STATE/verified can't be written"
+    put "$STATE/verified" "release $release
+pid $pid
+start $start
+boot $boot
+token $token
+since $(date +%s)" || refuse cannot-write "$STATE/verified can't be written"
 }
 
 # --------------------------------------------------------------------------------------------
@@ -797,7 +913,9 @@ verb_confirm() { # the deployer has seen this very process run the release
 serve() { # one request, in a process of its own: what it opened and set ends with it
     read_request
     [ -z "$LACKING" ] || refuse lacks-program "$LACKING is not on this host"
-    ROOT=$(cd -P "$ROOT" 2>/dev/null && pwd -P) || refuse not-prepared "the release root is missing"
+    command cd -P "$ROOT" 2>/dev/null || refuse not-prepared "the release root is missing"
+    ROOT=$PWD
+    command cd / || refuse not-prepared 'there is no root folder'
     STATE=$ROOT/state
     { [ -d "$STATE" ] && [ -d "$ROOT/releases" ]; } || refuse not-prepared "$ROOT lacks its folders"
     case $VERB in
