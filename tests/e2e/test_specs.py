@@ -61,7 +61,13 @@ def test_p1_one_host_that_fails_a_spec_is_named(trio: Trio) -> None:
     assert ended.document["details"][0].startswith("router2: test_not_on_router2")
 
 
-@pytest.mark.parametrize(("name", "text"), [("skipping", SKIPPING), ("hostless", HOSTLESS)])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        pytest.param("skipping", SKIPPING, id="skipping"),
+        pytest.param("hostless", HOSTLESS, id="hostless"),
+    ],
+)
 def test_p2_specs_that_say_nothing_about_a_host_are_a_failure(
     trio: Trio, name: str, text: str
 ) -> None:
