@@ -15,7 +15,8 @@ from deploytool.fleet.model import Digest, Inventory
 from deploytool.fleet.protocol import Call, Reply
 from deploytool.parity.evidence import parse_evidence
 from deploytool.parity.model import Evidence, Expected, HostVerdict, Round
-from deploytool.parity.rules import judge_fleet, judge_host, most_common_release, unseen
+from deploytool.parity.rules import judge_host, unseen
+from deploytool.parity.sameness import judge_fleet, most_common_release
 from deploytool.release.model import Manifest
 
 Seen = Mapping[str, Evidence | HostFault]

@@ -6,9 +6,7 @@ yields UNKNOWN: no evidence is not evidence.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 
 from deploytool.parity.model import (
     Evidence,
@@ -305,76 +303,6 @@ def judge_host(
         raise ValueError("no rules were given to judge by")
     findings = tuple(finding for rule in rules for finding in rule(expected, evidence))
     return HostVerdict(host, findings, evidence.release, evidence)
-
-
-def _odd_ones(values: Mapping[str, str], what: str) -> Iterator[tuple[str, Finding]]:
-    """Hosts whose value is not the one that most have; all of them where there is no majority."""
-    counts = Counter(values.values()).most_common()
-    if len(counts) < 2:
-        return
-    majority = counts[0][0] if counts[0][1] > counts[1][1] else None
-    for host, value in values.items():
-        if majority is None:
-            others = sorted(name for name, other in values.items() if other != value)
-            yield host, wrong(what, f"the same as on {', '.join(others[:3])}", short(value))
-        elif value != majority:
-            yield host, wrong(what, f"{short(majority)} as on most hosts", short(value))
-
-
-def _identities(evidence: Mapping[str, Evidence]) -> Iterator[tuple[str, Finding]]:
-    names: dict[tuple[str, str], list[str]] = {}
-    for host, seen in evidence.items():
-        names.setdefault(seen.identity, []).append(host)
-        if not seen.machine:
-            yield host, unseen("identity", "a machine-id", "the host has none")
-    for same in names.values():
-        for host in same if len(same) > 1 else ():
-            others = ", ".join(name for name in same if name != host)
-            yield host, wrong("identity", "a machine of its own", f"the same machine as {others}")
-
-
-def static_sameness(evidence: Mapping[str, Evidence]) -> Iterator[tuple[str, Finding]]:
-    """What must be the same on all hosts, or distinct, whatever runs there."""
-    yield from _identities(evidence)
-    for number in range(max((len(seen.configs) for seen in evidence.values()), default=0)):
-        values = {h: s.configs[number][1] for h, s in evidence.items() if number < len(s.configs)}
-        yield from _odd_ones(values, f"configuration file {number + 1}")
-    drop_ins = {
-        h: " ".join(sorted(f"{p}={sha}" for sha, p in s.unit_files if "/service.d/" in p)) or "none"
-        for h, s in evidence.items()
-    }
-    yield from _odd_ones(drop_ins, "drop-ins for every service")
-
-
-def sameness(evidence: Mapping[str, Evidence]) -> Iterator[tuple[str, Finding]]:
-    """What must be the same on all hosts, or distinct, when one release runs on them."""
-    yield from static_sameness(evidence)
-    interpreters = {h: s.interpreters[0][0] for h, s in evidence.items() if s.interpreters}
-    yield from _odd_ones(interpreters, "interpreter")
-
-
-FleetRule = Callable[[Mapping[str, Evidence]], Iterator[tuple[str, Finding]]]
-
-
-def judge_fleet(
-    verdicts: Iterable[HostVerdict], rule: FleetRule = sameness
-) -> tuple[HostVerdict, ...]:
-    """Adds what only shows when hosts are held against each other: identity and sameness."""
-    ordered = tuple(verdicts)
-    evidence = {v.host: v.evidence for v in ordered if v.evidence is not None}
-    extra: dict[str, list[Finding]] = {v.host: [] for v in ordered}
-    for host, finding in rule(evidence):
-        extra[host].append(finding)
-    return tuple(replace(v, findings=(*v.findings, *extra[v.host])) for v in ordered)
-
-
-def most_common_release(evidence: Iterable[Evidence]) -> str | None:
-    """The release that most hosts have as ``current``; the smallest digest of several such."""
-    counts = Counter(seen.release for seen in evidence if seen.release is not None)
-    if not counts:
-        return None
-    most = max(counts.values())
-    return min(release for release, count in counts.items() if count == most)
 
 
 def first_trouble(verdict: HostVerdict) -> str:

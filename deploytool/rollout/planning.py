@@ -12,15 +12,14 @@ from deploytool.parity.rules import (
     clock_rule,
     config_rule,
     helper_rule,
-    judge_fleet,
     judge_host,
     rights_rule,
-    static_sameness,
     strays_rule,
     unit_rule,
     unseen,
     wrong,
 )
+from deploytool.parity.sameness import judge_fleet, static_sameness
 from deploytool.release.model import Manifest
 from deploytool.rollout.model import Action, HostPlan, Observed, Plan
 

@@ -25,7 +25,8 @@ from deploytool.parity.model import (
     Run,
     Verdict,
 )
-from deploytool.parity.rules import RULES, judge_fleet, judge_host, lineage
+from deploytool.parity.rules import RULES, judge_host, lineage
+from deploytool.parity.sameness import judge_fleet
 
 from .looks import MANIFEST, OTHER_SHA, bare, good, rendered, wanted
 
