@@ -1,0 +1,199 @@
+"""Certificates of parity: what one says, its one spelling in bytes, and who may believe it. Pure.
+
+A certificate is made only of a round in which every declared host was a MATCH. It is signed over
+a nonce that each router issued for it, so that it is good once, on the routers that were asked,
+for a short while. Signing and verifying is OpenSSH's work (``ssh-keygen -Y``), not ours; what the
+signature covers is ``Certificate.canonical()``, and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints, model_validator
+
+from deploytool.flags.model import FlagName, canonical
+from deploytool.fleet.model import Digest, Frozen, HostName, Inventory, Name
+from deploytool.parity.model import Parity, Round
+from deploytool.release.model import Hex64
+
+NAMESPACE = "parity.deploytool"
+"""OpenSSH's signature namespace: a signature made for anything else is not one of ours."""
+LIFETIME_S = 60
+"""From issue to expiry; a router's promise lasts no longer."""
+CLOCK_SKEW_S = 30
+"""How far two honest clocks may be apart: what evidence rounds allow too."""
+BYTES_AT_MOST = 48 * 1024
+"""What a router takes for one request, the signature included."""
+_SIGNATURE = "-----BEGIN SSH SIGNATURE-----\n"
+_END = "-----END SSH SIGNATURE-----\n"
+
+Nonce = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32,64}$")]
+Second = Annotated[int, Field(ge=0, le=2**40)]
+Epoch = Annotated[int, Field(ge=1, le=2**53)]
+
+
+class CertifiedHost(Frozen):
+    """One host of the fleet: what it was seen to run, and the nonce that its router issued."""
+
+    release: Hex64
+    nonce: Nonce
+
+
+class Certificate(Frozen):
+    """This fleet, these hosts, this release on each, these meanings; then, until then."""
+
+    schema_: Annotated[Literal[1], Field(alias="schema")] = 1
+    fleet: Name
+    inventory: Hex64
+    hosts: Annotated[dict[HostName, CertifiedHost], Field(min_length=1, max_length=1024)]
+    flags: Annotated[dict[FlagName, Hex64], Field(min_length=1, max_length=16)]
+    round: Nonce
+    issued: Second
+    expires: Second
+    epoch: Epoch
+
+    @model_validator(mode="after")
+    def _sound(self) -> Certificate:
+        if not 0 < self.expires - self.issued <= LIFETIME_S:
+            raise ValueError(f"it must expire after it was issued, within {LIFETIME_S} s")
+        if len({host.release for host in self.hosts.values()}) != 1:
+            raise ValueError("its hosts run more than one release: that is no parity")
+        if len({host.nonce for host in self.hosts.values()}) != len(self.hosts):
+            raise ValueError("two hosts have one nonce: each router issues its own")
+        return self
+
+    @property
+    def release(self) -> Digest:
+        """The one release that every host runs."""
+        return Digest(next(iter(self.hosts.values())).release)
+
+    def canonical(self) -> bytes:
+        """The bytes that are signed: canonical JSON, one line."""
+        return canonical(self.model_dump(mode="json", by_alias=True)) + b"\n"
+
+    @staticmethod
+    def parse(content: bytes) -> Certificate:
+        """A certificate from the bytes that were signed.
+
+        Raises:
+            ValueError: it is none, or is not in its one spelling.
+        """
+        found = Certificate.model_validate_json(content)
+        if found.canonical() != content:
+            raise ValueError("it is not in canonical form (sorted keys, no blanks, one line)")
+        return found
+
+
+def seal(certificate: Certificate, signature: str) -> str:
+    """What a router is given: the certificate's line, and under it OpenSSH's armoured signature.
+
+    Raises:
+        ValueError: that is no signature, or the whole is more than a router takes.
+    """
+    if not signature.startswith(_SIGNATURE) or not signature.endswith(_END):
+        raise ValueError("that is no armoured SSH signature")
+    text = certificate.canonical().decode("utf-8") + signature
+    if len(text.encode("utf-8")) > BYTES_AT_MOST:
+        raise ValueError(f"a router takes no more than {BYTES_AT_MOST} bytes")
+    return text
+
+
+def unseal(text: str) -> tuple[bytes, str]:
+    """The bytes that were signed, and the signature, out of what ``seal`` made.
+
+    Raises:
+        ValueError: it is not one line and one signature.
+    """
+    line, newline, signature = text.partition("\n")
+    whole = signature.startswith(_SIGNATURE) and signature.endswith(_END)
+    if not newline or not whole or signature.count("-----BEGIN") != 1:
+        raise ValueError("it is not one line with one armoured SSH signature under it")
+    return f"{line}\n".encode(), signature
+
+
+def next_epoch(seen: Iterable[int], now: int) -> int:
+    """An epoch that is newer than every one that any host showed.
+
+    It is at least the time in seconds, so that it grows from one operator's machine to the next
+    even when every router was restarted in between and remembers none.
+    """
+    return max(now, *(epoch + 1 for epoch in seen), 1)
+
+
+def certify(
+    inventory: Inventory,
+    taken: Round,
+    nonces: Mapping[str, str],
+    flags: Mapping[str, str],
+    *,
+    nonce: str,
+    now: int,
+    epoch: int,
+) -> Certificate:
+    """The certificate of a round; there is none without parity on exactly the declared hosts.
+
+    Raises:
+        ValueError: a host is not a MATCH, is missing or was not declared, or gave no nonce.
+    """
+    hosts = {verdict.host: verdict.release for verdict in taken.hosts}
+    if len(hosts) != len(taken.hosts) or tuple(sorted(hosts)) != inventory.names:
+        raise ValueError("the round is not over exactly the declared hosts")
+    if taken.parity is not Parity.PARITY or set(hosts.values()) != {taken.release}:
+        raise ValueError("the round did not show parity")
+    if set(nonces) != set(hosts):
+        raise ValueError("not every router has issued a nonce, or one that was not asked has")
+    return Certificate(
+        fleet=inventory.fleet,
+        inventory=inventory.digest(),
+        hosts={
+            host: CertifiedHost(release=str(taken.release), nonce=nonces[host]) for host in hosts
+        },
+        flags=dict(flags),
+        round=nonce,
+        issued=now,
+        expires=now + LIFETIME_S,
+        epoch=epoch,
+    )
+
+
+@dataclass(frozen=True)
+class Router:
+    """What a router knows of itself when it is shown a certificate.
+
+    ``epoch`` is the newest that it ever accepted; ``nonce`` the one that it issued and has not
+    seen used; ``meaning`` is None where its build has no such runtime flag.
+    """
+
+    host: str
+    release: str
+    flag: str
+    meaning: str | None
+    nonce: str
+    epoch: int
+
+
+def objections(certificate: Certificate, router: Router, now: float) -> tuple[str, ...]:
+    """Why this router must not believe it, signature aside; empty where it may. All at once."""
+    found = []
+    own = certificate.hosts.get(router.host)
+    if own is None:
+        found.append(f"it is not for {router.host}")
+    else:
+        if not router.nonce or own.nonce != router.nonce:
+            found.append("it is not over the nonce that this router issued: it is a replay")
+        if own.release != router.release:
+            found.append(f"it is for release {own.release[:12]}, this is {router.release[:12]}")
+    if router.meaning is None:
+        found.append(f"this build has no runtime flag {router.flag}")
+    elif certificate.flags.get(router.flag) != router.meaning:
+        found.append(f"this build reads {router.flag} otherwise than was certified")
+    if certificate.epoch <= router.epoch:
+        found.append(f"epoch {certificate.epoch} is not newer than {router.epoch}")
+    if now > certificate.expires:
+        found.append(f"it expired {now - certificate.expires:.0f} s ago")
+    if now < certificate.issued - CLOCK_SKEW_S:
+        found.append(f"it is from the future by {certificate.issued - now:.0f} s")
+    return tuple(found)

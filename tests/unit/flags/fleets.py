@@ -1,0 +1,89 @@
+"""Eight hosts, each on the new build, on the old one, or out of reach."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import replace
+
+from deploytool.errors import FaultKind, HostFault
+from deploytool.flags.arming import Census, Gateway, Situation
+from deploytool.fleet.model import Inventory
+from deploytool.parity.look import Seen, judge, probe_call, read, shown_manifest
+from deploytool.parity.model import Evidence, Round
+from deploytool.rehearsal.simulated import fleet, program
+from deploytool.release.model import Manifest
+
+from .artifacts import table
+from .registries import POWER_PEG, flag, registry, reserved, runtime
+
+NOW = 1_800_000_000.0
+NAMES = tuple(f"router{n}" for n in range(1, 9))
+NONCES = {name: f"{n:064x}" for n, name in enumerate(NAMES, 1)}
+
+
+def _made(version: str, text: str) -> tuple[Manifest, bytes]:
+    manifest, content = program.build(version)
+    return manifest.model_copy(update={"flags": table(text)}), content
+
+
+_NEW = _made(
+    "2026.1",
+    registry(
+        flag("HIDDEN", 0), runtime("RETAIL", 4), runtime("OTHER", 5), reserved("POWER_PEG", 3)
+    ),
+)
+_OLD = _made("2011.4", registry(flag("HIDDEN", 0), POWER_PEG))
+NEW, OLD = _NEW[0], _OLD[0]
+
+
+@functools.cache
+def _rendered() -> fleet.Rendered:
+    return fleet.Rendered.of(fleet.inventory(8))
+
+
+def declared() -> Inventory:
+    return _rendered().inventory
+
+
+@functools.cache
+def _host(name: str, *, today: bool) -> Evidence:
+    manifest, content = _NEW if today else _OLD
+    running = fleet.running(name, _rendered(), manifest, content)
+    seen = read(running.call(probe_call(), deadline_s=5))
+    flags = manifest.flags
+    assert flags is not None
+    said = {**(seen.status or {}), "flag_table": flags.table, "wire": flags.wire}
+    return replace(seen, status=said)
+
+
+def new(name: str) -> Evidence:
+    return _host(name, today=True)
+
+
+def old(name: str) -> Evidence:
+    return _host(name, today=False)
+
+
+def unreachable(_name: str) -> HostFault:
+    return HostFault(FaultKind.UNREACHABLE, "no route to host")
+
+
+def round_of(seen: Seen) -> Round:
+    """One round over these hosts, held against the release that most of them have."""
+    return judge(declared(), seen, shown_manifest(seen))
+
+
+def situation(seen: Seen | None = None) -> Situation:
+    """All is well but for what these hosts showed."""
+    shown: Mapping[str, Evidence | HostFault] = seen or {name: new(name) for name in NAMES}
+    return Situation(
+        flag="RETAIL",
+        declared=NAMES,
+        round=round_of(shown),
+        manifest=shown_manifest(shown),
+        taken=NOW - 1,
+        now=NOW,
+        census=Census(NOW - 1, frozenset(NAMES)),
+        gateway=Gateway(NOW - 1, frozenset({0}), {name: frozenset({NEW.sha256}) for name in NAMES}),
+    )
