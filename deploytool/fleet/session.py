@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -186,7 +187,9 @@ class Conversation:
 
     def close(self) -> None:
         """Ends the command's input; a well-behaved one ends with it."""
-        self._channel.close()
+        # Over a connection that is lost a goodbye raises, and would hide the fault behind it.
+        with suppress(SSHException, OSError, EOFError):
+            self._channel.close()
 
 
 def _has_line(output: bytearray, beginning: bytes) -> bool:
