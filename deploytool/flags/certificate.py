@@ -164,7 +164,7 @@ class Router:
     """What a router knows of itself when it is shown a certificate.
 
     ``epoch`` is the newest that it ever accepted; ``nonce`` the one that it issued and has not
-    seen used; ``meaning`` is None where its build has no such runtime flag.
+    seen used, or empty; ``meaning`` is None where its build has no such runtime flag.
     """
 
     host: str
@@ -182,7 +182,7 @@ def objections(certificate: Certificate, router: Router, now: float) -> tuple[st
     if own is None:
         found.append(f"it is not for {router.host}")
     else:
-        if not router.nonce or own.nonce != router.nonce:
+        if own.nonce != router.nonce:
             found.append("it is not over the nonce that this router issued: it is a replay")
         if own.release != router.release:
             found.append(f"it is for release {own.release[:12]}, this is {router.release[:12]}")

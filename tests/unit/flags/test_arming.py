@@ -242,6 +242,15 @@ def test_a_table_that_is_not_what_its_digest_says_has_no_flag() -> None:
     assert str(find_flag(NEW, "RETAIL")) == "RETAIL on bit 4"
 
 
+def test_a_match_on_another_release_than_the_round_s_is_no_parity() -> None:
+    """A round can't be made like this; a certificate that trusted that would be one bug away."""
+    odd = replace(FULL.hosts[2], release=OLD.sha256)
+    taken = replace(FULL, hosts=(*FULL.hosts[:2], odd, *FULL.hosts[3:]))
+    (found,) = obstacles(replace(situation(), round=taken))
+    assert (found.host, found.rule) == ("router3", "ARM_PARITY")
+    assert "not the round's" in found.text
+
+
 def test_everything_is_named_at_once() -> None:
     seen: Seen = {host: new(host) for host in NAMES} | {
         "router2": fleets.unreachable("router2"),
