@@ -21,10 +21,10 @@ _HOSTS = 8
 
 def _chosen(words: list[str]) -> tuple[Scenario, ...]:
     from deploytool.errors import InputError
-    from deploytool.rehearsal.scenarios import SCENARIOS
+    from deploytool.rehearsal.scenarios import FIRST, SCENARIOS
 
     known = {scenario.name: scenario for scenario in SCENARIOS}
-    unknown = sorted(set(words) - set(known))
+    unknown = sorted(set(words) - {*known, "all"})
     if unknown:
         raise InputError(
             f"There is no scenario {', '.join(unknown)}.",
@@ -32,7 +32,9 @@ def _chosen(words: list[str]) -> tuple[Scenario, ...]:
             f"deploytool rehearse --scenario {next(iter(known))}",
             tuple(f"{s.name}: {s.sentence}" for s in SCENARIOS),
         )
-    return tuple(known[word] for word in words) if words else SCENARIOS
+    if words == ["all"]:
+        return SCENARIOS
+    return tuple(known[word] for word in words) if words else FIRST
 
 
 def _faults(wish: Wish, folder: Path, source: Path, builds: tuple[str, str]) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from deploytool.rehearsal.scenarios import deploying
+from deploytool.rehearsal.scenarios import deploying, underload
 from deploytool.rehearsal.scenarios.model import Scenario
 
-SCENARIOS: tuple[Scenario, ...] = (
+FIRST: tuple[Scenario, ...] = (
     deploying.HEALTHY,
     deploying.COPY_FAILS,
     deploying.MISSED_HOST,
 )
+"""What is played when nothing is named: the main job, in little time."""
+
+SCENARIOS: tuple[Scenario, ...] = (*FIRST, underload.UNDER_LOAD)
