@@ -130,7 +130,9 @@ def _check_unique(
     active: list[dict[str, Any]], reserved: list[dict[str, Any]], problems: list[str]
 ) -> None:
     retired_bits = {entry["bit"] for entry in reserved}
-    names = [entry["name"] for entry in active + reserved]
+    # Where the past used a name on two bits, both stay reserved for ever.
+    kept = {(entry["bit"], entry["name"]) for entry in reserved}
+    names = [entry["name"] for entry in active] + sorted({name for _, name in kept})
     bits = [entry["bit"] for entry in active]
     problems.extend(
         f"flag {entry['name']!r}: bit {entry['bit']} is reserved for ever"
@@ -138,4 +140,6 @@ def _check_unique(
         if entry["bit"] in retired_bits
     )
     problems.extend(f"bit {bit} is used twice" for bit in sorted(set(bits)) if bits.count(bit) > 1)
+    if len(kept) < len(reserved):
+        problems.append("a reserved bit and name are listed twice")
     problems.extend(f"name {n!r} is used twice" for n in sorted(set(names)) if names.count(n) > 1)

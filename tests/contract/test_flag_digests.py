@@ -16,6 +16,7 @@ import pytest
 
 from deploytool.flags.model import entries_of, table_digest
 from deploytool.flags.registry import load_registry, recall
+from deploytool.flags.rules import held
 from deploytool.release.model import FlagTable
 
 HERE = Path(__file__).parent
@@ -32,6 +33,14 @@ flags:
      activation: always, requires: []}
 reserved:
   - {bit: 9, name: Z, why: 'é', when: never}
+  - {bit: 7, name: Z, why: It stood on two bits., when: then}
+"""
+TWICE = """
+schema: 1
+flags: []
+reserved:
+  - {bit: 9, name: Z, why: x, when: y}
+  - {bit: 9, name: Z, why: z, when: y}
 """
 
 
@@ -49,12 +58,16 @@ ROUTER = _router()
 
 def _theirs(path: Path) -> tuple[str, dict[str, str]]:
     table = ROUTER.load_table(path)
-    return table["table"], {entry["name"]: entry["digest"] for entry in table["entries"]}
+    return table["table"], {_key(e["bit"], e["name"]): e["digest"] for e in table["entries"]}
 
 
 def _ours(path: Path) -> tuple[str, dict[str, str]]:
     entries = load_registry(path).entries
-    return table_digest(entries), {entry.name: entry.digest for entry in entries}
+    return table_digest(entries), {_key(e.bit, e.name): e.digest for e in entries}
+
+
+def _key(bit: int, name: str) -> str:
+    return f"bit {bit} {name}"
 
 
 def test_the_golden_file_knows_every_registry_of_the_router() -> None:
@@ -72,6 +85,16 @@ def test_they_agree_on_unusual_texts(tmp_path: Path) -> None:
     path = tmp_path / "flags.yaml"
     path.write_text(UNUSUAL, "utf-8")
     assert _ours(path) == _theirs(path)
+    assert len(_ours(path)[1]) == 4
+    assert held(load_registry(path).entries, ()) == ()
+
+
+def test_they_refuse_the_same_bit_and_name_twice(tmp_path: Path) -> None:
+    path = tmp_path / "flags.yaml"
+    path.write_text(TWICE, "utf-8")
+    assert held(load_registry(path).entries, ())
+    with pytest.raises(ValueError, match="twice"):
+        ROUTER.load_table(path)
 
 
 @pytest.mark.parametrize("name", REGISTRIES)
