@@ -40,8 +40,8 @@ def _show(release: Release) -> None:
     if manifest.flags is not None:
         say(f"  flags     table {manifest.flags.table[:12]}, wire {manifest.flags.wire[:12]}")
         for entry in manifest.flags.entries:
-            status = entry.get("status", "")
-            say(f"    bit {entry.get('bit')!s:>3}  {entry.get('name')!s:<20} {status}")
+            shown = entry.get("activation", entry.get("state", ""))
+            say(f"    bit {entry.get('bit')!s:>3}  {entry.get('name')!s:<20} {shown}")
     if manifest.modules:
         say(f"  modules   {len(manifest.modules)}")
         for module in manifest.modules:
