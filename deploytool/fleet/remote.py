@@ -90,6 +90,10 @@ class RemoteHost:
                     FaultKind.RIGHTS,
                     f"sudo does not let this account run the helper: {excerpt(errors)}",
                 ) from fault
+            if answer.status is None:
+                # It was asked, and the connection ended without a word: it may have done it.
+                text = "it was lost after the request was sent"
+                raise HostFault(FaultKind.LOST, text, in_doubt=call.changes) from fault
             if answer.status in {126, 127}:
                 raise HostFault(FaultKind.HELPER, excerpt(errors)) from fault
             raise HostFault(
@@ -100,7 +104,8 @@ class RemoteHost:
         ssh = self._inventory.ssh
         if self._way is None:
             self._way = route(self._inventory, self._name)
-        if self._session is None:
+        if self._session is None or not self._session.alive:
+            self.close()
             self._session = Session(self._way, ssh.known_hosts, ssh.connect_timeout_s)
         command = invocation(self._inventory, self._name)
         self._helper = self._session.converse(command, min(deadline_s, ssh.command_timeout_s))

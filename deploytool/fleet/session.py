@@ -248,6 +248,11 @@ class Session:
                 kind, f"{last.host}:{last.port}: {str(error) or type(error).__name__}"
             ) from error
 
+    @property
+    def alive(self) -> bool:
+        """Whether the connection is there, as far as this end has heard."""
+        return bool(self._connections[-1].is_connected)
+
     def converse(self, command: str, timeout_s: float) -> Conversation:
         """Starts ``command``; it can then be asked one thing after the other.
 
