@@ -16,16 +16,20 @@ class Moment(Enum):
     """When a fault strikes, by what the deployer's journal says."""
 
     BEFORE = "before the deploy"
+    LOCKING = "while locking"
     STAGING = "while staging"
     STAGED = "before the first switch"
     BETWEEN = "between the waves"
     SWITCHED = "after the last wave"
+    UNLOCKING = "after the proof"
 
 
 EARLY = (Moment.BEFORE, Moment.STAGING)
 LATE = (Moment.STAGED, Moment.BETWEEN, Moment.SWITCHED)
 DURING = (Moment.STAGING, *LATE)
 ALWAYS = (Moment.BEFORE, *DURING)
+ON_THE_WAY = (Moment.LOCKING, *DURING, Moment.UNLOCKING)
+"""For what strikes the way alone: a host that was proven stays what it is."""
 BOTH: tuple[Kind, ...] = ("container", "local")
 CONTAINERS: tuple[Kind, ...] = ("container",)
 
@@ -76,30 +80,32 @@ def _deployer(name: str, sentence: str, moments: tuple[Moment, ...], *ends: int)
 
 CATALOGUE: tuple[Entry, ...] = (
     # The way to the host. What is there before the deploy is refused before anything is changed.
-    _shared(Fault.CONNECTION_REFUSED, BOTH, ALWAYS, {REFUSED}, FAILED, relayed=True),
-    _shared(Fault.CONNECT_TIMEOUT, BOTH, ALWAYS, {REFUSED}, FAILED, relayed=True),
-    _shared(Fault.CONNECTION_LOST, BOTH, DURING, relayed=True),
+    _shared(Fault.CONNECTION_REFUSED, BOTH, (Moment.BEFORE, *ON_THE_WAY), {REFUSED}, relayed=True),
+    _shared(Fault.CONNECT_TIMEOUT, BOTH, (Moment.BEFORE, *ON_THE_WAY), {REFUSED}, relayed=True),
+    _shared(Fault.CONNECTION_LOST, BOTH, ON_THE_WAY, relayed=True),
     Entry(
         "connection-lost-midway",
         "the connection is lost in the middle of a command",
         BOTH,
-        DURING,
+        ON_THE_WAY,
         relayed=True,
     ),
-    Entry("answer-lost", "the command is done, and its answer is lost", BOTH, DURING, relayed=True),
-    _shared(Fault.ANSWER_CUT, BOTH, DURING, relayed=True),
-    _shared(Fault.LATE, BOTH, DURING, relayed=True),
+    Entry(
+        "answer-lost", "the command is done, and its answer is lost", BOTH, ON_THE_WAY, relayed=True
+    ),
+    _shared(Fault.ANSWER_CUT, BOTH, ON_THE_WAY, relayed=True),
+    _shared(Fault.LATE, BOTH, ON_THE_WAY, relayed=True),
     Entry(
         "bytes-altered-on-the-way",
         "a bit is turned on its way to the host",
         BOTH,
-        DURING,
+        ON_THE_WAY,
         relayed=True,
     ),
     _shared(Fault.AUTH_REFUSED, BOTH, ALWAYS, {REFUSED}),
     _shared(Fault.HOST_KEY_CHANGED, BOTH, ALWAYS, {REFUSED}),
     _shared(Fault.SHELL_NOISE, BOTH, (Moment.BEFORE,), {DEPLOYED}),
-    _shared(Fault.SUDO_ASKS, CONTAINERS, ALWAYS, {REFUSED}, FAILED),
+    _shared(Fault.SUDO_ASKS, CONTAINERS, ALWAYS, {REFUSED}),
     Entry(
         "sessions-killed",
         "every process of sshd but its first is killed on the host",
@@ -120,7 +126,6 @@ CATALOGUE: tuple[Entry, ...] = (
         BOTH,
         ALWAYS,
         frozenset({REFUSED}),
-        FAILED,
     ),
     _shared(Fault.HELPER_CHANGED, BOTH, ALWAYS, {REFUSED}, FAILED),
     _shared(Fault.CONFIG_CHANGED, BOTH, ALWAYS, {REFUSED}, FAILED),

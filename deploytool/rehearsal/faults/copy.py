@@ -1,7 +1,8 @@
 """A host that refuses the copy: its file system takes no file beyond a size.
 
-The limit is the kernel's own (RLIMIT_FSIZE, setrlimit(2)) on the host's ``sshd``, which every
-session inherits. It works for root and without root, and hurts nothing else of the machine.
+The limit is the kernel's own (RLIMIT_FSIZE, setrlimit(2)). On a local host it is its ``sshd``'s,
+and every session inherits it. In a container PAM gives each session and each ``sudo`` limits of
+its own (limits.conf(5)), so it is said there. It hurts nothing else of the machine.
 """
 
 from __future__ import annotations
@@ -16,7 +17,12 @@ from deploytool.rehearsal.fleets.local import LocalFleet
 from deploytool.rehearsal.fleets.model import Throwaway
 
 _LIMIT_BYTES = 32 * 1024
-_EXEC_S = 10.0
+_EXEC_S = 20.0
+_LIMIT = """
+file=/etc/security/limits.d/rehearsal.conf
+rm -f "$file"
+[ -z "$1" ] || printf '%s - fsize %s\\n' root "$1" deploy "$1" >"$file"
+"""
 
 
 @contextmanager
@@ -36,11 +42,11 @@ def refuses_copies(fleet: Throwaway, host: str) -> Iterator[None]:
             resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
         return
     if isinstance(fleet, ContainerFleet):
-        _limit_inside(fleet, host, f"{_LIMIT_BYTES}:")
+        _limit_inside(fleet, host, str(_LIMIT_BYTES // 1024))
         try:
             yield
         finally:
-            _limit_inside(fleet, host, "unlimited:")
+            _limit_inside(fleet, host, "")
         return
     raise EnvironmentProblem(
         f"A fleet of kind {fleet.kind} has no way to refuse copies.",
@@ -62,5 +68,4 @@ def _local_sshd(fleet: LocalFleet, host: str) -> int:
 
 
 def _limit_inside(fleet: ContainerFleet, host: str, limit: str) -> None:
-    script = 'prlimit --pid "$(systemctl show -p MainPID --value ssh)" "--fsize=$1"'
-    fleet.inside(host, ("sh", "-c", script, "sh", limit), timeout_s=_EXEC_S)
+    fleet.inside(host, ("sh", "-c", _LIMIT, "sh", limit), timeout_s=_EXEC_S)

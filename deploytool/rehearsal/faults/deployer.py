@@ -9,7 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import tempfile
+import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,13 +19,16 @@ from deploytool.rehearsal.faults.catalogue import Moment
 
 _POLL_S = 0.003
 _DEADLINE_S = 300.0
+_READ_S = 5.0
 _COMMAND = (sys.executable, "-m", "deploytool.cli.main")
 
 _RECORDS: dict[Moment, tuple[str, str, str]] = {
+    Moment.LOCKING: ("intent", "LOCKING", "LOCK"),
     Moment.STAGING: ("intent", "STAGING", "STAGE"),
     Moment.STAGED: ("outcome", "STAGING", "STAGED"),
     Moment.BETWEEN: ("outcome", "SWITCHING", "WAVE_PROVEN"),
     Moment.SWITCHED: ("outcome", "SWITCHING", "LAST_WAVE_PROVEN"),
+    Moment.UNLOCKING: ("intent", "UNLOCKING", "UNLOCK"),
 }
 """The journal's record that tells each moment."""
 
@@ -79,17 +82,17 @@ class Deployer:
         self._verb = verb
         self._journal = journal
         self._seen = _last_record(journal)
-        self._out: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 closed in __exit__
-        self._err: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 closed in __exit__
         self._began = time.monotonic()
         self.process = subprocess.Popen(
             argv,
             stdin=subprocess.DEVNULL,
-            stdout=self._out,
-            stderr=self._err,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             env={**os.environ, **environment},
             start_new_session=True,
         )
+        # Pipes, each with a reader: a file would end with the disk that a fault fills.
+        self._out, self._err = _Reader(self.process.stdout), _Reader(self.process.stderr)
 
     def __enter__(self) -> Self:
         """Itself; at the end of the block it has ended, one way or the other."""
@@ -100,8 +103,6 @@ class Deployer:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
-        self._out.close()
-        self._err.close()
 
     def send(self, number: signal.Signals) -> None:
         """Sends it a signal: SIGSTOP holds it, SIGCONT sends it on."""
@@ -136,10 +137,29 @@ class Deployer:
             self.process.wait()
             code = None
         seconds = time.monotonic() - self._began
-        self._out.seek(0)
-        self._err.seek(0)
-        errors = self._err.read().decode("utf-8", "replace")
-        return Finished(self._verb, code, _document(self._out.read()), errors, seconds)
+        errors = self._err.all().decode("utf-8", "replace")
+        return Finished(self._verb, code, _document(self._out.all()), errors, seconds)
+
+
+class _Reader(threading.Thread):
+    """Reads all that comes out of a pipe, as it comes."""
+
+    def __init__(self, pipe: IO[bytes] | None) -> None:
+        super().__init__(daemon=True)
+        self._pipe = pipe
+        self._read = b""
+        self.start()
+
+    def run(self) -> None:
+        """Reads to the end."""
+        if self._pipe is not None:
+            with self._pipe:
+                self._read = self._pipe.read()
+
+    def all(self) -> bytes:
+        """What was read, once the process has ended."""
+        self.join(_READ_S)
+        return self._read
 
 
 def _document(text: bytes) -> dict[str, Any]:

@@ -80,7 +80,7 @@ class Ground:
         engine = (record.engine if record else None) or "podman"
         asked = [find(engine, engine), "inspect", "-f", "{{.State.Pid}}", names[0] or ""]
         pid = run(asked, _SHELL_S).strip()
-        enter = (find("nsenter", "util-linux"), "-t", pid, "-m", "sh", "-c")
+        enter = (find("nsenter", "util-linux"), "-t", pid, "-m", "-p", "sh", "-c")
         run([*enter, f"set -u\n{self._settings()}\n{script}"], _SHELL_S)
 
     def _settings(self) -> str:

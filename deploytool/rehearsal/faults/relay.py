@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 _CHUNK = 65536
 _DELAY_S = 1.5
@@ -23,7 +23,6 @@ class Pair:
 
     deployer: socket.socket
     host: socket.socket
-    passed: dict[bool, int] = field(default_factory=lambda: {True: 0, False: 0})
 
     def close(self) -> None:
         """Ends both ends at once, with a reset rather than a goodbye."""
@@ -80,7 +79,7 @@ class Relay:
 
     def hold_up(self) -> None:
         """Cuts the deployer's end, and hands the host what was under way only later."""
-        self._rule = _late
+        self._rule = _Late()
 
     def alter(self) -> None:
         """Turns a bit of the next thing that goes to the host."""
@@ -182,16 +181,23 @@ class _Alter:
         return data[:-1] + bytes([data[-1] ^ 1])
 
 
-def _late(pair: Pair, data: bytes, up: bool) -> bytes | None:  # noqa: FBT001 a Rule
-    if not up:
-        return data
-    with contextlib.suppress(OSError):
-        pair.deployer.shutdown(socket.SHUT_WR)  # the deployer is told that all is over
-    time.sleep(_DELAY_S)
-    with contextlib.suppress(OSError):
-        pair.host.sendall(data)
-    time.sleep(_DELAY_S)
-    return None
+class _Late:
+    """Ends the deployer's side of one connection, and hands on later what was on its way."""
+
+    def __init__(self) -> None:
+        self._struck: Pair | None = None
+
+    def __call__(self, pair: Pair, data: bytes, up: bool) -> bytes | None:  # noqa: FBT001 a Rule
+        if not up or self._struck not in {None, pair}:
+            return data
+        self._struck = pair
+        with contextlib.suppress(OSError):
+            pair.deployer.shutdown(socket.SHUT_WR)  # the deployer is told that all is over
+        time.sleep(_DELAY_S)
+        with contextlib.suppress(OSError):
+            pair.host.sendall(data)
+        time.sleep(_DELAY_S)
+        return None
 
 
 def _stop(listener: socket.socket) -> None:

@@ -24,7 +24,7 @@ from deploytool.rehearsal.faults.deployer import Deployer, Finished, Operator
 from deploytool.rehearsal.faults.ground import Fleet, Ground
 from deploytool.rehearsal.faults.operators import Operators
 from deploytool.rehearsal.faults.report import Campaign, Played
-from deploytool.rehearsal.faults.strikes import AT_WORK, BLIND, STRIKES, Scene
+from deploytool.rehearsal.faults.strikes import AT_WORK, LOOK_LATER, STRIKES, Scene
 from deploytool.rehearsal.faults.truth import Truth, truth
 from deploytool.rehearsal.fleets.run import for_each
 from deploytool.release.model import Release
@@ -119,7 +119,7 @@ class Rehearsal:
                     lifted.enter_context(strike(scene))
                     deployer.send(signal.SIGCONT) if held else None
                 ended = deployer.wait()
-                seen = {} if case.fault.name in BLIND else self.look()
+                seen = {} if case.fault.name in LOOK_LATER else self.look()
             seen = seen or self.look()
         return _Struck(ended, seen, struck, scene.others)
 
@@ -188,6 +188,8 @@ def _lie(rehearsal: Rehearsal, case: Case, struck: _Struck) -> str:
         if ended.code != DEPLOYED and DEPLOYED in {other.code for other in everybody}:
             continue  # what another deployer has proven since is what counts
         for host, seen in struck.seen.items():
+            if seen.locked and not struck.others:
+                lies.append(f"exit {ended.code}, and {host} is still locked")
             # A refusal says nothing of a host that is not as it should be, but that it is so.
             if ended.code == REFUSED and host == case.host:
                 continue
@@ -230,7 +232,19 @@ def campaign(
             tuple(first.errors.splitlines()[-10:]),
         )
     for number, case in enumerate(cases, start=1):
-        played = rehearsal.play(case)
+        try:
+            played = rehearsal.play(case)
+        except EnvironmentProblem as problem:
+            why = f"it could not be brought, or not be lifted: {problem} {problem.details}"
+            played = Played(
+                str(case),
+                case.fault.name,
+                struck=False,
+                code=0,
+                mended_by=(),
+                seconds=0.0,
+                unresolved=why,
+            )
         result.played.append(played)
         say(f"{number:>4} {played}")
         if played.unresolved and rehearsal.begin().code != DEPLOYED:

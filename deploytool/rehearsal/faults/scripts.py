@@ -71,7 +71,7 @@ done
     "shell-noise": Script(
         r"""
 cp -p "$KEYS" "$KEYS.away"
-noise='command="echo Welcome; eval \\"$SSH_ORIGINAL_COMMAND\\"; echo deploytool 00 end ok" '
+noise='command="echo Welcome; eval \"$SSH_ORIGINAL_COMMAND\"; echo deploytool 00 end ok" '
 while IFS= read -r line; do printf '%s%s\n' "$noise" "$line"; done <"$KEYS.away" >"$KEYS"
 """,
         'mv "$KEYS.away" "$KEYS"',

@@ -154,7 +154,7 @@ STRIKES: Mapping[str, Strike] = {
     "other-deployer": _other_deployer,
 }
 
-BLIND = frozenset({"hangs", "gone"})
-"""While these last, nobody can look at the host from inside either."""
+LOOK_LATER = frozenset({"hangs", "gone", "two-deployers"})
+"""What is true is asked when these are over: a host can't be looked at, or a deployer goes on."""
 AT_WORK = frozenset({"reboot", "sessions-killed"})
 """These strike while the deployer works on; it is held for none of them."""
