@@ -11,7 +11,7 @@ from deploytool.fleet.host import Host
 from deploytool.fleet.model import Inventory
 from deploytool.parity.look import expect, judge, probe_call, shown_manifest
 from deploytool.parity.model import Evidence, HostVerdict, Parity, Verdict
-from deploytool.parity.rules import first_trouble, judge_host
+from deploytool.parity.rules import first_trouble, judge_host, strays
 from deploytool.release.model import Manifest, Release
 from deploytool.rollout.baseline import Baseline, find, fresh, left
 from deploytool.rollout.hands import Hands
@@ -266,8 +266,7 @@ class Effects:
         seen = self._hands.look(self._inventory.names, probe_call())
         bad: dict[str, HostVerdict] = {}
         for name, outcome in seen.items():
-            base = self._base.get(name)
-            if base is not None and isinstance(outcome, Evidence) and base.still(outcome):
+            if isinstance(outcome, Evidence) and self._untouched(name, outcome):
                 continue
             verdict = self._verdict(name, outcome, self._old.get(name))
             if name not in self._old or verdict.verdict is not Verdict.MATCH:
@@ -275,6 +274,13 @@ class Effects:
                 self._report.trouble.setdefault(name, "is not as it was before")
         self._report.round = judge(self._inventory, seen, shown_manifest(seen))
         return (self._troubles(bad) or Event.FAILED) if bad else Event.PARITY
+
+    def _untouched(self, name: str, now: Evidence) -> bool:
+        """Whether a host is what it was when it was found, and nothing was put beside it since."""
+        base, then = self._base.get(name), self._found.get(name)
+        if base is None or then is None or not base.still(now):
+            return False
+        return {*strays(now)} <= {*strays(then)}
 
     # --- the end ----------------------------------------------------------------------------------
 

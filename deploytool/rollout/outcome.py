@@ -152,7 +152,8 @@ def _held(report: Report, inventory: str, trouble: tuple[str, ...]) -> Deploytoo
     kind: type[DeploytoolError] = Interrupted if report.interrupted else NotProven
     done = [state for state in report.path if state not in {State.HOLDING, State.HELD}]
     last = done[-1] if done else State.CHECKING
-    if last in {State.UNLOCKING, State.UNLOCKING_RESTORED}:
+    proven = report.round is not None and report.round.parity is Parity.PARITY
+    if proven and last in {State.UNLOCKING, State.UNLOCKING_RESTORED}:
         means = "What runs was proven, but a host holds a lock that could not be given back."
     elif last is State.UNLOCKING_REFUSED:
         means = "Nothing was switched, but a host may hold a lock that could not be given back."
