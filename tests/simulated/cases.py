@@ -128,7 +128,7 @@ def lies(ended: Ended, inventory: Inventory, cases: tuple[Case, ...]) -> Iterato
     elif ended.code == 3:
         yield from _not_untouched(ended, now, cases)
     elif ended.code == 5:
-        yield from _unnamed(ended, now)
+        yield from _unnamed(ended)
     else:
         yield f"exit {ended.code} is no end that a fault may lead to"
     if ended.code in {0, 3, 4}:
@@ -173,14 +173,20 @@ def _not_untouched(
             yield f"exit 3, and {name} was changed: {seen}"
 
 
-def _unnamed(ended: Ended, now: Mapping[str, Truth]) -> Iterator[str]:
+def _unnamed(ended: Ended) -> Iterator[str]:
+    """What each host was when it was last looked at: what came later, no end can speak of."""
     assert ended.error is not None
     text = f"{ended.error.what} {ended.error.means}"
-    one = len(set(now.values())) == 1
-    if "MIXED" not in text and "UNKNOWN" not in text and not one:
+    looked = [host.seen for host in ended.hosts.values() if host.seen]
+    alike_then, alike_now = (len({seen[at] for seen in looked}) == 1 for at in (0, -1))
+    if "MIXED" not in text and "UNKNOWN" not in text and not alike_now:
         yield f"exit 5 on a fleet that is not one, and it is not called MIXED or UNKNOWN: {text}"
     if not ended.error.details:
         yield "exit 5, and no host is named"
+    locked = any(locked_by(host.helper) for host in ended.hosts.values())
+    releases = {(seen[-1].linked, seen[-1].main) for seen in looked}
+    if alike_then and len(releases) > 1 and not locked:
+        yield "exit 5 on a fleet that this rollout left mixed, and its locks are given back"
 
 
 def _status_lies(ended: Ended, inventory: Inventory, now: Mapping[str, Truth]) -> Iterator[str]:
