@@ -118,7 +118,7 @@ CATALOGUE: tuple[Entry, ...] = (
     # Disks and rights.
     _shared(Fault.COPY_TRUNCATED, BOTH, (Moment.BEFORE,), {RESTORED}),
     _shared(Fault.BYTES_CHANGED, BOTH, ALWAYS),
-    _shared(Fault.DISK_FULL, CONTAINERS, EARLY, {REFUSED}, FAILED),
+    _shared(Fault.DISK_FULL, CONTAINERS, EARLY, {REFUSED}),
     _shared(Fault.DISK_READ_ONLY, CONTAINERS, ALWAYS, {REFUSED, RESTORED}, FAILED),
     Entry(
         "rights-lost",

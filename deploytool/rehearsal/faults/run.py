@@ -69,6 +69,10 @@ class Rehearsal:
         """The first release, proven."""
         return self._operators.fresh("first").run("deploy", self.old)
 
+    def turn(self) -> None:
+        """What was deployed is the old release from now on, and what was there the new one."""
+        self.old, self.new = self.new, self.old
+
     def play(self, case: Case) -> Played:
         """Plays one case to its end; afterwards the fleet is one, or the case is unresolved."""
         began = time.monotonic()
@@ -138,7 +142,7 @@ class Rehearsal:
             seen = self.look()
             if ended.code == DEPLOYED and (release := self._one(seen)) is not None:
                 if release == self.new:
-                    self.old, self.new = self.new, self.old
+                    self.turn()
                 return tuple(done), ""
             verb, by = self._next(case, seen, done), operator
         told = "; ".join(f"{host}: {item}" for host, item in seen.items())
