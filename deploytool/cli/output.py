@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 from deploytool.errors import DeploytoolError, Refused
 
@@ -22,9 +22,22 @@ def colour(stream: Any) -> bool:  # noqa: ANN401 any text stream
     return bool(stream.isatty()) and not os.environ.get("NO_COLOR")
 
 
+def clean(text: str) -> str:
+    """What a host said, fit for a terminal: no control characters, no half characters."""
+    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
+
+
+def put(text: str, stream: TextIO) -> None:
+    """Prints a line. A reader that has gone away stops nothing: the rest goes nowhere."""
+    try:
+        print(clean(text), file=stream, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 def say(text: str = "") -> None:
     """A line for people."""
-    print(text, file=sys.stderr if wants_json() else sys.stdout, flush=True)
+    put(text, sys.stderr if wants_json() else sys.stdout)
 
 
 def document(value: dict[str, Any]) -> None:
@@ -52,13 +65,13 @@ def show_error(error: DeploytoolError) -> None:
     """The details, and then the three lines: what happened, what it means, what to do now."""
     bold, plain = ("\033[1m", "\033[0m") if colour(sys.stderr) else ("", "")
     red = "\033[31m" if bold else ""
-    lines = [f"  {line}" for line in error.details[:_SHOWN_AT_MOST]]
+    lines = [f"  {clean(line)}" for line in error.details[:_SHOWN_AT_MOST]]
     if len(error.details) > _SHOWN_AT_MOST:
         lines.append(f"  ... and {len(error.details) - _SHOWN_AT_MOST} more lines (--json has all)")
     lines += [
-        f"{bold}{red}What happened:{plain}  {error.what}",
-        f"{bold}What it means:{plain}  {error.means}",
-        f"{bold}What to do now:{plain} {error.now}",
+        f"{bold}{red}What happened:{plain}  {clean(error.what)}",
+        f"{bold}What it means:{plain}  {clean(error.means)}",
+        f"{bold}What to do now:{plain} {clean(error.now)}",
     ]
     print("\n".join(lines), file=sys.stderr, flush=True)
 

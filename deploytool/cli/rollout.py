@@ -171,7 +171,8 @@ def _run(
     from deploytool.rollout.outcome import conclude
     from deploytool.rollout.runner import Runner
 
-    plan_id = bound.id if bound else secrets.token_hex(8)
+    # Never the bound plan's: two runs of one plan are two deployers.
+    plan_id = secrets.token_hex(8)
     hosts = connect_fleet(fleet)
     title = f"{purpose.value} {wanted.label} on {fleet.fleet}"
     try:
@@ -205,6 +206,8 @@ def _run(
             say(f"PARITY: {report.round.label} {done} on all {len(fleet.names)} hosts.")
         else:
             say(f"All {len(fleet.names)} hosts are proven to run nothing, as before.")
+    if error is None and report.journal is not None:
+        say(f"But the journal lacks its end: {report.journal.what}")
     said = round_document(report.round) if report.round else {}
     trouble = dict(sorted(report.trouble.items()))
     path = [state.value for state in report.path]
@@ -232,7 +235,9 @@ def deploy(
     _run(inventory, fleet, wanted, journal, Purpose.DEPLOY, bound)
 
 
-def _left(inventory_path: Path, store: Path, journal: Path) -> tuple[Inventory, Release]:
+def _left(
+    inventory_path: Path, store: Path, journal: Path, purpose: Purpose
+) -> tuple[Inventory, Release]:
     """What an interrupted rollout was about, by what the hosts show; said before it is acted on."""
     from deploytool.fleet.inventory import load_inventory
     from deploytool.fleet.remote import connect_fleet
@@ -241,7 +246,7 @@ def _left(inventory_path: Path, store: Path, journal: Path) -> tuple[Inventory, 
     fleet = load_inventory(inventory_path)
     hosts = connect_fleet(fleet)
     try:
-        found = locate(fleet, hosts, store, journal, str(inventory_path))
+        found = locate(fleet, hosts, store, journal, str(inventory_path), purpose)
     finally:
         for host in hosts.values():
             host.close()
@@ -264,7 +269,7 @@ def resume(
     del json
     from deploytool.rollout.model import Purpose
 
-    fleet, release = _left(inventory, store, journal)
+    fleet, release = _left(inventory, store, journal, Purpose.RESUME)
     say("Finishing it: taking the locks over, then staging, switching and proving what is missing.")
     _run(inventory, fleet, release, journal, Purpose.RESUME)
 
@@ -283,7 +288,7 @@ def rollback(
     del json
     from deploytool.rollout.model import Purpose
 
-    fleet, release = _left(inventory, store, journal)
+    fleet, release = _left(inventory, store, journal, Purpose.ROLLBACK)
     say("Undoing it: taking the locks over, then bringing every touched host back and proving it.")
     _run(inventory, fleet, release, journal, Purpose.ROLLBACK)
 

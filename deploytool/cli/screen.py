@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from deploytool.cli.output import colour, wants_json
+from deploytool.cli.output import clean, colour, put, wants_json
 from deploytool.parity.model import Round, Verdict
 from deploytool.parity.rules import first_trouble, short
 from deploytool.rollout.model import State
@@ -37,7 +37,7 @@ class PlainScreen:
         return None
 
     def _say(self, text: str) -> None:
-        print(f"{time.monotonic() - self._began:6.1f}s  {text}", file=_stream(), flush=True)
+        put(f"{time.monotonic() - self._began:6.1f}s  {text}", _stream())
 
     def state(self, state: State, hosts: tuple[str, ...]) -> None:
         """Says what is done now, and where."""
@@ -107,7 +107,7 @@ class LiveScreen:
                 Text("ok", "green") if column in self._reached[host] else Text("·", "dim")
                 for column in self._COLUMNS
             ]
-            table.add_row(host, *marks, Text(self._trouble.get(host, ""), "bold red"))
+            table.add_row(host, *marks, Text(clean(self._trouble.get(host, "")), "bold red"))
         return table
 
 
@@ -132,10 +132,13 @@ def show_round(taken: Round) -> None:
             Text(item.verdict.value, _STYLES[item.verdict]),
             short(item.release or "none"),
             str(seen.main_pid or "-") if seen else "-",
-            trading,
-            first_trouble(item),
+            Text(clean(trading)),
+            Text(clean(first_trouble(item))),
         )
-    console.print(table)
+    try:
+        console.print(table)
+    except BrokenPipeError:
+        put("", stream)
 
 
 def round_document(taken: Round) -> dict[str, object]:

@@ -209,16 +209,19 @@ scan() { # -> RUNNING: lines "pid how path" of each process that runs a release 
     set -f
     scan_pid=''
     for line in $scanned; do
-        case $line in
+        # The first arrow is the listing's own; a name may hold others.
+        case ${line#* -> } in
         /proc/*/fd:) scan_pid=${line#/proc/} scan_pid=${scan_pid%/fd:} ;;
-        *" -> $ROOT/releases/."*) ;; # an upload under way
-        *" /proc/"*"/exe -> $ROOT/releases/"*)
-            exe_pid=${line%% -> *} exe_pid=${exe_pid##*/proc/}
-            RUNNING="$RUNNING${exe_pid%/exe} exe ${line#* -> }$NEWLINE" ;;
-        *" -> $ROOT/releases/"*"/$NAME"*)
-            descriptor=${line%% -> *}
-            [ "$scan_pid" = $$ ] || RUNNING="$RUNNING$scan_pid fd/${descriptor##* } ${line#* -> }$NEWLINE" ;;
-        *" -> socket:["*)
+        "$ROOT/releases/.incoming."*) ;; # an upload under way
+        "$ROOT/releases/"*)
+            link=${line%% -> *}
+            case $link in
+            */exe) exe_pid=${link##*/proc/} RUNNING="$RUNNING${exe_pid%/exe} exe ${line#* -> }$NEWLINE" ;;
+            *)
+                case ${line#* -> } in *"/$NAME" | *"/$NAME (deleted)") ;; *) continue ;; esac
+                [ "$scan_pid" = $$ ] || RUNNING="$RUNNING$scan_pid fd/${link##* } ${line#* -> }$NEWLINE" ;;
+            esac ;;
+        "socket:["*)
             socket=${line##*socket:[} socket=${socket%]}
             case $LISTENING in *":$socket "*)
                 port=${LISTENING%%":$socket "*} OWNERS="$OWNERS${port##* } $scan_pid$NEWLINE" ;;
@@ -264,18 +267,25 @@ stop_service() {
         while [ $tries -gt 0 ]; do
             tries=$((tries - 1))
             scan
-            [ -n "$RUNNING" ] || return 0
+            left=''
+            IFS=$NEWLINE
+            # Whoever only names the artifact, such as a pager, is not the service.
+            for running in $RUNNING; do
+                case $running in *" unseen -") ;; *) left="$left${running%% *}$NEWLINE" ;; esac
+            done
+            [ -n "$left" ] || return 0
             if [ $((tries % 10)) -eq 9 ]; then
-                IFS=$NEWLINE
-                for running in $RUNNING; do
-                    kill -s $signal "${running%% *}" 2>/dev/null || :
-                done
+                for running in $left; do kill -s $signal "$running" 2>/dev/null || :; done
             fi
             sleep 0.1
         done
     done
     say 'a process does not end, even when killed'
     return 1
+}
+
+bounded() { # what an account's program prints, and no more; a child that it leaves behind is not waited for
+    timeout -k 1 $((ASK_S + 2)) head -c 65536
 }
 
 restart_service() { # what comes of it is seen in the evidence, not believed here
@@ -325,7 +335,7 @@ wait_ready() { # until the service owns its ports and its main process answers, 
         fi
         if [ "$ready" != 0 ]; then
             CUR=$ROOT/current
-            if STATUS_ANSWER=$(run_status as_account 2>/dev/null); then
+            if STATUS_ANSWER=$(run_status as_account 2>/dev/null | bounded); then
                 case $STATUS_ANSWER in *'"pid": '"$MAIN_PID"[!0-9]* | *'"pid":'"$MAIN_PID"[!0-9]*) return ;; esac
             fi
             STATUS_ANSWER=''
@@ -339,7 +349,7 @@ wait_ready() { # until the service owns its ports and its main process answers, 
 
 probe() { # one round of this host; probes of one host never overlap, so that none sees another's children
     command exec 8<"$STATE/probe.lock" || refuse not-prepared "$STATE/probe.lock can't be opened"
-    flock -w "$ASK_S" 8 || refuse busy 'another look at this host does not end'
+    flock -w $((ASK_S * 4)) 8 || refuse busy 'another look at this host does not end'
     find_link
     unit_state
     scan
@@ -447,7 +457,7 @@ free_bytes() { # -> FREE: what anybody may still write in the folder of releases
 
 probe_marks() {
     if slurp "$STATE/token"; then say "token $SLURPED"; fi
-    for mark in lock verified rollout held previous deadman; do
+    for mark in lock verified rollout finished held previous deadman; do
         if slurp "$STATE/$mark"; then say "$mark $SLURPED"; fi
     done
     [ -n "$release" ] || return 0
@@ -575,7 +585,7 @@ probe_interpreter() { # PID; its digest is remembered as long as its inode says 
         digest_of "/proc/$1/exe"
         [ -z "$DIGEST" ] || put "$STATE/interpreter" "$FACT $DIGEST" 2>/dev/null ;;
     esac
-    say "interpreter ${DIGEST:-unreadable} $(readlink "/proc/$1/exe")"
+    say "interpreter ${DIGEST:-unreadable} $(readlink "/proc/$1/exe" | tr -c '[:print:]' '?')"
 }
 
 probe_status() { # what the running process says of itself
@@ -584,7 +594,7 @@ probe_status() { # what the running process says of itself
     if [ -n "$STATUS_ANSWER" ]; then
         say "status $(printf '%s' "$STATUS_ANSWER" | base64 -w0)"
     else
-        say "status $(run_status as_account 2>&1 | head -c 65536 | base64 -w0)"
+        say "status $(run_status as_account 2>&1 | bounded | base64 -w0)"
     fi
 }
 
@@ -613,7 +623,11 @@ current_token() { cat "$STATE/token" 2>/dev/null || say 0; }
 
 check_token() {
     needs token
-    [ -f "$STATE/lock" ] || refuse stale-token "nobody holds the lock of this host; token $token is not valid"
+    if [ ! -f "$STATE/lock" ]; then
+        # The last token that was given out tells a lost answer from a lock that another gave back.
+        [ "$(current_token)" != "$token" ] || refuse unlocked "the lock of token $token was given back"
+        refuse stale-token "nobody holds the lock of this host; token $token is not valid"
+    fi
     [ "$(lock_value token)" = "$token" ] ||
         refuse stale-token "the lock is held by $(lock_value holder) with token $(lock_value token), not $token"
 }
@@ -654,6 +668,7 @@ since $(date +%s)" || refuse cannot-write "$STATE/lock can't be written"
 
 begin_mark() { # what an interrupted rollout wrote down stays: it says what this host had before it
     read_mark && return
+    [ "$purpose" != retire ] || return 0 # it is no rollout: nothing is to be finished or undone
     mark_plan=$plan mark_target=$release mark_before=$(linked)
     (write_mark locked >/dev/null) && return
     # Whoever is refused has no lock: one without a mark would tell nobody what to go back to.
@@ -691,11 +706,20 @@ verb_unlock() { # keep: how many releases stay on this host
     needs keep
     mutex
     check_token
-    if read_mark && [ "$mark_before" != "$(linked)" ]; then
-        put "$STATE/previous" "$mark_before" || refuse cannot-write "$STATE/previous can't be written"
+    if read_mark; then
+        # For whoever finds the same rollout unfinished on another host.
+        put "$STATE/finished" "plan $mark_plan
+target $mark_target
+before $mark_before" || refuse cannot-write "$STATE/finished can't be written"
+        if [ "$mark_before" != "$(linked)" ]; then
+            put "$STATE/previous" "$mark_before" || refuse cannot-write "$STATE/previous can't be written"
+        fi
     fi
     prune
-    rm -f "$STATE/rollout" "$STATE/held" "$STATE/lock" || refuse cannot-write "$STATE/lock can't be removed"
+    # The lock goes last: a lock without a mark would tell nobody what to do.
+    rm -f "$STATE/held" || refuse cannot-write "$STATE/held can't be removed"
+    rm -f "$STATE/rollout" || refuse cannot-write "$STATE/rollout can't be removed"
+    rm -f "$STATE/lock" || refuse cannot-write "$STATE/lock can't be removed"
     sync "$STATE"
 }
 
@@ -703,7 +727,9 @@ prune() { # the newest stay, and always the active one and the one before
     kept=0
     active=$(linked)
     previous=$(cat "$STATE/previous" 2>/dev/null)
+    set +f
     rm -rf "$ROOT/releases/.incoming."* "$ROOT/releases/.damaged."*
+    set -f
     IFS=$NEWLINE
     # shellcheck disable=SC2045 # by age, and every name that is no digest is passed over
     for old in $(ls -t "$ROOT/releases"); do
@@ -758,7 +784,9 @@ $seconds" || refuse cannot-write "$STATE/deadman can't be written"
 
 verb_expire() { # called by the host's own timer; the mutex decides between it and a confirmation
     needs token
-    mutex
+    # It has one chance, so it waits for whatever change is under way; each of those has its deadline.
+    command exec 9<"$STATE/mutex" || refuse not-prepared "$STATE/mutex can't be opened"
+    flock -w 7200 9 || refuse busy 'another change on this host does not end'
     [ -f "$STATE/deadman" ] || return
     IFS=$NEWLINE
     # shellcheck disable=SC2046
@@ -812,7 +840,8 @@ verb_stage() { # payload: the manifest's bytes, then the artifact's
     [ "${DISK%% *}" = "$release" ] || discard bad-copy "read back from disk, the copy is ${DISK%% *}"
     { chmod 0444 "$incoming/release.json" && chmod 0555 "$incoming/$NAME"; } || discard cannot-write 'modes can not be set'
     CUR=$incoming
-    said=$(run_version as_account 2>&1 | head -n 1)
+    said=$(run_version as_account 2>&1 | bounded)
+    said=${said%%"$NEWLINE"*}
     [ "$said" = "$(manifest_version_line)" ] || discard bad-version "it says it is '$said', the manifest says '$(manifest_version_line)'"
     if [ -e "$ROOT/releases/$release" ]; then
         rm -rf "$ROOT/releases/.damaged.$release"

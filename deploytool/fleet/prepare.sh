@@ -47,18 +47,17 @@ account() { # NAME SHELL
     fi
 }
 
-authorize() { # ACCOUNT KEY
-    keys=$(getent passwd "$1" | cut -d: -f6)/.ssh
-    folder "$keys" 0700 "$1:"
-    touch "$keys/authorized_keys"
-    case $(cat "$keys/authorized_keys") in
-    *"$2"*) ;;
-    *)
-        printf '%s\n' "$2" >>"$keys/authorized_keys" || no "$keys/authorized_keys can't be written"
-        changed "authorized key of $1" ;;
-    esac
-    { chmod 0600 "$keys/authorized_keys" && chown "$1:" "$keys/authorized_keys"; } ||
-        no "the rights of $keys/authorized_keys can't be set"
+authorize() { # ACCOUNT KEY: with the account's own rights, for it may have put links in the way
+    # shellcheck disable=SC2016 # expanded by the account's shell
+    setpriv --reuid="$1" --regid="$1" --init-groups sh -c '
+        umask 077
+        cd "$1" && mkdir -p .ssh && chmod 0700 .ssh && touch .ssh/authorized_keys || exit 1
+        case $(cat .ssh/authorized_keys) in
+        *"$2"*) ;;
+        *) printf "%s\n" "$2" >>.ssh/authorized_keys && echo "changed authorized key of $3" || exit 1 ;;
+        esac
+        chmod 0600 .ssh/authorized_keys' sh "$(getent passwd "$1" | cut -d: -f6)" "$2" "$1" ||
+        no "the account $1 can't write its authorized_keys"
 }
 
 needs sha256sum stat dd df readlink flock timeout setpriv setsid sync mv head tail tr base64 cut

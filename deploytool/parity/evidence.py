@@ -9,7 +9,7 @@ import json
 
 from deploytool.errors import FaultKind, HostFault
 from deploytool.fleet.protocol import Reply, excerpt
-from deploytool.parity.model import Evidence, Hold, Lock, Mark, Process, RolloutMark, Run
+from deploytool.parity.model import Evidence, Finished, Hold, Lock, Mark, Process, RolloutMark, Run
 
 
 def parse_evidence(reply: Reply, now: float) -> Evidence:
@@ -79,6 +79,13 @@ def _rollout(text: str | None) -> RolloutMark | None:
     )
 
 
+def _finished(text: str | None) -> Finished | None:
+    if text is None:
+        return None
+    said = _pairs(text)
+    return Finished(said["plan"], _release(said["target"]), _release(said["before"]))
+
+
 def _hold(text: str | None) -> Hold | None:
     if text is None:
         return None
@@ -111,13 +118,18 @@ def _status(text: str | None) -> tuple[dict[str, object] | None, str]:
     plain = base64.b64decode(text, validate=True).decode("utf-8", "replace")
     try:
         said = json.loads(plain)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None, excerpt(plain)
     return (said, "") if isinstance(said, dict) else (None, excerpt(plain))
 
 
 def _parse(reply: Reply, now: float) -> Evidence:
     processes = {p.pid: p for p in map(_process, reply.all("process"))}
+    still = {int(text.split()[0]): int(text.split()[1]) for text in reply.all("still")}
+    unit = dict(text.split("=", 1) for text in reply.all("unit") if "=" in text)
+    for key, once in (("process", processes), ("still", still), ("unit", unit)):
+        if len(once) != len(reply.all(key)):
+            raise ValueError(f"something is told twice: {key}")
     disk = (reply.one("disk") or "").split()
     manifest = (reply.one("manifest") or "").split()
     status, status_text = _status(reply.one("status"))
@@ -137,6 +149,7 @@ def _parse(reply: Reply, now: float) -> Evidence:
         lock=_lock(reply.one("lock")),
         verified=_mark(reply.one("verified")),
         rollout=_rollout(reply.one("rollout")),
+        finished=_finished(reply.one("finished")),
         hold=_hold(reply.one("held")),
         previous=_release((reply.one("previous") or "").strip()),
         unconfirmed=reply.one("deadman") is not None,
@@ -147,11 +160,11 @@ def _parse(reply: Reply, now: float) -> Evidence:
         disk_way=disk[1] if disk else None,
         manifest_sha=manifest[0] if manifest else None,
         manifest=base64.b64decode(manifest[1], validate=True) if len(manifest) > 1 else None,
-        unit=dict(text.split("=", 1) for text in reply.all("unit") if "=" in text),
+        unit=unit,
         unit_files=tuple(_sha_path(text) for text in reply.all("unitfile")),
         configs=tuple((path, sha) for sha, path in map(_sha_path, reply.all("config"))),
         processes=processes,
-        still={int(text.split()[0]): int(text.split()[1]) for text in reply.all("still")},
+        still=still,
         group=frozenset(map(int, reply.all("group"))),
         runs=tuple(map(_run, reply.all("runs"))),
         unseen=frozenset(map(int, reply.all("unseen"))),

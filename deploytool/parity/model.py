@@ -75,6 +75,15 @@ class RolloutMark:
 
 
 @dataclass(frozen=True)
+class Finished:
+    """The last rollout that gave its lock back on a host: what it led to, and from where."""
+
+    plan: str
+    target: str | None
+    before: str | None
+
+
+@dataclass(frozen=True)
 class Hold:
     """A fleet that was left MIXED or UNKNOWN: since when, by whom, and what ends it."""
 
@@ -103,6 +112,7 @@ class Evidence:
     lock: Lock | None = None
     verified: Mark | None = None
     rollout: RolloutMark | None = None
+    finished: Finished | None = None
     hold: Hold | None = None
     previous: str | None = None
     unconfirmed: bool = False

@@ -41,6 +41,12 @@ def remedy(taken: Round, inventory: str) -> str:
     if not bad:
         raise ValueError("every host is a MATCH")
     again = f"deploytool status -i {quote(inventory)}"
+    if (host := _under_way(taken)) is not None:
+        return (
+            f"A rollout is under way or was interrupted (see {host}). If its deployer is gone, "
+            f"undo it: deploytool rollback -i {quote(inventory)}, or finish it: "
+            f"deploytool resume -i {quote(inventory)}"
+        )
     for verdict in bad:
         if verdict.evidence is None:
             return f"See why {verdict.host} gives no answer, then: {again}"
@@ -54,6 +60,15 @@ def remedy(taken: Round, inventory: str) -> str:
         return f"deploytool host prepare -i {quote(inventory)} --admin root"
     release = short(taken.release) if taken.release else "RELEASE"
     return f"deploytool deploy -i {quote(inventory)} {release}"
+
+
+def _under_way(taken: Round) -> str | None:
+    """The first host that says that a rollout began and did not end."""
+    for verdict in taken.hosts:
+        seen = verdict.evidence
+        if seen is not None and (seen.lock or seen.hold or seen.rollout):
+            return verdict.host
+    return None
 
 
 def _commands(verdict: HostVerdict) -> Iterator[str]:

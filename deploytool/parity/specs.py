@@ -119,7 +119,9 @@ def _results(inventory: Inventory, root: ET.Element) -> tuple[SpecResult, ...]:
     everywhere: list[str] = []
     for case in root.iter("testcase"):
         name = case.get("name", "")
-        host = next((h for h in inventory.names if f"[ssh://{h}" in name), None)
+        host = next(
+            (h for h in inventory.names if f"[ssh://{h}]" in name or f"[ssh://{h}-" in name), None
+        )
         bad = [child for child in case if child.tag in {"failure", "error", "skipped"}]
         text = f"{name}: {(bad[0].get('message') or bad[0].tag).splitlines()[0]}" if bad else ""
         if host is None:

@@ -40,15 +40,17 @@ def fresh(evidence: Evidence) -> Baseline:
     return Baseline(evidence.release, observed(evidence))
 
 
-def left(evidence: Evidence, target: str, purpose: Purpose) -> Baseline:
-    """The baseline of a host that an interrupted rollout to ``target`` may have touched."""
-    mark = evidence.rollout
+def left(evidence: Evidence, plans: frozenset[str]) -> Baseline:
+    """The baseline of a host that an interrupted rollout may have touched.
+
+    ``plans`` are those that hosts' marks name. A host without a mark belongs to the rollout only
+    where it says itself that this very plan was finished there, before the deployer died.
+    """
+    mark, finished = evidence.rollout, evidence.finished
     if mark is not None:
         return Baseline(mark.before, None if mark.touched else observed(evidence))
-    finished = evidence.release == target and evidence.previous is not None
-    if purpose is Purpose.ROLLBACK and finished:
-        # Its lock was given back already when the rollout was interrupted.
-        return Baseline(evidence.previous, None)
+    if finished is not None and finished.plan in plans and finished.before != evidence.release:
+        return Baseline(finished.before, None)
     return fresh(evidence)
 
 
@@ -78,6 +80,14 @@ def find(
     ]
     evidence = [item for item in seen.values() if isinstance(item, Evidence)]
     found = marks(seen)
+    if purpose is Purpose.RESUME:
+        obstacles += [
+            Obstacle(host, "RESUME_DIRECTION", "a rollback was under way there: finish that")
+            for host, item in seen.items()
+            if isinstance(item, Evidence)
+            and item.lock is not None
+            and item.lock.purpose == Purpose.ROLLBACK.value
+        ]
     if not found and not any(item.lock for item in evidence):
         obstacles.append(Obstacle("fleet", "NOTHING_INTERRUPTED", "no host has a mark or a lock"))
     obstacles += [

@@ -13,7 +13,7 @@ from deploytool.parity.look import expect, judge, probe_call, shown_manifest
 from deploytool.parity.model import Evidence, HostVerdict, Parity, Verdict
 from deploytool.parity.rules import first_trouble, judge_host, strays
 from deploytool.release.model import Manifest, Release
-from deploytool.rollout.baseline import Baseline, find, fresh, left
+from deploytool.rollout.baseline import Baseline, find, fresh, left, marks
 from deploytool.rollout.hands import Hands
 from deploytool.rollout.model import Effect, Event, Plan, Purpose
 from deploytool.rollout.planning import Obstacle, make_plan, moved
@@ -125,7 +125,8 @@ class Effects:
         if self._report.obstacles:
             return Event.REFUSED
         evidence = {name: item for name, item in seen.items() if isinstance(item, Evidence)}
-        base = {h: left(e, self._manifest.sha256, purpose) for h, e in evidence.items()}
+        plans = frozenset(mark.plan for mark in marks(seen).values())
+        base = {host: left(item, plans) for host, item in evidence.items()}
         self._remember(evidence, base)
         self._touched = [host for host, item in base.items() if item.as_found is None]
         if purpose is Purpose.RESUME:
@@ -189,19 +190,19 @@ class Effects:
         event = self._faults(self._hands.confirm(running), Event.STAGED)
         return None if event is Event.STAGED else event
 
-    def _soaked(self) -> bool:
+    def _soak(self, interrupted: Callable[[], bool]) -> bool:
         """Gives what was switched the time to die young; False where the user broke it off."""
         while self._switched_at is not None:
             left_s = self._inventory.service.soak_s - (time.monotonic() - self._switched_at)
             if left_s <= 0:
                 break
-            if self._interrupted():
+            if interrupted():
                 return False
             time.sleep(min(left_s, _SOAK_POLL_S))
         return True
 
     def _prove(self) -> Event:
-        if not self._soaked():
+        if not self._soak(self._interrupted):
             return Event.INTERRUPTED
         seen = self._hands.look(self._inventory.names, probe_call())
         self._report.round = judge(self._inventory, seen, self._manifest)
@@ -214,6 +215,8 @@ class Effects:
     def _check_old(self) -> Event:
         """Before one goes back: every touched host that answers must hold its old release."""
         answering: dict[str, Evidence] = {}
+        # Waits for whatever is still under way there, and refuses what would come later.
+        self._hands.renew(self._touched)
         for name, outcome in self._hands.look_for_old(self._touched, self._base).items():
             if isinstance(outcome, HostFault):
                 self._report.trouble.setdefault(name, str(outcome))
@@ -224,7 +227,9 @@ class Effects:
                 self._touched.remove(name)
                 continue
             self._old[name] = _labelled(outcome) if old is not None else None
-            if old is not None and (outcome.holds != "intact" or self._old[name] is None):
+            label = self._old[name]
+            known = label is not None and label.sha256 == old
+            if old is not None and (outcome.holds != "intact" or not known):
                 self._report.trouble[name] = f"the old release {old[:12]} is {outcome.holds} there"
                 return Event.FAILED
         if self._touched and not answering:
@@ -261,8 +266,7 @@ class Effects:
 
     def _prove_old(self) -> Event:
         """Touched hosts are proven on what they had; the others to be as they were found."""
-        if not self._soaked():
-            return Event.INTERRUPTED
+        self._soak(lambda: False)
         seen = self._hands.look(self._inventory.names, probe_call())
         bad: dict[str, HostVerdict] = {}
         for name, outcome in seen.items():
@@ -279,6 +283,8 @@ class Effects:
         """Whether a host is what it was when it was found, and nothing was put beside it since."""
         base, then = self._base.get(name), self._found.get(name)
         if base is None or then is None or not base.still(now):
+            return False
+        if base.release is None and self._verdict(name, now, None).verdict is not Verdict.MATCH:
             return False
         return {*strays(now)} <= {*strays(then)}
 

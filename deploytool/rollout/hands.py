@@ -42,6 +42,7 @@ class Hands:
         self._purpose = purpose
         self._done = done
         self.tokens: dict[str, int] = {}
+        self._renewals = 0
         self._maybe_locked: dict[str, HostFault] = {}
 
     @property
@@ -77,7 +78,7 @@ class Hands:
 
         def job(name: str) -> Callable[[], Evidence]:
             old = base[name].release
-            call = probe_call((old, None) if old else None)
+            call = probe_call((old, None) if old else None, disk=False)
             return lambda: read(self._hosts[name].call(call, deadline_s=self._command_s))
 
         return fanout({name: job(name) for name in hosts}, deadline_s=2 * self._command_s)
@@ -102,6 +103,32 @@ class Hands:
             return {"release": target, "token": lock.token if lock else found[name].token}
 
         return self._lock_each("takeover", found, arguments)
+
+    def renew(self, hosts: Iterable[str]) -> None:
+        """Gives our locks on these hosts a later token.
+
+        The host does this after whatever is under way there, and then refuses what was sent with
+        the earlier token: an answer that was lost can't be followed by a late effect. A host that
+        does not do it is looked at next, and is unknown if it can't be seen.
+        """
+        self._renewals += 1
+        plan = f"{self._plan}.{self._renewals}"
+
+        def job(name: str) -> Reply:
+            call = Call.of(
+                "takeover",
+                holder=self._holder,
+                purpose=self._purpose.value,
+                plan=plan,
+                token=self.tokens[name],
+                release="none",
+            )
+            return self._hosts[name].call(call, deadline_s=2 * self._command_s)
+
+        ours = [name for name in hosts if name in self.tokens]
+        for name, outcome in self._each(ours, job, 2 * self._command_s, "locked").items():
+            if not isinstance(outcome, HostFault):
+                self.tokens[name] = _token(outcome)
 
     def _lock_each(
         self,
@@ -162,8 +189,8 @@ class Hands:
             try:
                 return self._insist(name, Call.of("unlock", token=self.tokens[name], keep=keep))
             except HostFault as fault:
-                # A lost answer repeated: nobody holds the lock, so the first one did it.
-                if fault.code == "stale-token" and "nobody holds" in fault.text:
+                # A lost answer repeated: no later token was given out, so this one was given back.
+                if fault.code == "unlocked":
                     return Reply()
                 raise
 

@@ -72,8 +72,6 @@ def conclude(report: Report, inventory: str) -> DeploytoolError | None:
     if report.state is State.DONE:
         if report.round is None or report.round.parity is not Parity.PARITY:
             raise ValueError("an end without a proof is no end")
-        if report.journal is not None:
-            return report.journal
         return None
     if report.state is State.REFUSED:
         return _refused(report, inventory, trouble)

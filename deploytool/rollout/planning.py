@@ -72,6 +72,9 @@ def preflight(
                 f"plan {outcome.lock.plan}, token {outcome.lock.token}"
             )
             obstacles.append(Obstacle(host, "PREFLIGHT_LOCK", text))
+        elif outcome.rollout is not None:
+            text = f"has the mark of plan {outcome.rollout.plan}, which did not end"
+            obstacles.append(Obstacle(host, "PREFLIGHT_LOCK", text))
     return tuple(obstacles)
 
 

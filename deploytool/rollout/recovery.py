@@ -10,12 +10,13 @@ from pathlib import Path
 from deploytool.errors import HostFault, InputError, NotProven, Refused
 from deploytool.fleet.host import Host
 from deploytool.fleet.model import Inventory
-from deploytool.parity.look import probe_call, take_round
+from deploytool.parity.look import probe_call, shown_manifest, take_round
 from deploytool.parity.model import Evidence
 from deploytool.release.model import Manifest, Release
 from deploytool.release.store import find as find_release
 from deploytool.rollout.baseline import common_target, marks
 from deploytool.rollout.journal import Journal, Unfinished, journal_path
+from deploytool.rollout.model import Purpose
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ def locate(
     store: Path,
     journal_folder: Path,
     inventory_name: str,
+    purpose: Purpose,
 ) -> Left:
     """Looks at all hosts for the marks of a rollout that did not end.
 
@@ -55,6 +57,11 @@ def locate(
         )
     found = marks(seen)
     target = common_target(found)
+    locked = any(isinstance(item, Evidence) and item.lock for item in seen.values())
+    if target is None and not found and locked and purpose is Purpose.ROLLBACK:
+        # A lock without a mark: nothing was begun, so there is only the lock to give back.
+        current = shown_manifest(seen)
+        return Left(seen, Release(current or _bare(inventory, "0" * 64), ""), None)
     if target is None:
         raise _no_target(seen, inventory_name)
     path = journal_path(journal_folder, inventory.fleet)
@@ -65,8 +72,16 @@ def locate(
     try:
         return Left(seen, find_release(store, target), unfinished)
     except InputError:
+        if purpose is Purpose.ROLLBACK:
+            return Left(seen, Release(_bare(inventory, target), ""), unfinished)
         manifest = _manifest_from(hosts, seen, target, inventory.ssh.command_timeout_s)
         return Left(seen, Release(manifest, ""), unfinished)
+
+
+def _bare(inventory: Inventory, release: str) -> Manifest:
+    """What stands for a release that only has to be undone: its name is enough for that."""
+    name = inventory.service.name
+    return Manifest(name=name, version="0", sha256=release, size=1, version_line="unknown")
 
 
 def _no_target(seen: Mapping[str, Evidence | HostFault], inventory: str) -> Refused:

@@ -16,6 +16,14 @@ from deploytool.rollout.report import Observer, Report
 from deploytool.rollout.rules import ENDS, FIRST, advance
 
 _STEPS_AT_MOST = 2048
+_GOES_FORWARD = frozenset(
+    {
+        *(State.CHECKING, State.FINDING, State.FINDING_TO_UNDO, State.LOCKING, State.TAKING_OVER),
+        *(State.TAKING_OVER_TO_UNDO, State.STAGING, State.SWITCHING, State.PROVING),
+    }
+)
+"""Where the user may break it off. On the way back and while giving locks back there is nothing
+safer than to go on; whoever asks a second time ends the deployer itself."""
 _NOTHING_DONE = frozenset({State.CHECKING, State.FINDING, State.FINDING_TO_UNDO})
 
 
@@ -70,7 +78,7 @@ class Runner:
 
     def _step(self, state: State, effect: Effect) -> Event:
         """Writes the intent down, does it, and writes down what came of it."""
-        if self._interrupted():
+        if state in _GOES_FORWARD and self._interrupted():
             self.report.interrupted = True
             self._recorder.outcome(state, Event.INTERRUPTED)
             return Event.INTERRUPTED

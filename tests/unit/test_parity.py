@@ -190,6 +190,7 @@ IMMATERIAL = {
     "lacks": "what the artifact needs is preflight's business",
     "token": "who may change a host says nothing of what it runs",
     "lock": "who changes a host says nothing of what it runs",
+    "finished": "what an earlier rollout did here",
     "hold": "what an earlier rollout said of the fleet",
     "unconfirmed": "a host that nobody confirmed lacks the mark that is asked for",
     "disk_way": "how it was read, not what",

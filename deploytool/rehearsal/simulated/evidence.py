@@ -44,7 +44,7 @@ def _host(helper: Helper, request: Request) -> Iterator[str]:
 def _marks(helper: Helper, request: Request) -> Iterator[str]:
     if (token := helper.text("token")) is not None:
         yield f"token {token.strip()}"
-    for mark in ("lock", "verified", "rollout", "held", "previous", "deadman"):
+    for mark in ("lock", "verified", "rollout", "finished", "held", "previous", "deadman"):
         if (text := helper.text(mark)) is not None:
             yield f"{mark} {text.replace(chr(10), ' ')}"
     release, manifest = request["release"], request["manifest"]

@@ -82,6 +82,8 @@ class Ground:
         request.needs("token")
         lock, token = self.pairs("lock"), request["token"]
         if not lock:
+            if int(self.text("token") or 0) == int(token):
+                raise Refusal("unlocked", f"the lock of token {token} was given back")
             raise Refusal(
                 "stale-token", f"nobody holds the lock of this host; token {token} is not valid"
             )

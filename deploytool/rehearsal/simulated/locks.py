@@ -27,7 +27,7 @@ class Locks(Ground):
         self.put_pairs("lock", {"token": token, **asked})
 
     def _begin_mark(self, request: Request) -> None:
-        if self.pairs("rollout"):
+        if self.pairs("rollout") or request["purpose"] == "retire":
             return
         mark = {"plan": request["plan"], "target": request["release"], "before": self.linked()}
         try:
@@ -71,11 +71,13 @@ class Locks(Ground):
         """Gives the lock back, and removes what nobody needs any more."""
         request.needs("keep")
         self.check_token(request)
-        mark = self.pairs("rollout")
-        if mark and mark["before"] != self.linked():
-            self.put("previous", f"{mark['before']}\n")
+        if mark := self.pairs("rollout"):
+            finished = "".join(f"{key} {mark[key]}\n" for key in ("plan", "target", "before"))
+            self.put("finished", finished)
+            if mark["before"] != self.linked():
+                self.put("previous", f"{mark['before']}\n")
         self._prune(request.number("keep"), say)
-        self.remove("rollout", "held", "lock")
+        self.remove("held", "rollout", "lock")
         self.step("lock removed")
 
     def _prune(self, keep: int, say: Say) -> None:
