@@ -29,6 +29,7 @@ def _cross_checks(value: object) -> Iterator[Mistake]:
     yield from _wave_checks(value.get("waves"), len(hosts))
     yield from _address_checks(value, hosts)
     yield from _placeholder_checks(value, hosts)
+    yield from _service_checks(value, hosts)
 
 
 def _wave_checks(waves: object, count: int) -> Iterator[Mistake]:
@@ -58,6 +59,35 @@ def _address_checks(value: dict[object, object], hosts: dict[object, object]) ->
                 ("hosts", str(name), "address"),
                 f"found {spec.get('address')}, which another host has too; each host needs its own",
             )
+
+
+def _service_checks(value: dict[object, object], hosts: dict[object, object]) -> Iterator[Mistake]:
+    """The service's account has no rights of others, and its sockets are sockets."""
+    service, ssh = value.get("service"), value.get("ssh")
+    if not isinstance(service, dict):
+        return
+    user = service.get("user") or service.get("name")
+    deploys = ssh.get("user") if isinstance(ssh, dict) else None
+    if service.get("supervisor") == "systemd" and user in {"root", deploys}:
+        text = f"found {user}; the service must run neither as root nor as the deploy account"
+        yield Mistake(("service", "user"), text)
+    sockets = service.get("listen")
+    for number, text in enumerate(sockets if isinstance(sockets, tuple) else ()):
+        for name, spec in hosts.items():
+            own = spec.get("vars") if isinstance(spec, dict) else None
+            if (wrong := _no_socket(str(text), own if isinstance(own, dict) else {})) is not None:
+                found = (
+                    f"found {wrong!r} at {name}; it must be HOST:PORT, with a port of 1 to 65535"
+                )
+                yield Mistake(("service", "listen", number), found)
+
+
+def _no_socket(text: str, own: dict[object, object]) -> str | None:
+    """The text with its placeholders filled in, where it is not HOST:PORT."""
+    filled = PLACEHOLDER.sub(lambda found: str(own.get(found.group(1), "")), text)
+    host, colon, port = filled.rpartition(":")
+    good = host and colon and port.isdigit() and 1 <= int(port) <= 65535
+    return None if good else filled
 
 
 def _placeholder_checks(

@@ -30,6 +30,13 @@ def _absolute(text: str) -> str:
     return text.rstrip("/")
 
 
+def _plain(text: str) -> str:
+    # It stands in a unit and in shell scripts: nothing that either would read as its own.
+    if re.fullmatch(r"[A-Za-z0-9._/{}-]{1,200}", text) is None:
+        raise ValueError("must hold letters, digits, and . _ - only, and at most 200 of them")
+    return text
+
+
 def _absolute_or_in_root(text: str) -> str:
     return text if text.startswith("{root}/") and "/.." not in text else _absolute(text)
 
@@ -38,7 +45,7 @@ Name = Annotated[str, StringConstraints(pattern=NAME)]
 HostName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$")]
 Account = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")]
 Line = Annotated[str, StringConstraints(min_length=1, max_length=1024), AfterValidator(_one_line)]
-AbsolutePath = Annotated[Line, AfterValidator(_absolute)]
+RootPath = Annotated[Line, AfterValidator(_absolute), AfterValidator(_plain)]
 HostPath = Annotated[Line, AfterValidator(_absolute_or_in_root)]
 Argv = Annotated[tuple[Line, ...], Field(min_length=1, max_length=64)]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
@@ -97,7 +104,7 @@ class Inventory(Frozen):
     fleet: Name
     expect: Annotated[int, Field(ge=1, le=1024)]
     throwaway: bool = False
-    release_root: AbsolutePath
+    release_root: RootPath
     service: Service
     config_files: tuple[HostPath, ...] = ()
     ssh: SshOptions
