@@ -105,6 +105,8 @@ def _way_out(rules: list[str], report: Report, inventory: str) -> str:
     again = f"deploytool plan -i {inventory} {short(report.release)}"
     if "PREFLIGHT_REACHABLE" in rules or "RESUME_REACHABLE" in rules:
         return f"See why the hosts named do not answer, then: deploytool status -i {inventory}"
+    if "RESUME_DIRECTION" in rules:
+        return f"deploytool rollback -i {inventory}"
     if "NOTHING_INTERRUPTED" in rules:
         return f"There is nothing to finish or to undo: deploytool status -i {inventory}"
     if {"PREFLIGHT_LOCK", "LOCK_HELD"} & {*rules}:
@@ -152,7 +154,7 @@ def _held(report: Report, inventory: str, trouble: tuple[str, ...]) -> Deploytoo
     last = done[-1] if done else State.CHECKING
     proven = report.round is not None and report.round.parity is Parity.PARITY
     if proven and last in {State.UNLOCKING, State.UNLOCKING_RESTORED}:
-        means = "What runs was proven, but a host holds a lock that could not be given back."
+        means = "What runs was proven; since then a lock was lost, or could not be given back."
     elif last is State.UNLOCKING_REFUSED:
         means = "Nothing was switched, but a host may hold a lock that could not be given back."
     else:
