@@ -37,43 +37,45 @@ def _killed(operator: Operator, verb: str, arguments: list[str], after_s: float)
         return alive
 
 
-def _somewhere(theatre: Theatre, number: int) -> Operator:
-    """Every other time from a machine that has no journal and no release."""
-    return theatre.operators.fresh(f"operator{number % 2}", store=number % 2 == 0)
+def _left(theatre: Theatre) -> bool:
+    return any(seen.marked or seen.locked or seen.held for seen in theatre.look().values())
 
 
 def test_p7_every_kill_is_mended(theatre: Theatre) -> None:
     chance = random.Random(SEED)  # noqa: S311 moments that can be drawn again, not a secret
-    kills = rollouts = elsewhere = 0
-    old, new = theatre.old, theatre.new
+    kills = rollouts = 0
+    resumed: list[bool] = []  # whether it was done with an empty journal and an empty store
+    new, old = theatre.new, theatre.old
     while kills < KILLS:
         rollouts += 1
         assert rollouts <= 3 * KILLS + 3, f"only {kills} kills in {rollouts} rollouts"
-        operator = theatre.operators.fresh("deployer")
+        operator, verb, arguments = theatre.operators.fresh("deployer"), "deploy", [new]
         row = 0
-        verb, arguments = "deploy", [new]
-        while row < IN_A_ROW and _killed(operator, verb, arguments, chance.uniform(0.3, LONGEST_S)):
-            row += 1
-            kills += 1
-            if kills == KILLS or not any(t.marked or t.locked for t in theatre.look().values()):
+        while row < IN_A_ROW and kills < KILLS:
+            if not _killed(operator, verb, arguments, chance.uniform(0.3, LONGEST_S)):
                 break
-            elsewhere += kills % 2
-            operator = _somewhere(theatre, kills)
+            row, kills = row + 1, kills + 1
+            if not _left(theatre):
+                break
+            resumed.append(len(resumed) % 2 == 0)
+            operator = theatre.operators.fresh(f"operator{row}", store=not resumed[-1])
             verb, arguments = "resume", []
-        elsewhere += kills % 2
-        ended = _end(theatre, kills)
+        ended = _end(theatre, resumed)
         assert ended == new or row > 0, f"rollout {rollouts} came to {ended[:8]}"
         if ended == new:
             old, new = new, old
-    print(f"{kills} kills, {rollouts} rollouts, {elsewhere} resumed elsewhere, seed {SEED}")
+    say = f"{kills} kills in {rollouts} rollouts of {len(theatre.hosts)} hosts, {len(resumed)}"
+    print(f"{say} resumes, {sum(resumed)} of them elsewhere; seed {SEED}")
 
 
-def _end(theatre: Theatre, number: int) -> str:
+def _end(theatre: Theatre, resumed: list[bool]) -> str:
     """Ends what is left, and gives the one release that every host then truly runs."""
-    if any(t.marked or t.locked or t.held for t in theatre.look().values()):
-        ended = theatre.operators.fresh("last", store=number % 2 == 0).run("resume")
+    if _left(theatre):
+        resumed.append(len(resumed) % 2 == 0)
+        ended = theatre.operators.fresh("last", store=not resumed[-1]).run("resume")
         if ended.code == 3 and ended.document.get("rule") == "RESUME_RELEASE":
             # Killed before any host held the release: only who has it can go on.
+            resumed[-1] = False
             ended = theatre.operators.fresh("last").run("resume")
         assert ended.code == 0, shown(ended)
     proven = theatre.operators.fresh("last").run("status")
