@@ -691,6 +691,14 @@ verb_takeover() { # explicit: it names the token of the lock that is taken away
     say_locked
 }
 
+verb_renew() { # a later token for a lock that is held: only its holder can, and what it sent before is refused
+    needs holder purpose plan token
+    mutex
+    check_token
+    take_lock
+    say_locked
+}
+
 verb_lock() {
     needs holder purpose plan release
     mutex
@@ -951,6 +959,7 @@ serve() { # one request, in a process of its own: what it opened and set ends wi
     probe) probe ;;
     lock) verb_lock ;;
     takeover) verb_takeover ;;
+    renew) verb_renew ;;
     unlock) verb_unlock ;;
     stage) verb_stage ;;
     activate) verb_activate ;;

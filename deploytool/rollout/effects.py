@@ -216,7 +216,8 @@ class Effects:
         """Before one goes back: every touched host that answers must hold its old release."""
         answering: dict[str, Evidence] = {}
         # Waits for whatever is still under way there, and refuses what would come later.
-        self._hands.renew(self._touched)
+        if self._hands.renew(self._touched):
+            return Event.FAILED
         for name, outcome in self._hands.look_for_old(self._touched, self._base).items():
             if isinstance(outcome, HostFault):
                 self._report.trouble.setdefault(name, str(outcome))

@@ -104,31 +104,33 @@ class Hands:
 
         return self._lock_each("takeover", found, arguments)
 
-    def renew(self, hosts: Iterable[str]) -> None:
+    def renew(self, hosts: Iterable[str]) -> dict[str, HostFault]:
         """Gives our locks on these hosts a later token.
 
         The host does this after whatever is under way there, and then refuses what was sent with
-        the earlier token: an answer that was lost can't be followed by a late effect. A host that
-        does not do it is looked at next, and is unknown if it can't be seen.
+        the earlier token: an answer that was lost can't be followed by a late effect. Returns the
+        hosts that refused: their locks are no longer ours, and they must not be touched.
         """
         self._renewals += 1
         plan = f"{self._plan}.{self._renewals}"
 
         def job(name: str) -> Reply:
             call = Call.of(
-                "takeover",
+                "renew",
                 holder=self._holder,
                 purpose=self._purpose.value,
                 plan=plan,
                 token=self.tokens[name],
-                release="none",
             )
             return self._hosts[name].call(call, deadline_s=2 * self._command_s)
 
         ours = [name for name in hosts if name in self.tokens]
-        for name, outcome in self._each(ours, job, 2 * self._command_s, "locked").items():
+        outcomes = self._each(ours, job, 2 * self._command_s, "locked")
+        for name, outcome in outcomes.items():
             if not isinstance(outcome, HostFault):
                 self.tokens[name] = _token(outcome)
+        faults = _faults(outcomes)
+        return {name: f for name, f in faults.items() if f.kind is FaultKind.REFUSED}
 
     def _lock_each(
         self,

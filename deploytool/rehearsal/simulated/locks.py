@@ -67,6 +67,13 @@ class Locks(Ground):
         self._begin_mark(request)
         self._say_locked(say)
 
+    def verb_renew(self, request: Request, say: Say) -> None:
+        """Gives whoever holds the lock a later token."""
+        request.needs("holder", "purpose", "plan", "token")
+        self.check_token(request)
+        self._take_lock(request)
+        self._say_locked(say)
+
     def verb_unlock(self, request: Request, say: Say) -> None:
         """Gives the lock back, and removes what nobody needs any more."""
         request.needs("keep")
