@@ -50,7 +50,10 @@ def _digest(text: str) -> Digest:
 
 @cache
 def _template() -> str:
-    return resources.files("deploytool.fleet").joinpath("helper.sh").read_text(encoding="utf-8")
+    """The helper without its settings: one script, written in parts that are joined in name order."""
+    folder = resources.files("deploytool.fleet").joinpath("onhost")
+    parts = sorted((p for p in folder.iterdir() if p.name.endswith(".sh")), key=lambda p: p.name)
+    return "".join(part.read_text(encoding="utf-8") for part in parts)
 
 
 def helper_path(inventory: Inventory, host: str) -> str:

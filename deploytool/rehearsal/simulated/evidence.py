@@ -1,4 +1,4 @@
-"""What a probe of a simulated machine says: line by line what helper.sh says."""
+"""What a probe of a simulated machine says: line by line what the helper says."""
 
 from __future__ import annotations
 

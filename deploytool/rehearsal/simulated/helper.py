@@ -1,6 +1,6 @@
-"""The host side: what helper.sh does, verb by verb, on a machine in memory.
+"""The host side: what the helper does, verb by verb, on a machine in memory.
 
-Kept beside helper.sh by the contract suite, which asks both the same things.
+Kept beside the helper by the contract suite, which asks both the same things.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Reads a request as helper.sh does: the same words, the same refusals."""
+"""Reads a request as the helper does: the same words, the same refusals."""
 
 from __future__ import annotations
 
