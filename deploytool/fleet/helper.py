@@ -50,7 +50,7 @@ def _digest(text: str) -> Digest:
 
 @cache
 def _template() -> str:
-    """The helper without its settings: one script, written in parts that are joined in name order."""
+    """The helper without its settings: one script, in parts joined in the order of their names."""
     folder = resources.files("deploytool.fleet").joinpath("onhost")
     parts = sorted((p for p in folder.iterdir() if p.name.endswith(".sh")), key=lambda p: p.name)
     return "".join(part.read_text(encoding="utf-8") for part in parts)

@@ -10,8 +10,10 @@ import yaml
 from pydantic import ValidationError
 
 from deploytool.errors import InputError
-from deploytool.fleet.document import Document, Location, Mistake, from_pydantic, named
-from deploytool.fleet.model import BUILT_IN_PLACEHOLDERS, PLACEHOLDER, Inventory
+from deploytool.fleet.document import Document, Mistake, from_pydantic, named
+from deploytool.fleet.model import PLACEHOLDER, Inventory
+from deploytool.fleet.placeholders import flag_checks, placeholder_checks
+from deploytool.fleet.signers import read_signers
 
 _BYTES_AT_MOST = 4 * 1024 * 1024
 
@@ -28,8 +30,9 @@ def _cross_checks(value: object) -> Iterator[Mistake]:
         )
     yield from _wave_checks(value.get("waves"), len(hosts))
     yield from _address_checks(value, hosts)
-    yield from _placeholder_checks(value, hosts)
+    yield from placeholder_checks(value, hosts)
     yield from _service_checks(value, hosts)
+    yield from flag_checks(value)
 
 
 def _wave_checks(waves: object, count: int) -> Iterator[Mistake]:
@@ -90,35 +93,6 @@ def _no_socket(text: str, own: dict[object, object]) -> str | None:
     return None if good else filled
 
 
-def _placeholder_checks(
-    value: dict[object, object], hosts: dict[object, object]
-) -> Iterator[Mistake]:
-    for at, text in _strings({key: value.get(key) for key in ("service", "config_files")}, ()):
-        for word in PLACEHOLDER.findall(text):
-            lacking = [
-                str(name)
-                for name, spec in hosts.items()
-                if word not in BUILT_IN_PLACEHOLDERS
-                and not (isinstance(spec, dict) and word in (spec.get("vars") or {}))
-            ]
-            if lacking:
-                yield Mistake(
-                    at,
-                    f"found {{{word}}}, but there is no such 'vars' entry at {', '.join(lacking)}",
-                )
-
-
-def _strings(value: object, at: Location) -> Iterator[tuple[Location, str]]:
-    if isinstance(value, str):
-        yield at, value
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from _strings(item, (*at, str(key)))
-    elif isinstance(value, tuple):
-        for index, item in enumerate(value):
-            yield from _strings(item, (*at, index))
-
-
 def parse_inventory(text: str, name: str) -> Inventory:
     """An inventory from the YAML ``text``; ``name`` is what messages call the file.
 
@@ -177,7 +151,11 @@ def load_inventory(path: Path) -> Inventory:
             "Nothing was touched. Without pinned keys no host can be trusted.",
             f"Write each host's public key to it, from the console: see README, and {known_hosts}",
         )
-    return _with_paths(inventory, folder, known_hosts)
+    inventory = _with_paths(inventory, folder, known_hosts)
+    if inventory.signers is None:
+        return inventory
+    signers = folder / Path(inventory.signers).expanduser()
+    return inventory.with_signers(str(signers), read_signers(signers))
 
 
 def _with_paths(inventory: Inventory, folder: Path, known_hosts: Path) -> Inventory:

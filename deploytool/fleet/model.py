@@ -5,15 +5,38 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated, Literal, NewType
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    StringConstraints,
+)
 
 Digest = NewType("Digest", str)
 """A SHA-256 in 64 lower-case hexadecimal digits."""
 
 PLACEHOLDER = re.compile(r"\{([a-z_]*)\}")
-BUILT_IN_PLACEHOLDERS = frozenset({"root", "current", "state", "host"})
+BUILT_IN_PLACEHOLDERS = frozenset({"root", "current", "state", "host", "fleet", "signers"})
+"""Filled in from the inventory, the same for every run of a command on a host."""
+ASKED_PLACEHOLDERS: Mapping[tuple[str, ...], frozenset[str]] = MappingProxyType(
+    {
+        **{
+            ("service", "flags", verb): frozenset({"flag"})
+            for verb in ("prepare", "commit", "settle", "disarm")
+        },
+        ("gateway", "use"): frozenset({"flag", "bit", "release"}),
+        ("gateway", "withdraw"): frozenset({"flag", "bit"}),
+    }
+)
+"""Filled in each time, from what was asked: the words that a command's place knows besides."""
+OPERATORS_COMMANDS = ("gateway", "membership")
+"""Keys whose commands run on the operator's machine: no host's words are known there."""
 
 NAME = r"^[a-z][a-z0-9_-]{0,31}$"
 
@@ -58,6 +81,16 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
+class FlagCommands(Frozen):
+    """How the running process is asked about its flags, and told. See docs/contract.md."""
+
+    observe: Argv
+    prepare: Argv
+    commit: Argv
+    settle: Argv
+    disarm: Argv
+
+
 class Service(Frozen):
     """How the artifact is run and asked on a host. See docs/contract.md."""
 
@@ -67,6 +100,7 @@ class Service(Frozen):
     start: Argv
     version: Argv
     status: Argv
+    flags: FlagCommands | None = None
     listen: tuple[Line, ...] = ()
     ready_timeout_s: Seconds = 20.0
     stop_timeout_s: Seconds = 10.0
@@ -74,6 +108,22 @@ class Service(Frozen):
     """How long the last wave runs before the whole fleet is proven: what dies young is seen."""
     deadman_s: Annotated[int, Field(ge=0, le=86400)] = 0
     """An activated host that isn't confirmed within so many seconds stops serving; 0: never."""
+
+
+class Gateway(Frozen):
+    """How those who set bits in messages are told and observed, on the operator's machine."""
+
+    use: Argv
+    withdraw: Argv
+    observe: Argv
+    timeout_s: Seconds = 5.0
+
+
+class Membership(Frozen):
+    """What lists, on the operator's machine, the hosts that take traffic now."""
+
+    command: Argv
+    timeout_s: Seconds = 5.0
 
 
 class SshOptions(Frozen):
@@ -107,10 +157,25 @@ class Inventory(Frozen):
     release_root: RootPath
     service: Service
     config_files: tuple[HostPath, ...] = ()
+    signers: Line | None = None
+    gateway: Gateway | None = None
+    membership: Membership | None = None
     ssh: SshOptions
     keep_releases: Annotated[int, Field(ge=2, le=100)] = 5
     waves: Annotated[tuple[Wave, ...], Field(min_length=1)] = (1, "rest")
     hosts: Annotated[dict[HostName, HostSpec], Field(min_length=1)]
+    _allowed_signers: str | None = PrivateAttr(default=None)
+
+    @property
+    def allowed_signers(self) -> str | None:
+        """The signers file's text, as it was when the inventory was read; None without one."""
+        return self._allowed_signers
+
+    def with_signers(self, path: str, text: str) -> Inventory:
+        """The same with its signers file: where it stands on this machine, and what is in it."""
+        made = self.model_copy(update={"signers": path})
+        made._allowed_signers = text
+        return made
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -120,6 +185,12 @@ class Inventory(Frozen):
     def root(self, host: str) -> str:
         """The release root on this host."""
         return self.release_root.replace("{host}", host)
+
+    def signers_path(self, host: str) -> str:
+        """Where the signers file stands on this host: root's, where hosts have a root."""
+        if self.service.supervisor == "systemd":
+            return f"/etc/deploytool/{self.service.name}/allowed_signers"
+        return f"{self.root(host)}/etc/allowed_signers"
 
     def expand(self, text: str, host: str) -> str:
         """``text`` with its placeholders filled in for ``host``.
@@ -134,6 +205,8 @@ class Inventory(Frozen):
             "current": f"{root}/current",
             "state": f"{root}/state/service",
             "host": host,
+            "fleet": self.fleet,
+            "signers": self.signers_path(host),
         }
         return PLACEHOLDER.sub(lambda match: values[match.group(1)], text)
 
@@ -144,11 +217,12 @@ class Inventory(Frozen):
     def digest(self) -> Digest:
         """SHA-256 over the canonical JSON of what the inventory says about the fleet.
 
-        How one operator's machine reaches it (``ssh``, key files) is left out: the same fleet
-        has the same digest on every machine.
+        How one operator's machine reaches it (``ssh``, key files, whom it asks about senders) is
+        left out: the same fleet has the same digest on every machine.
         """
+        own = dict.fromkeys(("ssh", "signers", *OPERATORS_COMMANDS), True)
         said = self.model_dump(
-            mode="json", exclude={"ssh": True, "hosts": {"__all__": {"identity_file", "user"}}}
+            mode="json", exclude={**own, "hosts": {"__all__": {"identity_file", "user"}}}
         )
         text = json.dumps(said, sort_keys=True, separators=(",", ":"))
         return Digest(hashlib.sha256(text.encode()).hexdigest())

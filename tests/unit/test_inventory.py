@@ -210,3 +210,91 @@ def test_nothing_that_yaml_can_say_is_more_than_a_mistake(key: str, value: objec
     except InputError as error:
         read = error.details
     assert read
+
+
+FLAGS = """\
+  flags:
+    observe: ["{current}/router", "show"]
+    prepare: ["{current}/router", "prepare", "{flag}"]
+    commit: ["{current}/router", "commit", "{flag}"]
+    settle: ["{current}/router", "settle", "{flag}"]
+    disarm: ["{current}/router", "disarm", "{flag}", "--as", "{fleet}", "--by", "{signers}"]
+"""
+SENDERS = """\
+signers: signers
+gateway:
+  use: [gate, use, "{bit}", "{release}", "{fleet}"]
+  withdraw: [gate, withdraw, "{flag}"]
+  observe: [gate, observe]
+membership:
+  command: [gate, members]
+  timeout_s: 2
+"""
+ARMS = SMALL.replace("ssh:\n", FLAGS + SENDERS + "ssh:\n")
+
+
+def test_flags_and_senders_are_read() -> None:
+    inventory = parse(ARMS)
+    assert inventory.service.flags is not None
+    assert inventory.gateway is not None
+    assert inventory.membership is not None
+    assert inventory.gateway.timeout_s == 5
+    disarm = [a for a in inventory.service.flags.disarm if a != "{flag}"]
+    assert inventory.argv(tuple(disarm), "one") == (
+        *("/opt/router/current/router", "disarm", "--as", "small", "--by"),
+        "/etc/deploytool/router/allowed_signers",
+    )
+    assert (
+        parse(ARMS.replace("systemd", "process")).signers_path("one")
+        == "/opt/router/etc/allowed_signers"
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "path", "word"),
+    [
+        ("signers: signers\n", "", "service.flags", "needs a 'signers' file"),
+        ("signers: signers\n", "", "service.flags.disarm.6", "names no 'signers' file"),
+        ('    settle: ["{current}/router", "settle", "{flag}"]\n', "", "service.flags.settle", ""),
+        ('"settle", "{flag}"', '"settle", RLP', "service.flags.settle", "must say which flag"),
+        ('"show"', '"{flag}"', "service.flags.observe.1", "{flag}"),
+        ('"settle", "{flag}"', '"{flag}", "{bit}"', "service.flags.settle.2", "{bit}"),
+        ("settle:", "sattle:", "service.flags.sattle", "not a key"),
+        ('"{bit}", "{release}"', "it, now", "gateway.use", "one of {bit}, {flag}, {release}"),
+        ('withdraw, "{flag}"', 'withdraw, "{release}"', "gateway.withdraw.2", "{release}"),
+        ("observe: [gate, observe]", 'observe: [gate, "{host}"]', "gateway.observe.1", "{host}"),
+        ("[gate, members]", '[gate, "{listen}"]', "membership.command.1", "{listen}"),
+        ("[gate, members]", "[]", "membership.command", ""),
+        ("[gate, members]", "gate members", "membership.command", ""),
+        ("timeout_s: 2", "timeout_s: 0", "membership.timeout_s", "0"),
+        ("timeout_s: 2", "timeout: 2", "membership.timeout", "not a key"),
+        ('one: {address: 192.0.2.1, vars: {', 'one: {address: 192.0.2.1, vars: {flag: x, ',
+         "hosts.one.vars.flag", "meaning of its own"),
+    ],
+)  # fmt: skip
+def test_each_mistake_about_flags_is_named(old: str, new: str, path: str, word: str) -> None:
+    assert ARMS.count(old) == 1, old
+    found = mistakes(ARMS.replace(old, new))
+    assert any(f": {path}: " in line and word in line for line in found), found
+
+
+def test_whom_one_operator_s_machine_asks_is_no_part_of_what_the_fleet_is() -> None:
+    one = parse(ARMS)
+    other = parse(ARMS.replace("gate, members", "other, members").replace("gate, use", "x, use"))
+    assert one.digest() == other.digest() == one.with_signers("/x/signers", "").digest()
+    assert one.digest() != parse(ARMS.replace('"settle", ', '"settle", "x", ')).digest()
+
+
+def test_the_signers_file_is_read_beside_the_inventory(tmp_path: Path) -> None:
+    path = tmp_path / "fleet.yaml"
+    path.write_text(ARMS)
+    (tmp_path / "known_hosts").touch()
+    with pytest.raises(InputError, match="signers can't be read"):
+        load_inventory(path)
+    (tmp_path / "signers").write_text("# nobody yet\n")
+    inventory = load_inventory(path)
+    assert inventory.signers == str(tmp_path / "signers")
+    assert inventory.allowed_signers == "# nobody yet\n"
+    (tmp_path / "signers").write_text("* ssh-ed25519 AAAA\n")
+    with pytest.raises(InputError, match="2 mistakes"):
+        load_inventory(path)
