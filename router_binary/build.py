@@ -159,7 +159,7 @@ def build(version: str, source: Path) -> tuple[bytes, dict[str, Any]]:
     return data, outside | {
         "sha256": hashlib.sha256(data).hexdigest(),
         "size": len(data),
-        "requires": ["python3"],
+        "requires": ["python3", "ssh-keygen"],
         "revision": revision,
         "clean": clean,
     }

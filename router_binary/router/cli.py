@@ -31,6 +31,8 @@ def _parser(release: "Release") -> argparse.ArgumentParser:
     serve.add_argument("--config", type=Path, required=True)
     serve.add_argument("--listen", required=True, metavar="HOST:PORT")
     serve.add_argument("--host", required=True, help="this host's name in the configuration")
+    serve.add_argument("--fleet", default="", help="the fleet's name: certificates are for one")
+    serve.add_argument("--signers", type=Path, help="OpenSSH allowed-signers file; none: nobody")
     serve.add_argument("--rehearsal", action="store_true", help="needed by historical builds")
     status = commands.add_parser("status", help="what the running process says of itself")
     status.add_argument("--json", action="store_true")
@@ -124,7 +126,10 @@ def _serve(options: argparse.Namespace, release: "Release") -> int:
     try:
         loop = Loop()
         found = config.read(options.config, options.host)
-        running = server.Server(loop, release, found, options.state, options.host, options.listen)
+        running = server.Server(
+            loop, release, found, options.state, options.host, options.listen,
+            signers=options.signers, fleet=options.fleet,
+        )  # fmt: skip
     except (config.ConfigError, server.StartError, recovery.RecoveryError, OSError) as error:
         print(f"router: can't start: {error}", file=sys.stderr)
         return BAD_USAGE

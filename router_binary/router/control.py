@@ -7,12 +7,14 @@ import struct
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from router import status
 from router.flags import FlagRefusedError
 from router.latch import HALTED, REDUCING
 from router.loop import Loop
+from router.pending import Answer, Made, Pending
+from router.signatures import NotSignedError
 
 if TYPE_CHECKING:
     from router.server import Server
@@ -21,7 +23,6 @@ MAX_REQUEST: Final = 65536
 MAX_CALLERS: Final = 32
 CALLER_S: Final = 5.0
 PEER: Final = struct.Struct("3i")
-Answer = dict[str, Any]
 
 
 class RequestRefusedError(Exception):
@@ -51,7 +52,8 @@ class Control:
         self._loop = loop
         self._sock = sock
         self._callers: dict[int, tuple[socket.socket, float]] = {}
-        self._commands: dict[str, Callable[[Answer], Answer]] = {
+        self._waiting: dict[int, Pending] = {}
+        self._commands: dict[str, Callable[[Answer], Made]] = {
             "status": self._status,
             "halt": self._halt,
             "reduce": self._reduce,
@@ -79,6 +81,9 @@ class Control:
         self._read(fd, pieces)  # most callers have written by now
 
     def _read(self, fd: int, pieces: bytearray) -> None:
+        if fd in self._waiting:  # it has asked already: all that can still come is its end
+            self._drop(fd)
+            return
         caller, _ = self._callers[fd]
         try:
             data = caller.recv(MAX_REQUEST)
@@ -90,15 +95,35 @@ class Control:
         if data and b"\n" not in pieces and len(pieces) <= MAX_REQUEST:
             return
         if b"\n" in pieces:
-            line = json.dumps(self._answer(bytes(pieces.partition(b"\n")[0]))) + "\n"
-            try:
-                caller.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
-                caller.send(line.encode())
-            except OSError:
-                pass  # the caller is gone; what it asked for is done
+            line = bytes(pieces.partition(b"\n")[0])
+            self._make(fd, lambda: self._follow(line))
+        else:
+            self._drop(fd)
+
+    def _make(self, fd: int, make: Callable[[], Made]) -> None:
+        """Answer now; or later, where the answer has to wait for something."""
+        made = _answer(make)
+        if isinstance(made, Pending):
+            self._waiting[fd] = made
+            self._loop.change(fd, 0)  # no more requests: only that the caller is gone is told
+            made.when_made(lambda make: self._made(fd, make))
+            return
+        try:
+            caller, _ = self._callers[fd]
+            caller.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+            caller.send(json.dumps(made).encode() + b"\n")
+        except OSError:
+            pass  # the caller is gone; what it asked for is done
         self._drop(fd)
 
+    def _made(self, fd: int, make: Callable[[], Made]) -> None:
+        del self._waiting[fd]
+        self._make(fd, make)
+
     def _drop(self, fd: int) -> None:
+        pending = self._waiting.pop(fd, None)
+        if pending is not None:
+            pending.give_up()
         caller, _ = self._callers.pop(fd)
         self._loop.remove(fd)
         caller.close()
@@ -118,20 +143,12 @@ class Control:
 
     # -- requests ------------------------------------------------------------------------------
 
-    def _answer(self, line: bytes) -> Answer:
-        try:
-            request = _request(line)
-            return {"ok": True, **self._command(request)(request)}
-        except FlagRefusedError as refused:
-            return {"ok": False, "rule": refused.rule, "error": str(refused)}
-        except (RequestRefusedError, ValueError, RecursionError) as error:
-            return {"ok": False, "rule": "REQUEST", "error": str(error)}
-
-    def _command(self, request: Answer) -> Callable[[Answer], Answer]:
+    def _follow(self, line: bytes) -> Made:
+        request = _request(line)
         command = self._commands.get(str(request.get("command")))
         if command is None:
             raise RequestRefusedError(f"commands are {', '.join(sorted(self._commands))}")
-        return command
+        return command(request)
 
     def _status(self, _request: Answer) -> Answer:
         return {"status": status.status(self._server)}
@@ -174,6 +191,16 @@ class Control:
 
     def _orders(self, request: Answer) -> Answer:
         return {"orders": self._server.find_orders(str(request.get("token") or ""))}
+
+
+def _answer(make: Callable[[], Made]) -> Made:
+    try:
+        made = make()
+    except (FlagRefusedError, NotSignedError) as refused:
+        return {"ok": False, "rule": refused.rule, "error": str(refused)}
+    except (RequestRefusedError, ValueError, RecursionError) as error:
+        return {"ok": False, "rule": "REQUEST", "error": str(error)}
+    return made if isinstance(made, Pending) else {"ok": True, **made}
 
 
 def _request(line: bytes) -> Answer:

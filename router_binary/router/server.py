@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from router import control, recovery, wire
+from router.aside import Aside
 from router.clients import Session
 from router.config import Config
 from router.engine import Engine
@@ -17,6 +18,7 @@ from router.loop import Loop
 from router.orders import Child, User
 from router.record import Record
 from router.release import Process, Release
+from router.signatures import Signatures
 from router.soup import END
 from router.venues import Venue
 
@@ -62,7 +64,16 @@ class Server:
     """Everything that one `router serve` runs."""
 
     def __init__(
-        self, loop: Loop, release: Release, config: Config, folder: Path, host: str, address: str
+        self,
+        loop: Loop,
+        release: Release,
+        config: Config,
+        folder: Path,
+        host: str,
+        address: str,
+        *,
+        signers: Path | None = None,
+        fleet: str = "",
     ) -> None:
         folder.mkdir(mode=0o750, parents=True, exist_ok=True)
         self._lock = lock(folder)
@@ -71,6 +82,9 @@ class Server:
         self.release = release
         self.process = Process.read()
         self.host = host
+        self.fleet = fleet
+        self.aside = Aside(loop)
+        self.signatures = Signatures(self.aside, signers)
         flags = Flags(release.flags, config.commit_s)
         record = Record(recovery.next_path(folder))
         self.folder = folder
@@ -157,6 +171,7 @@ class Server:
         """Do what time itself asks for."""
         self.engine.flags.tick(now_s)
         self.control.tick(now_s)
+        self.aside.tick(now_s)
         for venue in self.venues:
             venue.tick(now_s)
         for session in list(self._sessions):
@@ -183,6 +198,7 @@ class Server:
         self._loop.remove(self._listener.fileno())
         self._listener.close()
         self.control.close()
+        self.aside.close()
         self._loop.after.remove(self.after)
         self._loop.ticks.remove(self.tick)
         self.after()

@@ -54,7 +54,7 @@ def test_build_info_tells_the_truth(tmp_path: Path) -> None:
     assert info["size"] == len(data)
     assert data.startswith(b"#!/usr/bin/env -S python3 -I\n")
     assert info["version_line"] == "router 2026.1"
-    assert info["requires"] == ["python3"]
+    assert info["requires"] == ["python3", "ssh-keygen"]
     inside = {
         name[:-3].replace("/", ".") for name in contents(tmp_path / "router") if ".py" in name
     }
