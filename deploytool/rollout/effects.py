@@ -147,7 +147,7 @@ class Effects:
         return self._locked(self._hands.lock(self._found, self._release.digest))
 
     def _take_over(self) -> Event:
-        return self._locked(self._hands.take_over(self._found, self._release.digest))
+        return self._locked(self._hands.take_over(self._found, self._base, self._release.digest))
 
     def _locked(self, outcome: tuple[list[Obstacle], dict[str, str]]) -> Event:
         refused, in_doubt = outcome

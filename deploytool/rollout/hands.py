@@ -94,13 +94,18 @@ class Hands:
         return self._lock_each("lock", found, lambda _name: {"release": target})
 
     def take_over(
-        self, found: Mapping[str, Evidence], target: str
+        self, found: Mapping[str, Evidence], base: Mapping[str, Baseline], target: str
     ) -> tuple[list[Obstacle], dict[str, str]]:
-        """Takes over the locks that were found, by their tokens; each host's token grows."""
+        """Takes over the locks that were found, by their tokens; each host's token grows.
+
+        ``base``: what each host had before, for one where the rollout was finished already and
+        whose mark is gone: whoever comes after this deployer must not take it for untouched.
+        """
 
         def arguments(name: str) -> dict[str, str | int]:
             lock = found[name].lock
-            return {"release": target, "token": lock.token if lock else found[name].token}
+            token = lock.token if lock else found[name].token
+            return {"release": target, "token": token, "before": base[name].release or "none"}
 
         return self._lock_each("takeover", found, arguments)
 

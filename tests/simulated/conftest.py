@@ -11,6 +11,7 @@ from deploytool.fleet.helper import HostFiles
 from deploytool.fleet.model import Inventory
 
 from .cases import NEW, inline, rendered
+from .sampling import Sampling, count
 
 
 class _NoTime:
@@ -38,3 +39,9 @@ def swift(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("deploytool.rollout.hands.fanout", inline)
     monkeypatch.setattr("deploytool.parity.look.fanout", inline)
     monkeypatch.setattr("deploytool.parity.look.host_files", _rendered_before)
+
+
+@pytest.fixture
+def sampling(request: pytest.FixtureRequest) -> Sampling:
+    option = request.config.getoption
+    return Sampling(count(option("--pairs")), count(option("--crashes")), option("--seed"))

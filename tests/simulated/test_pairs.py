@@ -1,14 +1,16 @@
 """Two faults on two hosts, the second also on the way back: none ends in a lie (P1, P2).
 
-A sample. DEPLOYTOOL_PAIRS asks for more of them, DEPLOYTOOL_SEED for others, and a failure prints
-the seed that it came from.
+A sample: ``--pairs N`` asks for more of them, ``--pairs all`` for each pair of faults at each pair
+of moments on a canary and a host of the last wave, ``--seed N`` for others. A failure prints the
+seed that it came from.
 """
 
 from __future__ import annotations
 
-import os
+import itertools
 import random
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,9 +18,9 @@ import pytest
 from deploytool.rehearsal.simulated.faults import Fault, Moment, possible
 
 from .cases import Case, deploy, lies, rendered
+from .sampling import ALL, Sampling
 
-COUNT = int(os.environ.get("DEPLOYTOOL_PAIRS", "300"))
-SEED = int(os.environ.get("DEPLOYTOOL_SEED", "20120801"))
+Struck = tuple[Moment, Fault]
 ON_THE_WAY_BACK = [
     Moment(verb, nth, part)
     for verb, nth, parts in (
@@ -32,26 +34,40 @@ ON_THE_WAY_BACK = [
 ]
 
 
+
+def _pairs(
+    firsts: list[Struck], seconds: list[Struck], names: tuple[str, ...], sampling: Sampling, key: str
+) -> Iterator[tuple[Case, Case]]:
+    if sampling.pairs == ALL:
+        for one, other in itertools.product(firsts, firsts + seconds):
+            yield Case(names[0], *one), Case(names[-1], *other)
+        return
+    chance = random.Random(f"{sampling.seed} {key}")  # noqa: S311 a sample, not a secret
+    for _ in range(sampling.pairs):
+        hosts = chance.sample(names, 2)
+        one, other = chance.choice(firsts), chance.choice(firsts + 2 * seconds)
+        yield Case(hosts[0], *one), Case(hosts[1], *other)
+
+
 @pytest.mark.usefixtures("swift")
 @pytest.mark.parametrize("supervisor", ["systemd", "process"])
-def test_p1_no_pair_of_faults_ends_in_a_lie(artifact: Path, supervisor: str) -> None:
-    chance = random.Random(f"{SEED} {supervisor}")  # noqa: S311 a sample, not a secret
+def test_p1_no_pair_of_faults_ends_in_a_lie(
+    artifact: Path, supervisor: str, sampling: Sampling
+) -> None:
     inventory = rendered(supervisor)
     forward = deploy(artifact, inventory).hosts["router1"].moments
-    names = inventory.inventory.names
     firsts = [(m, f) for m in forward for f in Fault if possible(f, m)]
     seconds = [(m, f) for m in ON_THE_WAY_BACK for f in Fault if possible(f, m)]
     ends: Counter[int] = Counter()
     found: list[str] = []
     both = 0
-    for _ in range(COUNT):
-        hosts = chance.sample(names, 2)
-        chosen = chance.choice(firsts), chance.choice(firsts + 2 * seconds)
-        cases = tuple(Case(h, m, f) for h, (m, f) in zip(hosts, chosen, strict=True))
+    for cases in _pairs(firsts, seconds, inventory.inventory.names, sampling, supervisor):
         ended = deploy(artifact, inventory, cases)
-        both += all(ended.hosts[host].struck for host in hosts)
+        both += all(ended.hosts[case.host].struck for case in cases)
         ends[ended.code] += 1
         told = lies(ended, inventory.inventory, cases)
         found += [f"{' and '.join(map(str, cases))}: exit {ended.code}: {lie}" for lie in told]
-    assert both > COUNT / 10, "the sample has to strike twice"
-    assert not found, f"seed {SEED}: {len(found)} lies, ends {dict(ends)}: {found[:20]}"
+    played = sum(ends.values())
+    print(f"{played} pairs, {both} of them struck twice, ends {dict(ends)}; seed {sampling.seed}")
+    assert both > played / 10, "the sample has to strike twice"
+    assert not found, f"seed {sampling.seed}: {len(found)} lies, ends {dict(ends)}: {found[:20]}"

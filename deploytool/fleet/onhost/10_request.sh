@@ -57,7 +57,7 @@ read_request() {
     REQUEST_NONCE=$nonce
     printf '\ndeploytool %s begin\n' "$REQUEST_NONCE"
     token='' release='' size='' manifest='' manifest_size='' holder='' purpose='' plan=''
-    requires='' pid='' start='' boot='' disk=read ask=always seconds='' keep='' verdict='' next=''
+    requires='' before='' pid='' start='' boot='' disk=read ask=always seconds='' keep='' verdict='' next=''
     lines=0
     while [ $lines -lt 64 ]; do
         lines=$((lines + 1))
@@ -66,7 +66,7 @@ read_request() {
         .) return ;;
         token | size | manifest_size | pid | start | seconds | keep)
             number "$value" || refuse bad-request "$key is not a number" ;;
-        release) [ "$value" = none ] || is_digest "$value" || refuse bad-request 'release is not a SHA-256' ;;
+        release | before) [ "$value" = none ] || is_digest "$value" || refuse bad-request "$key is not a SHA-256" ;;
         manifest) is_digest "$value" || refuse bad-request 'manifest is not a SHA-256' ;;
         holder | purpose | plan | boot | disk | ask | verdict | next) word "$value" || refuse bad-request "$key has characters that are not allowed" ;;
         requires)

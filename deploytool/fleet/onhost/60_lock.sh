@@ -61,8 +61,12 @@ since $(date +%s)" || refuse cannot-write "$STATE/lock can't be written"
 begin_mark() { # what an interrupted rollout wrote down stays: it says what this host had before it
     read_mark && return
     [ "$purpose" != retire ] || return 0 # it is no rollout: nothing is to be finished or undone
-    mark_plan=$plan mark_target=$release mark_before=$(linked)
-    (write_mark locked >/dev/null) && return
+    mark_plan=$plan mark_target=$release mark_before=$(linked) mark_phase=locked
+    if [ -n "$before" ] && [ "$before" != "$mark_before" ]; then
+        # Its own mark went when this very rollout was finished here; whoever undoes it knows more.
+        mark_before=$before mark_phase=confirmed
+    fi
+    (write_mark $mark_phase >/dev/null) && return
     # Whoever is refused has no lock: one without a mark would tell nobody what to go back to.
     rm -f "$STATE/lock" 2>/dev/null || refuse lock-left "$STATE/rollout can't be written, and $STATE/lock not removed"
     refuse cannot-write "$STATE/rollout can't be written"

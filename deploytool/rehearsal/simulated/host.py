@@ -54,6 +54,10 @@ class SimulatedHost:
         """Its name in the inventory."""
         return self._name
 
+    def reconnect(self) -> None:
+        """It can be reached again, and nothing more strikes it; what is late still comes."""
+        self.strikes, self._gone = {}, False
+
     def close(self) -> None:
         """There is no connection to give back."""
 

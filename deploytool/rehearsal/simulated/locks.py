@@ -29,9 +29,11 @@ class Locks(Ground):
     def _begin_mark(self, request: Request) -> None:
         if self.pairs("rollout") or request["purpose"] == "retire":
             return
-        mark = {"plan": request["plan"], "target": request["release"], "before": self.linked()}
+        before = request["before"] or self.linked()
+        mark = {"plan": request["plan"], "target": request["release"], "before": before}
+        phase = "locked" if before == self.linked() else "confirmed"
         try:
-            self.put_pairs("rollout", {**mark, "phase": "locked"})
+            self.put_pairs("rollout", {**mark, "phase": phase})
         except Refusal:
             if self.machine.disk.read_only:
                 raise Refusal("lock-left", "the lock can't be removed") from None

@@ -83,8 +83,9 @@ def _take(request: Request, key: str, value: str) -> None:
     if key in _NUMBERS:
         if not _NUMBER.fullmatch(value):
             raise Refusal("bad-request", f"{key} is not a number")
-    elif key in {"release", "manifest"}:
-        if not _DIGEST.fullmatch(value) and (key, value) != ("release", "none"):
+    elif key in {"release", "before", "manifest"}:
+        none = value == "none" and key != "manifest"
+        if not none and not _DIGEST.fullmatch(value):
             raise Refusal("bad-request", f"{key} is not a SHA-256")
     elif key in _WORDS or key == "requires":
         if not _WORD.fullmatch(value):

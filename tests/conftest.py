@@ -1,0 +1,12 @@
+"""What the command line can ask of the matrices: more cases than every run can afford."""
+
+from __future__ import annotations
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("deploytool")
+    group.addoption("--pairs", default="300", metavar="N|all", help="pairs of faults")
+    group.addoption("--crashes", default="400", metavar="N|all", help="faults beside a crash")
+    group.addoption("--seed", default=20120801, type=int, help="which of them are drawn")

@@ -1,0 +1,211 @@
+"""A deployer that is killed, at any of its records or calls, and whoever ends what it left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploytool.errors import DeploytoolError
+from deploytool.fleet.host import Payload
+from deploytool.fleet.protocol import Call, Reply
+from deploytool.rehearsal.simulated import fleet
+from deploytool.rehearsal.simulated.faults import AFTER, BEFORE
+from deploytool.rehearsal.simulated.host import SimulatedHost
+from deploytool.rehearsal.simulated.lifting import lift
+from deploytool.rehearsal.simulated.oracle import locked_by, truth
+from deploytool.release.model import Release
+from deploytool.rollout.model import Effect, Event, Purpose, State
+from deploytool.rollout.outcome import conclude
+from deploytool.rollout.report import Report
+from deploytool.rollout.runner import Runner
+
+from .cases import NEW, OLD, Case, Silent
+
+ATTEMPTS = 2
+"""How often a recovery may have to be asked for, once every fault was lifted."""
+
+
+class Killed(BaseException):
+    """SIGKILL: nothing that the deployer wrote can catch it."""
+
+
+@dataclass(frozen=True)
+class Crash:
+    """When the deployer is killed: at a record of its journal, or at a call to one host.
+
+    A call that was sent is carried out to its end: the helper outlives who asked it.
+    """
+
+    record: int = 0
+    host: str = ""
+    call: int = 0
+    part: str = BEFORE
+
+    def __str__(self) -> str:
+        if self.record:
+            return f"killed at record {self.record}"
+        return f"killed {self.part} call {self.call} of {self.host}"
+
+
+class Mortal:
+    """A journal that ends its deployer at one record: before it is on disk, so before its effect."""
+
+    def __init__(self, crash: Crash | None) -> None:
+        self._at = crash.record if crash else 0
+        self.records = 0
+
+    def _write(self) -> None:
+        self.records += 1
+        if self.records == self._at:
+            raise Killed
+
+    def intent(self, _state: State, _effect: Effect, _hosts: tuple[str, ...]) -> None:
+        self._write()
+
+    def outcome(self, _state: State, _event: Event) -> None:
+        self._write()
+
+    def end(self, _state: State) -> None:
+        self._write()
+
+
+class Watched:
+    """A host whose calls are counted, and whose deployer dies at one of them."""
+
+    def __init__(self, host: SimulatedHost, crash: Crash | None) -> None:
+        self.host = host
+        self.calls = 0
+        self._crash = crash if crash and crash.host == host.name else None
+
+    @property
+    def name(self) -> str:
+        return self.host.name
+
+    def close(self) -> None:
+        pass
+
+    def call(self, call: Call, *, deadline_s: float, payload: Payload | None = None) -> Reply:
+        self.calls += 1
+        here = self._crash is not None and self._crash.call == self.calls
+        if here and self._crash is not None and self._crash.part == BEFORE:
+            raise Killed
+        try:
+            return self.host.call(call, deadline_s=deadline_s, payload=payload)
+        finally:
+            if here:
+                raise Killed
+
+
+@dataclass
+class Fleet:
+    """Eight machines, and the deployers that come to them one after the other."""
+
+    rendered: fleet.Rendered
+    artifact: Path
+    hosts: dict[str, SimulatedHost]
+    deployers: int = 0
+
+    @staticmethod
+    def on(rendered: fleet.Rendered, artifact: Path) -> Fleet:
+        return Fleet(rendered, artifact, fleet.fleet_of(rendered, OLD))
+
+    def run(
+        self, purpose: Purpose, crash: Crash | None = None
+    ) -> tuple[Report, DeploytoolError | None, dict[str, int], int]:
+        """One deployer, from a machine that knows nothing of the others.
+
+        Gives its report, its end, the calls to each host and the records that it wrote.
+        """
+        self.deployers += 1
+        watched = {name: Watched(host, crash) for name, host in self.hosts.items()}
+        recorder = Mortal(crash)
+        report = Runner(
+            self.rendered.inventory,
+            Release(NEW[0], str(self.artifact)),
+            watched,
+            f"operator{self.deployers}@here",
+            Silent(),
+            recorder,
+            plan_id=f"plan{self.deployers}",
+            purpose=purpose,
+        ).run()
+        calls = {name: host.calls for name, host in watched.items()}
+        return report, conclude(report, "inventory.yaml"), calls, recorder.records
+
+    def killed(self, purpose: Purpose, crash: Crash) -> bool:
+        """Whether a deployer was killed there; it may have ended before."""
+        try:
+            self.run(purpose, crash)
+        except Killed:
+            return True
+        return False
+
+    def strike(self, cases: tuple[Case, ...]) -> None:
+        for case in cases:
+            self.hosts[case.host].strikes = {case.moment: case.fault}
+
+    def lift(self) -> None:
+        """Every fault is over; only what deploytool itself has to mend is left."""
+        inventory = self.rendered.inventory
+        for name, host in self.hosts.items():
+            files = {path: b"{}\n" for path in host.helper.configs}
+            files[host.helper.path] = self.rendered.files[name].helper.encode()
+            assert set(files) <= set(host.helper.machine.disk.files)
+            assert len(host.helper.configs) == len(inventory.config_files)
+            lift(host, files)
+
+    def all_run(self, release: str) -> bool:
+        """Whether each machine truly runs it, and nobody's lock or mark is left."""
+        return not any(self.not_on(release))
+
+    def not_on(self, release: str) -> Iterator[str]:
+        for name, host in self.hosts.items():
+            seen = truth(host.helper)
+            if not seen.runs(release):
+                yield f"{name} does not run {release[:8]}: {seen}"
+            if locked_by(host.helper) is not None:
+                yield f"{name} is locked by {locked_by(host.helper)}"
+            for mark in ("rollout", "held"):
+                if host.helper.text(mark) is not None:
+                    yield f"{name} has the mark {mark!r}"
+
+
+def crashes(calls: dict[str, int], records: int) -> list[Crash]:
+    """Every point at which a deployer that made these calls and records can be killed."""
+    found = [Crash(record=number) for number in range(1, records + 1)]
+    for host, count in calls.items():
+        for number in range(1, count + 1):
+            found += [Crash(host=host, call=number, part=part) for part in (BEFORE, AFTER)]
+    return found
+
+
+def recover(found: Fleet, purpose: Purpose) -> Iterator[str]:
+    """Ends what was left, with every fault lifted; what does not come to one release is told.
+
+    ``rollback`` may be refused where the old release is not whole any more; the way forward is
+    then open, and has to lead to its end.
+    """
+    told: list[str] = []
+    for _ in range(ATTEMPTS):
+        _, error, _, _ = found.run(purpose)
+        if error is None:
+            yield from found.not_on((NEW if purpose is Purpose.RESUME else OLD)[0].sha256)
+            return
+        told.append(f"exit {error.exit_code}: {error.what} {error.details}")
+        if "NOTHING_INTERRUPTED" in error.what:
+            yield from _afresh(found, told)
+            return
+        if "RESUME_DIRECTION" in error.what or purpose is Purpose.ROLLBACK:
+            purpose = Purpose.RESUME if purpose is Purpose.ROLLBACK else Purpose.ROLLBACK
+    yield f"it does not converge: {told}"
+
+
+def _afresh(found: Fleet, told: list[str]) -> Iterator[str]:
+    """No mark and no lock is left: then any deployment can begin, and ends."""
+    report, error, _, _ = found.run(Purpose.DEPLOY)
+    if error is not None:
+        yield f"nothing was interrupted, and a deployment ends with {error.what} {error.details}"
+        yield f"after {told}, by way of {[state.value for state in report.path]}"
+        return
+    yield from found.not_on(NEW[0].sha256)
