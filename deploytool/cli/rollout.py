@@ -160,6 +160,8 @@ def _run(
     folder: Path,
     purpose: Purpose,
     bound: Plan | None = None,
+    *,
+    forward: bool = False,
 ) -> None:
     """Runs a rollout to its end, shows it, and ends the command."""
     import secrets
@@ -193,6 +195,7 @@ def _run(
                 purpose=purpose,
                 bound=bound,
                 interrupted=pending,
+                forward=forward,
             ).run()
     finally:
         for host in hosts.values():
@@ -260,18 +263,23 @@ def resume(
     store: StoreOption = DEFAULT_STORE,
     journal: JournalOption = DEFAULT_JOURNAL,
     *,
+    forward: Annotated[
+        bool,
+        typer.Option("--forward", help="Go on to the release although it was on the way back."),
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Finish what an interrupted deployer left, from any machine, by what the hosts show.
 
-    It takes the locks over: whoever held them is refused by the hosts from then on.
+    It takes the locks over: whoever held them is refused by the hosts from then on. What was on
+    the way back is finished by "rollback"; where that can't be done, --forward is the other end.
     """
     del json
     from deploytool.rollout.model import Purpose
 
     fleet, release = _left(inventory, store, journal, Purpose.RESUME)
     say("Finishing it: taking the locks over, then staging, switching and proving what is missing.")
-    _run(inventory, fleet, release, journal, Purpose.RESUME)
+    _run(inventory, fleet, release, journal, Purpose.RESUME, forward=forward)
 
 
 def rollback(

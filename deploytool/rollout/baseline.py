@@ -70,9 +70,12 @@ def common_target(found: Mapping[str, RolloutMark]) -> str | None:
 
 
 def find(
-    seen: Mapping[str, Evidence | HostFault], target: str, purpose: Purpose
+    seen: Mapping[str, Evidence | HostFault], target: str, purpose: Purpose, *, forward: bool
 ) -> tuple[Obstacle, ...]:
-    """What keeps an interrupted rollout to ``target`` from being finished, or undone."""
+    """What keeps an interrupted rollout to ``target`` from being finished, or undone.
+
+    ``forward``: the user asks to go on to it although a rollback was under way.
+    """
     obstacles = [
         Obstacle(host, "RESUME_REACHABLE", str(fault))
         for host, fault in seen.items()
@@ -80,9 +83,9 @@ def find(
     ]
     evidence = [item for item in seen.values() if isinstance(item, Evidence)]
     found = marks(seen)
-    if purpose is Purpose.RESUME:
+    if purpose is Purpose.RESUME and not forward:
         obstacles += [
-            Obstacle(host, "RESUME_DIRECTION", "a rollback was under way there: finish that")
+            Obstacle(host, "RESUME_DIRECTION", "was on the way back to its old release")
             for host, item in seen.items()
             if isinstance(item, Evidence)
             and item.lock is not None

@@ -38,6 +38,8 @@ class Effects:
         bound: Plan | None,
         senders: Senders | None,
         interrupted: Callable[[], bool],
+        *,
+        forward: bool,
     ) -> None:
         self._inventory = inventory
         self._release = release
@@ -48,6 +50,7 @@ class Effects:
         self._bound = bound
         self._senders = senders
         self._interrupted = interrupted
+        self._forward = forward
         self._hands = Hands(inventory, hosts, holder, plan_id, report.purpose, self._done)
         self._found: dict[str, Evidence] = {}
         self._base: dict[str, Baseline] = {}
@@ -121,7 +124,9 @@ class Effects:
         """What an interrupted rollout left, by what the hosts show."""
         seen = self._look_at_all()
         purpose = self._report.purpose
-        self._report.obstacles = find(seen, self._manifest.sha256, purpose)
+        self._report.obstacles = find(
+            seen, self._manifest.sha256, purpose, forward=self._forward
+        )
         if self._report.obstacles:
             return Event.REFUSED
         evidence = {name: item for name, item in seen.items() if isinstance(item, Evidence)}

@@ -110,7 +110,7 @@ class Hands:
         return self._lock_each("takeover", found, arguments)
 
     def renew(self, hosts: Iterable[str]) -> dict[str, HostFault]:
-        """Gives our locks on these hosts a later token.
+        """Gives our locks on these hosts a later token, and says there that it goes back now.
 
         The host does this after whatever is under way there, and then refuses what was sent with
         the earlier token: an answer that was lost can't be followed by a late effect. Returns the
@@ -123,7 +123,7 @@ class Hands:
             call = Call.of(
                 "renew",
                 holder=self._holder,
-                purpose=self._purpose.value,
+                purpose=Purpose.ROLLBACK.value,
                 plan=plan,
                 token=self.tokens[name],
             )

@@ -9,6 +9,11 @@ from deploytool.parity.rules import first_trouble, short
 from deploytool.rollout.model import Purpose, State
 from deploytool.rollout.report import Report
 
+_BACK = frozenset(
+    {State.TAKING_OVER_TO_UNDO, State.CHECKING_OLD, State.REVERTING, State.PROVING_OLD}
+)
+"""States of a rollout that has turned back."""
+
 
 def host_lines(taken: Round) -> tuple[str, ...]:
     """A line for each host that is not a MATCH: name, verdict, release, reason."""
@@ -106,7 +111,10 @@ def _way_out(rules: list[str], report: Report, inventory: str) -> str:
     if "PREFLIGHT_REACHABLE" in rules or "RESUME_REACHABLE" in rules:
         return f"See why the hosts named do not answer, then: deploytool status -i {inventory}"
     if "RESUME_DIRECTION" in rules:
-        return f"deploytool rollback -i {inventory}"
+        return (
+            f"Finish going back: deploytool rollback -i {inventory}, or go on to "
+            f"{report.label} all the same: deploytool resume --forward -i {inventory}"
+        )
     if "NOTHING_INTERRUPTED" in rules:
         return f"There is nothing to finish or to undo: deploytool status -i {inventory}"
     if {"PREFLIGHT_LOCK", "LOCK_HELD"} & {*rules}:
@@ -159,10 +167,13 @@ def _held(report: Report, inventory: str, trouble: tuple[str, ...]) -> Deploytoo
         means = "Nothing was switched, but a host may hold a lock that could not be given back."
     else:
         means = "The fleet is MIXED or UNKNOWN; its locks are kept, so that nobody builds on it."
-    return kind(
-        f"{report.label}: stopped while {last.value}.",
-        means,
-        f"Finish it: deploytool resume -i {inventory}, or undo it: "
-        f"deploytool rollback -i {inventory}",
-        details,
-    )
+    resume = f"deploytool resume -i {inventory}"
+    rollback = f"deploytool rollback -i {inventory}"
+    if _BACK & {*report.path}:
+        now = (
+            f"Mend what the lines name, then: {rollback}; or go on to {report.label} "
+            f"all the same: {resume} --forward"
+        )
+    else:
+        now = f"Finish it: {resume}, or undo it: {rollback}"
+    return kind(f"{report.label}: stopped while {last.value}.", means, now, details)

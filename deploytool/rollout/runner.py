@@ -44,6 +44,7 @@ class Runner:
         bound: Plan | None = None,
         senders: Senders | None = None,
         interrupted: Callable[[], bool] = lambda: False,
+        forward: bool = False,
     ) -> None:
         first = FIRST[purpose]
         self.report = Report(purpose, first.state, release.label, release.digest)
@@ -52,7 +53,7 @@ class Runner:
         self._interrupted = interrupted
         self._effects = Effects(
             inventory, release, hosts, holder, observer, self.report, plan_id, bound, senders,
-            interrupted,
+            interrupted, forward=forward,
         )  # fmt: skip
 
     def run(self) -> Report:

@@ -29,11 +29,18 @@ def shell_fleet() -> Iterator[Path]:
 
 
 @pytest.fixture(params=["simulated", pytest.param("real", marks=pytest.mark.sshd)])
-def side(request: pytest.FixtureRequest) -> Iterator[Side]:
+def side(request: pytest.FixtureRequest) -> Side:
+    """Either side: what is asked of it must hold on both."""
     if request.param == "simulated":
-        yield Simulated()
-        return
-    inventory = load_inventory(request.getfixturevalue("shell_fleet"))
+        return Simulated()
+    found: Side = request.getfixturevalue("real")
+    return found
+
+
+@pytest.fixture
+def real(shell_fleet: Path) -> Iterator[Real]:
+    """The real side, for what only a real host can be."""
+    inventory = load_inventory(shell_fleet)
     host = connect_fleet(inventory)["router1"]
     real = Real(host, inventory)
     real.reset()

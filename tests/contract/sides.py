@@ -102,14 +102,14 @@ class Real:
     def __init__(self, host: Host, inventory: Inventory) -> None:
         self.host = host
         self.root = inventory.root(host.name)
-        self._helper = helper_path(inventory, host.name)
+        self.helper = helper_path(inventory, host.name)
         self._root = Path(self.root)
 
     def release(self, version: str) -> tuple[Manifest, bytes]:
         return shell_release(version)
 
     def raw(self, sent: bytes) -> bytes:
-        done = subprocess.run([self._helper], input=sent, capture_output=True, timeout=30)
+        done = subprocess.run([self.helper], input=sent, capture_output=True, timeout=30)
         return done.stdout
 
     def read(self, path: str) -> bytes | None:

@@ -38,6 +38,7 @@ from .sides import (
 )
 
 GOLDEN = Path(__file__).with_name("golden")
+OTHER = "b" * 64
 
 
 def golden(name: str) -> list[str]:
@@ -340,6 +341,23 @@ def test_p7_a_host_knows_how_far_a_rollout_has_come(side: Side) -> None:
         asked(side, "unlock", back(token))
         assert phase(side) is None
         assert read(ask(side, "probe")).previous == before
+
+
+def test_p7_a_takeover_says_what_a_host_had_whose_mark_is_gone(side: Side) -> None:
+    """It was finished there: whoever comes next must not take it for an untouched host."""
+    token = lock(side)
+    asked(side, "unlock", back(token))
+    asked(side, "takeover", {**claim("plan2"), "token": token, "before": OTHER})
+    told = (ask(side, "probe").one("rollout") or "").split()
+    assert told[:8] == ["plan", "plan2", "target", SHA, "before", OTHER, "phase", "confirmed"]
+
+
+def test_p7_a_takeover_does_not_say_it_of_a_host_that_has_it_still(side: Side) -> None:
+    token = lock(side)
+    asked(side, "unlock", back(token))
+    asked(side, "takeover", {**claim("plan2"), "token": token, "before": "none"})
+    told = (ask(side, "probe").one("rollout") or "").split()
+    assert told[4:8] == ["before", "none", "phase", "locked"]
 
 
 def test_p7_what_an_interrupted_rollout_wrote_down_survives_a_takeover(side: Side) -> None:

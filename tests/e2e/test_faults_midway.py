@@ -156,7 +156,7 @@ def test_p1_a_helper_that_hangs_while_staging_is_named_and_nothing_is_switched(
 ) -> None:
     without_new(trio)
     before = trio.looks()
-    incoming = f"{ROOT}/releases/.incoming.{trio.desk.digest(NEW)}"
+    incoming = f"{ROOT}/releases/.incoming.{trio.desk.digest(NEW)}.*"
     # The request names the verb on standard input only; whoever holds the mutex is staging.
     stop = f"""
         until [ -d {incoming} ]; do :; done

@@ -22,9 +22,6 @@ from deploytool.rollout.runner import Runner
 
 from .cases import NEW, OLD, Case, Silent
 
-ATTEMPTS = 2
-"""How often a recovery may have to be asked for, once every fault was lifted."""
-
 
 class Killed(BaseException):
     """SIGKILL: nothing that the deployer wrote can catch it."""
@@ -49,7 +46,7 @@ class Crash:
 
 
 class Mortal:
-    """A journal that ends its deployer at one record: before it is on disk, so before its effect."""
+    """A journal that ends its deployer at one record, before it is on disk and its effect done."""
 
     def __init__(self, crash: Crash | None) -> None:
         self._at = crash.record if crash else 0
@@ -111,7 +108,7 @@ class Fleet:
         return Fleet(rendered, artifact, fleet.fleet_of(rendered, OLD))
 
     def run(
-        self, purpose: Purpose, crash: Crash | None = None
+        self, purpose: Purpose, crash: Crash | None = None, *, forward: bool = False
     ) -> tuple[Report, DeploytoolError | None, dict[str, int], int]:
         """One deployer, from a machine that knows nothing of the others.
 
@@ -129,6 +126,7 @@ class Fleet:
             recorder,
             plan_id=f"plan{self.deployers}",
             purpose=purpose,
+            forward=forward,
         ).run()
         calls = {name: host.calls for name, host in watched.items()}
         return report, conclude(report, "inventory.yaml"), calls, recorder.records
@@ -149,17 +147,20 @@ class Fleet:
         """Every fault is over; only what deploytool itself has to mend is left."""
         inventory = self.rendered.inventory
         for name, host in self.hosts.items():
-            files = {path: b"{}\n" for path in host.helper.configs}
+            files = dict.fromkeys(host.helper.configs, b"{}\n")
             files[host.helper.path] = self.rendered.files[name].helper.encode()
             assert set(files) <= set(host.helper.machine.disk.files)
             assert len(host.helper.configs) == len(inventory.config_files)
             lift(host, files)
 
-    def all_run(self, release: str) -> bool:
-        """Whether each machine truly runs it, and nobody's lock or mark is left."""
-        return not any(self.not_on(release))
+    def before(self) -> str:
+        """The release that undoing has to lead to: where nothing was begun, what is there."""
+        marked = any(host.helper.text("rollout") for host in self.hosts.values())
+        runs = {truth(host.helper).linked for host in self.hosts.values()}
+        return OLD[0].sha256 if marked or len(runs) > 1 else str(runs.pop())
 
     def not_on(self, release: str) -> Iterator[str]:
+        """Machines that don't truly run it, alone, or on which a lock or a mark is left."""
         for name, host in self.hosts.items():
             seen = truth(host.helper)
             if not seen.runs(release):
@@ -181,23 +182,22 @@ def crashes(calls: dict[str, int], records: int) -> list[Crash]:
 
 
 def recover(found: Fleet, purpose: Purpose) -> Iterator[str]:
-    """Ends what was left, with every fault lifted; what does not come to one release is told.
+    """Ends what was left as a person is told to; what does not come to one release is told.
 
-    ``rollback`` may be refused where the old release is not whole any more; the way forward is
-    then open, and has to lead to its end.
+    What was on the way back is finished by ``rollback``; where the old release can't be restored
+    any more, by going forward all the same. Every fault was lifted.
     """
     told: list[str] = []
-    for _ in range(ATTEMPTS):
-        _, error, _, _ = found.run(purpose)
+    for asked, forward in ((purpose, False), (Purpose.ROLLBACK, False), (Purpose.RESUME, True)):
+        undone = found.before() if asked is Purpose.ROLLBACK else NEW[0].sha256
+        _, error, _, _ = found.run(asked, forward=forward)
         if error is None:
-            yield from found.not_on((NEW if purpose is Purpose.RESUME else OLD)[0].sha256)
+            yield from found.not_on(undone)
             return
-        told.append(f"exit {error.exit_code}: {error.what} {error.details}")
+        told.append(f"{asked.value}: exit {error.exit_code}: {error.what} {error.details}")
         if "NOTHING_INTERRUPTED" in error.what:
             yield from _afresh(found, told)
             return
-        if "RESUME_DIRECTION" in error.what or purpose is Purpose.ROLLBACK:
-            purpose = Purpose.RESUME if purpose is Purpose.ROLLBACK else Purpose.ROLLBACK
     yield f"it does not converge: {told}"
 
 

@@ -36,7 +36,11 @@ ON_THE_WAY_BACK = [
 
 
 def _pairs(
-    firsts: list[Struck], seconds: list[Struck], names: tuple[str, ...], sampling: Sampling, key: str
+    firsts: list[Struck],
+    seconds: list[Struck],
+    names: tuple[str, ...],
+    sampling: Sampling,
+    key: str,
 ) -> Iterator[tuple[Case, Case]]:
     if sampling.pairs == ALL:
         for one, other in itertools.product(firsts, firsts + seconds):

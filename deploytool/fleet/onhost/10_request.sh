@@ -24,6 +24,7 @@ REQUEST_NONCE=0
 STATUS_ANSWER=''
 QUICK=no
 PHASE=''
+UPLOAD=''
 STATE=$ROOT/state
 FORMAT=deploytool/1
 
@@ -38,6 +39,8 @@ finish() {
 refuse() { # CODE TEXT...: says no; whoever calls this has changed nothing that matters yet
     refuse_code=$1
     shift
+    # What was uploaded for nothing goes away again.
+    if [ -n "$UPLOAD" ]; then rm -rf "$UPLOAD" 2>/dev/null; fi
     refuse_text=$(printf '%s' "$*" | tr '\n\t' '  ')
     finish "refused $refuse_code $refuse_text"
 }

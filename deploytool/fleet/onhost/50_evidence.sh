@@ -135,6 +135,9 @@ held() { # SHA-256 of an artifact -> HELD: absent, damaged, unlabelled (another 
     digest_of "$ROOT/releases/$1/$NAME"
     HELD=damaged
     [ "$DIGEST" = "$1" ] || return 0
+    # Whole is what a reboot would find too: such a copy is neither sent again nor gone back to unread.
+    disk_digest "$ROOT/releases/$1/$NAME"
+    [ "${DISK%% *}" = "$1" ] || return 0
     digest_of "$ROOT/releases/$1/release.json"
     HELD=unlabelled
     [ "$DIGEST" != "$manifest" ] || HELD=intact

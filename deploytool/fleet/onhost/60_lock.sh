@@ -5,6 +5,8 @@ mutex() { # one changing verb at a time: lock, token check and effect are one st
     flock -w 10 9 || refuse busy 'another change on this host is under way'
 }
 
+release_mutex() { exec 9<&-; }
+
 lock_value() { # KEY -> its value in the lock file
     while IFS=' ' read -r lock_key lock_rest; do
         [ "$lock_key" != "$1" ] || { printf '%s' "$lock_rest"; return; }

@@ -27,7 +27,7 @@ class Copying(Ground):
                 "no-space",
                 f"{disk.room} bytes are free in {self.root}/releases, {need} are needed",
             )
-        incoming = f"{self.root}/releases/.incoming.{request['release']}"
+        incoming = f"{self.root}/releases/.incoming.{request['release']}.{request['token']}"
         try:
             self._receive(request, incoming)
             folder = f"{self.root}/releases/{request['release']}"
@@ -65,7 +65,7 @@ class Copying(Ground):
             self.step(f"{'manifest' if path == 'release.json' else 'artifact'} received")
         if self.digest(f"{incoming}/release.json") != request["manifest"]:
             raise Refusal("bad-copy", "the manifest arrived altered")
-        got = sha256(disk.files[f"{incoming}/{name}"].on_disk or b"")
+        got = self.disk_digest(f"{incoming}/{name}")
         if got != request["release"]:
             raise Refusal("bad-copy", f"read back from disk, the copy is {got}")
         said = self.service.version_line(f"{incoming}/{name}")

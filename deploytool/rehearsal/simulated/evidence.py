@@ -77,8 +77,8 @@ def _files(helper: Helper, request: Request) -> Iterator[str]:
         size = len(file.content)
         yield f"file 8:{file.inode} {size} {file.owner}:{file.mode:o} {stamp} {stamp}"
         if request["disk"] != "skip" and not _quick(helper, request):
-            read = file.on_disk or b"" if disk.direct else file.content
-            yield f"disk {sha256(read)} {'direct' if disk.direct else 'cached'}"
+            read = helper.disk_digest(f"{root}/{target}/{helper.service.name}")
+            yield f"disk {read} {'direct' if disk.direct else 'cached'}"
     if (manifest := disk.files.get(f"{root}/{target}/release.json")) is not None:
         yield f"manifest {sha256(manifest.content)} {_base64(manifest.content)}"
 

@@ -29,6 +29,12 @@ class Ground:
         file = self.machine.disk.files.get(path)
         return sha256(file.content) if file else ""
 
+    def disk_digest(self, path: str) -> str:
+        """SHA-256 of what lies on the disk, where it lets a reader past the page cache."""
+        disk = self.machine.disk
+        file = disk.files.get(path)
+        return sha256(file.on_disk or b"") if file and disk.direct else self.digest(path)
+
     def text(self, mark: str) -> str | None:
         """The content of a file in the state folder; None where there is none."""
         file = self.machine.disk.files.get(f"{self.state}/{mark}")
@@ -98,6 +104,7 @@ class Ground:
         folder = f"{self.root}/releases/{release}"
         if not self.machine.disk.below(folder):
             return "absent"
-        if self.digest(f"{folder}/{self.service.name}") != release:
+        artifact = f"{folder}/{self.service.name}"
+        if {self.digest(artifact), self.disk_digest(artifact)} != {release}:
             return "damaged"
         return "intact" if self.digest(f"{folder}/release.json") == manifest else "unlabelled"

@@ -28,5 +28,6 @@ def lift(host: SimulatedHost, files: dict[str, bytes]) -> None:
         service.unit.drop_ins.clear()
         service.unit.override = None
     main = service.main_pid
-    for pid in [pid for pid in machine.processes if pid != main]:
-        machine.kill(pid)
+    for pid, process in list(machine.processes.items()):
+        if pid != main or process.stubborn:
+            machine.kill(pid)
