@@ -8,5 +8,5 @@ import pytest
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("deploytool")
     group.addoption("--pairs", default="300", metavar="N|all", help="pairs of faults")
-    group.addoption("--crashes", default="400", metavar="N|all", help="faults beside a crash")
+    group.addoption("--crashes", default="60", metavar="N|all", help="faults beside crashes")
     group.addoption("--seed", default=20120801, type=int, help="which of them are drawn")

@@ -65,7 +65,7 @@ def request(call: Call, nonce: str) -> bytes:
     """The bytes that ask the helper for ``call``; a payload may follow them."""
     lines = [f"{FORMAT} {nonce} {call.verb}"]
     for key, value in call.arguments:
-        if not value or any(character.isspace() for character in value):
+        if value.split() != [value]:
             raise ValueError(f"{key}={value!r} can't stand in a request")
         lines.append(f"{key} {value}")
     return "\n".join([*lines, ".", ""]).encode("ascii")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from deploytool.fleet.model import Inventory
 
 from .cases import NEW, inline, rendered
 from .sampling import Sampling, count
+
+NOW = 1_750_000_000.0
 
 
 class _NoTime:
@@ -36,6 +39,7 @@ def artifact(tmp_path: Path) -> Path:
 @pytest.fixture
 def swift(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tenacity.nap, "time", _NoTime)
+    monkeypatch.setattr(time, "time", lambda: NOW)
     monkeypatch.setattr("deploytool.rollout.hands.fanout", inline)
     monkeypatch.setattr("deploytool.parity.look.fanout", inline)
     monkeypatch.setattr("deploytool.parity.look.host_files", _rendered_before)

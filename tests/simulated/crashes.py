@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from deploytool.rehearsal.simulated.faults import AFTER, BEFORE
 from deploytool.rehearsal.simulated.host import SimulatedHost
 from deploytool.rehearsal.simulated.lifting import lift
 from deploytool.rehearsal.simulated.oracle import locked_by, truth
+from deploytool.rehearsal.simulated.photograph import photograph
 from deploytool.release.model import Release
 from deploytool.rollout.model import Effect, Event, Purpose, State
 from deploytool.rollout.outcome import conclude
@@ -21,6 +22,9 @@ from deploytool.rollout.report import Report
 from deploytool.rollout.runner import Runner
 
 from .cases import NEW, OLD, Case, Silent
+
+Photo = tuple[int, ...]
+"""What eight hosts are at one moment."""
 
 
 class Killed(BaseException):
@@ -46,15 +50,19 @@ class Crash:
 
 
 class Mortal:
-    """A journal that ends its deployer at one record, before it is on disk and its effect done."""
+    """A journal that ends its deployer at one record, before it is on disk and its effect done.
 
-    def __init__(self, crash: Crash | None) -> None:
+    It remembers what the fleet was at each of them.
+    """
+
+    def __init__(self, crash: Crash | None, hosts: Mapping[str, SimulatedHost]) -> None:
         self._at = crash.record if crash else 0
-        self.records = 0
+        self._hosts = hosts
+        self.photos: list[Photo] = []
 
     def _write(self) -> None:
-        self.records += 1
-        if self.records == self._at:
+        self.photos.append(tuple(map(photograph, self._hosts.values())))
+        if len(self.photos) == self._at:
             raise Killed
 
     def intent(self, _state: State, _effect: Effect, _hosts: tuple[str, ...]) -> None:
@@ -109,14 +117,14 @@ class Fleet:
 
     def run(
         self, purpose: Purpose, crash: Crash | None = None, *, forward: bool = False
-    ) -> tuple[Report, DeploytoolError | None, dict[str, int], int]:
+    ) -> tuple[Report, DeploytoolError | None, dict[str, int], list[Photo]]:
         """One deployer, from a machine that knows nothing of the others.
 
-        Gives its report, its end, the calls to each host and the records that it wrote.
+        Gives its report, its end, the calls to each host, and what was at each of its records.
         """
         self.deployers += 1
         watched = {name: Watched(host, crash) for name, host in self.hosts.items()}
-        recorder = Mortal(crash)
+        recorder = Mortal(crash, self.hosts)
         report = Runner(
             self.rendered.inventory,
             Release(NEW[0], str(self.artifact)),
@@ -129,7 +137,7 @@ class Fleet:
             forward=forward,
         ).run()
         calls = {name: host.calls for name, host in watched.items()}
-        return report, conclude(report, "inventory.yaml"), calls, recorder.records
+        return report, conclude(report, "inventory.yaml"), calls, recorder.photos
 
     def killed(self, purpose: Purpose, crash: Crash) -> bool:
         """Whether a deployer was killed there; it may have ended before."""

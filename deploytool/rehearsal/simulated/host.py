@@ -54,6 +54,11 @@ class SimulatedHost:
         """Its name in the inventory."""
         return self._name
 
+    @property
+    def network(self) -> tuple[bool, tuple[bytes, ...]]:
+        """Whether it dropped off, and what is still on its way to it."""
+        return self._gone, tuple(self._late)
+
     def reconnect(self) -> None:
         """It can be reached again, and nothing more strikes it; what is late still comes."""
         self.strikes, self._gone = {}, False

@@ -61,7 +61,7 @@ class Disk:
     """Whether it lets a reader past the page cache."""
     files: dict[str, File] = field(default_factory=dict)
     links: dict[str, str] = field(default_factory=dict)
-    _inodes: itertools.count[int] = field(default_factory=lambda: itertools.count(1000))
+    inodes: itertools.count[int] = field(default_factory=lambda: itertools.count(1000))
 
     def put(self, path: str, content: bytes, mode: int = 0o644, owner: str = "0:0") -> File:
         """Writes a file atomically: a new inode takes the name, synced.
@@ -76,7 +76,7 @@ class Disk:
         self.room -= need
         if path in self.files:
             self.remove(path)
-        made = File(next(self._inodes), content, content, mode, owner)
+        made = File(next(self.inodes), content, content, mode, owner)
         self.files[path] = made
         return made
 
@@ -165,6 +165,11 @@ class Machine:
         digest = hashlib.sha256(f"{self.machine_id} {self.boots}".encode()).hexdigest()
         parts = digest[:8], digest[8:12], digest[12:16], digest[16:20], digest[20:32]
         return "-".join(parts)
+
+    @property
+    def counters(self) -> str:
+        """The next process, start time and inode: all that it will ever number."""
+        return f"{self._pids} {self._ticks} {self.disk.inodes}"
 
     @property
     def clock(self) -> float:
