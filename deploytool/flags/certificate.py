@@ -8,7 +8,7 @@ signature covers is ``Certificate.canonical()``, and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -163,10 +163,13 @@ def certify(
 class Router:
     """What a router knows of itself when it is shown a certificate.
 
-    ``epoch`` is the newest that it ever accepted; ``nonce`` the one that it issued and has not
-    seen used, or empty; ``meaning`` is None where its build has no such runtime flag.
+    ``hosts`` are all hosts of the fleet, as its own configuration names them; ``epoch`` is the
+    newest that it ever accepted; ``nonce`` the one that it issued and has not seen used, or empty;
+    ``meaning`` is None where its build has no such runtime flag.
     """
 
+    fleet: str
+    hosts: frozenset[str]
     host: str
     release: str
     flag: str
@@ -176,24 +179,44 @@ class Router:
 
 
 def objections(certificate: Certificate, router: Router, now: float) -> tuple[str, ...]:
-    """Why this router must not believe it, signature aside; empty where it may. All at once."""
-    found = []
+    """Why this router must not believe it, signature aside; empty where it may. All at once.
+
+    ``now`` in seconds since the epoch. A router refuses for the same reasons in code of its own;
+    tests/contract/golden/certificates.json holds the two together.
+    """
+    return (
+        *_of_another_fleet(certificate, router),
+        *_of_another_build(certificate, router),
+        *_of_another_time(certificate, router, now),
+    )
+
+
+def _of_another_fleet(certificate: Certificate, router: Router) -> Iterator[str]:
+    if certificate.fleet != router.fleet:
+        yield f"it is for fleet {certificate.fleet}, this is {router.fleet}"
+    if certificate.hosts.keys() != router.hosts:
+        odd = ", ".join(sorted(certificate.hosts.keys() ^ router.hosts))
+        yield f"it is not over exactly the fleet's hosts: {odd}"
+    if router.host not in certificate.hosts:
+        yield f"it is not for {router.host}"
+
+
+def _of_another_build(certificate: Certificate, router: Router) -> Iterator[str]:
     own = certificate.hosts.get(router.host)
-    if own is None:
-        found.append(f"it is not for {router.host}")
-    else:
-        if own.nonce != router.nonce:
-            found.append("it is not over the nonce that this router issued: it is a replay")
-        if own.release != router.release:
-            found.append(f"it is for release {own.release[:12]}, this is {router.release[:12]}")
+    if own is not None and own.nonce != router.nonce:
+        yield "it is not over the nonce that this router issued: it is a replay"
+    if own is not None and own.release != router.release:
+        yield f"it is for release {own.release[:12]}, this is {router.release[:12]}"
     if router.meaning is None:
-        found.append(f"this build has no runtime flag {router.flag}")
+        yield f"this build has no runtime flag {router.flag}"
     elif certificate.flags.get(router.flag) != router.meaning:
-        found.append(f"this build reads {router.flag} otherwise than was certified")
+        yield f"this build reads {router.flag} otherwise than was certified"
+
+
+def _of_another_time(certificate: Certificate, router: Router, now: float) -> Iterator[str]:
     if certificate.epoch <= router.epoch:
-        found.append(f"epoch {certificate.epoch} is not newer than {router.epoch}")
+        yield f"epoch {certificate.epoch} is not newer than {router.epoch}"
     if now > certificate.expires:
-        found.append(f"it expired {now - certificate.expires:.0f} s ago")
+        yield f"it expired {now - certificate.expires:.0f} s ago"
     if now < certificate.issued - CLOCK_SKEW_S:
-        found.append(f"it is from the future by {certificate.issued - now:.0f} s")
-    return tuple(found)
+        yield f"it is from the future by {certificate.issued - now:.0f} s"

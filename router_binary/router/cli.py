@@ -4,8 +4,10 @@ import argparse
 import gc
 import json
 import os
+import select
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,7 +22,12 @@ DONE: Final = 0
 NO_ANSWER: Final = 1
 BAD_USAGE: Final = 2
 REFUSED: Final = 3
-MAX_CERTIFICATE: Final = 48 * 1024
+MAX_INPUT: Final = 48 * 1024
+INPUT_S: Final = 5.0
+
+
+class BadInputError(Exception):
+    """What came on standard input can't be taken."""
 
 
 def _parser(release: "Release") -> argparse.ArgumentParser:
@@ -42,10 +49,11 @@ def _parser(release: "Release") -> argparse.ArgumentParser:
         stop.add_argument("--by", default="")
     resume = commands.add_parser("resume", help="trade again")
     resume.add_argument("--latch", required=True, help="the id that status shows")
-    flag = commands.add_parser("flag", help="runtime flags")
+    flag = commands.add_parser(
+        "flag", help="runtime flags; `prepare` reads a certificate, or asks for a nonce without one"
+    )
     flag.add_argument("action", choices=["prepare", "commit", "settle", "disarm", "show"])
     flag.add_argument("flag", nargs="?", default="")
-    flag.add_argument("--certificate", type=Path, help="file; prepare without it asks for a nonce")
     commands.add_parser("metrics", help="Prometheus text")
     orders = commands.add_parser("orders", help="children in doubt, or one by its token")
     orders.add_argument("--token", default="")
@@ -66,6 +74,9 @@ def main(arguments: list[str], release: "Release") -> int:
         return _trace(options)
     try:
         answer = control_client.ask(options.state, _request(options))
+    except BadInputError as error:
+        print(f"router: refused (CERTIFICATE_FORM): {error}", file=sys.stderr)
+        return REFUSED
     except (control_client.NobodyAnsweredError, OSError) as error:
         print(f"router: {error}", file=sys.stderr)
         return NO_ANSWER
@@ -81,10 +92,27 @@ def _request(options: argparse.Namespace) -> dict[str, Any]:
     for key in ("reason", "by", "latch", "action", "flag", "token"):
         if getattr(options, key, ""):
             request[key] = getattr(options, key)
-    if getattr(options, "certificate", None):
-        with options.certificate.open("rb") as file:
-            request["certificate"] = file.read(MAX_CERTIFICATE).decode("utf-8", "replace")
+    if request.get("action") == "prepare":
+        certificate = _input()
+        if certificate:
+            request["certificate"] = certificate
     return request
+
+
+def _input() -> str:
+    """Read standard input to its end: what is too long, or never ends, is refused and not cut."""
+    if os.isatty(0):
+        return ""
+    until_s, data = time.monotonic() + INPUT_S, bytearray()
+    while len(data) <= MAX_INPUT:
+        ready, _, _ = select.select([0], [], [], max(0.0, until_s - time.monotonic()))
+        if not ready:
+            raise BadInputError(f"standard input did not end within {INPUT_S:.0f} s")
+        piece = os.read(0, MAX_INPUT)
+        if not piece:
+            return data.decode("utf-8", "replace")
+        data += piece
+    raise BadInputError(f"standard input is longer than {MAX_INPUT} bytes")
 
 
 def _show(options: argparse.Namespace, answer: dict[str, Any]) -> None:
@@ -134,6 +162,8 @@ def _serve(options: argparse.Namespace, release: "Release") -> int:
         print(f"router: can't start: {error}", file=sys.stderr)
         return BAD_USAGE
     _on_signal(loop, running)
+    names = ", ".join(running.engine.flags.meanings) or "there is none"
+    print(f"router: every runtime flag is off, as after every start: {names}", file=sys.stderr)
     # Nothing on the way of an order makes reference cycles, and a collector that walks all
     # orders of the day would halve the speed and stop the router for longer than a halt may take.
     gc.freeze()

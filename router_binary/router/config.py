@@ -44,6 +44,7 @@ class Config:
     """All that the router is told."""
 
     firm: str
+    hosts: frozenset[str]
     login: str
     code: str
     clients: dict[str, str]
@@ -177,6 +178,7 @@ def parse(document: object, host: str) -> Config:
         read.problems.append("venues: two have the same name")
     config = Config(
         firm=read.text(top.get("firm"), "firm", r"[A-Z0-9]{1,4}"),
+        hosts=frozenset(top["hosts"]) if isinstance(top.get("hosts"), dict) else frozenset(),
         login=login,
         code=code,
         clients={

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from router import status
+from router.certificate import BadCertificateError
 from router.flags import FlagRefusedError
 from router.latch import HALTED, REDUCING
 from router.loop import Loop
@@ -173,20 +174,20 @@ class Control:
         self._server.engine.resume(_text(request, "latch"))
         return {"trading_state": self._server.engine.latch.state}
 
-    def _flag(self, request: Answer) -> Answer:
-        flags, action, now_s = self._server.engine.flags, _text(request, "action"), time.monotonic()
+    def _flag(self, request: Answer) -> Made:
+        arming, action = self._server.arming, _text(request, "action")
         if action == "show":
-            return {"flags": flags.states(), "armed": flags.armed(), "epoch": flags.epoch}
+            return arming.show()
         name = _text(request, "flag")
         if action == "prepare":
             certificate = request.get("certificate")
-            return flags.prepare(name, None if certificate is None else str(certificate), now_s)
+            return arming.prepare(name, None if certificate is None else str(certificate))
         if action == "commit":
-            return flags.commit(name, now_s)
+            return arming.commit(name)
         if action == "settle":
-            return flags.settle(name, now_s)
+            return arming.settle(name)
         if action == "disarm":
-            return flags.disarm(name)
+            return arming.disarm(name)
         raise RequestRefusedError("action is prepare, commit, settle, disarm or show")
 
     def _orders(self, request: Answer) -> Answer:
@@ -196,7 +197,7 @@ class Control:
 def _answer(make: Callable[[], Made]) -> Made:
     try:
         made = make()
-    except (FlagRefusedError, NotSignedError) as refused:
+    except (FlagRefusedError, NotSignedError, BadCertificateError) as refused:
         return {"ok": False, "rule": refused.rule, "error": str(refused)}
     except (RequestRefusedError, ValueError, RecursionError) as error:
         return {"ok": False, "rule": "REQUEST", "error": str(error)}

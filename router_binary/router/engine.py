@@ -207,6 +207,7 @@ class Engine:
                     self.gate.release(self.risk.clear(parent, plan))
                 except RefusedError as refused:
                     parent.reason = refused.code
+                    self.counters.flag_rejects += refused.code in FLAG_REASONS
                 else:
                     self.most_children = max(self.most_children, parent.children)
                     return

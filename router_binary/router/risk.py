@@ -75,8 +75,10 @@ class Risk:
             return CODES["MISSING_LIMIT"]
         if self.draining:
             return CODES["DRAINING"]
-        if parent.flags & ~self._flags.accepted:
-            return self._flags.why_not(parent.flags)
+        if parent.flags & ~self._flags.sure:
+            code = self._flags.why_not(parent.flags)
+            if code:
+                return code
         if self._latch.state == ACTIVE:
             return 0
         if self._latch.state == HALTED:

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from router import control, recovery, wire
+from router.arming import Arming, Identity
 from router.aside import Aside
 from router.clients import Session
 from router.config import Config
 from router.engine import Engine
+from router.epochs import Epochs
 from router.flags import Flags
 from router.latch import Latch
 from router.loop import Loop
@@ -82,7 +84,6 @@ class Server:
         self.release = release
         self.process = Process.read()
         self.host = host
-        self.fleet = fleet
         self.aside = Aside(loop)
         self.signatures = Signatures(self.aside, signers)
         flags = Flags(release.flags, config.commit_s)
@@ -104,6 +105,8 @@ class Server:
             }
         )
         record.write()
+        identity = Identity(fleet, config.hosts, host, release.sha256)
+        self.arming = Arming(identity, flags, Epochs(self.aside, folder), self.signatures)
         flags.on_change = self._broadcast
         self._sessions: set[Session] = set()
         self._shown = b""
@@ -169,7 +172,7 @@ class Server:
 
     def tick(self, now_s: float) -> None:
         """Do what time itself asks for."""
-        self.engine.flags.tick(now_s)
+        self.engine.flags.tick()
         self.control.tick(now_s)
         self.aside.tick(now_s)
         for venue in self.venues:

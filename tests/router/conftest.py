@@ -101,19 +101,32 @@ class Router:
         command = [str(self.binary), *arguments, "--state", str(self.state)]
         return subprocess.run(command, capture_output=True, text=True, timeout=timeout_s)
 
-    def ask(self, **request: Any) -> dict[str, Any]:
-        """Use the control socket without a second Python: as a peer written from the page would."""
+    def connect(self) -> socket.socket:
+        """Open the control socket, as a peer written from the page would."""
         folder = os.open(self.state, os.O_RDONLY | os.O_DIRECTORY)
+        sock = socket.socket(socket.AF_UNIX)
         try:
-            with socket.socket(socket.AF_UNIX) as sock:
-                sock.settimeout(5)
-                sock.connect(f"/proc/self/fd/{folder}/control.sock")
-                sock.sendall(json.dumps(request).encode() + b"\n")
-                data = b""
-                while piece := sock.recv(65536):
-                    data += piece
+            sock.settimeout(5)
+            sock.connect(f"/proc/self/fd/{folder}/control.sock")
+        except OSError:
+            sock.close()
+            raise
         finally:
             os.close(folder)
+        return sock
+
+    def ask(self, **request: Any) -> dict[str, Any]:
+        """Use the control socket without a second Python."""
+        with self.connect() as sock:
+            sock.sendall(json.dumps(request).encode() + b"\n")
+            return self.answer(sock)
+
+    @staticmethod
+    def answer(sock: socket.socket) -> dict[str, Any]:
+        """Read an answer to its end."""
+        data = b""
+        while piece := sock.recv(65536):
+            data += piece
         answer: dict[str, Any] = json.loads(data)
         return answer
 

@@ -37,7 +37,8 @@ class Rig:
         self.folder = Path(tempfile.mkdtemp(prefix="rig-"))
         weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
         table = registry.load_table(ROOT / "router_binary" / "flags.yaml")
-        self.flags = Flags({**table, "wire": wire.DIGEST}, 1)
+        self.now_s = 1000.0
+        self.flags = Flags({**table, "wire": wire.DIGEST}, 1, lambda: self.now_s)
         self.record = Record(self.folder / "orders-00000001.rec")
         config = configs.parse(document, host)
         self.engine = Engine(config, self.flags, Latch(self.folder), self.record)

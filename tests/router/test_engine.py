@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from router.flags import FlagRefusedError, Flags
 from router.gate import NotClearedError
 from router.latch import HALTED, REDUCING
 from router.risk import Cleared, RefusedError
@@ -436,62 +435,6 @@ def test_every_flag_word_of_65536(rig: Rig) -> None:
             assert code == R["UNKNOWN_FLAG"]
         else:
             assert code == R["FLAG_NOT_ARMED"]
-
-
-def flags(rig: Rig) -> Flags:
-    return rig.flags
-
-
-def test_no_certificate_is_good_yet(rig: Rig) -> None:
-    for certificate in ("", "x", "-----BEGIN SSH SIGNATURE-----", "0" * 1000):
-        nonce = flags(rig).prepare("RETAIL_LIQUIDITY", None, 0.0)["nonce"]
-        assert len(nonce) == 64
-        with pytest.raises(FlagRefusedError) as refused:
-            flags(rig).prepare("RETAIL_LIQUIDITY", certificate, 1.0)
-        assert refused.value.rule == "CERTIFICATE_UNVERIFIED"
-        with pytest.raises(FlagRefusedError) as refused:
-            flags(rig).prepare("RETAIL_LIQUIDITY", certificate, 1.0)
-        assert refused.value.rule == "NONCE_EXPIRED", "a nonce is used once"
-    for step in (flags(rig).commit, flags(rig).settle):
-        with pytest.raises(FlagRefusedError):
-            step("RETAIL_LIQUIDITY", 1.0)
-    assert flags(rig).armed() == []
-
-
-def test_only_runtime_flags_can_be_armed(rig: Rig) -> None:
-    for name in ("HIDDEN", "POWER_PEG", "RLP", "", "nope"):
-        with pytest.raises(FlagRefusedError, match="no runtime flag"):
-            flags(rig).prepare(name, None, 0.0)
-
-
-def promised(rig: Rig, monkeypatch: pytest.MonkeyPatch, epoch: int) -> None:
-    monkeypatch.setattr("router.flags.check_certificate", lambda *_: epoch)
-    rig.flags.prepare("RETAIL_LIQUIDITY", None, 0.0)
-    rig.flags.prepare("RETAIL_LIQUIDITY", "signed", 1.0)
-
-
-def test_two_phases_and_what_falls_by_itself(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    name = "RETAIL_LIQUIDITY"
-    promised(rig, monkeypatch, 5)
-    assert rig.flags.why_not(16) == R["FLAG_NOT_ARMED"]
-    rig.flags.commit(name, 2.0)
-    assert (rig.flags.armed(), rig.flags.why_not(16)) == ([name], 0)
-    rig.flags.tick(3.0)
-    assert rig.flags.armed() == [name]
-    rig.flags.tick(3.1)
-    assert rig.flags.armed() == [], "nobody settled in time"
-    with pytest.raises(FlagRefusedError):
-        rig.flags.settle(name, 3.2)
-    with pytest.raises(FlagRefusedError) as refused:
-        promised(rig, monkeypatch, 5)
-    assert refused.value.rule == "EPOCH_OLD"
-    promised(rig, monkeypatch, 6)
-    rig.flags.commit(name, 2.0)
-    rig.flags.settle(name, 2.5)
-    rig.flags.tick(1000.0)
-    assert (rig.flags.armed(), rig.flags.epoch) == ([name], 6)
-    rig.flags.disarm(name)
-    assert (rig.flags.armed(), rig.flags.why_not(16)) == ([], R["FLAG_NOT_ARMED"])
 
 
 def test_a_disarmed_flag_stops_what_would_follow(rig: Rig) -> None:

@@ -39,7 +39,9 @@ def issue(**changes: Any) -> Certificate:
 
 
 GOOD = issue()
-ROUTER = Router("router3", NEW.sha256, "RETAIL", "a" * 64, NONCES["router3"], 6)
+ROUTER = Router(
+    "simulated", frozenset(NONCES), "router3", NEW.sha256, "RETAIL", "a" * 64, NONCES["router3"], 6
+)
 
 
 def test_its_bytes_are_one_line_that_never_changes() -> None:
@@ -74,6 +76,9 @@ def test_every_router_that_was_asked_may_believe_it_from_issue_to_expiry() -> No
         ({"nonce": "f" * 64}, NOW, "replay"),
         ({"nonce": NONCES["router4"]}, NOW, "replay"),
         ({"host": "router9"}, NOW, "not for router9"),
+        ({"fleet": "other"}, NOW, "for fleet simulated, this is other"),
+        ({"hosts": frozenset(NONCES) | {"router9"}}, NOW, "exactly the fleet's hosts: router9"),
+        ({"hosts": frozenset(NONCES) - {"router8"}}, NOW, "exactly the fleet's hosts: router8"),
         ({"release": "b" * 64}, NOW, "this is bbbbbbbbbbbb"),
         ({"meaning": "b" * 64}, NOW, "reads RETAIL otherwise"),
         ({"meaning": None}, NOW, "has no runtime flag RETAIL"),
@@ -88,8 +93,8 @@ def test_a_router_objects(changes: dict[str, Any], now: float, why: str) -> None
 
 
 def test_all_objections_come_at_once() -> None:
-    stranger = Router("router1", "b" * 64, "OTHER", None, "", 99)
-    assert len(objections(GOOD, stranger, NOW + 3600)) == 5
+    stranger = Router("other", frozenset(), "router1", "b" * 64, "OTHER", None, "", 99)
+    assert len(objections(GOOD, stranger, NOW + 3600)) == 7
 
 
 @pytest.mark.parametrize(
