@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
+from deploytool.fleet import entrance
 from deploytool.fleet.model import Argv, Digest, Inventory
 
 UNIT_FOLDER = "/usr/local/lib/systemd/system"
@@ -58,9 +59,8 @@ def _template() -> str:
 
 def helper_path(inventory: Inventory, host: str) -> str:
     """Where the helper stands: outside the release root where root owns it."""
-    if inventory.service.supervisor == "systemd":
-        return f"/usr/local/libexec/deploytool/{inventory.service.name}/helper"
-    return f"{inventory.root(host)}/libexec/helper"
+    service = inventory.service
+    return entrance.helper_path(service.supervisor, service.name, inventory.root(host))
 
 
 def ports(inventory: Inventory, host: str) -> tuple[int, ...]:
@@ -77,15 +77,22 @@ def service_account(inventory: Inventory) -> str | None:
     return inventory.service.user or inventory.service.name
 
 
+_GIVEN = re.compile(r"\{(current|reason|by|nonce)\}")
+_VARIABLES = {"current": "CUR", "reason": "REASON", "by": "BY", "nonce": "LEASE"}
+"""What is known only when the command is run: the shell's variables that hold it."""
+
+
 def _command(name: str, template: Argv, inventory: Inventory, host: str) -> str:
     """A shell function that puts a fixed argument list behind the words that it is given."""
     words = []
     for argument in template:
-        parts = argument.split("{current}")
-        quoted = '"$CUR"'.join(
-            shlex.quote(inventory.expand(part, host)) if part else "" for part in parts
-        )
-        words.append(quoted)
+        # Every second part is the name of what is filled in on the host.
+        fixed, *rest = _GIVEN.split(argument)
+        quoted = [shlex.quote(inventory.expand(fixed, host)) if fixed else ""]
+        for given, part in zip(rest[::2], rest[1::2], strict=True):
+            quoted.append(f'"${_VARIABLES[given]}"')
+            quoted.append(shlex.quote(inventory.expand(part, host)) if part else "")
+        words.append("".join(quoted))
     return f'{name}() {{ "$@" {" ".join(words)}; }}'
 
 
@@ -109,12 +116,19 @@ def _settings(inventory: Inventory, host: str) -> str:
         "LISTEN_PORTS": " ".join(map(str, ports(inventory, host))),
         # As proc_net_tcp(5) spells them.
         "PORTS_HEX": " ".join(f"{port}:{port:04X}" for port in ports(inventory, host)),
+        "HALT_SIGNAL": service.halt_signal or "",
     }
+    optional = {"HALT": service.halt, "LEASE": service.lease, "RESUME": service.resume}
+    values |= {f"HAS_{word}": "yes" if argv else "no" for word, argv in optional.items()}
     lines = [
         *assignments(values),
         _command("run_start", service.start, inventory, host),
         _command("run_version", service.version, inventory, host),
         _command("run_status", service.status, inventory, host),
+        *(
+            _command(f"run_{word.lower()}", argv or (":",), inventory, host)
+            for word, argv in optional.items()
+        ),
     ]
     paths = [inventory.expand(path, host) for path in inventory.config_files]
     calls = "; ".join(f"config_file {shlex.quote(path)}" for path in paths) or ":"
@@ -151,6 +165,8 @@ User={account}
 Group={account}
 # What was activated and never confirmed does not come back with a reboot.
 ExecCondition=/bin/sh -c '{_NOT_ORPHANED}' {root}/state/deadman
+# What was fenced by a stop comes back with nothing but a start that a second person signed.
+ExecCondition=/bin/sh -c 'test ! -e "$$0"' {root}/state/fenced
 ExecStart={start}
 Environment=LANG=C
 UMask=0027
@@ -196,8 +212,7 @@ def host_files(inventory: Inventory, host: str, deploy_account: str) -> HostFile
 
 def invocation(inventory: Inventory, host: str) -> str:
     """The one command line that a deploy runs on a host, whatever the request."""
-    path = shlex.quote(helper_path(inventory, host))
-    return f"sudo -n {path}" if inventory.service.supervisor == "systemd" else f"exec {path}"
+    return entrance.invocation(inventory.service.supervisor, helper_path(inventory, host))
 
 
 def sudo_asks(text: str) -> bool:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from deploytool.errors import InputError
 from deploytool.fleet.document import Document, Mistake, from_pydantic, named
 from deploytool.fleet.model import PLACEHOLDER, Inventory
-from deploytool.fleet.placeholders import flag_checks, placeholder_checks
+from deploytool.fleet.placeholders import flag_checks, placeholder_checks, stop_checks
 from deploytool.fleet.signers import read_signers
 
 _BYTES_AT_MOST = 4 * 1024 * 1024
@@ -33,6 +33,7 @@ def _cross_checks(value: object) -> Iterator[Mistake]:
     yield from placeholder_checks(value, hosts)
     yield from _service_checks(value, hosts)
     yield from flag_checks(value)
+    yield from stop_checks(value)
 
 
 def _wave_checks(waves: object, count: int) -> Iterator[Mistake]:

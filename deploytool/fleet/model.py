@@ -22,7 +22,9 @@ Digest = NewType("Digest", str)
 """A SHA-256 in 64 lower-case hexadecimal digits."""
 
 PLACEHOLDER = re.compile(r"\{([a-z_]*)\}")
-BUILT_IN_PLACEHOLDERS = frozenset({"root", "current", "state", "host", "fleet", "signers"})
+BUILT_IN_PLACEHOLDERS = frozenset(
+    {"root", "current", "state", "host", "fleet", "signers", "lease_s"}
+)
 """Filled in from the inventory, the same for every run of a command on a host."""
 ASKED_PLACEHOLDERS: Mapping[tuple[str, ...], frozenset[str]] = MappingProxyType(
     {
@@ -30,12 +32,14 @@ ASKED_PLACEHOLDERS: Mapping[tuple[str, ...], frozenset[str]] = MappingProxyType(
             ("service", "flags", verb): frozenset({"flag"})
             for verb in ("prepare", "commit", "settle", "disarm")
         },
+        ("service", "halt"): frozenset({"reason", "by"}),
+        ("service", "lease"): frozenset({"nonce"}),
         ("gateway", "use"): frozenset({"flag", "bit", "release"}),
         ("gateway", "withdraw"): frozenset({"flag", "bit"}),
     }
 )
 """Filled in each time, from what was asked: the words that a command's place knows besides."""
-OPERATORS_COMMANDS = ("gateway", "membership")
+OPERATORS_COMMANDS = ("gateway", "membership", "silence")
 """Keys whose commands run on the operator's machine: no host's words are known there."""
 
 NAME = r"^[a-z][a-z0-9_-]{0,31}$"
@@ -101,6 +105,14 @@ class Service(Frozen):
     version: Argv
     status: Argv
     flags: FlagCommands | None = None
+    halt: Argv | None = None
+    """Has the running process stop sending, cancel, and latch that on disk."""
+    halt_signal: Literal["USR1", "USR2"] | None = None
+    """Does the same at once, without an answer: sent before ``halt`` is run."""
+    lease: Argv | None = None
+    """Renews the process's lease by the nonce that it issued."""
+    resume: Argv | None = None
+    """Releases a halt, from the signed request on its standard input."""
     listen: tuple[Line, ...] = ()
     ready_timeout_s: Seconds = 20.0
     stop_timeout_s: Seconds = 10.0
@@ -121,6 +133,13 @@ class Gateway(Frozen):
 
 class Membership(Frozen):
     """What lists, on the operator's machine, the hosts that take traffic now."""
+
+    command: Argv
+    timeout_s: Seconds = 5.0
+
+
+class Silence(Frozen):
+    """What says, on the operator's machine, when each host was last seen to send a child order."""
 
     command: Argv
     timeout_s: Seconds = 5.0
@@ -160,6 +179,9 @@ class Inventory(Frozen):
     signers: Line | None = None
     gateway: Gateway | None = None
     membership: Membership | None = None
+    silence: Silence | None = None
+    lease_s: Annotated[float, Field(ge=0, le=3600)] = 0.0
+    """A process that isn't renewed for so long halts by itself; 0: it goes on without anybody."""
     ssh: SshOptions
     keep_releases: Annotated[int, Field(ge=2, le=100)] = 5
     waves: Annotated[tuple[Wave, ...], Field(min_length=1)] = (1, "rest")
@@ -207,6 +229,7 @@ class Inventory(Frozen):
             "host": host,
             "fleet": self.fleet,
             "signers": self.signers_path(host),
+            "lease_s": f"{self.lease_s:g}",
         }
         return PLACEHOLDER.sub(lambda match: values[match.group(1)], text)
 

@@ -12,6 +12,8 @@ from deploytool.fleet.model import (
     PLACEHOLDER,
 )
 
+LEASE_AT_LEAST_S = 1.0
+"""A shorter lease would lapse between two renewals on a busy machine."""
 _OWN_MEANING = BUILT_IN_PLACEHOLDERS.union(*ASKED_PLACEHOLDERS.values())
 
 
@@ -66,6 +68,8 @@ def _taken_names(hosts: dict[object, object]) -> Iterator[Mistake]:
 def flag_checks(value: dict[object, object]) -> Iterator[Mistake]:
     """Commands about one flag say which; who may sign is named where there is what is signed."""
     for at, words in ASKED_PLACEHOLDERS.items():
+        if "flag" not in words:
+            continue
         found: object = value
         for key in at:
             found = found.get(key) if isinstance(found, dict) else None
@@ -78,6 +82,21 @@ def flag_checks(value: dict[object, object]) -> Iterator[Mistake]:
     if isinstance(service, dict) and service.get("flags") and not value.get("signers"):
         text = "needs a 'signers' file beside it: who may sign certificates for these hosts"
         yield Mistake(("service", "flags"), text)
+
+
+def stop_checks(value: dict[object, object]) -> Iterator[Mistake]:
+    """A lease needs somebody who renews it, by the nonce, and who tells the process how long."""
+    service, lease_s = value.get("service"), value.get("lease_s")
+    if not isinstance(service, dict):
+        return
+    lease = service.get("lease")
+    if lease_s and not lease:
+        yield Mistake(("lease_s",), "needs 'service.lease', the command that renews it")
+    if isinstance(lease, tuple) and "{nonce}" not in " ".join(map(str, lease)):
+        yield Mistake(("service", "lease"), "must hand over the nonce, as {nonce}")
+    if isinstance(lease_s, int | float) and 0 < lease_s < LEASE_AT_LEAST_S:
+        text = f"found {lease_s:g}; it must be 0 (off) or at least {LEASE_AT_LEAST_S:g}"
+        yield Mistake(("lease_s",), text)
 
 
 def _strings(value: object, at: Location) -> Iterator[tuple[Location, str]]:

@@ -85,12 +85,13 @@ if [ -n "$UNIT_PATH" ]; then
     before=$(cat "$UNIT_PATH" 2>/dev/null)
     place "$UNIT_PATH" 0644 root:root "$UNIT"
     [ "$before" = "$(cat "$UNIT_PATH")" ] || systemctl daemon-reload || no 'systemd does not reload'
-    # A host that was retired or fenced is let in again by whoever prepares it.
-    if [ "$(systemctl is-enabled "$NAME.service" 2>/dev/null)" = masked ]; then
+    # A host that was retired, or fenced by its dead-man, is let in again by whoever prepares it; one
+    # that was stopped is not: that takes a reason and a second person (deploytool start).
+    if [ ! -e "$ROOT/state/fenced" ] && [ "$(systemctl is-enabled "$NAME.service" 2>/dev/null)" = masked ]; then
         systemctl unmask --quiet "$NAME.service" || no "$NAME.service can't be unmasked"
         changed "$NAME.service unmasked"
     fi
-    if [ "$(systemctl is-enabled "$NAME.service" 2>/dev/null)" != enabled ]; then
+    if [ ! -e "$ROOT/state/fenced" ] && [ "$(systemctl is-enabled "$NAME.service" 2>/dev/null)" != enabled ]; then
         systemctl enable --quiet "$NAME.service" || no "$NAME.service can't be enabled"
         changed "$NAME.service enabled"
     fi

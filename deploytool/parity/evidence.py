@@ -9,7 +9,17 @@ import json
 
 from deploytool.errors import FaultKind, HostFault
 from deploytool.fleet.protocol import Reply, excerpt
-from deploytool.parity.model import Evidence, Finished, Hold, Lock, Mark, Process, RolloutMark, Run
+from deploytool.parity.model import (
+    Evidence,
+    Finished,
+    Halt,
+    Hold,
+    Lock,
+    Mark,
+    Process,
+    RolloutMark,
+    Run,
+)
 
 
 def parse_evidence(reply: Reply, now: float) -> Evidence:
@@ -93,6 +103,26 @@ def _hold(text: str | None) -> Hold | None:
     return Hold(said["verdict"], said["holder"], said["plan"], said["next"], int(said["since"]))
 
 
+def parse_halt(reply: Reply) -> Halt | None:
+    """The stop that holds on the host that said this; None where none does.
+
+    A latch that can't be read is a latch all the same.
+    """
+    text, fenced = reply.one("halted"), reply.one("fenced") is not None
+    if text is None and not fenced:
+        return None
+    words = (text or "").split()
+    said = dict(zip(words[::2], words[1::2], strict=False))
+    since = said.get("since", "")
+    return Halt(
+        said.get("latch", ""),
+        said.get("by", "unknown"),
+        said.get("reason", "unknown").replace("+", " "),
+        int(since) if since.isdecimal() else 0,
+        fenced,
+    )
+
+
 def _label(text: str | None) -> bytes | None:
     """A manifest's bytes, where they are those that the host digested."""
     if text is None:
@@ -151,6 +181,7 @@ def _parse(reply: Reply, now: float) -> Evidence:
         rollout=_rollout(reply.one("rollout")),
         finished=_finished(reply.one("finished")),
         hold=_hold(reply.one("held")),
+        halt=parse_halt(reply),
         previous=_release((reply.one("previous") or "").strip()),
         unconfirmed=reply.one("deadman") is not None,
         holds=(reply.one("holds") or "").rpartition(" ")[2] or None,

@@ -95,6 +95,20 @@ class Hold:
 
 
 @dataclass(frozen=True)
+class Halt:
+    """A stop that holds on a host: by whom, why, since when (the operator's clock), and how hard.
+
+    ``fenced``: nothing is started there until it is let in again.
+    """
+
+    latch: str
+    by: str
+    reason: str
+    since: int
+    fenced: bool
+
+
+@dataclass(frozen=True)
 class Evidence:
     """What one host showed in one round; absent means that it did not show it."""
 
@@ -114,6 +128,7 @@ class Evidence:
     rollout: RolloutMark | None = None
     finished: Finished | None = None
     hold: Hold | None = None
+    halt: Halt | None = None
     previous: str | None = None
     unconfirmed: bool = False
     holds: str | None = None

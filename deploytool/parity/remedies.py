@@ -47,9 +47,12 @@ def remedy(taken: Round, inventory: str) -> str:
             f"undo it: deploytool rollback -i {quote(inventory)}, or finish it: "
             f"deploytool resume -i {quote(inventory)}"
         )
-    for verdict in bad:
-        if verdict.evidence is None:
-            return f"See why {verdict.host} gives no answer, then: {again}"
+    if (hosts := _fenced(bad)) is not None:
+        start = f"deploytool start -i {quote(inventory)} {hosts} --reason WHY"
+        return f"When the cause is gone: {start}"
+    silent = [verdict.host for verdict in bad if verdict.evidence is None]
+    if silent:
+        return f"See why {silent[0]} gives no answer, then: {again}"
     for verdict in bad:
         if commands := tuple(_commands(verdict)):
             return f"On {verdict.host}, as root: {' && '.join(commands)}; then: {again}"
@@ -60,6 +63,13 @@ def remedy(taken: Round, inventory: str) -> str:
         return f"deploytool host prepare -i {quote(inventory)} --admin root"
     release = short(taken.release) if taken.release else "RELEASE"
     return f"deploytool deploy -i {quote(inventory)} {release}"
+
+
+def _fenced(bad: list[HostVerdict]) -> str | None:
+    """The options that name the hosts which a stop fenced; None where there is none."""
+    halts = [(v.host, v.evidence.halt) for v in bad if v.evidence is not None]
+    named = [host for host, halt in halts if halt is not None and halt.fenced]
+    return " ".join(f"--host {host}" for host in named) if named else None
 
 
 def _under_way(taken: Round) -> str | None:

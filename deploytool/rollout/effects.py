@@ -10,7 +10,7 @@ from deploytool.flags.compatibility import Senders, objection, read_differently
 from deploytool.fleet.host import Host
 from deploytool.fleet.model import Inventory
 from deploytool.parity.look import expect, judge, probe_call, shown_manifest
-from deploytool.parity.model import Evidence, HostVerdict, Parity, Verdict
+from deploytool.parity.model import Evidence, Halt, HostVerdict, Parity, Verdict
 from deploytool.parity.rules import first_trouble, judge_host, strays
 from deploytool.release.model import Manifest, Release
 from deploytool.rollout.baseline import Baseline, find, fresh, left, marks
@@ -104,6 +104,7 @@ class Effects:
 
     def _remember(self, evidence: Mapping[str, Evidence], base: dict[str, Baseline]) -> None:
         self._found, self._base = dict(evidence), base
+        self._hands.latches = {h: e.halt.latch for h, e in evidence.items() if e.halt is not None}
         self._report.before = {host: item.release for host, item in base.items()}
 
     def _check(self) -> Event:
@@ -169,6 +170,8 @@ class Effects:
 
     def _switch_wave(self) -> Event:
         wave = self.concerned(Effect.SWITCH_WAVE)
+        if (event := self._stopped_meanwhile()) is not None:
+            return event
         if wave:
             self._touched += [host for host in wave if host not in self._touched]
             event = self._switch(wave, dict.fromkeys(wave, self._manifest))
@@ -181,6 +184,8 @@ class Effects:
         """Switches hosts, has each verified by its running process, and writes that down there."""
         seen = self._hands.activate(hosts, {h: m.sha256 if m else None for h, m in to.items()})
         self._switched_at = time.monotonic()
+        if self._stopped(seen):
+            return Event.STOPPED
         verdicts = {
             name: self._verdict(name, outcome, to[name], verified=False, disk=False)
             for name, outcome in seen.items()
@@ -211,6 +216,8 @@ class Effects:
             return Event.INTERRUPTED
         seen = self._hands.look(self._inventory.names, probe_call())
         self._report.round = judge(self._inventory, seen, self._manifest)
+        if self._stopped(seen):
+            return Event.STOPPED
         if self._report.round.parity is Parity.PARITY:
             return Event.PARITY
         return self._troubles({v.host: v for v in self._report.round.hosts}) or Event.UNKNOWN
@@ -223,7 +230,10 @@ class Effects:
         # Waits for whatever is still under way there, and refuses what would come later.
         if self._hands.renew(self._touched):
             return Event.FAILED
-        for name, outcome in self._hands.look_for_old(self._touched, self._base).items():
+        looked = self._hands.look_for_old(self._touched, self._base)
+        if self._stopped(looked):
+            return Event.STOPPED
+        for name, outcome in looked.items():
             if isinstance(outcome, HostFault):
                 self._report.trouble.setdefault(name, str(outcome))
                 continue
@@ -274,6 +284,7 @@ class Effects:
         """Touched hosts are proven on what they had; the others to be as they were found."""
         self._soak(lambda: False)
         seen = self._hands.look(self._inventory.names, probe_call())
+        stopped = self._stopped(seen)
         bad: dict[str, HostVerdict] = {}
         for name, outcome in seen.items():
             if isinstance(outcome, Evidence) and self._untouched(name, outcome):
@@ -283,6 +294,8 @@ class Effects:
                 bad[name] = verdict
                 self._report.trouble.setdefault(name, "is not as it was before")
         self._report.round = judge(self._inventory, seen, shown_manifest(seen))
+        if stopped:
+            return Event.STOPPED
         return (self._troubles(bad) or Event.FAILED) if bad else Event.PARITY
 
     def _untouched(self, name: str, now: Evidence) -> bool:
@@ -307,6 +320,35 @@ class Effects:
         parity = self._report.round.parity if self._report.round else Parity.UNKNOWN
         named = Parity.UNKNOWN if parity is Parity.PARITY else parity
         return Event.UNKNOWN if self._hands.hold(named.value) else Event.NOTED
+
+    # --- somebody stopped a host ------------------------------------------------------------------
+
+    def _stopped(self, seen: Mapping[str, Evidence | HostFault]) -> bool:
+        """Whether a host shows a stop that it did not show when this rollout began."""
+        found = {
+            name: item if isinstance(item, HostFault) else item.halt for name, item in seen.items()
+        }
+        return self._note_stops(found)
+
+    def _stopped_meanwhile(self) -> Event | None:
+        """Asked before each wave, of all hosts: a stop anywhere is the end of switching."""
+        found = self._hands.halts(self._inventory.names)
+        if self._note_stops(found):
+            return Event.STOPPED
+        faults = {name: item for name, item in found.items() if isinstance(item, HostFault)}
+        event = self._faults(faults, Event.STAGED)
+        return None if event is Event.STAGED else event
+
+    def _note_stops(self, found: Mapping[str, Halt | HostFault | None]) -> bool:
+        for name, item in found.items():
+            if isinstance(item, HostFault):
+                if item.code == "halted":
+                    self._report.stopped = True
+            elif item is not None and item.latch != self._hands.latches.get(name):
+                text = f"was stopped by {item.by}: {item.reason} (latch {item.latch})"
+                self._report.trouble[name] = text
+                self._report.stopped = True
+        return self._report.stopped
 
     # --- small things that several of them need ---------------------------------------------------
 
@@ -342,6 +384,8 @@ class Effects:
             self._report.trouble[name] = str(fault)
         if not faults:
             return fine
+        if self._note_stops(faults):
+            return Event.STOPPED
         return Event.UNKNOWN if any(f.in_doubt for f in faults.values()) else Event.FAILED
 
     def _done(self, host: str, text: str, fault: HostFault | None) -> None:

@@ -12,8 +12,9 @@ from deploytool.fleet.fanout import fanout
 from deploytool.fleet.host import Host, Payload
 from deploytool.fleet.model import Inventory
 from deploytool.fleet.protocol import Call, Reply
+from deploytool.parity.evidence import parse_halt
 from deploytool.parity.look import probe_call, read, take_round
-from deploytool.parity.model import Evidence
+from deploytool.parity.model import Evidence, Halt
 from deploytool.release.model import Release
 from deploytool.release.store import slices
 from deploytool.rollout.baseline import Baseline
@@ -42,6 +43,8 @@ class Hands:
         self._purpose = purpose
         self._done = done
         self.tokens: dict[str, int] = {}
+        self.latches: dict[str, str] = {}
+        """Hosts that were stopped before this rollout began, by the latch that it knows of."""
         self._renewals = 0
         self._maybe_locked: dict[str, HostFault] = {}
 
@@ -223,6 +226,19 @@ class Hands:
 
         return _faults(self._each(self.tokens, job, self._command_s, "held"))
 
+    def halts(self, hosts: Iterable[str]) -> dict[str, Halt | HostFault | None]:
+        """Asks each host whether somebody has stopped it."""
+
+        def job(name: str) -> Callable[[], Halt | None]:
+            call = Call("latch", changes=False)
+            return lambda: parse_halt(self._hosts[name].call(call, deadline_s=self._command_s))
+
+        return fanout({name: job(name) for name in hosts}, deadline_s=2 * self._command_s)
+
+    def _knowing(self, name: str) -> dict[str, str]:
+        """The words that show a stopped host that whoever changes it knew that it was."""
+        return {"latch": self.latches[name]} if self.latches.get(name) else {}
+
     def stage(self, hosts: Iterable[str], release: Release) -> dict[str, HostFault]:
         """Copies the release to hosts; each reads it back from its disk and compares."""
         manifest = release.manifest
@@ -246,6 +262,7 @@ class Hands:
                 manifest=manifest.digest(),
                 manifest_size=len(head),
                 seconds=max(1, int(deadline_s)),
+                **self._knowing(name),
             )
             return self._hosts[name].call(call, deadline_s=deadline_s, payload=payload())
 
@@ -265,6 +282,7 @@ class Hands:
                 release=releases[name] or "none",
                 seconds=service.deadman_s,
                 disk="skip",
+                **self._knowing(name),
             )
             try:
                 return self._hosts[name].call(call, deadline_s=deadline_s)

@@ -54,6 +54,7 @@ class Event(Enum):
     FAILED = "a host was seen to fail"
     UNKNOWN = "what a host did could not be seen"
     INTERRUPTED = "the user broke it off"
+    STOPPED = "somebody stopped a host"
 
 
 class Effect(Enum):

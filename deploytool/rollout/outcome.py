@@ -25,12 +25,16 @@ def host_lines(taken: Round) -> tuple[str, ...]:
 
 
 def under_way(taken: Round, now: float) -> tuple[str, ...]:
-    """What hosts say of a rollout that is going on, was interrupted, or left the fleet held."""
+    """What hosts say of a stop, and of a rollout that goes on, was interrupted, or is held."""
     groups: dict[str, list[str]] = {}
     for verdict in taken.hosts:
         seen = verdict.evidence
         if seen is None:
             continue
+        if seen.halt is not None:
+            how = "stopped and fenced" if seen.halt.fenced else "stopped"
+            text = f"{how} since {_ago(now, seen.halt.since)} by {seen.halt.by}: {seen.halt.reason}"
+            groups.setdefault(text, []).append(verdict.host)
         if seen.hold is not None:
             text = (
                 f"{seen.hold.verdict} since {_ago(now, seen.hold.since)}, "
@@ -122,6 +126,8 @@ def _way_out(rules: list[str], report: Report, inventory: str) -> str:
             "Wait for that deployer. If it is gone, finish what it left: "
             f"deploytool resume -i {inventory}, or undo it: deploytool rollback -i {inventory}"
         )
+    if "PREFLIGHT_STOPPED" in rules:
+        return f"When its cause is gone: deploytool start -i {inventory} --all --reason TEXT"
     if "PREFLIGHT_HOST" in rules:
         return f"deploytool host check -i {inventory}, mend what it names, then: {again}"
     return f"Mend what the lines name, then: {again}"
@@ -167,6 +173,8 @@ def _held(report: Report, inventory: str, trouble: tuple[str, ...]) -> Deploytoo
         means = "Nothing was switched, but a host may hold a lock that could not be given back."
     else:
         means = "The fleet is MIXED or UNKNOWN; its locks are kept, so that nobody builds on it."
+    if report.stopped:
+        means = f"Somebody stopped a host, and the rollout holds. {means}"
     resume = f"deploytool resume -i {inventory}"
     rollback = f"deploytool rollback -i {inventory}"
     if _BACK & {*report.path}:

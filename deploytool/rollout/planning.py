@@ -66,6 +66,9 @@ def preflight(
         if isinstance(outcome, HostFault):
             continue
         obstacles += [Obstacle(host, rule, str(f)) for rule, f in _room(outcome, manifest)]
+        if outcome.halt is not None and outcome.halt.fenced:
+            text = f"was stopped and fenced by {outcome.halt.by}: {outcome.halt.reason}"
+            obstacles.append(Obstacle(host, "PREFLIGHT_STOPPED", text))
         if outcome.lock is not None:
             text = (
                 f"locked by {outcome.lock.holder} for {outcome.lock.purpose}, "

@@ -35,6 +35,7 @@ class Report:
     obstacles: tuple[Obstacle, ...] = ()
     trouble: dict[str, str] = field(default_factory=dict)
     interrupted: bool = False
+    stopped: bool = False
     already: bool = False
     journal: EnvironmentProblem | None = None
     path: list[State] = field(default_factory=list)

@@ -2,7 +2,8 @@
 
 A pair that isn't in the table is an error, and leaves the state as it was. Staging ends on all
 hosts before any host is switched; nothing is unlocked before a proof; ``HELD`` keeps the locks,
-so that nobody builds on a fleet that is MIXED or UNKNOWN.
+so that nobody builds on a fleet that is MIXED or UNKNOWN. Where somebody stops a host, nothing
+more is switched, neither forward nor back: the rollout holds.
 """
 
 from __future__ import annotations
@@ -58,24 +59,30 @@ TABLE: Mapping[tuple[State, Event], Step] = MappingProxyType(
         (State.STAGING, Event.FAILED): _BACK,
         (State.STAGING, Event.UNKNOWN): _BACK,
         (State.STAGING, Event.INTERRUPTED): _BACK,
+        (State.STAGING, Event.STOPPED): _HOLD,
         (State.SWITCHING, Event.WAVE_PROVEN): Step(State.SWITCHING, Effect.SWITCH_WAVE),
         (State.SWITCHING, Event.LAST_WAVE_PROVEN): Step(State.PROVING, Effect.PROVE),
         (State.SWITCHING, Event.FAILED): _BACK,
         (State.SWITCHING, Event.UNKNOWN): _BACK,
         (State.SWITCHING, Event.INTERRUPTED): _BACK,
+        (State.SWITCHING, Event.STOPPED): _HOLD,
         (State.PROVING, Event.PARITY): Step(State.UNLOCKING, Effect.UNLOCK),
         (State.PROVING, Event.FAILED): _BACK,
         (State.PROVING, Event.UNKNOWN): _BACK,
         (State.PROVING, Event.INTERRUPTED): _BACK,
+        (State.PROVING, Event.STOPPED): _HOLD,
         (State.CHECKING_OLD, Event.OLD_INTACT): Step(State.REVERTING, Effect.REVERT),
         (State.CHECKING_OLD, Event.FAILED): _HOLD,
         (State.CHECKING_OLD, Event.UNKNOWN): _HOLD,
+        (State.CHECKING_OLD, Event.STOPPED): _HOLD,
         (State.REVERTING, Event.REVERTED): _PROVE_OLD,
         (State.REVERTING, Event.FAILED): _HOLD,
         (State.REVERTING, Event.UNKNOWN): _HOLD,
+        (State.REVERTING, Event.STOPPED): _HOLD,
         (State.PROVING_OLD, Event.PARITY): Step(State.UNLOCKING_RESTORED, Effect.UNLOCK),
         (State.PROVING_OLD, Event.FAILED): _HOLD,
         (State.PROVING_OLD, Event.UNKNOWN): _HOLD,
+        (State.PROVING_OLD, Event.STOPPED): _HOLD,
         (State.UNLOCKING, Event.UNLOCKED): Step(State.DONE, None),
         (State.UNLOCKING, Event.UNKNOWN): _HOLD,
         (State.UNLOCKING_RESTORED, Event.UNLOCKED): Step(State.RESTORED, None),

@@ -157,6 +157,8 @@ class Real:
         for left in (self._root / "state").iterdir():
             if left.is_file():
                 left.unlink()
+        for left in (self._root / "state" / "service").iterdir():
+            left.unlink()
         for mark in ("mutex", "probe.lock"):
             (self._root / "state" / mark).touch()
 
@@ -178,6 +180,7 @@ def for_shell(throwaway: LocalFleet) -> Path:
         "start": ["{current}/router", "serve", "{state}"],
         "version": ["{current}/router", "--version"],
         "status": ["{current}/router", "status", "{state}"],
+        "halt": ["{current}/router", "halt", "{state}"],
         "listen": [],
         "stop_timeout_s": 3,
         "soak_s": 0.2,

@@ -135,7 +135,22 @@ def lies(ended: Ended, inventory: Inventory, cases: tuple[Case, ...]) -> Iterato
         for name, host in ended.hosts.items():
             if locked_by(host.helper) not in {None, "other"}:
                 yield f"exit {ended.code}, and {name} is still locked"
+    yield from _revived(ended, cases)
     yield from _status_lies(ended, inventory, now)
+
+
+def _revived(ended: Ended, cases: tuple[Case, ...]) -> Iterator[str]:
+    """P6: a host that was stopped stays stopped, and a proof that comes later is none."""
+    for case in cases:
+        helper = ended.hosts[case.host].helper
+        if case.fault is not Fault.STOPPED or helper.machine.disk.read_only:
+            continue
+        if any(not process.stubborn for process in helper.service.of_this_root()):
+            yield f"P6: {case.host} was stopped, and something runs there again"
+        probes = [m for m in ended.hosts[case.host].moments if m.verb == "probe"]
+        at, moments = ended.hosts[case.host].struck, ended.hosts[case.host].moments
+        if ended.code == 0 and at and moments.index(at[0]) < moments.index(probes[-1]):
+            yield f"P6: {case.host} was stopped before the proof, and the rollout ended with 0"
 
 
 def _false_proofs(ended: Ended, now: Mapping[str, Truth], cases: tuple[Case, ...]) -> Iterator[str]:

@@ -192,6 +192,7 @@ IMMATERIAL = {
     "lock": "who changes a host says nothing of what it runs",
     "finished": "what an earlier rollout did here",
     "hold": "what an earlier rollout said of the fleet",
+    "halt": "whether it may trade says nothing of what it runs",
     "unconfirmed": "a host that nobody confirmed lacks the mark that is asked for",
     "disk_way": "how it was read, not what",
     "manifest": "its digest is what counts, and is taken on the host",

@@ -61,17 +61,19 @@ read_request() {
     printf '\ndeploytool %s begin\n' "$REQUEST_NONCE"
     token='' release='' size='' manifest='' manifest_size='' holder='' purpose='' plan=''
     requires='' before='' pid='' start='' boot='' disk=read ask=always seconds='' keep='' verdict='' next=''
+    latch='' by='' reason='' since='' only='' lease=''
     lines=0
     while [ $lines -lt 64 ]; do
         lines=$((lines + 1))
         IFS=' ' read -r key value || refuse bad-request 'the request ended early'
         case $key in
         .) return ;;
-        token | size | manifest_size | pid | start | seconds | keep)
+        token | size | manifest_size | pid | start | seconds | keep | since)
             number "$value" || refuse bad-request "$key is not a number" ;;
         release | before) [ "$value" = none ] || is_digest "$value" || refuse bad-request "$key is not a SHA-256" ;;
         manifest) is_digest "$value" || refuse bad-request 'manifest is not a SHA-256' ;;
-        holder | purpose | plan | boot | disk | ask | verdict | next) word "$value" || refuse bad-request "$key has characters that are not allowed" ;;
+        holder | purpose | plan | boot | disk | ask | verdict | next | by | reason | lease) word "$value" || refuse bad-request "$key has characters that are not allowed" ;;
+        latch | only) hexadecimal "$value" || refuse bad-request "$key is not hexadecimal" ;;
         requires)
             word "$value" || refuse bad-request 'requires has characters that are not allowed'
             value="$requires $value" ;;

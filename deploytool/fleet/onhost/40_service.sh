@@ -1,11 +1,13 @@
 # --- the service ----------------------------------------------------------------------------
 
-as_account() { # COMMAND...: with the service's rights, a clean environment, and a deadline
+as_account() { from_account "$@" </dev/null; } # COMMAND...: nothing to read for it
+
+from_account() { # COMMAND...: with the service's rights, a clean environment, and a deadline
     if [ -n "$ACCOUNT" ]; then
         timeout -k 1 "$ASK_S" setpriv --reuid="$ACCOUNT" --regid="$ACCOUNT" --init-groups --no-new-privs \
-            env -i PATH="$PATH" LANG=C "$@" </dev/null 8<&- 9<&-
+            env -i PATH="$PATH" LANG=C "$@" 8<&- 9<&-
     else
-        timeout -k 1 "$ASK_S" env -i PATH="$PATH" LANG=C "$@" </dev/null 8<&- 9<&-
+        timeout -k 1 "$ASK_S" env -i PATH="$PATH" LANG=C "$@" 8<&- 9<&-
     fi
 }
 
@@ -65,6 +67,8 @@ start_service() { # without systemd
         run_start exec setsid sh -c '
         IFS= read -r line <"/proc/$$/stat"; line=${line##*) }; file=$1; shift
         echo "$$ $(IFS=" "; set -f; echo $line | cut -d" " -f20)" >"$file.new" && mv "$file.new" "$file" || exit 70
+        # After that line: whoever fences this host either finds this process there, or is seen here.
+        [ ! -e "${file%/*}/fenced" ] || exit 70
         exec env -i PATH="$PATH" LANG=C "$@"' sh "$STATE/pid"
     ) &
 }

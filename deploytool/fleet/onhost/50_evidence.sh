@@ -113,6 +113,7 @@ probe_marks() {
     for mark in lock verified rollout finished held previous deadman; do
         if slurp "$STATE/$mark"; then say "$mark $SLURPED"; fi
     done
+    verb_latch
     [ -n "$release" ] || return 0
     round_digests=$DIGESTS
     if [ -n "$manifest" ]; then
@@ -245,7 +246,7 @@ probe_interpreter() { # PID; its digest is remembered as long as its inode says 
 }
 
 probe_status() { # what the running process says of itself
-    [ "$MAIN_PID" != 0 ] && [ $QUICK = no ] || return 0
+    [ "$MAIN_PID" != 0 ] && [ $QUICK = no ] && [ "$ask" != never ] || return 0
     CUR=$ROOT/current
     if [ -n "$STATUS_ANSWER" ]; then
         say "status $(printf '%s' "$STATUS_ANSWER" | base64 -w0)"

@@ -17,6 +17,7 @@ verb_stage() { # payload: the manifest's bytes, then the artifact's
     esac
     mutex
     check_token
+    check_latch # it may have been stopped while the copy was under way
     finish_stage
     say "staged $found"
 }
@@ -24,6 +25,7 @@ verb_stage() { # payload: the manifest's bytes, then the artifact's
 begin_stage() { # -> found, what is there of the release already; UPLOAD, where it arrives
     mutex
     check_token
+    check_latch
     held "$release"
     found=$HELD
     free_bytes

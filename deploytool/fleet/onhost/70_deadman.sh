@@ -49,8 +49,8 @@ fence() { # first so that nothing revives it, then every process of it
     stop_service >/dev/null
 }
 
-unfence() {
-    [ "$SUPERVISOR" = systemd ] || return 0
+unfence() { # what a stop fenced stays so until it is started again (72_stop.sh)
+    [ "$SUPERVISOR" = systemd ] && [ ! -e "$STATE/fenced" ] || return 0
     # A mask is a link to /dev/null (systemctl(1)).
     if [ -c "/etc/systemd/system/$UNIT" ]; then systemctl unmask --quiet "$UNIT"; fi
 }

@@ -4,8 +4,12 @@ verb_activate() { # release none: nothing is to run
     needs release seconds
     mutex
     check_token
+    check_latch
     if read_mark; then write_mark activating; fi
     unfence
+    # Whoever fenced this host meanwhile wrote that down first, and the mask may just have gone.
+    if [ "$SUPERVISOR" = systemd ] && [ -e "$STATE/fenced" ]; then mask_unit; fi
+    check_latch
     if [ "$release" = none ]; then
         rm -f "$STATE/deadman"
         rm -f "$STATE/verified"

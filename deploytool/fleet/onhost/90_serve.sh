@@ -20,6 +20,13 @@ serve() { # one request, in a process of its own: what it opened and set ends wi
     hold) verb_hold ;;
     expire) verb_expire ;;
     retire) verb_retire ;;
+    quiesce) verb_quiesce ;;
+    fence) verb_fence ;;
+    kill) verb_kill ;;
+    look) verb_look ;;
+    latch) verb_latch ;;
+    lease) verb_lease ;;
+    resume) verb_resume ;;
     *) refuse bad-request 'unknown verb' ;;
     esac
     finish ok

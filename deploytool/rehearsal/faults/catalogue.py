@@ -170,6 +170,7 @@ NOT_ON_REAL_HOSTS: dict[str, str] = {
     "clock-wrong": "containers and local hosts have the machine's own clock",
     "disk-rots": "needs a device below the page cache; containers share the machine's",
     "copy-altered": "SSH's own checks end the connection first: see bytes-altered-on-the-way",
+    "stopped": "a stop has a drill of its own: rehearse --scenario stop-drill",
     "deadman": "needs an inventory with a dead-man's time: tests/crash does it",
 }
 """Faults that the simulated fleet has and these don't, and why."""

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from deploytool.rehearsal.simulated.ground import Ground, Say
+from deploytool.rehearsal.simulated.ground import Say
 from deploytool.rehearsal.simulated.machine import DiskError, sha256
 from deploytool.rehearsal.simulated.request import Refusal, Request
+from deploytool.rehearsal.simulated.stopping import Stopping
 
 _ROOM_BYTES = 1024 * 1024
 
 
-class Copying(Ground):
+class Copying(Stopping):
     """The verb that copies."""
 
     def verb_stage(self, request: Request, say: Say) -> None:
         """Copies a release, reads it back from the disk, and only then gives it its name."""
         request.needs("release", "size", "manifest", "manifest_size", "seconds")
         self.check_token(request)
+        self.check_latch(request)
         found = self.held(request["release"], request["manifest"])
         if found in {"intact", "unlabelled"}:
             self._relabel(request)
@@ -30,6 +32,7 @@ class Copying(Ground):
         incoming = f"{self.root}/releases/.incoming.{request['release']}.{request['token']}"
         try:
             self._receive(request, incoming)
+            self.check_latch(request)
             folder = f"{self.root}/releases/{request['release']}"
             disk.remove_folder(folder)
             disk.rename_folder(incoming, folder)

@@ -135,6 +135,13 @@ def _deadman(helper: Helper) -> None:
         helper.answer(f"deploytool/1 0 expire\ntoken {lines[1]}\n.\n".encode())
 
 
+def _stopped(helper: Helper) -> None:
+    """Somebody stops this host, the hard way, as ``deploytool stop`` does it: without a token."""
+    words = "by other@elsewhere\nreason runaway\nlatch ab12\nsince 1\nseconds 1\n"
+    for verb in ("quiesce", "fence", "kill"):
+        helper.answer(f"deploytool/1 0 {verb}\n{words}.\n".encode())
+
+
 EVENTS: Mapping[Fault, Callable[[Helper], None]] = MappingProxyType(
     {
         Fault.BYTES_CHANGED: _bytes_changed,
@@ -158,6 +165,7 @@ EVENTS: Mapping[Fault, Callable[[Helper], None]] = MappingProxyType(
         Fault.REBOOT: reboot,
         Fault.OTHER_DEPLOYER: _other_deployer,
         Fault.DEADMAN: _deadman,
+        Fault.STOPPED: _stopped,
     }
 )
 """What each fault does that changes something on the host. The rest are the wire's."""

@@ -47,6 +47,9 @@ def _marks(helper: Helper, request: Request) -> Iterator[str]:
     for mark in ("lock", "verified", "rollout", "finished", "held", "previous", "deadman"):
         if (text := helper.text(mark)) is not None:
             yield f"{mark} {text.replace(chr(10), ' ')}"
+    stopped: list[str] = []
+    helper.say_latch(stopped.append)
+    yield from stopped
     release, manifest = request["release"], request["manifest"]
     label = f"{helper.root}/releases/{release}/release.json"
     if manifest:
@@ -129,7 +132,7 @@ def _processes(helper: Helper, request: Request) -> Iterator[str]:
             yield f"interpreter {_INTERPRETER} /usr/bin/python3"
     if service.unit is not None:
         yield from (f"group {process.pid}" for process in running if process.in_group)
-    if service.main_pid and not quick:
+    if service.main_pid and not quick and request["ask"] != "never":
         yield f"status {_base64(service.status().encode())}"
     for process in running:
         yield f"still {process.pid} {process.start}"

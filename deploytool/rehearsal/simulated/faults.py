@@ -57,6 +57,7 @@ class Fault(Enum):
     HELPER_CHANGED = "the helper is another one"
     REBOOT = "the host reboots"
     DEADMAN = "the time for a confirmation runs out"
+    STOPPED = "somebody stops the host"
     OTHER_DEPLOYER = "another deployer takes the lock over"
 
 

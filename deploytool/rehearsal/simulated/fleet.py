@@ -26,6 +26,7 @@ service:
   start: ["{{current}}/router", "serve"]
   version: ["{{current}}/router", "--version"]
   status: ["{{current}}/router", "status"]
+  halt: ["{{current}}/router", "halt"]
   listen: ["0.0.0.0:7001"]
   soak_s: 0
   deadman_s: 60

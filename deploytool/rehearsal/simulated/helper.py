@@ -49,6 +49,7 @@ class Helper(Locks, Copying):
         """Switches and restarts; release none: nothing is to run. Then shows what is so now."""
         request.needs("release", "seconds")
         self.check_token(request)
+        self.check_latch(request)
         self.write_mark("activating")
         self.service.unfence()
         none = request["release"] == "none"

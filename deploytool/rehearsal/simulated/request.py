@@ -8,8 +8,14 @@ from dataclasses import dataclass, field
 from deploytool.fleet.protocol import FORMAT
 
 _LINES_AT_MOST = 64
-_NUMBERS = frozenset({"token", "size", "manifest_size", "pid", "start", "seconds", "keep"})
-_WORDS = frozenset({"holder", "purpose", "plan", "boot", "disk", "ask", "verdict", "next"})
+_NUMBERS = frozenset({"token", "size", "manifest_size", "pid", "start", "seconds", "keep", "since"})
+_WORDS = frozenset(
+    {
+        *("holder", "purpose", "plan", "boot", "disk", "ask", "verdict", "next"),
+        *("by", "reason", "lease"),
+    }
+)
+_HEXADECIMAL = frozenset({"latch", "only"})
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _WORD = re.compile(r"[A-Za-z0-9@._:+-]+")
 _NUMBER = re.compile(r"[0-9]{1,15}")
@@ -87,6 +93,9 @@ def _take(request: Request, key: str, value: str) -> None:
         none = value == "none" and key != "manifest"
         if not none and not _DIGEST.fullmatch(value):
             raise Refusal("bad-request", f"{key} is not a SHA-256")
+    elif key in _HEXADECIMAL:
+        if not re.fullmatch(r"[0-9a-f]+", value):
+            raise Refusal("bad-request", f"{key} is not hexadecimal")
     elif key in _WORDS or key == "requires":
         if not _WORD.fullmatch(value):
             raise Refusal("bad-request", f"{key} has characters that are not allowed")

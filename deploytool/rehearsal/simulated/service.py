@@ -44,6 +44,8 @@ class Service:
     root: str
     ports: tuple[int, ...]
     unit: Unit | None = None
+    halts: bool = False
+    """Whether the inventory names a command that halts it."""
     quirks: set[Quirk] = field(default_factory=set)
     main: Process | None = None
     answering: Process | None = None
@@ -53,7 +55,8 @@ class Service:
         """The service that an inventory describes."""
         listen = (inventory.expand(text, host) for text in inventory.service.listen)
         numbers = tuple(int(text.rpartition(":")[2]) for text in listen)
-        return Service(machine, inventory.service.name, inventory.root(host), numbers, unit)
+        named, halts = inventory.service.name, inventory.service.halt is not None
+        return Service(machine, named, inventory.root(host), numbers, unit, halts)
 
     @property
     def main_pid(self) -> int:
@@ -75,6 +78,8 @@ class Service:
 
         ``orphaned``: systemd's condition on the unit does not hold, and it starts nothing.
         """
+        if f"{self.root}/state/fenced" in self.machine.disk.files:
+            return ""
         if self.unit is not None and (self.unit.masked or orphaned):
             return f"Unit {self.name}.service is masked." if self.unit.masked else ""
         target = self.machine.disk.links.get(f"{self.root}/current", "").removeprefix("releases/")
@@ -129,8 +134,8 @@ class Service:
         self.stop()
 
     def unfence(self) -> None:
-        """Lets it be started again."""
-        if self.unit is not None:
+        """Lets it be started again, where no stop forbids it."""
+        if self.unit is not None and f"{self.root}/state/fenced" not in self.machine.disk.files:
             self.unit.masked = False
 
     def _is(self, active: str) -> None:
@@ -139,6 +144,9 @@ class Service:
 
     def _answers(self) -> bool:
         return self.answering is not None
+
+    def _halted(self) -> bool:
+        return f"{self.root}/state/service/halted" in self.machine.disk.files
 
     def version_line(self, path: str) -> str:
         """What the artifact at ``path`` says of itself when it is asked without being started."""
@@ -167,7 +175,7 @@ class Service:
             "wire": None,
             "armed": [],
             "epoch": 0,
-            "trading_state": "ACTIVE",
+            "trading_state": "HALTED" if self._halted() else "ACTIVE",
             "reason": "",
         }
         return json.dumps(said) + "\n"

@@ -1,0 +1,249 @@
+# --- stop -----------------------------------------------------------------------------------
+# Nothing here waits for the mutex or asks for a token: a change that hangs under the mutex must not
+# keep a host from being stopped. What keeps such a change from reviving it is the latch, written
+# first: STATE/halted (who stopped this host, and why) and STATE/fenced (nothing may be started).
+
+latch_host() { # -> LATCHED: yes, or no where the state folder can't be written; a later stop's replaces it
+    LATCHED=no
+    # Each stop has a name of its own for the draft: two may be at it at once.
+    latch_draft=$STATE/.halted.$latch.$$
+    printf 'latch %s\nby %s\nreason %s\nsince %s\n' "$latch" "$by" "$reason" "$since" \
+        2>/dev/null >"$latch_draft" || return 0
+    mv -fT "$latch_draft" "$STATE/halted" 2>/dev/null && LATCHED=yes
+    return 0
+}
+
+read_latch() { # -> HALTED, the latch of the stop that holds here; fails where there is none
+    HALTED=''
+    [ -e "$STATE/halted" ] || return 1
+    while IFS=' ' read -r latch_key latch_rest; do
+        [ "$latch_key" != latch ] || HALTED=$latch_rest
+    done <"$STATE/halted"
+}
+
+check_latch() { # whoever changes a host that was stopped must have known of it, and fenced stays fenced
+    [ ! -e "$STATE/fenced" ] || refuse halted "it was stopped and fenced; 'deploytool start' lets it in again"
+    read_latch || return 0
+    [ "$latch" = "${HALTED:-unreadable}" ] || refuse halted "it was stopped (latch ${HALTED:-unreadable})"
+}
+
+words_of() { # REASON in a request's alphabet -> WORDS: a plus sign stands for a blank
+    IFS=+
+    # shellcheck disable=SC2086 # the words are split on purpose
+    set -- $1
+    IFS=' '
+    WORDS="$*"
+}
+
+service_pids() { # -> SLURPED: the service's processes as its supervisor counts them, without asking it
+    if [ "$SUPERVISOR" = systemd ]; then
+        CONTROL_GROUP=/system.slice/$UNIT
+        service_group
+        [ -z "$SLURPED" ] || return 0
+        # Not where units usually are, or not running: systemd knows, if it answers.
+        CONTROL_GROUP=$(timeout -k 1 2 systemctl show "$UNIT" -p ControlGroup --value 2>/dev/null)
+        service_group
+    else
+        unit_state
+        SLURPED=''
+        [ "$MAIN_PID" = 0 ] || SLURPED=$MAIN_PID
+    fi
+}
+
+halt_artifact() { # SECONDS: has the artifact halt itself, and tells what it said
+    [ "$HAS_HALT" = yes ] || { say 'halt none'; return; }
+    CUR=$ROOT/current
+    words_of "$reason"
+    # shellcheck disable=SC2034 # read by run_halt, one of the settings
+    REASON=$WORDS BY=$by
+    halt_said=$(ASK_S=$1; run_halt as_account 2>&1 | bounded | base64 -w0)
+    say "halt ${halt_said:--}"
+}
+
+runs_only() { # whether this host runs, or would start, a release that begins with these digits
+    [ -n "$only" ] || return 0
+    case $(linked) in "$only"*) return 0 ;; esac
+    scan
+    case $NEWLINE$RUNNING in *"$ROOT/releases/$only"*) return 0 ;; esac
+    return 1
+}
+
+verb_quiesce() { # the artifact stops sending and cancels, but goes on running: HALTED, and latched on disk
+    needs by reason latch since seconds
+    if ! runs_only; then
+        say 'skipped another-release'
+        return
+    fi
+    latch_host
+    if [ -n "$HALT_SIGNAL" ]; then
+        service_pids
+        IFS=' '
+        for member in $SLURPED; do kill -s "$HALT_SIGNAL" "$member" 2>/dev/null || :; done
+    fi
+    halt_artifact "$seconds"
+    say_strays
+    [ $LATCHED = no ] || timeout -k 1 2 sync "$STATE/halted" "$STATE" 2>/dev/null || LATCHED=unsynced
+    say "latched $LATCHED"
+}
+
+say_strays() { # whoever runs a release and is not the service was not halted; passers-by are gone soon
+    find_strays
+    [ -n "$STRAYS" ] || return 0
+    sleep 0.3
+    strays_before=" $STRAYS"
+    find_strays
+    IFS=' '
+    for stray in $STRAYS; do
+        case $strays_before in *" $stray "*) say "stray ${stray%=*}" ;; esac
+    done
+}
+
+find_strays() { # -> STRAYS: "pid=start " of each process that runs a release and is not of the service
+    STRAYS=''
+    scan
+    service_pids
+    service=" $SLURPED "
+    IFS=$NEWLINE
+    for running in $RUNNING; do
+        running=${running%% *}
+        of_service "$running" || STRAYS="$STRAYS$running=$PROC_START "
+        IFS=$NEWLINE
+    done
+}
+
+of_service() { # PID: whether it, or whoever started it, is of the service; -> PROC_START, its own
+    kin=$1 kin_start='' generations=0
+    while [ $generations -lt 16 ]; do
+        generations=$((generations + 1))
+        stat_of "$kin" || return 0 # it is gone
+        kin_start=${kin_start:-$PROC_START}
+        case $service in *" $kin "*) return 0 ;; esac
+        kin=$PROC_PARENT
+        [ "$kin" -gt 1 ] || break
+    done
+    PROC_START=$kin_start
+    return 1
+}
+
+verb_fence() { # first so that neither the supervisor nor a reboot revives it
+    needs by reason latch since
+    latch_host
+    fenced=yes
+    : 2>/dev/null >"$STATE/fenced" || fenced=no
+    if [ "$SUPERVISOR" = systemd ]; then
+        mask_unit
+        say "masked $MASKED"
+    fi
+    [ $fenced = no ] || timeout -k 1 2 sync "$STATE/fenced" "$STATE" 2>/dev/null || fenced=unsynced
+    say "fenced $fenced"
+}
+
+mask_unit() { # -> MASKED: yes, until the next boot (runtime), or no
+    MASKED=yes
+    timeout -k 1 3 systemctl mask --quiet "$UNIT" 2>/dev/null && return
+    # Without systemd's answer the link alone keeps the unit from the next boot (systemctl(1), mask).
+    ln -sfn /dev/null "/etc/systemd/system/$UNIT" 2>/dev/null && return
+    MASKED=runtime
+    timeout -k 1 3 systemctl mask --runtime --quiet "$UNIT" 2>/dev/null || MASKED=no
+}
+
+find_ours() { # -> OURS: every process of the service and every other one of this release root
+    service_pids
+    OURS=" $SLURPED "
+    scan
+    find_kin
+    IFS=$NEWLINE
+    for running in $RUNNING; do
+        running=${running%% *}
+        case $KIN in *" $running "*) ;; *) OURS="$OURS$running " ;; esac
+    done
+}
+
+find_kin() { # -> KIN: this very process and those that it was started by
+    KIN=" $$ " kin=$$ generations=0
+    while [ $generations -lt 16 ] && stat_of "$kin" && [ "$PROC_PARENT" -gt 1 ]; do
+        generations=$((generations + 1))
+        kin=$PROC_PARENT
+        KIN="$KIN$kin "
+    done
+}
+
+verb_kill() { # whatever the service or a stray of this root is, ends now, whether it wants to or not
+    needs seconds reason by
+    tries=$((seconds * 10))
+    killed=0
+    while :; do
+        find_ours
+        IFS=' '
+        # shellcheck disable=SC2086
+        set -- $OURS
+        [ $# -gt 0 ] || break
+        for running in "$@"; do kill -s KILL "$running" 2>/dev/null && killed=$((killed + 1)); done
+        tries=$((tries - 1))
+        [ $tries -gt 0 ] || break
+        sleep 0.1
+    done
+    say "killed $killed"
+    # An artifact that can latch without running comes up halted when it is let in again.
+    halt_artifact 2
+}
+
+verb_look() { # what is alive of the service and of this release root, and who listens
+    find_ours
+    IFS=' '
+    for running in $OURS; do
+        if stat_of "$running" && [ "$PROC_STATE" != Z ]; then say "alive $running"; fi
+    done
+    IFS=$NEWLINE
+    for owner in $OWNERS; do say "owner $owner"; done
+    IFS=' '
+    for socket in $LISTENING; do say "open ${socket%%:*}"; done
+    verb_latch
+}
+
+verb_latch() { # whether this host was stopped, by whom, and why
+    if slurp "$STATE/halted"; then say "halted $SLURPED"; fi
+    if [ -e "$STATE/fenced" ]; then say 'fenced'; fi
+}
+
+# --- lease ----------------------------------------------------------------------------------
+
+verb_lease() { # renews the artifact's lease by the nonce that it issued; "none" asks for the first
+    needs lease
+    [ "$HAS_LEASE" = yes ] || refuse no-lease 'the inventory names no lease command'
+    CUR=$ROOT/current
+    # shellcheck disable=SC2034 # read by run_lease, one of the settings
+    LEASE=$lease
+    said=$(run_lease as_account 2>&1 | bounded | base64 -w0)
+    say "lease ${said:--}"
+}
+
+# --- start ----------------------------------------------------------------------------------
+
+verb_resume() { # payload: the request that a second person signed; the artifact checks it itself
+    needs latch size
+    [ "$size" -le 65536 ] || refuse bad-request 'the signed request is too long'
+    signed=$(head -c "$size" && printf .)
+    signed=${signed%.}
+    mutex
+    read_latch || [ -e "$STATE/fenced" ] || refuse not-halted 'this host was not stopped'
+    [ "$latch" = "${HALTED:-$latch}" ] || refuse other-latch "it was stopped again, by latch $HALTED"
+    CUR=$ROOT/current
+    if [ -e "$STATE/fenced" ]; then
+        { rm -f "$STATE/fenced" && sync "$STATE"; } || refuse cannot-write "$STATE/fenced can't be removed"
+        unfence
+        [ ! -L "$ROOT/current" ] || restart_service
+        wait_ready
+    fi
+    if [ "$HAS_RESUME" = yes ]; then
+        resume_said=$(printf '%s' "$signed" | run_resume from_account 2>&1 | bounded | base64 -w0)
+        say "resume ${resume_said:--}"
+        case $(printf '%s' "$resume_said" | base64 -d 2>/dev/null) in
+        *'"trading_state": "ACTIVE"'* | *'"trading_state":"ACTIVE"'*) ;;
+        *) return ;; # it said why not, and the latch stays
+        esac
+    fi
+    { rm -f "$STATE/halted" && sync "$STATE"; } || refuse cannot-write "$STATE/halted can't be removed"
+    say 'released'
+}
+

@@ -1,0 +1,133 @@
+"""Stop: a simulated host is halted, fenced and killed without a token, and started again."""
+
+from __future__ import annotations
+
+import base64
+
+from deploytool.rehearsal.simulated.ground import Ground, Say
+from deploytool.rehearsal.simulated.machine import DiskError
+from deploytool.rehearsal.simulated.request import Refusal, Request
+from deploytool.rehearsal.simulated.service import Quirk
+
+
+class Stopping(Ground):
+    """The verbs of a stop, and the one that undoes it."""
+
+    def check_latch(self, request: Request) -> None:
+        """Makes sure that whoever changes a host that was stopped knew of it.
+
+        Raises:
+            Refusal: it was stopped and fenced, or stopped since.
+        """
+        if self.text("fenced") is not None:
+            text = "it was stopped and fenced; 'deploytool start' lets it in again"
+            raise Refusal("halted", text)
+        halted = self.pairs("halted")
+        if halted and request["latch"] != halted.get("latch"):
+            raise Refusal("halted", f"it was stopped (latch {halted.get('latch')})")
+
+    def _latch(self, request: Request) -> bool:
+        said = "".join(f"{key} {request[key]}\n" for key in ("latch", "by", "reason", "since"))
+        return self._write("halted", said)
+
+    def _write(self, mark: str, text: str) -> bool:
+        """Whether it could be written: a stop goes on without."""
+        try:
+            self.machine.disk.put(f"{self.state}/{mark}", text.encode())
+        except DiskError:
+            return False
+        self.step(f"{mark} written")
+        return True
+
+    def verb_quiesce(self, request: Request, say: Say) -> None:
+        """The artifact stops sending, but goes on running."""
+        request.needs("by", "reason", "latch", "since", "seconds")
+        only = request["only"]
+        paths = [process.path for process in self.service.of_this_root()]
+        if (
+            only
+            and not self.linked().startswith(only)
+            and not any(f"{self.root}/releases/{only}" in path for path in paths)
+        ):
+            say("skipped another-release")
+            return
+        latched = self._latch(request)
+        self._halt(say)
+        for process in self.service.of_this_root():
+            if process.pid != self.service.main_pid:
+                say(f"stray {process.pid}")
+        say(f"latched {'yes' if latched else 'no'}")
+
+    def _halt(self, say: Say) -> None:
+        if not self.service.halts:
+            say("halt none")
+            return
+        said = f"{self.service.name}: nobody answers\n"
+        if self.service.main_pid and Quirk.SILENT not in self.service.quirks:
+            self._write("service/halted", "")
+            said = '{"latch": "disk", "trading_state": "HALTED"}\n'
+        say(f"halt {base64.b64encode(said.encode()).decode()}")
+
+    def verb_fence(self, request: Request, say: Say) -> None:
+        """Nothing revives it from here on."""
+        request.needs("by", "reason", "latch", "since")
+        self._latch(request)
+        fenced = self._write("fenced", "")
+        if self.service.unit is not None:
+            self.service.unit.masked = True
+            say("masked yes")
+        say(f"fenced {'yes' if fenced else 'no'}")
+
+    def verb_kill(self, request: Request, say: Say) -> None:
+        """Every process of this root ends; a supervisor that was not fenced starts it again."""
+        request.needs("seconds", "reason", "by")
+        killed = 0
+        for process in self.service.of_this_root():
+            if not process.stubborn:
+                self.machine.kill(process.pid)
+                killed += 1
+        say(f"killed {killed}")
+        self._halt(say)
+
+    def verb_look(self, _request: Request, say: Say) -> None:
+        """What is alive, who listens, and whether it was stopped."""
+        for process in self.service.of_this_root():
+            say(f"alive {process.pid}")
+        for port in self.service.ports:
+            if (owner := self.machine.owner(port)) is not None:
+                say(f"owner {port} {owner}")
+                say(f"open {port}")
+        self.say_latch(say)
+
+    def verb_latch(self, _request: Request, say: Say) -> None:
+        """Whether this host was stopped, by whom, and why."""
+        self.say_latch(say)
+
+    def say_latch(self, say: Say) -> None:
+        """The two marks of a stop, as a probe tells them too."""
+        if (text := self.text("halted")) is not None:
+            say(f"halted {text.replace(chr(10), ' ')}")
+        if self.text("fenced") is not None:
+            say("fenced")
+
+    def verb_lease(self, request: Request, _say: Say) -> None:
+        """No simulated artifact has a lease."""
+        request.needs("lease")
+        raise Refusal("no-lease", "the inventory names no lease command")
+
+    def verb_resume(self, request: Request, say: Say) -> None:
+        """Lets the host serve again, by the latch that it was stopped with."""
+        request.needs("latch", "size")
+        halted, fenced = self.pairs("halted"), self.text("fenced") is not None
+        if not halted and not fenced:
+            raise Refusal("not-halted", "this host was not stopped")
+        if halted and halted["latch"] != request["latch"]:
+            raise Refusal("other-latch", f"it was stopped again, by latch {halted['latch']}")
+        if fenced:
+            self.remove("fenced")
+            self.service.unfence()
+            if self.linked() != "none":
+                self.service.stop()
+                self.service.start()
+        self.remove("halted")
+        say("released")
