@@ -1,4 +1,4 @@
-"""A market of one venue, open for the length of a test."""
+"""A market of one venue, or a gateway, open for the length of a test."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 
 from deploytool.rehearsal.market.exchange import Quote
+from deploytool.rehearsal.market.gateway import Gateway, GatewayConfig
+from deploytool.rehearsal.market.link import RouterAddress
 from deploytool.rehearsal.market.session import Deadlines
 from deploytool.rehearsal.market.venue import Address, Market
 
+from . import hosts
 from .peers import Rig, running
 
 ACME = {"ACME": Quote(99_900, 100_000), "ZINC": Quote(49_900, 50_000)}
@@ -26,3 +29,19 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
             yield rig
         finally:
             rig.close()
+
+
+@pytest.fixture
+def senders(tmp_path: Path) -> Iterator[hosts.Rig]:
+    """A gateway and its two routers, which are plain sockets."""
+    raw = [hosts.RawHost("router1"), hosts.RawHost("router2")]
+    routers = tuple(RouterAddress(h.host, "127.0.0.1", h.port) for h in raw)
+    gateway = Gateway(GatewayConfig("GATE01", "secret", routers), tmp_path / "g.sock")
+    with running(gateway):
+        rig = hosts.Rig(tmp_path / "g.sock", raw)
+        rig.ask("trust", releases=[hosts.RELEASE])
+        try:
+            yield rig
+        finally:
+            for host in raw:
+                host.close()

@@ -33,7 +33,7 @@ def trade(exec_id: int, qty: int, cum: int, **changes: Any) -> wire.ExecutionRep
 def dealt() -> tuple[Ledger, Parent]:
     ledger = Ledger()
     ledger.add(ORDER)
-    parent = ledger.waiting.popleft()
+    parent = ledger.waiting[0].popleft()
     ledger.deal(parent, "router1", 0)
     return ledger, parent
 
@@ -123,11 +123,11 @@ def test_a_cancellation_that_was_told_before_may_be_told_again() -> None:
 def test_only_a_router_that_says_no_frees_a_parent_for_another(reason: int) -> None:
     ledger, parent = dealt()
     ledger.line_lost("router1")
-    assert not ledger.waiting
+    assert not any(ledger.waiting.values())
     assert parent.row()["state"] == "sent"
     ledger.apply("router1", report(1, exec_type=b"8", ord_status=b"8", reason=reason))
     assert parent.state is State.WAITING
-    assert list(ledger.waiting) == [parent]
+    assert list(ledger.waiting[0]) == [parent]
 
 
 def test_a_rejection_of_the_order_itself_is_final_and_so_is_the_last_try() -> None:

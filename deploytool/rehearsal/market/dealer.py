@@ -64,7 +64,8 @@ class Dealer:
         if not routers or len({r.host for r in routers}) != len(routers):
             raise ValueError("a gateway needs routers, each on another host")
         self.trusted: frozenset[str] = frozenset()
-        self.flags = 0
+        self.uses: dict[int, str | None] = {}
+        """The bits in use, each with the release that it was certified for, or for any trusted."""
         self.ledger = Ledger()
         self.audit = Audit()
         self.last_sent: dict[int, float] = {}
@@ -88,13 +89,27 @@ class Dealer:
         for link in self.links.values():
             link.reconsider()
 
+    @property
+    def flags(self) -> int:
+        """The bits that new parents carry."""
+        return sum(1 << bit for bit in self.uses)
+
+    @property
+    def held_back(self) -> int:
+        """How many parents wait because a bit that they must carry is not in use."""
+        return sum(len(q) for wants, q in self.ledger.waiting.items() if wants & ~self.flags)
+
     def deal(self) -> None:
         """Send what can be sent now."""
         out: dict[Link, list[bytes]] = {}
-        while self.ledger.waiting and (link := self._next()):
-            parent = self.ledger.waiting.popleft()
-            self.ledger.deal(parent, link.router.host, self.flags)
-            out.setdefault(link, []).append(self._new(parent))
+        in_use = self.flags
+        for wants, queue in self.ledger.waiting.items():
+            if wants & ~in_use:
+                continue
+            while queue and (link := self._next(in_use)):
+                parent = queue.popleft()
+                self.ledger.deal(parent, link.router.host, in_use)
+                out.setdefault(link, []).append(self._new(parent))
         for link, payloads in out.items():
             link.send(payloads)
 
@@ -120,7 +135,7 @@ class Dealer:
     def line_up(self, link: Link) -> None:
         """Ask again for what was missed, on the same router and under the same ClOrdID."""
         host = link.router.host
-        again = [self._again(parent) for parent in self.ledger.sent.get(host, {}).values()]
+        again = [self._again(link, parent) for parent in self.ledger.sent.get(host, {}).values()]
         again += [
             wire.pack_status_request(parent.order.cl_ord_id)
             for parent in self.ledger.parents.values()
@@ -146,9 +161,24 @@ class Dealer:
         self.deal()
         self.ask_audit(link)
 
-    def _again(self, parent: Parent) -> bytes:
-        """Send it as it was; but a bit that was withdrawn since never goes out again."""
-        if parent.order.flags & ~self.flags:
+    def may_carry(self, link: Link, word: int) -> bool:
+        """Whether a message with these bits may go there: each is in use, and on this release.
+
+        What was certified for one release goes only to a session whose login showed that one, and
+        that says it obeys the bit: a router that was restarted does not.
+        """
+        info = link.info
+        for bit in bits(word):
+            release = self.uses.get(bit, "")
+            if release is None:
+                continue
+            if info is None or info.release != release or not info.accepted_flags >> bit & 1:
+                return False
+        return True
+
+    def _again(self, link: Link, parent: Parent) -> bytes:
+        """Send it as it was; but a bit that may not go there now never goes out again."""
+        if not self.may_carry(link, parent.order.flags):
             return wire.pack_status_request(parent.order.cl_ord_id)
         return self._new(parent)
 
@@ -158,12 +188,13 @@ class Dealer:
             self.last_sent.update(dict.fromkeys(bits(parent.order.flags), now))
         return wire.pack_new(parent.order)
 
-    def _next(self) -> Link | None:
-        """Return the next router in turn that takes orders and isn't behind with its answers."""
+    def _next(self, word: int) -> Link | None:
+        """Return the next router in turn that takes such orders and isn't behind with answers."""
         for _ in range(len(self._turn)):
             link = self._turn[0]
             self._turn.rotate(-1)
-            if link.takes_orders and len(self.ledger.sent.get(link.router.host, ())) < _WINDOW:
+            room = len(self.ledger.sent.get(link.router.host, ())) < _WINDOW
+            if room and link.takes_orders and self.may_carry(link, word):
                 return link
         return None
 

@@ -147,9 +147,9 @@ class Flow:
         """Let the gateway use routers that run these releases, and no others."""
         self.gateway.ask("trust", releases=list(releases))
 
-    def use(self, bit: int) -> Json:
-        """Set a flag bit in the parents that are sent from now on."""
-        return self.gateway.ask("use", bit=bit)
+    def use(self, bit: int, release: str | None = None) -> Json:
+        """Set a flag bit in the parents that are sent from now on, to ``release`` or to any."""
+        return self.gateway.ask("use", bit=bit, release=release)
 
     def withdraw(self, bit: int) -> Json:
         """Send a flag bit no more."""

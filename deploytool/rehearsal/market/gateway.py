@@ -1,7 +1,8 @@
 """A client gateway as a process: it sends parents, and a socket asks and steers it.
 
-It is a part of safety, too: it can be told to use a flag bit or to withdraw it, shows what
-it uses, and gives orders only to routers that show a release it was told to trust.
+It is a part of safety, too: it holds back what must carry a flag bit until it is told to use it,
+sends that only on sessions whose login showed the release that was certified, shows what it uses,
+and gives orders only to routers that show a release it was told to trust.
 
 ``python -m deploytool.rehearsal.market.gateway --config gateway.json --control gateway.sock``
 """
@@ -30,6 +31,7 @@ _PAGE: Final = 20_000
 _LOAD_STEP_S: Final = 0.01
 _BITS: Final = 16
 _RELEASE_DIGITS: Final = 64
+_A_RELEASE: Final = f"a release is a SHA-256 digest, {_RELEASE_DIGITS} hex digits"
 
 
 class Gateway:
@@ -64,13 +66,21 @@ class Gateway:
         await self.dealer.stop()
 
     def use(self, request: Json) -> Json:
-        """Set a ``bit`` in every parent that is dealt from now on."""
-        self.dealer.flags |= 1 << _bit(request)
+        """Set a ``bit`` in every parent that is dealt from now on, and let go what waited for it.
+
+        With a ``release``, only on sessions whose login showed that one; without, on any trusted:
+        so builds are driven that obey the bit always.
+        """
+        release = request.get("release")
+        if release is not None and not _is_release(release):
+            raise BadRequest(_A_RELEASE)
+        self.dealer.uses[_bit(request)] = release
+        self.dealer.deal()
         return self.observe(request)
 
     def withdraw(self, request: Json) -> Json:
         """Send a ``bit`` no more, not even again in what a router didn't acknowledge."""
-        self.dealer.flags &= ~(1 << _bit(request))
+        self.dealer.uses.pop(_bit(request), None)
         return self.observe(request)
 
     def observe(self, _request: Json) -> Json:
@@ -81,8 +91,11 @@ class Gateway:
                 under_way[parent.state.value].update(bits(parent.order.flags))
         return {
             "monotonic": time.monotonic(),
+            "wall": time.time(),
             "flags": self.dealer.flags,
             "bits": bits(self.dealer.flags),
+            "certified": self.dealer.uses,
+            "held_back": self.dealer.held_back,
             "last_sent": self.dealer.last_sent,
             "unacknowledged": under_way["sent"],
             "open": under_way["open"],
@@ -93,7 +106,7 @@ class Gateway:
         """Trust the ``releases`` (SHA-256) and no others. A session of another is left."""
         releases = request["releases"]
         if not isinstance(releases, list) or not all(map(_is_release, releases)):
-            raise BadRequest('"releases" must be a list of SHA-256 digests, 64 hex digits each')
+            raise BadRequest(f'"releases" must be a list; {_A_RELEASE}')
         self.dealer.trust(frozenset(releases))
         self.dealer.deal()
         return {"trusted": sorted(self.dealer.trusted)}
@@ -119,7 +132,7 @@ class Gateway:
             raise BadRequest("a load is under way")
         rate = request.get("rate")
         parents = request["parents"] if rate is None else int(rate * request["duration_s"])
-        fields = ("qty", "sides", "time_in_force", "seed")
+        fields = ("qty", "sides", "time_in_force", "seed", "flags")
         load = Load(
             parents,
             {symbol: (buy, sell) for symbol, (buy, sell) in request["limits"].items()},

@@ -35,6 +35,8 @@ class Parent:
     """One parent order. Money is in ten-thousandths."""
 
     order: wire.NewOrderSingle
+    wants: int = 0
+    """The flag bits that it must carry: without them it is another order, and waits."""
     state: State = State.WAITING
     router: str = ""
     dealt: int = 0
@@ -74,7 +76,8 @@ class Ledger:
 
     max_dealt: int = 24
     parents: dict[str, Parent] = field(default_factory=dict)
-    waiting: deque[Parent] = field(default_factory=deque)
+    waiting: dict[int, deque[Parent]] = field(default_factory=dict)
+    """By the flag bits that they must carry, in the order in which they came."""
     sent: dict[str, dict[str, Parent]] = field(default_factory=dict)
     """By router: dealt and not acknowledged."""
     problems: list[str] = field(default_factory=list)
@@ -85,8 +88,11 @@ class Ledger:
         """Take a parent in."""
         if order.cl_ord_id in self.parents:
             raise ValueError(f"ClOrdID {order.cl_ord_id} is in use")
-        parent = self.parents[order.cl_ord_id] = Parent(order)
-        self.waiting.append(parent)
+        parent = self.parents[order.cl_ord_id] = Parent(order, order.flags)
+        self._wait(parent)
+
+    def _wait(self, parent: Parent) -> None:
+        self.waiting.setdefault(parent.wants, deque()).append(parent)
 
     def deal(self, parent: Parent, router: str, flags: int) -> None:
         """Note that a parent goes to a router now, as new and with these flags."""
@@ -156,7 +162,7 @@ class Ledger:
         parent.reason, parent.missed = report.reason, False
         if report.reason in wire.TRY_ELSEWHERE and parent.dealt < self.max_dealt:
             parent.state, parent.router = State.WAITING, ""
-            self.waiting.append(parent)
+            self._wait(parent)
         else:
             parent.state = State.REJECTED
 

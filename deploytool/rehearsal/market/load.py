@@ -18,7 +18,8 @@ _TIMES_IN_FORCE: Final = {"day": b"0", "ioc": b"3"}
 class Load:
     """So many parents, all at once or at a rate.
 
-    ``limits`` has for each symbol the highest price to buy at and the lowest to sell at.
+    ``limits`` has for each symbol the highest price to buy at and the lowest to sell at. ``flags``
+    are the bits that each parent must carry: it waits until they are all in use.
     """
 
     parents: int
@@ -28,6 +29,7 @@ class Load:
     sides: str = "BS"
     time_in_force: str = "day"
     seed: int = 0
+    flags: int = 0
 
     def __post_init__(self) -> None:
         if not 1 <= self.parents <= MAX_PARENTS:
@@ -38,6 +40,8 @@ class Load:
             raise ValueError("a load needs symbols with their limits")
         if not 1 <= self.qty[0] <= self.qty[1] <= 999_999:
             raise ValueError(f"quantities {self.qty}; from 1 up to 999999 are possible")
+        if not 0 <= self.flags < 1 << 16:
+            raise ValueError(f"flags {self.flags}; a word of 16 bits is possible")
         if not self.sides or set(self.sides) - set("BSTE"):
             raise ValueError(f"sides {self.sides!r}; B, S, T and E are possible")
         if self.time_in_force not in _TIMES_IN_FORCE:
@@ -56,5 +60,5 @@ class Load:
                 symbol,
                 self.limits[symbol][0 if side == "B" else 1],
                 _TIMES_IN_FORCE[self.time_in_force],
-                0,
+                self.flags,
             )
