@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -49,12 +48,10 @@ def status(
     del json
     from deploytool.cli.screen import round_document, show_round
     from deploytool.parity.model import Parity, Verdict
-    from deploytool.rollout.outcome import not_proven, under_way
+    from deploytool.rollout.outcome import not_proven
 
     taken = _look(inventory, release, store)
     show_round(taken)
-    for line in under_way(taken, time.time()):
-        say(line)
     proven = taken.parity is Parity.PARITY
     count = f"{taken.count(Verdict.MATCH)} of {len(taken.hosts)} hosts"
     if proven:

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deploytool.cli.output import clean, colour, put, wants_json
+from deploytool.parity.left import under_way
 from deploytool.parity.model import Round, Verdict
 from deploytool.parity.rules import first_trouble, short
 from deploytool.rollout.model import State
@@ -139,6 +140,8 @@ def show_round(taken: Round) -> None:
         console.print(table)
     except BrokenPipeError:
         put("", stream)
+    for line in under_way(taken.evidence, time.time()):
+        put(line, stream)
 
 
 def round_document(taken: Round) -> dict[str, object]:
@@ -147,6 +150,7 @@ def round_document(taken: Round) -> dict[str, object]:
         "verdict": taken.parity.value,
         "release": taken.release,
         "label": taken.label,
+        "under_way": list(under_way(taken.evidence, time.time())),
         "hosts": [
             {
                 "host": item.host,

@@ -246,6 +246,11 @@ class Round:
     hosts: tuple[HostVerdict, ...]
 
     @property
+    def evidence(self) -> dict[str, Evidence]:
+        """What was shown, by each host that answered."""
+        return {host.host: host.evidence for host in self.hosts if host.evidence is not None}
+
+    @property
     def parity(self) -> Parity:
         """PARITY only when every declared host is a MATCH.
 

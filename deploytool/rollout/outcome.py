@@ -24,41 +24,6 @@ def host_lines(taken: Round) -> tuple[str, ...]:
     )
 
 
-def under_way(taken: Round, now: float) -> tuple[str, ...]:
-    """What hosts say of a stop, and of a rollout that goes on, was interrupted, or is held."""
-    groups: dict[str, list[str]] = {}
-    for verdict in taken.hosts:
-        seen = verdict.evidence
-        if seen is None:
-            continue
-        if seen.halt is not None:
-            how = "stopped and fenced" if seen.halt.fenced else "stopped"
-            text = f"{how} since {_ago(now, seen.halt.since)} by {seen.halt.by}: {seen.halt.reason}"
-            groups.setdefault(text, []).append(verdict.host)
-        if seen.hold is not None:
-            text = (
-                f"{seen.hold.verdict} since {_ago(now, seen.hold.since)}, "
-                f"left by {seen.hold.holder} (plan {seen.hold.plan}); "
-                f"what ends it: {seen.hold.next}"
-            )
-        elif seen.lock is not None:
-            text = (
-                f"locked since {_ago(now, seen.lock.since)} by {seen.lock.holder}"
-                f" ({seen.lock.purpose}, plan {seen.lock.plan})"
-            )
-        else:
-            continue
-        groups.setdefault(text, []).append(verdict.host)
-    return tuple(f"{', '.join(hosts)}: {text}" for text, hosts in groups.items())
-
-
-def _ago(now: float, since: int) -> str:
-    seconds = max(0, int(now) - since)
-    if seconds < 120:
-        return f"{seconds} s"
-    return f"{seconds // 60} min" if seconds < 7200 else f"{seconds // 3600} h"
-
-
 def not_proven(taken: Round, inventory: str, what: str) -> NotProven:
     """The end of a look at a fleet that is not in parity."""
     count = f"{taken.count(Verdict.MATCH)} of {len(taken.hosts)} hosts are proven"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from deploytool.errors import HostFault
 from deploytool.fleet.model import Digest, Inventory, split_waves
+from deploytool.parity.left import halted, held, locked
 from deploytool.parity.model import Evidence, Expected, Finding, HostVerdict, Verdict
 from deploytool.parity.rules import (
     clock_rule,
@@ -67,14 +68,11 @@ def preflight(
             continue
         obstacles += [Obstacle(host, rule, str(f)) for rule, f in _room(outcome, manifest)]
         if outcome.halt is not None and outcome.halt.fenced:
-            text = f"was stopped and fenced by {outcome.halt.by}: {outcome.halt.reason}"
-            obstacles.append(Obstacle(host, "PREFLIGHT_STOPPED", text))
-        if outcome.lock is not None:
-            text = (
-                f"locked by {outcome.lock.holder} for {outcome.lock.purpose}, "
-                f"plan {outcome.lock.plan}, token {outcome.lock.token}"
-            )
-            obstacles.append(Obstacle(host, "PREFLIGHT_LOCK", text))
+            obstacles.append(Obstacle(host, "PREFLIGHT_STOPPED", halted(outcome.halt)))
+        if outcome.hold is not None:
+            obstacles.append(Obstacle(host, "PREFLIGHT_LOCK", held(outcome.hold)))
+        elif outcome.lock is not None:
+            obstacles.append(Obstacle(host, "PREFLIGHT_LOCK", locked(outcome.lock)))
         elif outcome.rollout is not None:
             text = f"has the mark of plan {outcome.rollout.plan}, which did not end"
             obstacles.append(Obstacle(host, "PREFLIGHT_LOCK", text))
