@@ -21,6 +21,7 @@ UNIT_FOLDER = "/usr/local/lib/systemd/system"
 """A unit here can be masked; one in /etc/systemd/system can't (systemctl(1), mask)."""
 
 STATUS_DEADLINE_S = 5
+FLAG_VERBS = ("observe", "prepare", "commit", "settle", "disarm")
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class HostFiles:
     unit: str | None
     sudoers_path: str | None
     sudoers: str | None
+    signers_path: str | None = None
+    signers: str | None = None
 
     @property
     def helper_digest(self) -> Digest:
@@ -43,6 +46,11 @@ class HostFiles:
     def unit_digest(self) -> Digest | None:
         """SHA-256 of the unit as it must stand on the host; None without systemd."""
         return None if self.unit is None else _digest(self.unit)
+
+    @property
+    def signers_digest(self) -> Digest | None:
+        """SHA-256 of the signers file as it must stand on the host; None where nobody signs."""
+        return None if self.signers is None else _digest(self.signers)
 
 
 def _digest(text: str) -> Digest:
@@ -77,8 +85,8 @@ def service_account(inventory: Inventory) -> str | None:
     return inventory.service.user or inventory.service.name
 
 
-_GIVEN = re.compile(r"\{(current|reason|by|nonce)\}")
-_VARIABLES = {"current": "CUR", "reason": "REASON", "by": "BY", "nonce": "LEASE"}
+_GIVEN = re.compile(r"\{(current|flag|reason|by|nonce)\}")
+_VARIABLES = {"current": "CUR", "flag": "flag", "reason": "REASON", "by": "BY", "nonce": "LEASE"}
 """What is known only when the command is run: the shell's variables that hold it."""
 
 
@@ -112,6 +120,8 @@ def _settings(inventory: Inventory, host: str) -> str:
         "UNIT": f"{service.name}.service",
         "READY_S": str(max(1, round(service.ready_timeout_s))),
         "STOP_S": str(max(1, round(service.stop_timeout_s))),
+        "SIGNERS": inventory.signers_path(host) if inventory.signers else "",
+        "FLAGS": "yes" if service.flags else "",
         "ASK_S": str(STATUS_DEADLINE_S),
         "LISTEN_PORTS": " ".join(map(str, ports(inventory, host))),
         # As proc_net_tcp(5) spells them.
@@ -130,6 +140,11 @@ def _settings(inventory: Inventory, host: str) -> str:
             for word, argv in optional.items()
         ),
     ]
+    if service.flags is not None:
+        lines += [
+            _command(f"run_flag_{verb}", getattr(service.flags, verb), inventory, host)
+            for verb in FLAG_VERBS
+        ]
     paths = [inventory.expand(path, host) for path in inventory.config_files]
     calls = "; ".join(f"config_file {shlex.quote(path)}" for path in paths) or ":"
     return "\n".join([*lines, f"each_config() {{ {calls}; }}"])
@@ -207,6 +222,8 @@ def host_files(inventory: Inventory, host: str, deploy_account: str) -> HostFile
         unit=_unit(inventory, host) if systemd else None,
         sudoers_path=f"/etc/sudoers.d/deploytool-{name}" if systemd else None,
         sudoers=_sudoers(inventory, deploy_account, path) if systemd else None,
+        signers_path=inventory.signers_path(host) if inventory.signers else None,
+        signers=inventory.allowed_signers,
     )
 
 

@@ -70,6 +70,8 @@ def render_script(
         "HELPER": files.helper,
         "UNIT_PATH": files.unit_path or "",
         "UNIT": files.unit or "",
+        "SIGNERS_PATH": files.signers_path or "",
+        "SIGNERS": files.signers or "",
         "SUDOERS_PATH": files.sudoers_path or "",
         "SUDOERS": files.sudoers or "",
     }

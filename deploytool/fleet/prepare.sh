@@ -60,7 +60,7 @@ authorize() { # ACCOUNT KEY: with the account's own rights, for it may have put 
         no "the account $1 can't write its authorized_keys"
 }
 
-needs sha256sum stat dd df readlink flock timeout setpriv setsid sync mv head tail tr base64 cut
+needs sha256sum stat dd df readlink flock timeout setpriv setsid sync mv head tail tr wc base64 cut
 OWNER='' SERVICE_OWNER=''
 if [ -n "$UNIT_PATH" ]; then
     [ "$(id -u)" = 0 ] || no 'this needs root: name an account with --admin'
@@ -79,6 +79,10 @@ place "$ROOT/state/mutex" 0600 "$OWNER" ''
 place "$ROOT/state/probe.lock" 0600 "$OWNER" ''
 folder "${HELPER_PATH%/*}" 0755 "$OWNER"
 place "$HELPER_PATH" 0755 "$OWNER" "$HELPER"
+if [ -n "$SIGNERS_PATH" ]; then
+    folder "${SIGNERS_PATH%/*}" 0755 "$OWNER"
+    place "$SIGNERS_PATH" 0644 "$OWNER" "$SIGNERS"
+fi
 
 if [ -n "$UNIT_PATH" ]; then
     folder "${UNIT_PATH%/*}" 0755 root:root

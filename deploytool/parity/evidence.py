@@ -19,6 +19,7 @@ from deploytool.parity.model import (
     Process,
     RolloutMark,
     Run,
+    Signers,
 )
 
 
@@ -123,6 +124,13 @@ def parse_halt(reply: Reply) -> Halt | None:
     )
 
 
+def _signers(text: str | None) -> Signers | None:
+    if text is None:
+        return None
+    sha, *rights = text.split()
+    return Signers(sha, tuple(rights))
+
+
 def _label(text: str | None) -> bytes | None:
     """A manifest's bytes, where they are those that the host digested."""
     if text is None:
@@ -191,6 +199,7 @@ def _parse(reply: Reply, now: float) -> Evidence:
         disk_way=disk[1] if disk else None,
         manifest_sha=manifest[0] if manifest else None,
         manifest=base64.b64decode(manifest[1], validate=True) if len(manifest) > 1 else None,
+        signers=_signers(reply.one("signers")),
         unit=unit,
         unit_files=tuple(_sha_path(text) for text in reply.all("unitfile")),
         configs=tuple((path, sha) for sha, path in map(_sha_path, reply.all("config"))),

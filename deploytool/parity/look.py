@@ -93,6 +93,7 @@ def expect(
         unit_path=files.unit_path,
         unit_sha=files.unit_digest,
         ports=ports(inventory, host),
+        signers=files.signers_digest,
         verified=verified,
         disk=disk,
     )

@@ -109,6 +109,14 @@ class Halt:
 
 
 @dataclass(frozen=True)
+class Signers:
+    """The host's signers file: its digest, and owner, group and mode of it and of its folder."""
+
+    sha: str
+    rights: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Evidence:
     """What one host showed in one round; absent means that it did not show it."""
 
@@ -138,6 +146,7 @@ class Evidence:
     disk_way: str | None = None
     manifest_sha: str | None = None
     manifest: bytes | None = None
+    signers: Signers | None = None
     unit: Mapping[str, str] = field(default_factory=dict)
     unit_files: tuple[tuple[str, str], ...] = ()
     configs: tuple[tuple[str, str], ...] = ()
@@ -176,6 +185,8 @@ class Expected:
     unit_path: str | None
     unit_sha: str | None
     ports: tuple[int, ...]
+    signers: str | None = None
+    """The digest of the signers file; None where the inventory names none."""
     verified: bool = True
     """Whether the running process must be the very one that a deployer verified."""
     disk: bool = True

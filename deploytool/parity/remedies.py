@@ -13,7 +13,9 @@ from deploytool.parity.model import HostVerdict, Round, Verdict
 from deploytool.parity.rules import short, strays
 
 _PREPARED = (
-    *("host helper", "unit file", "unit's UnitFileState", "unit's LoadState"),
+    *("host helper", "signers file", "owner of the signers file", "mode of the signers file"),
+    *("owner of the signers folder", "mode of the signers folder"),
+    *("unit file", "unit's UnitFileState", "unit's LoadState"),
     *(
         f"{what} of {place}"
         for what in ("owner", "mode")
@@ -59,10 +61,28 @@ def remedy(taken: Round, inventory: str) -> str:
     for verdict in bad:
         for words in _told(verdict):
             return f"On {verdict.host}, {words}, then: {again}"
+    return _with_deploytool(taken, bad, quote(inventory))
+
+
+def _with_deploytool(taken: Round, bad: list[HostVerdict], inventory: str) -> str:
+    """What one of our own commands mends."""
     if any(finding.what in _PREPARED for verdict in bad for finding in verdict.findings):
-        return f"deploytool host prepare -i {quote(inventory)} --admin root"
+        return f"deploytool host prepare -i {inventory} --admin root"
+    if armed := _armed(taken):
+        commands = (f"deploytool flags disarm {flag} -i {inventory}" for flag in armed)
+        return f"Flags are not the same everywhere; turn them off: {' && '.join(commands)}"
     release = short(taken.release) if taken.release else "RELEASE"
-    return f"deploytool deploy -i {quote(inventory)} {release}"
+    return f"deploytool deploy -i {inventory} {release}"
+
+
+def _armed(taken: Round) -> tuple[str, ...]:
+    """The flags that some process says are armed, where not all say the same."""
+    findings = {finding.what for verdict in taken.hosts for finding in verdict.findings}
+    if "armed flags" not in findings:
+        return ()
+    said = [(v.evidence.status or {}).get("armed") for v in taken.hosts if v.evidence is not None]
+    names = {str(name) for armed in said if isinstance(armed, (list, tuple)) for name in armed}
+    return tuple(sorted(names))
 
 
 def _fenced(bad: list[HostVerdict]) -> str | None:

@@ -73,6 +73,26 @@ def rights_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
             yield wrong(f"mode of {folder}", "writable by its owner only", mode)
 
 
+def signers_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
+    """The host believes whom the inventory's signers file names, and only root may change that."""
+    if expected.signers is None:
+        return
+    found = evidence.signers
+    if found is None:
+        yield unseen("signers file", short(expected.signers), "the helper did not show it")
+        return
+    if found.sha != expected.signers:
+        yield wrong("signers file", short(expected.signers), short(found.sha))
+    elif len(found.rights) != 2:
+        yield unseen("rights of the signers file", "owner and mode, of it and its folder", found)
+    for place, text in zip(("file", "folder"), found.rights, strict=False):
+        owner, _, mode = text.split(":")
+        if expected.unit_sha is not None and owner != "0":
+            yield wrong(f"owner of the signers {place}", "root (0)", owner)
+        if int(mode, 8) & 0o022:
+            yield wrong(f"mode of the signers {place}", "writable by its owner only", mode)
+
+
 def clock_rule(_expected: Expected, evidence: Evidence) -> Iterator[Finding]:
     """The host's clock agrees with ours."""
     if abs(evidence.skew_s) > CLOCK_SKEW_AT_MOST_S:
@@ -287,6 +307,7 @@ RULES: tuple[Rule, ...] = (
     unit_rule,
     config_rule,
     rights_rule,
+    signers_rule,
     clock_rule,
 )
 

@@ -52,8 +52,17 @@ def static_sameness(evidence: Mapping[str, Evidence]) -> Iterator[tuple[str, Fin
 def sameness(evidence: Mapping[str, Evidence]) -> Iterator[tuple[str, Finding]]:
     """What must be the same on all hosts, or distinct, when one release runs on them."""
     yield from static_sameness(evidence)
+    yield from _odd_ones({h: _armed(s) for h, s in evidence.items() if s.status}, "armed flags")
     interpreters = {h: s.interpreters[0][0] for h, s in evidence.items() if s.interpreters}
     yield from _odd_ones(interpreters, "interpreter")
+
+
+def _armed(evidence: Evidence) -> str:
+    """Which flags a process says are armed: one that restarted while others were armed has none."""
+    names = (evidence.status or {}).get("armed")
+    if isinstance(names, (list, tuple)):
+        return ", ".join(sorted(map(str, names))) or "none"
+    return "none" if names is None else str(names)
 
 
 FleetRule = Callable[[Mapping[str, Evidence]], Iterator[tuple[str, Finding]]]

@@ -15,6 +15,7 @@ from deploytool.parity.rules import (
     helper_rule,
     judge_host,
     rights_rule,
+    signers_rule,
     strays_rule,
     unit_rule,
     unseen,
@@ -27,7 +28,9 @@ from deploytool.rollout.model import Action, HostPlan, Observed, Plan
 ROOM_BYTES = 8 * 1024 * 1024
 """Free space that must be left beside a copy of the release."""
 
-STATIC_RULES = (helper_rule, rights_rule, clock_rule, unit_rule, config_rule, strays_rule)
+STATIC_RULES = (
+    *(helper_rule, rights_rule, signers_rule, clock_rule, unit_rule, config_rule, strays_rule),
+)
 """What must hold on a host whatever runs there, before it is changed."""
 
 

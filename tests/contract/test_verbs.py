@@ -48,7 +48,7 @@ def golden(name: str) -> list[str]:
 def test_both_helpers_know_the_same_verbs() -> None:
     script = Path(rendered_helper.__file__).with_name("onhost").joinpath("90_serve.sh").read_text()
     body = script[script.rindex("case $VERB in") :]
-    real = set(re.findall(r"^    ([a-z]+)\)", body, re.MULTILINE))
+    real = set(re.findall(r"^    ([a-z_]+)\)", body, re.MULTILINE))
     assert real == {"probe"} | {n[5:] for n in dir(Helper) if n.startswith("verb_")}
 
 

@@ -23,6 +23,7 @@ from deploytool.parity.model import (
     Process,
     Round,
     Run,
+    Signers,
     Verdict,
 )
 from deploytool.parity.rules import RULES, judge_host, lineage
@@ -63,6 +64,7 @@ STATUS = dict(good().status or {})
 RUN = good().runs[0]
 UNIT_FILE = good().unit_files[0]
 OWN = (good().file or "").split()
+SIGNERS = Signers(wanted().signers or "", ("0:0:644", "0:0:755"))
 
 SPOILED: dict[str, tuple[dict[str, Any], Level]] = {
     "helper": ({"helper": OTHER_SHA}, Level.MISMATCH),
@@ -155,6 +157,26 @@ SPOILED: dict[str, tuple[dict[str, Any], Level]] = {
     "state owned by another": ({"rights": ("0:0:755", "0:0:755", "9:0:755")}, Level.MISMATCH),
     "rights not seen": ({"rights": ()}, Level.UNKNOWN),
     "rebooted since": ({"boot": "another"}, Level.MISMATCH),
+    "signers not shown": ({"signers": None}, Level.UNKNOWN),
+    "other signers": ({"signers": replace(SIGNERS, sha=OTHER_SHA)}, Level.MISMATCH),
+    "no signers": ({"signers": Signers("missing", ("0:0:755",))}, Level.MISMATCH),
+    "signers, rights not seen": ({"signers": replace(SIGNERS, rights=())}, Level.UNKNOWN),
+    "signers writable by others": (
+        {"signers": replace(SIGNERS, rights=("0:0:646", "0:0:755"))},
+        Level.MISMATCH,
+    ),
+    "signers owned by another": (
+        {"signers": replace(SIGNERS, rights=("7:0:644", "0:0:755"))},
+        Level.MISMATCH,
+    ),
+    "signers in a folder of the service": (
+        {"signers": replace(SIGNERS, rights=("0:0:644", "7:7:755"))},
+        Level.MISMATCH,
+    ),
+    "signers in a folder that others write": (
+        {"signers": replace(SIGNERS, rights=("0:0:644", "0:0:777"))},
+        Level.MISMATCH,
+    ),
     "clock ahead": ({"skew_s": 3600.0}, Level.MISMATCH),
     "clock behind": ({"skew_s": -31.0}, Level.MISMATCH),
 }

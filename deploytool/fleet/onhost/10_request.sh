@@ -52,6 +52,7 @@ say() { printf '%s\n' "$*"; }
 hexadecimal() { case $1 in '' | *[!0-9a-f]*) return 1 ;; esac; }
 number() { case $1 in '' | *[!0-9]* | ????????????????*) return 1 ;; esac; }
 word() { case $1 in '' | *[!A-Za-z0-9@._:+-]*) return 1 ;; esac; }
+flag_name() { case $1 in [!A-Z]* | '' | *[!A-Z0-9_]* | ?????????????????????????????????*) return 1 ;; esac; }
 is_digest() { hexadecimal "$1" && [ ${#1} -eq 64 ]; }
 
 read_request() {
@@ -61,7 +62,8 @@ read_request() {
     printf '\ndeploytool %s begin\n' "$REQUEST_NONCE"
     token='' release='' size='' manifest='' manifest_size='' holder='' purpose='' plan=''
     requires='' before='' pid='' start='' boot='' disk=read ask=always seconds='' keep='' verdict='' next=''
-    latch='' by='' reason='' since='' only='' lease=''
+    latch='' by='' reason='' since='' only='' lease='' flag=''
+    : "$flag" # read by the commands in the settings
     lines=0
     while [ $lines -lt 64 ]; do
         lines=$((lines + 1))
@@ -74,6 +76,7 @@ read_request() {
         manifest) is_digest "$value" || refuse bad-request 'manifest is not a SHA-256' ;;
         holder | purpose | plan | boot | disk | ask | verdict | next | by | reason | lease) word "$value" || refuse bad-request "$key has characters that are not allowed" ;;
         latch | only) hexadecimal "$value" || refuse bad-request "$key is not hexadecimal" ;;
+        flag) flag_name "$value" || refuse bad-request 'flag is not the name of one' ;;
         requires)
             word "$value" || refuse bad-request 'requires has characters that are not allowed'
             value="$requires $value" ;;

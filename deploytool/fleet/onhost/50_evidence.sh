@@ -23,6 +23,7 @@ probe() { # one round of this host; probes of one host never overlap, so that no
     for program in $requires; do
         command -v "$program" >/dev/null 2>&1 || say "lacks $program"
     done
+    probe_signers
     probe_marks
     probe_link
     probe_unit
@@ -68,8 +69,12 @@ find_files() { # asks about every file of the round at once: FACTS, DIGESTS
         running_pid=${running%% *} running=${running#* }
         case $running in unseen*) ;; *) set -- "$@" "/proc/$running_pid/${running%% *}" "/proc/$running_pid/exe" ;; esac
     done
-    facts "$@"
     DIGESTED="$0$NEWLINE$ROOT/current/release.json$NEWLINE$UNIT_FILES"
+    if [ -n "$SIGNERS" ]; then
+        set -- "$@" "$SIGNERS" "${SIGNERS%/*}"
+        DIGESTED="$DIGESTED$SIGNERS$NEWLINE"
+    fi
+    facts "$@"
     PHASE='find'
     each_config
     RUN_INODES=' ' INTERPRETERS=' ' REMEMBERED=''
@@ -101,6 +106,13 @@ rights() { # FOLDER: owner:group:mode and a blank
         FACT=${FACT#*|*|}
         printf '%s ' "${FACT%%|*}"
     fi
+}
+
+probe_signers() { # whose certificates this host believes: the file, and who may write there
+    [ -n "$SIGNERS" ] || return 0
+    digest_of "$SIGNERS"
+    if [ ! -e "$SIGNERS" ]; then DIGEST=missing; fi
+    say "signers ${DIGEST:-unreadable} $(rights "$SIGNERS")$(rights "${SIGNERS%/*}")"
 }
 
 free_bytes() { # -> FREE: what anybody may still write in the folder of releases

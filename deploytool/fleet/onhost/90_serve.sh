@@ -27,6 +27,11 @@ serve() { # one request, in a process of its own: what it opened and set ends wi
     latch) verb_latch ;;
     lease) verb_lease ;;
     resume) verb_resume ;;
+    flag_observe) verb_flag_observe ;;
+    flag_prepare) verb_flag_prepare ;;
+    flag_commit) verb_flag_commit ;;
+    flag_settle) verb_flag_settle ;;
+    flag_disarm) verb_flag_disarm ;;
     *) refuse bad-request 'unknown verb' ;;
     esac
     finish ok
@@ -35,7 +40,7 @@ serve() { # one request, in a process of its own: what it opened and set ends wi
 main() {
     [ $# -eq 0 ] || exit 64
     LACKING=''
-    for program in sha256sum stat dd readlink flock timeout setpriv sync mv head tr base64; do
+    for program in sha256sum stat dd readlink flock timeout setpriv sync mv head tail tr wc base64; do
         command -v "$program" >/dev/null 2>&1 || LACKING=$program
     done
     served=0

@@ -13,6 +13,10 @@ from deploytool.rehearsal.fleets.model import FleetRecord, HostRecord
 
 IDENTITY = "id_ed25519"
 ADMIN_IDENTITY = "admin_ed25519"
+SIGNER_IDENTITY = "signer_ed25519"
+"""The key of whoever arms flags on a throwaway fleet; ``signers`` names it ``rehearsal``."""
+SIGNER = "rehearsal"
+SIGNERS = "signers"
 KNOWN_HOSTS = "known_hosts"
 INVENTORY = "inventory.yaml"
 ROUTER_CONFIG = "router.json"
@@ -49,10 +53,18 @@ def inventory(
             "start": [*start, "--listen", "{listen}", "--host", "{host}"],
             "version": ["{current}/router", "--version"],
             "status": ["{current}/router", "status", "--json", *state],
+            "flags": {
+                "observe": ["{current}/router", "flag", "show", *state],
+                **{
+                    verb: ["{current}/router", "flag", verb, "{flag}", *state]
+                    for verb in ("prepare", "commit", "settle", "disarm")
+                },
+            },
             "listen": ["{listen}"],
             "ready_timeout_s": 20,
         },
         "config_files": ["{root}/etc/router.json"],
+        "signers": SIGNERS,
         "ssh": {
             "user": ssh_user,
             "known_hosts": KNOWN_HOSTS,

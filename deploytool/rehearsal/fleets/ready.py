@@ -10,6 +10,8 @@ from pathlib import Path
 
 from deploytool.errors import EnvironmentProblem, HostFault
 from deploytool.fleet.prepare import Admin, prepare_fleet, read_public_key
+from deploytool.fleet.signers import with_signer
+from deploytool.rehearsal.fleets import files
 from deploytool.rehearsal.fleets.model import Progress
 from deploytool.rehearsal.fleets.run import find, run
 
@@ -36,6 +38,13 @@ def make_key(path: Path) -> None:
     """Makes an Ed25519 key pair without a passphrase: ``path`` and ``path.pub``."""
     keygen = find("ssh-keygen", "openssh-client")
     run([keygen, "-q", "-t", "ed25519", "-N", "", "-C", "throwaway", "-f", str(path)], _KEYGEN_S)
+
+
+def make_signer(folder: Path) -> str:
+    """Makes the key that certificates are signed with; gives the text of the signers file."""
+    make_key(folder / files.SIGNER_IDENTITY)
+    public = (folder / files.SIGNER_IDENTITY).with_suffix(".pub").read_text()
+    return with_signer("", files.SIGNER, public, files.SIGNERS)
 
 
 def wait_for_ssh(name: str, address: str, port: int, within_s: float) -> None:

@@ -18,7 +18,7 @@ _INTERPRETER = sha256(b"python3")
 
 def show(helper: Helper, request: Request, say: Callable[[str], None]) -> None:
     """One round of one host."""
-    for lines in (_host, _marks, _files, _unit, _processes):
+    for lines in (_host, _signers, _marks, _files, _unit, _processes):
         for line in lines(helper, request):
             say(line)
 
@@ -39,6 +39,14 @@ def _host(helper: Helper, request: Request) -> Iterator[str]:
     for program in request.requires:
         if program not in machine.programs:
             yield f"lacks {program}"
+
+
+def _signers(helper: Helper, _request: Request) -> Iterator[str]:
+    if helper.signers:
+        digest = helper.digest(helper.signers) or "missing"
+        file = helper.machine.disk.files.get(helper.signers)
+        own = f"{file.owner}:{file.mode:o} " if file else ""
+        yield f"signers {digest} {own}{helper.rights} "
 
 
 def _marks(helper: Helper, request: Request) -> Iterator[str]:

@@ -15,6 +15,10 @@ from deploytool.rehearsal.simulated.machine import Machine
 from deploytool.rehearsal.simulated.service import Service, Unit
 from deploytool.release.model import Manifest
 
+OPERATOR = "anna"
+"""Who may sign for a simulated fleet."""
+_KEY = "AAAAC3NzaC1lZDI1NTE5AAAAIB" + "A" * 42
+SIGNERS = f'{OPERATOR} namespaces="parity.deploytool" ssh-ed25519 {_KEY}\n'
 _TEXT = """
 fleet: simulated
 throwaway: true
@@ -27,10 +31,17 @@ service:
   version: ["{{current}}/router", "--version"]
   status: ["{{current}}/router", "status"]
   halt: ["{{current}}/router", "halt"]
+  flags:
+    observe: ["{{current}}/router", "flag", "show"]
+    prepare: ["{{current}}/router", "flag", "prepare", "{{flag}}"]
+    commit: ["{{current}}/router", "flag", "commit", "{{flag}}"]
+    settle: ["{{current}}/router", "flag", "settle", "{{flag}}"]
+    disarm: ["{{current}}/router", "flag", "disarm", "{{flag}}"]
   listen: ["0.0.0.0:7001"]
   soak_s: 0
   deadman_s: 60
 config_files: ["{{root}}/etc/router.json"]
+signers: signers
 ssh: {{known_hosts: known_hosts}}
 waves: {waves}
 hosts:
@@ -43,7 +54,7 @@ def inventory(count: int = 8, supervisor: str = "systemd") -> Inventory:
     hosts = "\n".join(f"  router{n}: {{address: 192.0.2.{n}}}" for n in range(1, count + 1))
     waves = "[1, 3, rest]" if count > 4 else "[rest]"
     text = _TEXT.format(count=count, supervisor=supervisor, waves=waves, hosts=hosts)
-    return parse_inventory(text, "simulated.yaml")
+    return parse_inventory(text, "simulated.yaml").with_signers("signers", SIGNERS)
 
 
 @dataclass(frozen=True)
@@ -72,6 +83,10 @@ def bare(name: str, rendered: Rendered) -> SimulatedHost:
         unit = Unit(files.unit_path, files.unit.encode())
     helper = Helper(machine, Service.of(machine, inventory, name, unit), files.helper_path)
     helper.configs = tuple(inventory.expand(path, name) for path in inventory.config_files)
+    if files.signers is not None and files.signers_path is not None:
+        helper.signers = files.signers_path
+        machine.disk.put(files.signers_path, files.signers.encode())
+    helper.commands = inventory.service.flags is not None
     for path in helper.configs:
         machine.disk.put(path, b"{}\n")
     return SimulatedHost(name, helper)

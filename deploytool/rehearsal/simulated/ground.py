@@ -19,6 +19,10 @@ class Ground:
         self.service = service
         self.path = path
         self.configs: tuple[str, ...] = ()
+        self.signers = ""
+        """Where the signers file stands; empty where the inventory names none."""
+        self.commands = False
+        """Whether the inventory names commands for flags."""
         self.step: Callable[[str], None] = lambda _part: None
         self.rights = "0:0:755"
         self.root = service.root

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from deploytool.rehearsal.simulated.copying import Copying
 from deploytool.rehearsal.simulated.evidence import show
+from deploytool.rehearsal.simulated.flags import Flags
 from deploytool.rehearsal.simulated.ground import Say
 from deploytool.rehearsal.simulated.locks import Locks
 from deploytool.rehearsal.simulated.machine import DiskError
 from deploytool.rehearsal.simulated.request import Refusal, Request, first_line, read
 
 
-class Helper(Locks, Copying):
+class Helper(Locks, Copying, Flags):
     """The root-owned helper of one host."""
 
     def answer(self, sent: bytes) -> bytes:

@@ -153,6 +153,8 @@ class Machine:
     machine_id: str
     disk: Disk = field(default_factory=Disk)
     skew_s: float = 0.0
+    passed_s: float = 0.0
+    """How much longer it has been up than this machine's own clock says."""
     boots: int = 0
     processes: dict[int, Process] = field(default_factory=dict)
     programs: frozenset[str] = frozenset({"sh", "python3"})
@@ -175,6 +177,11 @@ class Machine:
     def clock(self) -> float:
         """Seconds since the epoch, as this machine believes."""
         return time.time() + self.skew_s
+
+    @property
+    def uptime_s(self) -> float:
+        """Seconds on a clock that nobody sets."""
+        return time.monotonic() + self.passed_s
 
     def spawn(self, command: str, path: str = "", *, parent: int = 1) -> Process:
         """Starts a process; with a path it loads that file and keeps it open."""

@@ -34,7 +34,7 @@ def _process(process: Process) -> object:
 def _machine(machine: Machine) -> object:
     disk = machine.disk
     return (
-        *(machine.skew_s, machine.boots, machine.programs, machine.counters),
+        *(machine.skew_s, machine.passed_s, machine.boots, machine.programs, machine.counters),
         *(disk.room, disk.read_only, disk.direct, tuple(sorted(disk.links.items()))),
         tuple((path, _file(file)) for path, file in sorted(disk.files.items())),
         tuple(map(_process, machine.processes.values())),
@@ -49,4 +49,5 @@ def _service(service: Service) -> object:
         service.answering and service.answering.pid,
         unit and (unit.content, unit.enabled, unit.masked, unit.override, unit.active),
         unit and tuple(sorted(unit.drop_ins.items())),
+        repr(service.board()),
     )

@@ -18,6 +18,7 @@ _WORDS = frozenset(
 _HEXADECIMAL = frozenset({"latch", "only"})
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _WORD = re.compile(r"[A-Za-z0-9@._:+-]+")
+_FLAG = re.compile(r"[A-Z][A-Z0-9_]{0,31}")
 _NUMBER = re.compile(r"[0-9]{1,15}")
 
 
@@ -85,22 +86,25 @@ def read(request: Request, rest: bytes) -> None:
     raise Refusal("bad-request", "the request has too many lines")
 
 
+_KEYS: tuple[tuple[frozenset[str], re.Pattern[str], str], ...] = (
+    (_NUMBERS, _NUMBER, "is not a number"),
+    (frozenset({"flag"}), _FLAG, "is not the name of one"),
+    (frozenset({"release", "before"}), re.compile(rf"none|{_DIGEST.pattern}"), "is not a SHA-256"),
+    (frozenset({"manifest"}), _DIGEST, "is not a SHA-256"),
+    (_HEXADECIMAL, re.compile(r"[0-9a-f]+"), "is not hexadecimal"),
+    (_WORDS | {"requires"}, _WORD, "has characters that are not allowed"),
+)
+"""What each key's value may be, and what is said of one that may not."""
+
+
 def _take(request: Request, key: str, value: str) -> None:
-    if key in _NUMBERS:
-        if not _NUMBER.fullmatch(value):
-            raise Refusal("bad-request", f"{key} is not a number")
-    elif key in {"release", "before", "manifest"}:
-        none = value == "none" and key != "manifest"
-        if not none and not _DIGEST.fullmatch(value):
-            raise Refusal("bad-request", f"{key} is not a SHA-256")
-    elif key in _HEXADECIMAL:
-        if not re.fullmatch(r"[0-9a-f]+", value):
-            raise Refusal("bad-request", f"{key} is not hexadecimal")
-    elif key in _WORDS or key == "requires":
-        if not _WORD.fullmatch(value):
-            raise Refusal("bad-request", f"{key} has characters that are not allowed")
-        if key == "requires":
-            request.requires.insert(0, value)
+    for keys, form, wrong in _KEYS:
+        if key in keys:
+            if not form.fullmatch(value):
+                raise Refusal("bad-request", f"{key} {wrong}")
+            break
     else:
         raise Refusal("bad-request", "unknown key")
+    if key == "requires":
+        request.requires.insert(0, value)
     request.values[key] = value

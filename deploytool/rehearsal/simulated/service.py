@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from deploytool.fleet.model import Inventory
+from deploytool.rehearsal.simulated.board import Board
 from deploytool.rehearsal.simulated.machine import Machine, Process, sha256
 from deploytool.rehearsal.simulated.program import Program
 
@@ -43,20 +44,25 @@ class Service:
     name: str
     root: str
     ports: tuple[int, ...]
+    host: str = ""
+    fleet: str = ""
+    hosts: frozenset[str] = frozenset()
     unit: Unit | None = None
     halts: bool = False
     """Whether the inventory names a command that halts it."""
     quirks: set[Quirk] = field(default_factory=set)
     main: Process | None = None
     answering: Process | None = None
+    _boards: dict[Process, Board] = field(default_factory=dict)
 
     @staticmethod
     def of(machine: Machine, inventory: Inventory, host: str, unit: Unit | None) -> Service:
         """The service that an inventory describes."""
         listen = (inventory.expand(text, host) for text in inventory.service.listen)
         numbers = tuple(int(text.rpartition(":")[2]) for text in listen)
-        named, halts = inventory.service.name, inventory.service.halt is not None
-        return Service(machine, named, inventory.root(host), numbers, unit, halts)
+        named, root = inventory.service, inventory.root(host)
+        halts, fleet, all_ = named.halt is not None, inventory.fleet, frozenset(inventory.names)
+        return Service(machine, named.name, root, numbers, host, fleet, all_, unit, halts)
 
     @property
     def main_pid(self) -> int:
@@ -148,6 +154,27 @@ class Service:
     def _halted(self) -> bool:
         return f"{self.root}/state/service/halted" in self.machine.disk.files
 
+    def board(self) -> Board | None:
+        """The flags of the process that answers; None where nobody does."""
+        process = self.answering
+        program = Program.load(process.loaded) if process else None
+        if process is None or program is None or Quirk.SILENT in self.quirks:
+            return None
+        if process.pid not in self.machine.processes:
+            return None
+        if process not in self._boards:
+            file = self.machine.disk.files.get(f"{self.root}/state/service/epoch")
+            epoch, sha = int(file.content) if file else 0, sha256(process.loaded)
+            self._boards[process] = Board.of(program, self.host, self.fleet, self.hosts, sha, epoch)
+        return self._boards[process]
+
+    def remember(self, epoch: int) -> None:
+        """Writes down the newest epoch, for whatever process comes after."""
+        path = f"{self.root}/state/service/epoch"
+        file = self.machine.disk.files.get(path)
+        if epoch > (int(file.content) if file else 0):
+            self.machine.disk.put(path, f"{epoch}".encode())
+
     def version_line(self, path: str) -> str:
         """What the artifact at ``path`` says of itself when it is asked without being started."""
         file = self.machine.disk.files.get(path)
@@ -164,17 +191,17 @@ class Service:
         alive = process is not None and (stale or process.pid in self.machine.processes)
         if process is None or program is None or not alive or Quirk.SILENT in self.quirks:
             return f"{self.name}: nobody answers\n"
-        lies = Quirk.VERSION_LIES in self.quirks
+        board, lies = self.board(), Quirk.VERSION_LIES in self.quirks
         said = {
             "release": sha256(process.loaded),
             "version": "0.0" if lies else program.version,
             "pid": process.pid,
             "start_ticks": process.start,
             "boot_id": self.machine.boot_id,
-            "flag_table": None,
-            "wire": None,
-            "armed": [],
-            "epoch": 0,
+            "flag_table": program.flags.table if program.flags else None,
+            "wire": program.flags.wire if program.flags else None,
+            "armed": board.armed(self.machine.uptime_s) if board else [],
+            "epoch": board.epoch if board else 0,
             "trading_state": "HALTED" if self._halted() else "ACTIVE",
             "reason": "",
         }
