@@ -1,0 +1,16 @@
+"""The console script. A stop goes past everything that is slow to import or able to break."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Does what was typed; ends the process with its exit code."""
+    if len(sys.argv) > 1 and sys.argv[1] == "stop" and "--help" not in sys.argv:
+        from deploytool.cli.stopnow import run
+
+        sys.exit(run(sys.argv[2:]))
+    from deploytool.cli.main import main as everything
+
+    everything()

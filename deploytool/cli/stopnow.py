@@ -1,0 +1,169 @@
+"""``deploytool stop``, from the key press: reads the words, goes warm, and then beside it cold.
+
+Its words are read by hand: importing what reads the other commands' would cost what a warm stop
+takes in all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+
+from deploytool.stop.warm import PATIENCE_S, Warm, ask
+
+TYPE_CHECKING = False  # of typing itself, which takes longer to import than a host to halt
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from deploytool.errors import DeploytoolError
+
+_HEXADECIMAL = frozenset("0123456789abcdef")
+USAGE = "deploytool stop -i INVENTORY (--host HOST ... | --all | --release SHA) [--reason TEXT]"
+
+
+class UsageError(Exception):
+    """The words can't be followed. Nothing was stopped."""
+
+
+class Words:
+    """What was typed after ``stop``."""
+
+    def __init__(self, arguments: list[str]) -> None:
+        self.inventory = ""
+        self.hosts: list[str] = []
+        self.every = False
+        self.release = ""
+        self.reason = ""
+        self.json = False
+        words = list(arguments)
+        while words:
+            self._take(words.pop(0), words)
+        chosen = bool(self.hosts) + self.every + bool(self.release)
+        if chosen != 1:
+            raise UsageError("say what to stop with one of --host, --all, --release")
+        if not self.inventory:
+            raise UsageError("name the fleet's inventory with -i")
+        if self.release and (len(self.release) < 6 or not set(self.release) <= _HEXADECIMAL):
+            raise UsageError("--release takes a SHA-256, or at least its first six digits")
+
+    def _take(self, word: str, rest: list[str]) -> None:
+        key, equals, value = word.partition("=")
+        if word in {"--all", "--json"}:
+            self.every, self.json = self.every or word == "--all", self.json or word == "--json"
+            return
+        if key not in {"--host", "--release", "--reason", "--inventory", "-i"}:
+            raise UsageError(f"there is no {word!r} here")
+        if not equals:
+            if not rest:
+                raise UsageError(f"{key} lacks its value")
+            value = rest.pop(0)
+        if key == "--host":
+            self.hosts.append(value)
+        elif key == "--release":
+            self.release = value.lower()
+        elif key == "--reason":
+            self.reason = value
+        else:
+            self.inventory = value
+
+
+def who() -> str:
+    """Who presses the key: user@machine, without asking anything that may hang."""
+    try:
+        import pwd
+
+        user = pwd.getpwuid(os.getuid()).pw_name
+    except (KeyError, ImportError):
+        user = str(os.getuid())
+    return f"{user}@{os.uname().nodename}"
+
+
+def run(arguments: list[str], pressed_at: float | None = None) -> int:
+    """Stops; gives the exit code. Whatever happens to what is printed, hosts are told first."""
+    pressed = time.time() if pressed_at is None else pressed_at
+    try:
+        words = Words(arguments)
+    except UsageError as error:
+        return _misused(error)
+    latch, by, reason = os.urandom(8).hex(), who(), words.reason or "no reason given"
+    request: dict[str, object] = {
+        "stop": words.hosts,
+        "only": words.release,
+        "latch": latch,
+        "by": by,
+        "reason": reason,
+        "pressed": pressed,
+    }
+    warm, trouble = ask(words.inventory, request)
+    if warm is not None:
+        warm.listen(PATIENCE_S)
+    return _rest(words, (by, reason, latch, pressed), warm, trouble)
+
+
+def _rest(words: Words, order: tuple[str, str, str, float], warm: Warm | None, trouble: str) -> int:
+    """What the warm way left, the witness, and the answer."""
+    from deploytool.cli.output import say
+    from deploytool.errors import DeploytoolError, Interrupted
+    from deploytool.stop.answer import conclude, document, lines
+    from deploytool.stop.model import Order
+    from deploytool.stop.press import Pressed, stop
+
+    by, reason, latch, pressed = order
+    given = Order(by, reason, latch, pressed, words.release)
+
+    def shown(line: str) -> None:
+        _whatever(lambda: say(line))
+
+    try:
+        fleet = Pressed(words.inventory, tuple(words.hosts), given)
+        answer = stop(fleet, warm, trouble, shown)
+    except DeploytoolError as error:
+        return _failed(error, {})
+    except KeyboardInterrupt:
+        broken_off = Interrupted(
+            "You broke it off.",
+            "Every host that could be reached was told to stop; what came of it is not known.",
+            f"The same again: deploytool stop {' '.join(sys.argv[2:])}",
+        )
+        return _failed(broken_off, {})
+    for line in lines(answer):
+        shown(line)
+    failed = conclude(answer, words.inventory)
+    if failed is not None:
+        return _failed(failed, document(answer))
+    shown(f"{len(answer.targets)} of {len(answer.targets)} stopped, and seen to be silent.")
+    _documented({"exit": 0, **document(answer)})
+    return 0
+
+
+def _failed(error: DeploytoolError, said: dict[str, Any]) -> int:
+    from deploytool.cli.output import error_document, show_error
+
+    _documented({**error_document(error), **said})
+    _whatever(lambda: show_error(error))
+    return error.exit_code
+
+
+def _documented(value: dict[str, Any]) -> None:
+    from deploytool.cli.output import document
+
+    _whatever(lambda: document(value))
+
+
+def _whatever(show: Callable[[], None]) -> None:
+    """Shows something. A full disk or a reader that has gone away is no reason to stop stopping."""
+    try:
+        show()
+    except OSError:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _misused(error: UsageError) -> int:
+    from deploytool.errors import InputError
+
+    return _failed(InputError(f"{error}.", "NOTHING WAS STOPPED.", USAGE), {})

@@ -1,0 +1,221 @@
+"""What a stop came to, a row a host: for people, for programs, and as an exit code. Pure.
+
+Exit 0 only where every target was shown to have stopped *and* somebody else saw the silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from shlex import quote
+from typing import Any
+
+from deploytool.errors import StopNotConfirmed
+from deploytool.stop.model import Climbed, End, Event, Order, Renewal, Rung, Step, Witnessed
+from deploytool.stop.rules import last_child_s, lease_end, quiet, stopped
+
+
+@dataclass(frozen=True)
+class Row:
+    """One target. Instants in seconds since the epoch, by the operator's clock."""
+
+    host: str
+    end: End
+    at_s: float
+    how: str
+    stopped: bool
+    silent: bool
+    last_child_s: float | None
+    """From the key press to the last child order that the witness saw; negative: before it."""
+    lease_end: float | None
+    rests_on: str
+    notes: tuple[str, ...]
+    steps: tuple[Step, ...]
+
+    @property
+    def proven(self) -> bool:
+        """Shown to have stopped, and seen to be silent by somebody else."""
+        return self.stopped and self.silent
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The whole of a stop. ``witness``: why there is no witnessed; empty where there is."""
+
+    order: Order
+    rows: tuple[Row, ...]
+    witness: str
+    trouble: tuple[str, ...] = ()
+
+    @property
+    def targets(self) -> tuple[Row, ...]:
+        """The rows of what was to be stopped."""
+        return tuple(row for row in self.rows if row.end is not End.OTHER_RELEASE)
+
+
+def make_row(
+    climbed: Climbed,
+    order: Order,
+    heard: Witnessed | str,
+    lease: tuple[float, Renewal | None, bool],
+    now: float,
+) -> Row:
+    """What is known of one host. ``lease``: its length, the last renewal, whether that goes on."""
+    witnessed = heard if isinstance(heard, Witnessed) else None
+    lease_s, renewal, renewing = lease
+    ends, rests_on = (None, "")
+    if climbed.end in {End.OUT_OF_REACH, End.NOT_SHOWN}:
+        ends, rests_on = lease_end(now, lease_s, renewal, renewing=renewing)
+    since = order.pressed + climbed.at_s
+    return Row(
+        host=climbed.host,
+        end=climbed.end,
+        at_s=climbed.at_s,
+        how=climbed.steps[-1].text if climbed.steps else "",
+        stopped=stopped(climbed),
+        silent=witnessed is not None and quiet(witnessed, climbed.host, since),
+        last_child_s=last_child_s(witnessed, climbed.host, order.pressed) if witnessed else None,
+        lease_end=ends,
+        rests_on=rests_on,
+        notes=climbed.notes,
+        steps=climbed.steps,
+    )
+
+
+def lines(answer: Answer) -> tuple[str, ...]:
+    """The table for people: rung reached, confirmed how, and the last child order."""
+    width = max([4, *(len(row.host) for row in answer.rows)])
+    head = f"{'host':<{width}}  {'end':<13}  {'after':>7}  {'last child order':<22}  how"
+    return (head, *(_line(row, width) for row in answer.rows))
+
+
+def _line(row: Row, width: int) -> str:
+    how = "; ".join((row.how, *row.notes)).strip("; ")
+    end = f"{row.end.value:<13}"
+    return f"{row.host:<{width}}  {end}  {row.at_s:6.2f}s  {_last(row):<22}  {how}"
+
+
+def _last(row: Row) -> str:
+    if row.last_child_s is None:
+        return "none" if row.silent else "not seen by anybody"
+    seconds = abs(row.last_child_s)
+    when = "after" if row.last_child_s >= 0 else "before"
+    text = f"{seconds * 1000:.0f} ms" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{text} {when} the key" + ("" if row.silent else " !")
+
+
+def instant(seconds: float) -> str:
+    """A time of day that a person can hold against a clock on the wall, with its zone."""
+    return datetime.fromtimestamp(seconds).astimezone().isoformat(sep=" ", timespec="milliseconds")
+
+
+def conclude(answer: Answer, inventory: str) -> StopNotConfirmed | None:
+    """None where every target is proven to be silent; else who isn't, and what will stop them."""
+    bad = [row for row in answer.targets if not row.proven]
+    if not bad and answer.targets:
+        return None
+    if not answer.targets:
+        return StopNotConfirmed(
+            "No host was found that runs what was to be stopped.",
+            "Nothing was stopped.",
+            f"See what runs where: deploytool status -i {quote(inventory)}",
+            answer.trouble,
+        )
+    unstopped = [row for row in bad if not row.stopped]
+    names = ", ".join(row.host for row in bad)
+    details = tuple(_why(row, answer.witness) for row in bad)
+    if unstopped:
+        what = f"{len(unstopped)} of {len(answer.targets)} hosts are NOT shown to have stopped."
+        ends = [row.lease_end for row in unstopped]
+        if all(end is not None for end in ends):
+            last = max(end for end in ends if end is not None)
+            means = f"Their leases end by {instant(last)}; until then they may send orders."
+        else:
+            means = "They may go on sending orders."
+        hosts = " ".join(f"--host {row.host}" for row in unstopped)
+        now = (
+            "Cut them off at the market or switch them off; and again: "
+            f"deploytool stop -i {quote(inventory)} {hosts}"
+        )
+    else:
+        what = (
+            f"All {len(answer.targets)} hosts say that they stopped; silence is not shown: {names}."
+        )
+        means = "Nobody but the hosts themselves has said so."
+        now = "Ask the market or the drop copy by hand" + (
+            "." if answer.witness.startswith("the witness") else ", and name it under silence:."
+        )
+    return StopNotConfirmed(what, means, now, (*details, *answer.trouble))
+
+
+def _why(row: Row, witness: str) -> str:
+    if row.stopped:
+        said = witness or "the witness saw a child order too late, or does not know this host"
+        return f"{row.host}: {row.end.value}, but {said}"
+    if row.lease_end is not None:
+        ends = f"its lease ends by {instant(row.lease_end)} at the latest; that rests on"
+    else:
+        ends = "no instant can be named:"
+    notes = "".join(f"; {note}" for note in row.notes)
+    return f"{row.host}: {row.end.value}: {row.how}{notes}; {ends} {row.rests_on}".rstrip()
+
+
+def document(answer: Answer) -> dict[str, Any]:
+    """The same for programs."""
+    return {
+        "latch": answer.order.latch,
+        "by": answer.order.by,
+        "reason": answer.order.reason,
+        "pressed": answer.order.pressed,
+        "witness": answer.witness or None,
+        "hosts": [row_document(row) for row in answer.rows],
+        "trouble": list(answer.trouble),
+    }
+
+
+def row_document(row: Row) -> dict[str, Any]:
+    """One row for programs."""
+    return {
+        "host": row.host,
+        "end": row.end.value,
+        "at_s": round(row.at_s, 4),
+        "how": row.how,
+        "stopped": row.stopped,
+        "silent": row.silent,
+        "last_child_s": None if row.last_child_s is None else round(row.last_child_s, 4),
+        "lease_end": row.lease_end,
+        "rests_on": row.rests_on or None,
+        "notes": list(row.notes),
+        "steps": steps_document(row.steps),
+    }
+
+
+def steps_document(steps: Sequence[Step]) -> list[dict[str, Any]]:
+    """Rungs in order, as JSON."""
+    return [{**asdict(s), "rung": s.rung.value, "event": s.event.value} for s in steps]
+
+
+def climbed_document(climbed: Climbed) -> dict[str, Any]:
+    """How a ladder ended, to be handed over a socket."""
+    return {
+        "host": climbed.host,
+        "end": climbed.end.value,
+        "at_s": climbed.at_s,
+        "steps": steps_document(climbed.steps),
+        "notes": list(climbed.notes),
+    }
+
+
+def climbed_from(said: Mapping[str, Any]) -> Climbed:
+    """What ``climbed_document`` made.
+
+    Raises:
+        ValueError, KeyError, TypeError: it is something else.
+    """
+    steps = tuple(
+        Step(Rung(s["rung"]), Event(s["event"]), float(s["at_s"]), str(s["text"]))
+        for s in said["steps"]
+    )
+    notes = tuple(str(note) for note in said["notes"])
+    return Climbed(str(said["host"]), End(said["end"]), float(said["at_s"]), steps, notes)

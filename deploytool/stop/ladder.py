@@ -1,0 +1,302 @@
+"""Climbs the ladder with many hosts at once, in one thread, and waits for none of them alone."""
+
+from __future__ import annotations
+
+import base64
+import json
+import selectors
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+
+from deploytool.errors import FaultKind, HostFault
+from deploytool.fleet.protocol import Call, Reply, excerpt
+from deploytool.stop.card import Target
+from deploytool.stop.line import Line
+from deploytool.stop.model import Climbed, End, Event, Order, Rung, Step
+from deploytool.stop.rules import CONNECT_S, DEADLINE_S, FIRST, ON_HOST_S, UNGUARDED, climb
+
+_PAUSE_S = 0.2
+"""Between two knocks at a door that was shut at once."""
+FIRST_WORD_S = 1.5
+"""Until a host that let us in must have begun to answer; a line that stays silent is dead."""
+_LOOKS = frozenset({Rung.LOOK, Rung.LOOK_AGAIN})
+_WORDS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789@._:-"
+
+
+def in_words(text: str, limit: int = 200) -> str:
+    """A text in the alphabet of requests: what isn't in it becomes a plus sign, once for a run."""
+    kept = "".join(c if c in _WORDS else "+" for c in text[:limit])
+    return "+".join(word for word in kept.split("+") if word) or "none"
+
+
+def call_of(rung: Rung, order: Order) -> Call:
+    """What a host is told on a rung."""
+    why = (("by", in_words(order.by, 60)), ("reason", in_words(order.reason)))
+    mark = (("latch", order.latch), ("since", str(int(order.pressed))))
+    if rung in {Rung.QUIESCE, Rung.AGAIN}:
+        only = (("only", order.only),) if order.only else ()
+        return Call("quiesce", (*why, *mark, *only, ("seconds", str(ON_HOST_S[rung]))))
+    if rung is Rung.FENCE:
+        return Call("fence", (*why, *mark))
+    if rung in {Rung.KILL, Rung.KILL_AGAIN}:
+        return Call("kill", (*why, ("seconds", str(ON_HOST_S[rung]))))
+    return Call("look", changes=False)
+
+
+def event_of(rung: Rung, reply: Reply) -> tuple[Event, str]:
+    """What an answer comes to, and in a few words why."""
+    if rung in {Rung.QUIESCE, Rung.AGAIN}:
+        return _quiesced(reply)
+    if rung is Rung.FENCE:
+        fenced = reply.one("fenced") or "no"
+        masked = reply.one("masked")
+        text = f"fenced {fenced}" + (f", masked {masked}" if masked else "")
+        held = fenced != "no" or masked == "yes"
+        return (Event.DONE if held else Event.NOT_CONFIRMED), text
+    if rung in {Rung.KILL, Rung.KILL_AGAIN}:
+        return Event.DONE, f"{reply.one('killed') or '0'} processes killed"
+    alive, ports = reply.all("alive"), reply.all("open")
+    if not alive and not ports:
+        return Event.EMPTY, "no process, and no port open"
+    left = [f"process {pid}" for pid in alive] + [f"port {port} open" for port in ports]
+    return Event.ALIVE, ", ".join(left[:6])
+
+
+def _quiesced(reply: Reply) -> tuple[Event, str]:
+    if reply.one("skipped"):
+        return Event.OTHER_RELEASE, "it runs another release"
+    said = reply.one("halt") or ""
+    if said == "none":
+        return Event.NOT_CONFIRMED, "the inventory names no halt command"
+    try:
+        plain = base64.b64decode(said).decode("utf-8", "replace")
+    except ValueError:
+        plain = said
+    try:
+        answer = json.loads(plain)
+    except (ValueError, RecursionError):
+        return Event.NOT_CONFIRMED, excerpt(plain)
+    if not isinstance(answer, dict) or answer.get("trading_state") != "HALTED":
+        return Event.NOT_CONFIRMED, excerpt(plain)
+    if answer.get("running") is False:
+        return Event.NOT_CONFIRMED, "nobody serves; latched for whoever is started next"
+    if strays := reply.all("stray"):
+        return Event.NOT_CONFIRMED, f"not the service's, and not halted: process {strays[0]}"
+    return Event.CONFIRMED, f"the router says HALTED, latch {excerpt(str(answer.get('latch')))}"
+
+
+class Climb:
+    """One host on its way up. ``line`` may be open already; whoever gave it keeps it."""
+
+    def __init__(self, target: Target, order: Order, line: Line | None = None) -> None:
+        self.target = target
+        self._order = order
+        self.line = line
+        self._given = line
+        self.rung: Rung | End = FIRST
+        self.steps: list[Step] = []
+        self._notes: list[str] = []
+        self.wakes = 0.0
+        """When something is due here though nothing was heard (``time.monotonic``)."""
+        self._pausing = False
+        self.heard = False
+        """Whether the host has begun to answer, on whichever rung."""
+
+    @property
+    def host(self) -> str:
+        """The host's name."""
+        return self.target.host
+
+    @property
+    def over(self) -> bool:
+        """Whether the ladder has ended here."""
+        return isinstance(self.rung, End)
+
+    def begin(self) -> None:
+        """Tells the host what its rung says, over the line that is open or over a new one."""
+        rung = self.rung
+        assert isinstance(rung, Rung)  # noqa: S101 nothing begins at an end
+        self._pausing = False
+        patience = FIRST_WORD_S
+        try:
+            if self.line is None or self.line.over:
+                self.line = Line(self.target.argv)
+                patience += CONNECT_S
+            self.line.ask(call_of(rung, self._order))
+        except HostFault as fault:
+            self._happened(Event.UNREACHABLE, fault.text)
+            return
+        self.wakes = time.monotonic() + patience
+
+    def listen(self) -> None:
+        """Takes in what was heard."""
+        line, rung = self.line, self.rung
+        if line is None or not isinstance(rung, Rung):
+            return
+        begun = line.begun
+        try:
+            reply = line.hear()
+        except HostFault as fault:
+            event = self._without_answer(Event.LOST)
+            if fault.kind is FaultKind.REFUSED and event is Event.LOST and rung not in _LOOKS:
+                event = Event.NOT_CONFIRMED
+            self._drop()
+            self._happened(event, fault.text)
+            return
+        if line.begun and not begun:
+            self.heard = True
+            self.wakes = time.monotonic() + DEADLINE_S[rung]
+        if reply is not None:
+            self._note(rung, reply)
+            self._happened(*event_of(rung, reply))
+
+    def late(self) -> None:
+        """Its time is up: the line is given up, and the next rung has a new one."""
+        if self._pausing:
+            self.begin()
+            return
+        event = self._without_answer(Event.LATE)
+        self._drop()
+        self._happened(event, "no answer in time")
+
+    def _without_answer(self, event: Event) -> Event:
+        """A line that led nowhere tells nothing of the host; one that has carried a word does.
+
+        A line that was open beforehand and is dead now has to be tried anew first.
+        """
+        line = self.line
+        if line is None or not line.reached:
+            return Event.UNREACHABLE
+        stale = line is self._given and self.rung is FIRST and not line.begun
+        return Event.UNREACHABLE if stale else event
+
+    def _happened(self, event: Event, text: str) -> None:
+        """Climbs on."""
+        rung = self.rung
+        assert isinstance(rung, Rung)  # noqa: S101 nothing happens after an end
+        self.steps.append(Step(rung, event, time.time() - self._order.pressed, text))
+        self.rung = climb(rung, event)
+        if isinstance(self.rung, End):
+            if self.line is not self._given:
+                self._drop()
+        elif self.rung is Rung.AGAIN:
+            self._pausing = True
+            self.wakes = time.monotonic() + _PAUSE_S
+        else:
+            self.begin()
+
+    def _note(self, rung: Rung, reply: Reply) -> None:
+        latched = reply.one("latched")
+        if latched == "no":
+            self._notes.append("not latched by deploytool: its state folder can't be written")
+        if rung is Rung.FENCE and reply.one("fenced") == "no" and reply.one("masked") != "yes":
+            self._notes.append(f"{UNGUARDED}: a supervisor or a reboot may start it again")
+
+    def _drop(self) -> None:
+        if self.line is not None:
+            self.line.close()
+            self.line = None
+
+    def give_up(self) -> None:
+        """Nobody waits any longer."""
+        if not self.over:
+            self._drop()
+            self.rung = End.NOT_SHOWN
+
+    def climbed(self) -> Climbed:
+        """How it ended."""
+        end = self.rung if isinstance(self.rung, End) else End.NOT_SHOWN
+        at_s = self.steps[-1].at_s if self.steps else 0.0
+        return Climbed(self.host, end, at_s, tuple(self.steps), tuple(self._notes))
+
+
+class Ladder:
+    """All hosts of one stop. ``done`` is called as each one ends, in this thread."""
+
+    def __init__(
+        self,
+        climbs: Iterable[Climb],
+        selector: selectors.BaseSelector,
+        done: Callable[[Climb], None] = lambda _climb: None,
+    ) -> None:
+        self._climbs = list(climbs)
+        self._selector = selector
+        self._done = done
+        self._told: set[str] = set()
+        self._watched: dict[str, tuple[int, ...]] = {}
+
+    @property
+    def over(self) -> bool:
+        """Whether every host's ladder has ended."""
+        return len(self._told) == len(self._climbs)
+
+    def begin(self) -> None:
+        """Tells every host; none is waited for."""
+        for one in self._climbs:
+            one.begin()
+        self.settle()
+
+    @property
+    def wakes(self) -> float:
+        """When something is due though nothing was heard (``time.monotonic``)."""
+        return min((one.wakes for one in self._climbs if not one.over), default=0.0)
+
+    def heard(self, climb_: Climb) -> None:
+        """One of its lines has something to say, or takes more."""
+        if climb_.line is not None and not climb_.over:
+            if climb_.line.unsent:
+                climb_.line.flush()
+            climb_.listen()
+        self.settle()
+
+    def settle(self) -> None:
+        """Does what is due, and watches the lines that are open now."""
+        now = time.monotonic()
+        for one in self._climbs:
+            if not one.over and one.wakes <= now:
+                one.late()
+            self._watch(one)
+            if one.over and one.host not in self._told:
+                self._told.add(one.host)
+                self._done(one)
+
+    def _watch(self, one: Climb) -> None:
+        line = None if one.over else one.line
+        wanted = () if line is None or line.over else (line.stdout, line.stderr)
+        has = self._watched.get(one.host, ())
+        if wanted != has:
+            for descriptor in has:
+                with suppress(KeyError, ValueError, OSError):
+                    self._selector.unregister(descriptor)
+            for descriptor in wanted:
+                self._selector.register(descriptor, selectors.EVENT_READ, one)
+            self._watched[one.host] = wanted
+
+
+def climb_all(
+    targets: Iterable[Target],
+    order: Order,
+    *,
+    ends: float,
+    done: Callable[[Climb], None] = lambda _climb: None,
+    also: Callable[[float], bool] = lambda _patience: False,
+) -> list[Climbed]:
+    """The cold way: every host over a line of its own, all at once, until ``time.monotonic`` ends.
+
+    ``also`` is called between waits; True ends it early.
+    """
+    climbs = [Climb(target, order) for target in targets]
+    with selectors.DefaultSelector() as selector:
+        ladder = Ladder(climbs, selector, done)
+        ladder.begin()
+        while not ladder.over and time.monotonic() < ends and not also(0.0):
+            patience = max(0.0, min(ladder.wakes, ends) - time.monotonic())
+            for key, _ in selector.select(min(patience, 0.5)):
+                if isinstance(key.data, Climb):
+                    ladder.heard(key.data)
+            ladder.settle()
+        for one in climbs:
+            one.give_up()
+        ladder.settle()
+    return [one.climbed() for one in climbs]

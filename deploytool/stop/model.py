@@ -1,0 +1,112 @@
+"""Rungs, events and ends of a stop, and what is known of a host on them: frozen values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+class Rung(Enum):
+    """What a stop does to a host next. The value is what a person reads."""
+
+    QUIESCE = "quiesce"
+    AGAIN = "quiesce again"
+    FENCE = "fence"
+    KILL = "kill"
+    LOOK = "look"
+    KILL_AGAIN = "kill again"
+    LOOK_AGAIN = "look again"
+
+
+class End(Enum):
+    """Where a host's ladder ends."""
+
+    HALTED = "HALTED"
+    """The router itself says that it sends nothing more, and that is latched."""
+    DEAD = "DEAD"
+    """No process of the service or of its release root is left, and no port is open."""
+    OUT_OF_REACH = "OUT OF REACH"
+    """It could not be told. What stops it is its lease, or somebody else's hand."""
+    NOT_SHOWN = "NOT SHOWN"
+    """It was told, and is not shown to have stopped."""
+    OTHER_RELEASE = "OTHER RELEASE"
+    """It runs none of the releases that are to be stopped; nothing was done to it."""
+
+
+class Event(Enum):
+    """What came of a rung on one host."""
+
+    CONFIRMED = "confirmed"
+    NOT_CONFIRMED = "not confirmed"
+    DONE = "done"
+    EMPTY = "nothing is left"
+    ALIVE = "something is left"
+    OTHER_RELEASE = "it runs another release"
+    LATE = "no answer in time"
+    LOST = "the connection was lost"
+    UNREACHABLE = "it can't be reached"
+
+
+@dataclass(frozen=True)
+class Order:
+    """One press of the key: who, why, when (the operator's clock, seconds since the epoch).
+
+    ``latch`` names this stop; ``only`` begins the SHA-256 of the release that is to be stopped,
+    and is empty where every release is.
+    """
+
+    by: str
+    reason: str
+    latch: str
+    pressed: float
+    only: str = ""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One rung of one host: what came of it, and when, in seconds since the key was pressed."""
+
+    rung: Rung
+    event: Event
+    at_s: float
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Renewal:
+    """The newest nonce that a renewer got from a host: no renewal can answer a later one.
+
+    ``wall`` is when it arrived, by the operator's clock; the host issued it before that.
+    """
+
+    wall: float
+    lease_s: float
+
+
+@dataclass(frozen=True)
+class Climbed:
+    """How a host's ladder ended. ``at_s`` in seconds since the key was pressed."""
+
+    host: str
+    end: End
+    at_s: float
+    steps: tuple[Step, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Witnessed:
+    """What the witness of silence said. Times by its clock, in seconds since the epoch.
+
+    ``asked`` and ``answered`` are by ours. ``last_child`` has None for a host that sent nothing.
+    """
+
+    taken: float
+    asked: float
+    answered: float
+    last_child: dict[str, float | None] = field(default_factory=dict)
+
+    @property
+    def skew_s(self) -> float:
+        """How far its clock is outside the time between question and answer, in seconds."""
+        return self.taken - max(self.asked, min(self.taken, self.answered))

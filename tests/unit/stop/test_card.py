@@ -1,0 +1,110 @@
+"""An inventory as a stop reads it: leniently, and without a way into a command line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from deploytool.errors import InputError
+from deploytool.fleet.helper import invocation
+from deploytool.fleet.inventory import load_inventory, parse_inventory
+from deploytool.stop.card import read_card
+
+EXAMPLE = Path(__file__).parents[3] / "inventories" / "example.yaml"
+
+
+def altered(tmp_path: Path, **changes: Any) -> Path:
+    said = yaml.safe_load(EXAMPLE.read_text())
+    for path, value in changes.items():
+        at = said
+        *parents, last = path.split("__")
+        for key in parents:
+            at = at[key]
+        at[last] = value
+    place = tmp_path / "inventory.yaml"
+    place.write_text(yaml.safe_dump(said))
+    return place
+
+
+def test_it_says_what_the_strict_reader_says(tmp_path: Path) -> None:
+    path = altered(tmp_path, hosts__router2__port=2222, hosts__router2__user="else")
+    (tmp_path / "known_hosts").mkdir()
+    (tmp_path / "known_hosts" / "example").touch()
+    (tmp_path / "signers").mkdir(exist_ok=True)
+    card = read_card(path)
+    said = yaml.safe_load(path.read_text())
+    assert card.names == tuple(sorted(said["hosts"]))
+    two = next(t.argv for t in card.targets if t.host == "router2")
+    assert two[two.index("-p") + 1] == "2222"
+    assert two[two.index("-l") + 1] == "else"
+    assert two[-2] == said["hosts"]["router2"]["address"]
+    assert two[-3] == "--"
+    assert f'UserKnownHostsFile="{tmp_path}/known_hosts/example"' in two
+    assert "StrictHostKeyChecking=yes" in two
+
+
+def test_the_helper_is_the_one_that_every_other_command_runs() -> None:
+    inventory = parse_inventory(EXAMPLE.read_text(), "example.yaml")
+    for target in read_card(EXAMPLE).targets:
+        assert target.argv[-1] == invocation(inventory, target.host)
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [{"expect": 3}, {"waves": "soon"}, {"service__status": None}, {"keep_releases": -1}],
+    ids=lambda mistake: next(iter(mistake)),
+)
+def test_p6_a_mistake_elsewhere_keeps_nobody_from_stopping(
+    tmp_path: Path, mistake: dict[str, Any]
+) -> None:
+    path = altered(tmp_path, **mistake)
+    with pytest.raises(InputError):
+        load_inventory(path)
+    assert len(read_card(path).targets) == 8
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"hosts__router1__address": "-oProxyCommand=touch /tmp/x"},
+        {"hosts__router1__address": "a b"},
+        {"hosts__router1__user": "-x"},
+        {"service__name": "router; reboot"},
+        {"release_root": "/opt/$(reboot)"},
+        {"hosts": {}},
+        {"ssh": None},
+        {"service__supervisor": "none"},
+    ],
+    ids=lambda wrong: next(iter(wrong)),
+)
+def test_what_would_end_up_in_a_command_line_is_checked(
+    tmp_path: Path, wrong: dict[str, Any]
+) -> None:
+    with pytest.raises(InputError) as caught:
+        read_card(altered(tmp_path, **wrong))
+    assert "NOTHING WAS STOPPED" in caught.value.means
+
+
+def test_a_stop_imports_nothing_that_is_slow_or_that_the_rest_may_break_on() -> None:
+    code = (
+        "import sys; from deploytool.stop import press, warm; from deploytool.cli import stopnow; "
+        "print(*sorted({m.partition('.')[0] for m in sys.modules}))"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+    heavy = {"typer", "click", "rich", "pydantic", "fabric", "paramiko", "invoke", "cryptography"}
+    assert not heavy & set(loaded)
+
+
+def test_the_warm_way_reads_no_inventory() -> None:
+    code = "import sys; from deploytool.cli import stopnow; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert not {"yaml", "subprocess", "dataclasses", "typing", "argparse"} & set(loaded)
