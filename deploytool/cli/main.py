@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from deploytool import __version__
-from deploytool.cli import flags, fleet, host, look, rehearse, release, rollout
+from deploytool.cli import flags, fleet, host, look, rehearse, release, rollout, stop
 from deploytool.cli.output import Ended, document, error_document, show_error, wants_json
 from deploytool.errors import DeploytoolError, InputError, Interrupted
 
@@ -41,6 +41,7 @@ app.add_typer(fleet.app, name="fleet")
 app.add_typer(flags.app, name="flags")
 look.register(app)
 rollout.register(app)
+stop.register(app)
 rehearse.register(app)
 
 
@@ -73,7 +74,7 @@ def _report_bug() -> str:
 
 def _run() -> int:
     try:
-        app(standalone_mode=False)
+        ended = app(standalone_mode=False)
     except Ended as end:
         show_error(end.error)
         return end.error.exit_code
@@ -104,7 +105,7 @@ def _run() -> int:
         document(error_document(stopped))
         show_error(stopped)
         return stopped.exit_code
-    return 0
+    return ended if isinstance(ended, int) else 0
 
 
 def main() -> None:

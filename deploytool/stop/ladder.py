@@ -224,7 +224,7 @@ class Ladder:
         self._selector = selector
         self._done = done
         self._told: set[str] = set()
-        self._watched: dict[str, tuple[int, ...]] = {}
+        self._watched: dict[str, Line] = {}
 
     @property
     def over(self) -> bool:
@@ -256,22 +256,34 @@ class Ladder:
         for one in self._climbs:
             if not one.over and one.wakes <= now:
                 one.late()
-            self._watch(one)
+        self._watch()
+        for one in self._climbs:
             if one.over and one.host not in self._told:
                 self._told.add(one.host)
                 self._done(one)
 
-    def _watch(self, one: Climb) -> None:
-        line = None if one.over else one.line
-        wanted = () if line is None or line.over else (line.stdout, line.stderr)
-        has = self._watched.get(one.host, ())
-        if wanted != has:
-            for descriptor in has:
+    def _watch(self) -> None:
+        """Waits on the lines that are open now, and on no other.
+
+        Those that are gone are let go first, all of them: a new line may have their descriptors.
+        """
+        changed = [one for one in self._climbs if self._watched.get(one.host) is not _open(one)]
+        for one in changed:
+            before = self._watched.pop(one.host, None)
+            for descriptor in (before.stdout, before.stderr) if before else ():
                 with suppress(KeyError, ValueError, OSError):
                     self._selector.unregister(descriptor)
-            for descriptor in wanted:
+        for one in changed:
+            line = _open(one)
+            for descriptor in (line.stdout, line.stderr) if line else ():
                 self._selector.register(descriptor, selectors.EVENT_READ, one)
-            self._watched[one.host] = wanted
+            if line is not None:
+                self._watched[one.host] = line
+
+
+def _open(one: Climb) -> Line | None:
+    """The line that a host is still to be heard over."""
+    return None if one.over or one.line is None or one.line.over else one.line
 
 
 def climb_all(

@@ -53,6 +53,7 @@ def inventory(
             "start": [*start, "--listen", "{listen}", "--host", "{host}"],
             "version": ["{current}/router", "--version"],
             "status": ["{current}/router", "status", "--json", *state],
+            "halt": ["{current}/router", "halt", "--reason", "{reason}", "--by", "{by}", *state],
             "flags": {
                 "observe": ["{current}/router", "flag", "show", *state],
                 **{
