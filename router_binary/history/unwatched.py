@@ -22,3 +22,7 @@ class Breakers:
     def tripped(self, engine: "Engine", now_s: float) -> str:  # noqa: ARG002 - the interface's
         """Notice nothing."""
         return ""
+
+    def holding(self, engine: "Engine", now_s: float) -> str:  # noqa: ARG002 - the interface's
+        """Hold nothing against who resumes."""
+        return ""

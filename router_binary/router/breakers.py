@@ -16,14 +16,14 @@ class Breakers:
 
     __slots__ = (
         "_limits", "_repeated", "_second", "_second_sent", "_window", "_window_parents",
-        "_window_rejects", "_window_sent",
+        "_window_rejects", "_window_repeated", "_window_sent",
     )  # fmt: skip
 
     def __init__(self, limits: Thresholds) -> None:
         self._limits = limits
         self._second = self._second_sent = 0
         self._window = self._window_sent = self._window_parents = self._window_rejects = 0
-        self._repeated = 0
+        self._repeated = self._window_repeated = 0
 
     def reset(self, engine: "Engine") -> None:
         """Count anew, after a person has resumed."""
@@ -37,16 +37,34 @@ class Breakers:
         second = int(now_s)
         if second != self._second:
             self._turn(engine, second, sent)
+        levels = self._levels(engine, sent, engine.most_children)
+        return levels or self._repeats(engine, self._repeated) or self._ratios(engine, sent)
+
+    def holding(self, engine: "Engine", now_s: float) -> str:
+        """Say what would trip again at once, or nothing: for who wants to resume.
+
+        What was counted before this window is past, and a person has looked at it; a level that
+        is still too high is not, nor is what went on happening in the last seconds.
+        """
+        sent = engine.gate.released
+        if int(now_s) != self._second:
+            self._turn(engine, int(now_s), sent)
+        most = max((p.children for p in engine.parents.values() if p.leaves), default=0)
+        levels = self._levels(engine, sent, most)
+        repeats = self._repeats(engine, max(self._repeated, self._window_repeated))
+        return levels or repeats or self._ratios(engine, sent)
+
+    def _levels(self, engine: "Engine", sent: int, most_children: int) -> str:
         limits = self._limits
         found = (
             ("orders a second", sent - self._second_sent, limits.orders_per_s),
             ("position value", engine.account.position_value, limits.position_value),
-            ("children of one parent", engine.most_children, limits.children_per_parent),
+            ("children of one parent", most_children, limits.children_per_parent),
         )
         for name, value, limit in found:
             if value > (limit or 0):
                 return f"{name}: {value} is above {limit}"
-        return self._repeats(engine) or self._ratios(engine, sent)
+        return ""
 
     def _turn(self, engine: "Engine", second: int, sent: int) -> None:
         self._second, self._second_sent = second, sent
@@ -54,9 +72,10 @@ class Breakers:
             self._window, self._window_sent = second, sent
             self._window_parents = engine.counters.parents
             self._window_rejects = engine.counters.market_rejects
+            self._window_repeated = engine.counters.repeated
 
-    def _repeats(self, engine: "Engine") -> str:
-        repeated = engine.counters.repeated - self._repeated
+    def _repeats(self, engine: "Engine", before: int) -> str:
+        repeated = engine.counters.repeated - before
         if repeated >= max(1, self._limits.repeated_executions or 0):
             return f"executions repeated, too large or of no order of ours: {repeated}"
         return ""

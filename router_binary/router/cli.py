@@ -40,6 +40,10 @@ def _parser(release: "Release") -> argparse.ArgumentParser:
     serve.add_argument("--host", required=True, help="this host's name in the configuration")
     serve.add_argument("--fleet", default="", help="the fleet's name: certificates are for one")
     serve.add_argument("--signers", type=Path, help="OpenSSH allowed-signers file; none: nobody")
+    serve.add_argument(
+        "--lease", type=_lease_s, default=0.0, metavar="SECONDS",
+        help="halt when nobody renews for so long; 0 (the default): never",
+    )  # fmt: skip
     serve.add_argument("--rehearsal", action="store_true", help="needed by historical builds")
     status = commands.add_parser("status", help="what the running process says of itself")
     status.add_argument("--json", action="store_true")
@@ -47,8 +51,10 @@ def _parser(release: "Release") -> argparse.ArgumentParser:
         stop = commands.add_parser(name, help=text)
         stop.add_argument("--reason", required=True)
         stop.add_argument("--by", default="")
-    resume = commands.add_parser("resume", help="trade again")
-    resume.add_argument("--latch", required=True, help="the id that status shows")
+    lease = commands.add_parser("lease", help="renew the lease on trading")
+    lease.add_argument("nonce", help="the one issued last, or none to begin")
+    resume = commands.add_parser("resume", help="trade again: reads the signed request")
+    resume.add_argument("--latch", help="without signers: the id that status shows, and no request")
     flag = commands.add_parser(
         "flag", help="runtime flags; `prepare` reads a certificate, or asks for a nonce without one"
     )
@@ -65,6 +71,16 @@ def _parser(release: "Release") -> argparse.ArgumentParser:
     return parser
 
 
+def _lease_s(text: str) -> float:
+    """Read a length that a lease may have."""
+    from router.lease import Lease
+
+    try:
+        return Lease(float(text)).lease_s
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def main(arguments: list[str], release: "Release") -> int:
     """Run one command; give the exit code."""
     options = _parser(release).parse_args(arguments)
@@ -75,7 +91,8 @@ def main(arguments: list[str], release: "Release") -> int:
     try:
         answer = control_client.ask(options.state, _request(options))
     except BadInputError as error:
-        print(f"router: refused (CERTIFICATE_FORM): {error}", file=sys.stderr)
+        rule = "CERTIFICATE_FORM" if options.command == "flag" else "FORM"
+        print(f"router: refused ({rule}): {error}", file=sys.stderr)
         return REFUSED
     except (control_client.NobodyAnsweredError, OSError) as error:
         print(f"router: {error}", file=sys.stderr)
@@ -89,9 +106,11 @@ def main(arguments: list[str], release: "Release") -> int:
 
 def _request(options: argparse.Namespace) -> dict[str, Any]:
     request: dict[str, Any] = {"command": options.command}
-    for key in ("reason", "by", "latch", "action", "flag", "token"):
+    for key in ("reason", "by", "latch", "action", "flag", "token", "nonce"):
         if getattr(options, key, ""):
             request[key] = getattr(options, key)
+    if options.command == "resume" and not options.latch:
+        request["request"] = _input()
     if request.get("action") == "prepare":
         certificate = _input()
         if certificate:
@@ -110,7 +129,10 @@ def _input() -> str:
             raise BadInputError(f"standard input did not end within {INPUT_S:.0f} s")
         piece = os.read(0, MAX_INPUT)
         if not piece:
-            return data.decode("utf-8", "replace")
+            try:
+                return data.decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise BadInputError(f"standard input is no text: {error}") from error
         data += piece
     raise BadInputError(f"standard input is longer than {MAX_INPUT} bytes")
 
@@ -156,7 +178,7 @@ def _serve(options: argparse.Namespace, release: "Release") -> int:
         found = config.read(options.config, options.host)
         running = server.Server(
             loop, release, found, options.state, options.host, options.listen,
-            signers=options.signers, fleet=options.fleet,
+            signers=options.signers, fleet=options.fleet, lease_s=options.lease,
         )  # fmt: skip
     except (config.ConfigError, server.StartError, recovery.RecoveryError, OSError) as error:
         print(f"router: can't start: {error}", file=sys.stderr)

@@ -9,10 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from router import status
+from router import resume, status
 from router.certificate import BadCertificateError
 from router.flags import FlagRefusedError
-from router.latch import HALTED, REDUCING
+from router.latch import HALTED, REDUCING, ResumeRefusedError
+from router.lease import LeaseRefusedError
 from router.loop import Loop
 from router.pending import Answer, Made, Pending
 from router.signatures import NotSignedError
@@ -24,6 +25,13 @@ MAX_REQUEST: Final = 65536
 MAX_CALLERS: Final = 32
 CALLER_S: Final = 5.0
 PEER: Final = struct.Struct("3i")
+REFUSALS: Final = (
+    BadCertificateError,
+    FlagRefusedError,
+    LeaseRefusedError,
+    NotSignedError,
+    ResumeRefusedError,
+)
 
 
 class RequestRefusedError(Exception):
@@ -58,6 +66,7 @@ class Control:
             "status": self._status,
             "halt": self._halt,
             "reduce": self._reduce,
+            "lease": self._lease,
             "resume": self._resume,
             "flag": self._flag,
             "metrics": self._metrics,
@@ -145,6 +154,7 @@ class Control:
     # -- requests ------------------------------------------------------------------------------
 
     def _follow(self, line: bytes) -> Made:
+        self._server.engine.look_at_lease()  # what is answered must be true now
         request = _request(line)
         command = self._commands.get(str(request.get("command")))
         if command is None:
@@ -170,8 +180,17 @@ class Control:
         self._server.after()
         return {"latch": latch_id, "trading_state": self._server.engine.latch.state}
 
-    def _resume(self, request: Answer) -> Answer:
-        self._server.engine.resume(_text(request, "latch"))
+    def _lease(self, request: Answer) -> Answer:
+        return self._server.engine.renew(_text(request, "nonce"))
+
+    def _resume(self, request: Answer) -> Made:
+        if "request" in request:
+            return resume.begin(self._server, _text(request, "request"))
+        if self._server.signatures.any:
+            raise ResumeRefusedError(
+                "SECOND_PERSON", "this router has signers: one of them must sign a request"
+            )
+        self._server.engine.resume(_text(request, "latch"), time.monotonic())
         return {"trading_state": self._server.engine.latch.state}
 
     def _flag(self, request: Answer) -> Made:
@@ -197,7 +216,7 @@ class Control:
 def _answer(make: Callable[[], Made]) -> Made:
     try:
         made = make()
-    except (FlagRefusedError, NotSignedError, BadCertificateError) as refused:
+    except REFUSALS as refused:
         return {"ok": False, "rule": refused.rule, "error": str(refused)}
     except (RequestRefusedError, ValueError, RecursionError) as error:
         return {"ok": False, "rule": "REQUEST", "error": str(error)}

@@ -17,7 +17,7 @@ class NobodyAnsweredError(Exception):
 def ask(folder: Path, request: dict[str, Any]) -> dict[str, Any]:
     """Send one request, give the answer."""
     try:
-        line = _exchange(folder, json.dumps(request).encode() + b"\n")
+        line = _exchange(folder, json.dumps(request, ensure_ascii=False).encode() + b"\n")
         answer = json.loads(line)
     except (OSError, ValueError) as error:
         raise NobodyAnsweredError(f"no router answers in {folder}: {error}") from error

@@ -1,7 +1,7 @@
 """The engine: parents in, children out, reports back. It has no socket and no clock."""
 
 import re
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from router import wire
 from router.books import Account, Book
@@ -11,7 +11,8 @@ from router.counters import Counters
 from router.fills import Fills
 from router.flags import Flags
 from router.gate import Gate
-from router.latch import ACTIVE, HALTED, REDUCING, Latch
+from router.latch import ACTIVE, HALTED, REDUCING, Latch, ResumeRefusedError
+from router.lease import Lease
 from router.limits import missing
 from router.orders import Child, Parent, User
 from router.record import Record
@@ -41,10 +42,18 @@ class Handling(NamedTuple):
 class Engine:
     """One router's state, and every way in which it changes."""
 
-    def __init__(self, config: Config, flags: Flags, latch: Latch, record: Record) -> None:
+    def __init__(
+        self,
+        config: Config,
+        flags: Flags,
+        latch: Latch,
+        record: Record,
+        lease: Lease | None = None,
+    ) -> None:
         self.config = config
         self.flags = flags
         self.latch = latch
+        self.lease = lease or Lease()
         self.record = record
         self.slice_qty, self.max_slices = config.slice_qty, config.max_slices
         self.counters = Counters()
@@ -56,6 +65,7 @@ class Engine:
         self.risk = Risk(config.limits, flags, latch, self.account)
         self.missing_limits = missing(config.limits, config.thresholds)
         self.risk.blocked = bool(self.missing_limits)
+        self.risk.leased = self.lease.holds()
         self.gate = Gate(self.risk, record, config.code, config.firm)
         self.breakers = Breakers(config.thresholds)
         self.fills = Fills(self.gate.children, self.counters, self.reports, self.advance)
@@ -259,28 +269,65 @@ class Engine:
         for parent in self.parents.values():
             if parent.leaves:
                 parent.reason = STOPPED
-        children = self.gate.children
         for venue in self.venues:
-            for token in venue.take_back():
-                child = children.get(token)
-                if child is not None:
-                    self.fills.close(token, child, STOPPED)
-        for token, child in children.items():
+            self._take_back(venue)
+        for token, child in self.gate.children.items():
             child.venue.cancel(token)
 
-    def resume(self, latch_id: str) -> None:
-        """Trade again; only for who has read what was latched. Raises ValueError."""
+    def _take_back(self, venue: Venue) -> None:
+        for token in venue.take_back():
+            child = self.gate.children.get(token)
+            if child is not None:
+                self.fills.close(token, child, STOPPED)
+
+    def resume(self, latch_id: str, now_s: float) -> None:
+        """Trade again; only for who has read what was latched. Raises ResumeRefusedError."""
+        self.check_cause(now_s)
         self.latch.open(latch_id)
         self.breakers.reset(self)
         self.flags.on_change()
 
+    def check_cause(self, now_s: float) -> None:
+        """Refuse to resume what would be stopped again at once. Raises ResumeRefusedError."""
+        self.look_at_lease()
+        if not self.lease.holds():
+            raise ResumeRefusedError("LEASE", "no lease holds now: have it renewed first")
+        cause = self.breakers.holding(self, now_s)
+        if cause and not self.risk.blocked:
+            raise ResumeRefusedError("CAUSE", f"the breaker's cause still holds: {cause}")
+
+    # -- the lease -----------------------------------------------------------------------------
+
+    def look_at_lease(self) -> None:
+        """Halt where it has lapsed, and let nothing leave later that was on its way."""
+        if not self.lease.lapsed():
+            return
+        self.risk.leased = False
+        why = f"lease: nobody renewed it within {self.lease.lease_s:g} s"
+        self.stop(HALTED, why, "router")
+        for venue in self.venues:
+            venue.reset_if_stuck(why)
+
+    def unleased(self, venue: Venue) -> None:
+        """Let no order leave, whoever put it into the buffer: no lease holds at this moment."""
+        self.look_at_lease()
+        self._take_back(venue)
+
+    def renew(self, nonce: str) -> dict[str, Any]:
+        """Prolong the lease. One that lapsed is a halt all the same. Raises LeaseRefusedError."""
+        self.look_at_lease()
+        answer = self.lease.renew(nonce)
+        if self.risk.leased != self.lease.holds():
+            self.risk.leased = self.lease.holds()
+            self.flags.on_change()
+        return answer
+
     def turn(self, now_s: float) -> None:
         """After each turn of the loop: breakers, then the record. Both before anything leaves."""
         self.risk.clock(now_s)
-        if self.latch.state != HALTED:
-            tripped = self.breakers.tripped(self, now_s)
-            if tripped and not self.risk.blocked:
-                self.stop(HALTED, f"circuit breaker: {tripped}", "router")
+        tripped = self.breakers.tripped(self, now_s)
+        if tripped and self.latch.state != HALTED and not self.risk.blocked:
+            self.stop(HALTED, f"circuit breaker: {tripped}", "router")
         try:
             self.record.write()
         except OSError as error:
@@ -289,7 +336,7 @@ class Engine:
 
     def trading_letter(self) -> bytes:
         """Say for SessionInfo whether new parents are welcome."""
-        if self.latch.state == HALTED or self.risk.blocked:
+        if self.latch.state == HALTED or self.risk.blocked or not self.risk.leased:
             return b"H"
         if self.risk.draining:
             return b"D"

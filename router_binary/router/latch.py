@@ -12,6 +12,14 @@ HALTED: Final = "HALTED"
 MAX_BYTES = 65536
 
 
+class ResumeRefusedError(Exception):
+    """The router goes on being stopped; the rule and the message say why."""
+
+    def __init__(self, rule: str, message: str) -> None:
+        super().__init__(message)
+        self.rule = rule
+
+
 class Latch:
     """The trading state and why. A latch that can't be read counts as HALTED."""
 
@@ -36,7 +44,7 @@ class Latch:
             return
         except (OSError, ValueError, KeyError, TypeError) as error:
             # The id lets a person release it once the file has been looked at.
-            state, latch_id, by = HALTED, "unreadable", ""
+            state, latch_id, by = HALTED, f"unreadable-{secrets.token_hex(8)}", ""
             reason = f"{self._path.name} can't be read ({error}): assumed halted"
         self.state, self.reason, self.latch_id, self.by = state, reason, latch_id, by
 
@@ -75,11 +83,13 @@ class Latch:
             os.close(folder)
 
     def open(self, latch_id: str) -> None:
-        """Release, if the caller has seen what was latched. Raises ValueError otherwise."""
+        """Release, if the caller has seen what was latched. Raises ResumeRefusedError otherwise."""
         if self.latch_id is None:
-            raise ValueError("nothing is latched")
+            raise ResumeRefusedError("LATCH", "nothing is latched")
         if not secrets.compare_digest(latch_id.encode(), self.latch_id.encode()):
-            raise ValueError(f"that is not the latch's id ({self.latch_id}: {self.reason})")
+            raise ResumeRefusedError(
+                "LATCH", f"that is not the latch's id ({self.latch_id}: {self.reason})"
+            )
         self._path.unlink(missing_ok=True)
         self._sync_folder()
         self.state, self.reason, self.by, self.latch_id = ACTIVE, "", "", None

@@ -37,7 +37,7 @@ class Risk:
 
     __slots__ = (
         "_account", "_clock_second", "_flags", "_latch", "_limits", "_sent", "blocked", "draining",
-        "issued",
+        "issued", "leased",
     )  # fmt: skip
 
     def __init__(self, limits: Limits, flags: Flags, latch: Latch, account: Account) -> None:
@@ -49,6 +49,7 @@ class Risk:
         self._sent = 0
         self.blocked = False  # a limit isn't configured
         self.draining = False
+        self.leased = True  # looked at again before each write: this only answers clients early
         self.issued: Cleared | None = None
 
     def clock(self, now_s: float) -> None:
@@ -79,9 +80,9 @@ class Risk:
             code = self._flags.why_not(parent.flags)
             if code:
                 return code
-        if self._latch.state == ACTIVE:
+        if self._latch.state == ACTIVE and self.leased:
             return 0
-        if self._latch.state == HALTED:
+        if self._latch.state == HALTED or not self.leased:
             return CODES["HALTED"]
         book = parent.book
         room = -book.position - book.buying if parent.side == b"B" else book.position - book.selling

@@ -16,6 +16,7 @@ from router.engine import Engine
 from router.epochs import Epochs
 from router.flags import Flags
 from router.latch import Latch
+from router.lease import Lease
 from router.loop import Loop
 from router.orders import Child, User
 from router.record import Record
@@ -76,6 +77,7 @@ class Server:
         *,
         signers: Path | None = None,
         fleet: str = "",
+        lease_s: float = 0.0,
     ) -> None:
         folder.mkdir(mode=0o750, parents=True, exist_ok=True)
         self._lock = lock(folder)
@@ -84,12 +86,13 @@ class Server:
         self.release = release
         self.process = Process.read()
         self.host = host
+        self.fleet = fleet
         self.aside = Aside(loop)
         self.signatures = Signatures(self.aside, signers)
         flags = Flags(release.flags, config.commit_s)
         record = Record(recovery.next_path(folder))
         self.folder = folder
-        self.engine = Engine(config, flags, Latch(folder), record)
+        self.engine = Engine(config, flags, Latch(folder), record, Lease(lease_s))
         self.venues = [
             Venue(self.engine, loop, index, release.sha256[:10])
             for index in range(len(config.venues))
@@ -172,6 +175,7 @@ class Server:
 
     def tick(self, now_s: float) -> None:
         """Do what time itself asks for."""
+        self.engine.look_at_lease()
         self.engine.flags.tick()
         self.control.tick(now_s)
         self.aside.tick(now_s)

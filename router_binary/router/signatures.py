@@ -65,6 +65,19 @@ class Signatures:
             raise ValueError(f"{namespace!r} is no namespace")
         _Check(self._aside, self._signers(), (content, signature.encode()), namespace, done).find()
 
+    @property
+    def any(self) -> bool:
+        """Whether this router was told of signers."""
+        return self._path is not None
+
+    def knows(self, name: str) -> bool:
+        """Whether this is the name of a signer. Raises NotSignedError where that can't be read."""
+        for line in self._signers().decode("utf-8", "replace").splitlines():
+            first = line.split(maxsplit=1)[:1]
+            if first and not first[0].startswith("#") and name in first[0].strip('"').split(","):
+                return bool(NAME.match(name))
+        return False
+
     def _signers(self) -> bytes:
         if self._path is None:
             raise NotSignedError("this router was started without --signers: it believes nobody")

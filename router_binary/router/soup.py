@@ -1,5 +1,6 @@
 """SoupBinTCP 3.00: packets, and a connection that never blocks, never grows, never waits."""
 
+import fcntl
 import socket
 import struct
 from collections.abc import Callable
@@ -20,6 +21,8 @@ CLIENT_HEARTBEAT: Final = b"\x00\x01R"
 SERVER_HEARTBEAT: Final = b"\x00\x01H"
 LOGOUT: Final = b"\x00\x01O"
 END: Final = b"\x00\x01Z"
+UNSENT: Final = 0x894B  # SIOCOUTQNSD: bytes that were given to the kernel and have not left it
+NO_LINGER: Final = struct.pack("ii", 1, 0)
 
 
 def debug(text: str) -> bytes:
@@ -59,12 +62,16 @@ def packet_end(data: bytes, at: int) -> int:
     return at + 2 + length
 
 
+def nothing() -> None:
+    """Ask nothing before a write."""
+
+
 class Link:
     """A TCP connection with packets in and a buffer out."""
 
     __slots__ = (
-        "_inbox", "_loop", "_sock", "_waiting", "closed", "fd", "heard_s", "on_bytes", "on_closed",
-        "out", "partial", "sent_s",
+        "_inbox", "_loop", "_sock", "_waiting", "before_send", "closed", "fd", "heard_s",
+        "on_bytes", "on_closed", "out", "partial", "sent_s",
     )  # fmt: skip
 
     def __init__(
@@ -86,6 +93,7 @@ class Link:
         self.heard_s = self.sent_s = now_s
         self.on_bytes = on_bytes
         self.on_closed = on_closed
+        self.before_send = nothing  # may take from `out` what must not leave, or close
         self.out = bytearray()
         self.partial = 0  # bytes at the start of `out` whose packet has begun to leave
         loop.add(self.fd, self._ready)
@@ -127,6 +135,9 @@ class Link:
             if len(self.out) > MAX_OUT:
                 self.close("the peer doesn't read: too much is waiting for it")
             return
+        self.before_send()
+        if not self.out or self.closed:
+            return
         try:
             sent = self._sock.send(self.out)
         except BlockingIOError:
@@ -156,6 +167,17 @@ class Link:
             self._waiting = False
             self._loop.change(self.fd, READ)
         self.flush()
+
+    def stuck(self) -> bool:
+        """Whether bytes that were sent, or half a packet, still lie here and would leave later."""
+        if self._waiting or self.partial:
+            return True
+        return any(fcntl.ioctl(self._sock, UNSENT, bytes(4)))
+
+    def reset(self, why: str) -> None:
+        """End it, and throw away what still lies here."""
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
+        self.close(why)
 
     def tick(self, now_s: float, heartbeat: bytes) -> None:
         """Keep the connection alive, or see that it isn't."""

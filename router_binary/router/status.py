@@ -29,12 +29,15 @@ def reason(server: "Server") -> str:
     engine = server.engine
     if engine.latch.state == ACTIVE and engine.risk.blocked:
         return f"not configured, and what isn't configured blocks: {engine.missing_limits}"
+    if engine.latch.state == ACTIVE and not engine.risk.leased:
+        return "no lease yet: nobody has renewed it since this process started"
     return "" if engine.latch.state == ACTIVE else engine.latch.reason
 
 
 def trading_state(server: "Server") -> str:
-    """Say whether children can leave: without all limits they can't."""
-    return HALTED if server.engine.risk.blocked else server.engine.latch.state
+    """Say whether children can leave: without all limits, or without a lease, they can't."""
+    risk = server.engine.risk
+    return HALTED if risk.blocked or not risk.leased else server.engine.latch.state
 
 
 def status(server: "Server") -> dict[str, Any]:
@@ -60,6 +63,7 @@ def status(server: "Server") -> dict[str, Any]:
         "reason": reason(server),
         "latch": engine.latch.latch_id,
         "by": engine.latch.by,
+        "lease": engine.lease.shown(),
         "draining": engine.risk.draining,
         "missing_limits": engine.missing_limits,
         "venues": [

@@ -99,6 +99,7 @@ class Venue:
         self._link = Link(self._loop, sock, 0.0, self._on_bytes, self._on_closed)
         self._link.heard_s = self._link.sent_s = -1.0
         self._link.out = self.out
+        self._link.before_send = self._before_send
         login = self._engine.config.login
         self.out += soup.login(login, self._password, self.session, self.next_sequence)
         self.why_down = "logging in"
@@ -207,6 +208,16 @@ class Venue:
             at = after
         out[:] = kept
         return tokens
+
+    def _before_send(self) -> None:
+        """Hold each write to the market against the lease, as the last thing before it."""
+        if not self._engine.lease.holds():
+            self._engine.unleased(self)
+
+    def reset_if_stuck(self, why: str) -> None:
+        """Drop a line that holds back what was sent: the market cancels on disconnect."""
+        if self._link is not None and self._link.stuck():
+            self._link.reset(why)
 
     def flush(self) -> None:
         """Let what was written down go."""

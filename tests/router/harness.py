@@ -13,6 +13,7 @@ import registry
 from router.engine import Engine
 from router.flags import Flags
 from router.latch import Latch
+from router.lease import Lease
 from router.loop import Loop
 from router.orders import User
 from router.record import Record
@@ -33,7 +34,9 @@ CANCELED = struct.Struct(">HcBQ14sIc")
 class Rig:
     """One engine, one user, as many venues as the configuration has."""
 
-    def __init__(self, document: dict[str, Any], host: str = "router1") -> None:
+    def __init__(
+        self, document: dict[str, Any], host: str = "router1", lease: Lease | None = None
+    ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="rig-"))
         weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
         table = registry.load_table(ROOT / "router_binary" / "flags.yaml")
@@ -41,7 +44,7 @@ class Rig:
         self.flags = Flags({**table, "wire": wire.DIGEST}, 1, lambda: self.now_s)
         self.record = Record(self.folder / "orders-00000001.rec")
         config = configs.parse(document, host)
-        self.engine = Engine(config, self.flags, Latch(self.folder), self.record)
+        self.engine = Engine(config, self.flags, Latch(self.folder), self.record, lease)
         loop = Loop()
         self.engine.venues = [
             Venue(self.engine, loop, index, "0") for index in range(len(config.venues))

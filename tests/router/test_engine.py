@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from router.gate import NotClearedError
-from router.latch import HALTED, REDUCING
+from router.latch import HALTED, REDUCING, ResumeRefusedError
 from router.risk import Cleared, RefusedError
 from router.slicing import Plan, cut
 
@@ -20,6 +20,7 @@ from .harness import Rig, check
 
 Configure = Callable[..., dict[str, Any]]
 R = wire.CODES
+NOW = 100.0
 
 
 @pytest.fixture
@@ -297,7 +298,7 @@ def test_shares_are_never_made_or_lost(data: st.DataObject) -> None:
             rig.order(f"P{number}", data.draw(st.integers(1, 2_000)), flags=word, side=side)
         elif action == "stop":
             rig.engine.stop(HALTED, "test", "")
-            rig.engine.resume(str(rig.engine.latch.latch_id))
+            rig.engine.resume(str(rig.engine.latch.latch_id), NOW)
             working = {t: q for t, q in working.items() if t in rig.engine.gate.children}
         elif action == "client" and rig.user.parents:
             rig.engine.cancel_order(rig.user, data.draw(st.sampled_from(list(rig.user.parents))))
@@ -409,14 +410,15 @@ def test_a_resumed_router_trades_and_trips_again(rig: Rig) -> None:
     rig.fill(b"R1S99999999999", 1)
     rig.engine.turn(100.1)
     latch_id = str(rig.engine.latch.latch_id)
-    with pytest.raises(ValueError, match="not the latch's id"):
-        rig.engine.resume("0" * 16)
-    rig.engine.resume(latch_id)
-    rig.engine.turn(100.2)
+    with pytest.raises(ResumeRefusedError, match="not the latch's id"):
+        rig.engine.resume("0" * 16, 110.0)
+    rig.engine.turn(110.0)
+    rig.engine.resume(latch_id, 110.0)
+    rig.engine.turn(110.2)
     assert rig.engine.latch.state == "ACTIVE"
     assert rig.order("A")[0][1] == "0"
     rig.fill(b"R1S99999999999", 1)
-    rig.engine.turn(100.3)
+    rig.engine.turn(110.3)
     assert rig.engine.latch.latch_id not in (None, latch_id)
 
 

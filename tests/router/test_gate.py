@@ -72,7 +72,7 @@ def test_one_function_makes_enter_orders(trees: dict[str, ast.Module]) -> None:
 def test_one_function_sends_over_tcp(trees: dict[str, ast.Module]) -> None:
     assert places(trees, calls(*SENDS)) == {
         "soup.py:flush",  # the data sockets
-        "control.py:_read",  # the answer to an operator
+        "control.py:_make",  # the answer to an operator
         "control_client.py:_exchange",  # the operator's side
     }
 
@@ -108,10 +108,12 @@ def test_who_touches_a_markets_buffer(trees: dict[str, ast.Module]) -> None:
 def test_nothing_runs_other_code(trees: dict[str, ast.Module]) -> None:
     allowed = {
         "__main__.py:exec_module",
-        "cli.py:_serve",
-        "recovery.py:recover",
-    }  # loop.run, replay
+        "cli.py:_serve",  # loop.run
+        "recovery.py:recover",  # replay
+        "signatures.py:find", "signatures.py:_found", "epochs.py:_sync",  # beside the loop
+    }  # fmt: skip
     assert places(trees, calls(*RUNS)) <= allowed
+    assert places(trees, calls("posix_spawn", "posix_spawnp")) == {"aside.py:_spawn"}
     imported = {
         alias.name.partition(".")[0]
         for _, node in nodes(trees)
