@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +12,7 @@ from deploytool.cli.options import DEFAULT_STORE, JsonOption, ReleaseArgument, S
 from deploytool.cli.output import document, say
 
 if TYPE_CHECKING:
-    from deploytool.release.model import Release
+    from deploytool.release.model import FlagTable, Release
 
 app = typer.Typer(no_args_is_help=True, help="Make, read and check releases.")
 
@@ -83,6 +84,15 @@ def describe(
             help="The first line that it prints for its version; without this it is asked here.",
         ),
     ] = None,
+    flags: Annotated[
+        Path | None, typer.Option("--flags", help="The registry of the flags that it carries out.")
+    ] = None,
+    wire: Annotated[
+        str | None,
+        typer.Option(
+            "--wire", help="SHA-256 that it shows for its wire format; goes with --flags."
+        ),
+    ] = None,
     store: StoreOption = DEFAULT_STORE,
     *,
     json: JsonOption = False,
@@ -98,10 +108,26 @@ def describe(
         version=version,
         requires=tuple(requires or ()),
         version_line=version_line,
+        flags=_flag_table(flags, wire),
     )
     say(f"Described {release.label}")
     say(f"  {Path(release.artifact).parent}")
     document(_said(release))
+
+
+def _flag_table(registry: Path | None, wire: str | None) -> FlagTable | None:
+    if registry is None and wire is None:
+        return None
+    from deploytool.errors import InputError
+    from deploytool.flags.registry import load_registry, table
+
+    if registry is None or re.fullmatch("[0-9a-f]{64}", wire or "") is None:
+        raise InputError(
+            f"--flags and --wire, a SHA-256, go together; found --wire {wire}.",
+            "Nothing was put into the store.",
+            "Give both: --flags flags.yaml --wire SHA256 (docs/contract.md, section 8).",
+        )
+    return table(load_registry(registry), str(wire))
 
 
 @app.command()

@@ -10,8 +10,9 @@ import yaml
 from pydantic import ValidationError
 
 from deploytool.errors import InputError
-from deploytool.flags.model import Entry, Registry, entry
+from deploytool.flags.model import Entry, Registry, entry, table_digest
 from deploytool.fleet.document import Document, Mistake, from_pydantic, named
+from deploytool.release.model import FlagTable
 
 BYTES_AT_MOST = 256 * 1024
 
@@ -55,6 +56,20 @@ def _entries(registry: Registry, document: Document, name: str) -> Iterator[Entr
     for index, old in enumerate(registry.reserved):
         place = f"{name}:{document.line(('reserved', index))}"
         yield entry(old.model_dump(mode="json"), place, reserved=True)
+
+
+def table(written: Written, wire: str) -> FlagTable:
+    """What a release's manifest says of its flags; ``wire`` is the digest of its wire format."""
+    said = [
+        *((flag.model_dump(mode="json"), "active") for flag in written.registry.flags),
+        *((old.model_dump(mode="json"), "reserved") for old in written.registry.reserved),
+    ]
+    rows = [
+        {**item, "state": state, "digest": entry(item, "", reserved=state == "reserved").digest}
+        for item, state in said
+    ]
+    rows.sort(key=lambda row: (row["bit"], row["name"]))
+    return FlagTable(table=table_digest(written.entries), wire=wire, entries=tuple(rows))
 
 
 def load_registry(path: Path) -> Written:

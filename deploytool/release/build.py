@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from deploytool.errors import EnvironmentProblem, InputError
-from deploytool.release.model import Manifest, Release
+from deploytool.release.model import FlagTable, Manifest, Release
 from deploytool.release.store import add, file_digest
 
 BUILDER = "build.py"
@@ -80,8 +80,9 @@ def describe(
     version: str,
     requires: tuple[str, ...],
     version_line: str | None,
+    flags: FlagTable | None = None,
 ) -> Release:
-    """Makes any executable file a release.
+    """Makes any executable file a release, which carries out ``flags``.
 
     Where ``version_line`` is not given, the file is run with ``--version`` here to learn it.
 
@@ -103,6 +104,7 @@ def describe(
             size=file.stat().st_size,
             version_line=line,
             requires=requires,
+            flags=flags,
         )
     except ValidationError as error:
         lines = (

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from deploytool.errors import DeploytoolError, Refused
+from deploytool.flags.model import entries_of
+from deploytool.release.model import FlagTable
 
 TIMEOUT_S = 60
 
@@ -138,6 +140,22 @@ def test_a_release_is_described_and_listed_as_documents(tmp_path: Path) -> None:
     ]
     for verb in ("show", "verify"):
         assert document(run("release", verb, "1", "--json", cwd=tmp_path))["manifest"]
+
+
+def test_any_artifact_can_have_flags(tmp_path: Path) -> None:
+    """What the script of the contract shows of itself is what its manifest says."""
+    folder = Path(__file__).parents[1] / "contract"
+    (wire,) = re.findall(r"^WIRE=(\w+)$", (folder / "flagged.sh").read_text(), re.MULTILINE)
+    words = ["release", "describe", str(folder / "flagged.sh"), "--name", "router"]
+    words += ["--version", "1.0", "--flags", str(folder / "flagged.yaml"), "--json"]
+    flags = document(run(*words, "--wire", wire, cwd=tmp_path))["manifest"]["flags"]
+    table = FlagTable.model_validate_json(json.dumps(flags))
+    (entry,) = entries_of(table, "flagged.sh")
+    shown = (folder / "flagged.sh").read_text()
+    for said in (f"MEANING={entry.digest}", f"TABLE={table.table}", f"NAME={entry.name}"):
+        assert said in shown
+    for wrong in ((), ("--wire", "latest")):
+        assert run(*words, *wrong, cwd=tmp_path).returncode == 2
 
 
 def test_a_fleet_that_is_not_there_is_said_to_be_absent(tmp_path: Path) -> None:

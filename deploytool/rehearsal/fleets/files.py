@@ -41,6 +41,7 @@ def inventory(
     """The inventory, in the shape of ``inventories/example.yaml``."""
     state = ["--state", "{state}"]
     start = ["{current}/router", "serve", *state, "--config", "{root}/etc/router.json"]
+    start += ["--listen", "{listen}", "--host", "{host}"]
     document = {
         "fleet": f"throwaway-{record.kind}",
         "throwaway": True,
@@ -50,7 +51,7 @@ def inventory(
             "name": "router",
             "user": service_user,
             "supervisor": supervisor,
-            "start": [*start, "--listen", "{listen}", "--host", "{host}"],
+            "start": [*start, "--fleet", "{fleet}", "--signers", "{signers}"],
             "version": ["{current}/router", "--version"],
             "status": ["{current}/router", "status", "--json", *state],
             "halt": ["{current}/router", "halt", "--reason", "{reason}", "--by", "{by}", *state],
