@@ -28,6 +28,7 @@ from deploytool.rehearsal.market.link import RouterAddress
 from deploytool.rehearsal.market.load import Load
 from deploytool.rehearsal.market.process import Process
 from deploytool.rehearsal.market.reconcile import Reconciliation, Witnesses, reconcile
+from deploytool.rehearsal.market.session import Deadlines
 from deploytool.rehearsal.market.venue import Address
 
 _POLL_S: Final = 0.05
@@ -83,11 +84,16 @@ class Flow:
     """A market and a gateway in processes of their own, for the length of a block."""
 
     def __init__(
-        self, folder: Path, venues: Sequence[Address], quotes: Mapping[str, Quote]
+        self,
+        folder: Path,
+        venues: Sequence[Address],
+        quotes: Mapping[str, Quote],
+        deadlines: Deadlines | None = None,
     ) -> None:
         self._folder = folder
         self._venues = tuple(venues)
         self._quotes = dict(quotes)
+        self._deadlines = deadlines or Deadlines()
         self._stack = ExitStack()
         self._market: Process | None = None
         self._gateway: Process | None = None
@@ -101,7 +107,8 @@ class Flow:
             f"--quote={symbol}={q.bid / _DECIMALS:.4f}:{q.ask / _DECIMALS:.4f}"
             for symbol, q in self._quotes.items()
         ]
-        self._market = self._start("venue", "market", [*listen, *quote])
+        silence = f"--silence={self._deadlines.silence_s}"
+        self._market = self._start("venue", "market", [*listen, *quote, silence])
         for symbol, q in self._quotes.items():
             self.market.ask("set", symbol=symbol, mode=q.mode.value, delay_s=q.delay_s)
         return self
