@@ -40,6 +40,7 @@ class RouterProcess:
     folder: Path
     config: Path
     router: Router
+    extra: tuple[str, ...] = ()
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -48,7 +49,7 @@ class RouterProcess:
                 [
                     self.artifact, "serve", "--state", self.folder / "state",
                     "--config", self.config, "--host", self.router.host,
-                    "--listen", f"{self.router.address}:{self.router.port}",
+                    "--listen", f"{self.router.address}:{self.router.port}", *self.extra,
                 ],
                 stdout=log, stderr=log, stdin=subprocess.DEVNULL,
             )  # fmt: skip
@@ -76,13 +77,26 @@ class RouterProcess:
         told: dict[str, Any] = json.loads(answer.stdout)
         return told
 
+    def flag(self, verb: str, name: str, sent: str = "") -> dict[str, Any]:
+        """Tell it something about a flag, as an inventory's command does."""
+        command = [str(self.artifact), "flag", verb, name, "--state", str(self.folder / "state")]
+        answer = subprocess.run(
+            command, input=sent, check=True, capture_output=True, text=True, timeout=10
+        )
+        told: dict[str, Any] = json.loads(answer.stdout)
+        return told
+
     def log(self) -> str:
         return (self.folder / "log").read_text(errors="replace")[-2000:]
 
 
 @contextmanager
 def fleet(
-    artifact: Path, folder: Path, venues: dict[str, str], count: int = 8
+    artifact: Path,
+    folder: Path,
+    venues: dict[str, str],
+    count: int = 8,
+    extra: tuple[str, ...] = (),
 ) -> Iterator[list[RouterProcess]]:
     """Run routers, every one with the same configuration, and stop them by PID."""
     ports = _free_ports(count)
@@ -95,7 +109,7 @@ def fleet(
         for router in routers:
             home = folder / router.host
             (home / "state").mkdir(parents=True)
-            process = RouterProcess(artifact, home, config, router)
+            process = RouterProcess(artifact, home, config, router, extra)
             stack.callback(process.kill)
             process.start()
             processes.append(process)

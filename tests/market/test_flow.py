@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -11,6 +13,14 @@ from pathlib import Path
 
 import pytest
 
+from deploytool.flags.certificate import (
+    NAMESPACE,
+    Certificate,
+    CertifiedHost,
+    next_epoch,
+    seal,
+)
+from deploytool.fleet.signing import sign
 from deploytool.rehearsal.market.exchange import Quote
 from deploytool.rehearsal.market.flow import Flow
 from deploytool.rehearsal.market.load import Load
@@ -186,3 +196,75 @@ def test_ten_thousand_parents_survive_the_restart_of_all_routers(
     artifact: Path, folder: Path
 ) -> None:
     roll_and_reconcile(artifact, folder, 10_000, rate=800)
+
+
+FLAG, BIT = "RETAIL_LIQUIDITY", 4
+
+
+def arm(routers: list[RouterProcess], artifact: Path, key: Path) -> None:
+    """What deploytool does, in the order in which it does it, with its own certificate."""
+    table = json.loads(artifact.with_name("buildinfo.json").read_text())["flags"]
+    asked = {r.router.host: r.flag("prepare", FLAG) for r in routers}
+    now = int(time.time())
+    certificate = Certificate(
+        fleet="alpha", inventory="1" * 64, round="2" * 32, issued=now, expires=now + 60,
+        epoch=next_epoch((answer["epoch"] for answer in asked.values()), now),
+        hosts={
+            host: CertifiedHost(release=release_of(artifact), nonce=answer["nonce"])
+            for host, answer in asked.items()
+        },
+        flags={e["name"]: e["digest"] for e in table["entries"] if e["name"] == FLAG},
+    )  # fmt: skip
+    sealed = seal(certificate, sign(certificate.canonical(), key, NAMESPACE))
+    for router in routers:
+        assert router.flag("prepare", FLAG, sealed) == {"ok": True, "promise": certificate.epoch}
+    for verb in ("commit", "settle"):
+        for router in routers:
+            router.flag(verb, FLAG)
+    assert {tuple(r.status()["armed"]) for r in routers} == {(FLAG,)}
+
+
+def test_p3_flagged_parents_flow_through_all_routers_only_while_all_is_as_certified(
+    artifact: Path, folder: Path
+) -> None:
+    key, signers = folder / "key", folder / "allowed_signers"
+    subprocess.run(
+        ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True, timeout=10
+    )
+    signers.write_text(f"alice {key.with_suffix('.pub').read_text()}")
+    extra = ("--fleet", "alpha", "--signers", str(signers))
+    with (
+        Flow(folder, VENUES, QUOTES) as flow,
+        fleet(artifact, folder, flow.venues, 3, extra) as routers,
+    ):
+        flow.start_gateway([r.router for r in routers], CLIENT)
+        flow.trust([release_of(artifact)])
+        assert flow.wait_for_routers(3, deadline_s=20)
+        flow.send(Load(60, LIMITS, qty=(1, 300), seed=1, flags=1 << BIT))
+        assert flow.wait(deadline_s=0.5).waiting == 60, "held back until the senders are told"
+        arm(routers, artifact, key)
+        assert flow.wait(deadline_s=0.5).waiting == 60
+        flow.use(BIT, release_of(artifact))
+        assert flow.wait(deadline_s=20).done == 60
+        rows = flow.parents()
+        assert {row["router"] for row in rows} == {"router1", "router2", "router3"}
+        assert {row["flags"] for row in rows} == {1 << BIT}
+
+        routers[2].kill()
+        routers[2].start()  # it comes back with the flag off, and the senders see it
+        assert flow.wait_for_routers(3, deadline_s=20)
+        assert routers[2].status()["armed"] == []
+        flow.send(Load(40, LIMITS, qty=(1, 300), seed=2, flags=1 << BIT))
+        assert flow.wait(deadline_s=20).done == 100
+        later = [row for row in flow.parents() if row not in rows]
+        assert {row["router"] for row in later} == {"router1", "router2"}
+        assert [r.status()["counters"]["flag_rejects"] for r in routers] == [0, 0, 0]
+
+        assert flow.withdraw(BIT)["bits"] == []
+        assert flow.observe()["open"] == flow.observe()["unacknowledged"] == {}
+        for router in routers:
+            assert router.flag("disarm", FLAG)["armed"] == []
+        result = flow.reconcile(settled(routers))
+        assert result.equal, result.differences[:10]
+        flow.send(Load(5, LIMITS, seed=3, flags=1 << BIT))
+        assert flow.wait(deadline_s=0.5).waiting == 5, "and back to where it began"
