@@ -292,9 +292,13 @@ class Engine:
         self.look_at_lease()
         if not self.lease.holds():
             raise ResumeRefusedError("LEASE", "no lease holds now: have it renewed first")
-        cause = self.breakers.holding(self, now_s)
-        if cause and not self.risk.blocked:
+        cause = self.cause(now_s)
+        if cause:
             raise ResumeRefusedError("CAUSE", f"the breaker's cause still holds: {cause}")
+
+    def cause(self, now_s: float) -> str:
+        """Say what would trip a breaker at once if this went on now, or nothing."""
+        return "" if self.risk.blocked else self.breakers.holding(self, now_s)
 
     # -- the lease -----------------------------------------------------------------------------
 

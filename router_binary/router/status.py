@@ -63,6 +63,8 @@ def status(server: "Server") -> dict[str, Any]:
         "reason": reason(server),
         "latch": engine.latch.latch_id,
         "by": engine.latch.by,
+        # Asked only while nothing trades: it looks at every parent.
+        "cause": (engine.cause(time.monotonic()) or None) if engine.latch.latch_id else None,
         "lease": engine.lease.shown(),
         "draining": engine.risk.draining,
         "missing_limits": engine.missing_limits,

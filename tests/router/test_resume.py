@@ -204,7 +204,8 @@ def test_p6_a_breaker_whose_cause_still_holds_is_not_released(
         with Client(("127.0.0.1", router.port)) as client:
             client.send(new_order("A", 300))
             client.until_done("A")
-        router.until(lambda s: s["trading_state"] == "HALTED")
+        status = router.until(lambda s: s["trading_state"] == "HALTED")
+        assert "position value" in status["cause"]
         text = sealed(request(router), people["bob"])
         assert refused(router, text) == "CAUSE"
         router.kill()
@@ -215,6 +216,7 @@ def test_p6_a_breaker_whose_cause_still_holds_is_not_released(
         document["breakers"]["position_value"] = 10**13
         router.configure(document)
         router.start()
+        assert router.status()["cause"] is None
         assert resume(router, text).returncode == 0
 
 
