@@ -38,6 +38,10 @@ class DeploytoolError(Exception):
         self.now = now
         self.details = details
 
+    def told(self) -> str:
+        """All that happened in one line."""
+        return " ".join((self.what, *self.details))
+
 
 class InputError(DeploytoolError):
     """An inventory, manifest, registry or option is wrong. Nothing was touched."""

@@ -63,7 +63,7 @@ def lint(
     linted = hold(asked, None if inventory is None else _seen(inventory))
     error = conclude(linted, again)
     if error is None:
-        say(f"{registry}: every rule holds, against {_against(linted)}.")
+        say(f"{registry}: every rule holds, against {linted.against}.")
     finish(_said(linted), error)
 
 
@@ -112,18 +112,6 @@ def _again(
     words += [] if store == DEFAULT_STORE else ["--store", quote(str(store))]
     words += [word for excuse in excuses for word in ("--excuse", quote(excuse))]
     return " ".join(words)
-
-
-def _against(linted: Linted) -> str:
-    kinds = {
-        "commit": "versions in the history",
-        "build": "registries of old builds",
-        "release": "releases in the store",
-        "today's build": "builds made of it now",
-        "host": "builds live on hosts",
-    }
-    counted = {words: linted.count(kind) for kind, words in kinds.items()}
-    return ", ".join(f"{count} {words}" for words, count in counted.items() if count)
 
 
 def _said(linted: Linted) -> dict[str, Any]:

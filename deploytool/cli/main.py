@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from deploytool import __version__
-from deploytool.cli import flags, fleet, host, look, rehearse, release, rollout, stop
+from deploytool.cli import flags, fleet, gate, host, look, rehearse, release, rollout, stop
 from deploytool.cli.output import Ended, document, error_document, show_error, wants_json
 from deploytool.errors import DeploytoolError, InputError, Interrupted
 
@@ -43,6 +43,7 @@ look.register(app)
 rollout.register(app)
 stop.register(app)
 rehearse.register(app)
+gate.register(app)
 
 
 def _version(value: bool) -> None:  # noqa: FBT001 typer's callback

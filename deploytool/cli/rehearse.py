@@ -14,6 +14,7 @@ from deploytool.cli.output import finish, say
 
 if TYPE_CHECKING:
     from deploytool.rehearsal.faults.whole import Wish
+    from deploytool.rehearsal.recording import Recorder
     from deploytool.rehearsal.scenarios.model import Scenario
 
 _HOSTS = 8
@@ -37,18 +38,27 @@ def _chosen(words: list[str]) -> tuple[Scenario, ...]:
     return tuple(known[word] for word in words) if words else FIRST
 
 
-def _faults(wish: Wish, folder: Path, source: Path, builds: tuple[str, str]) -> None:
+def _faults(wish: Wish, folder: Path, recorder: Recorder) -> None:
     """Rehearses faults, and ends the command."""
     from deploytool.rehearsal.faults.whole import rehearse_faults, verdict
-    from deploytool.release.build import build
 
-    store = folder / "store"
-    releases = (build(store, source, builds[0]), build(store, source, builds[1]))
-    result = rehearse_faults(wish, folder / f"faults-{wish.kind}", store, releases, say)
+    releases = (recorder.baseline, recorder.candidate)
+    result = rehearse_faults(wish, folder / f"faults-{wish.kind}", folder / "store", releases, say)
     say()
     for line in result.lines():
         say(line)
-    finish(result.document(), verdict(result))
+    record = recorder.faults(result, time.time())
+    _say_record(recorder, record)
+    finish({**result.document(), "record": _named(record)}, verdict(result))
+
+
+def _say_record(recorder: Recorder, record: Path | None) -> None:
+    unsigned = "" if recorder.key else "; it is not signed (--sign KEY), so no gate believes it"
+    say(f"The record is {record}{unsigned}.")
+
+
+def _named(record: Path | None) -> str | None:
+    return None if record is None else str(record)
 
 
 def rehearse(
@@ -69,8 +79,20 @@ def rehearse(
         int | None, typer.Option("--seed", help="Which cases of faults, and in what order.")
     ] = None,
     hosts: Annotated[
-        int, typer.Option("--hosts", min=2, max=64, help="Hosts that faults are rehearsed on.")
-    ] = 3,
+        int | None,
+        typer.Option("--hosts", min=2, max=64, help="How many hosts; 8, or 3 for faults."),
+    ] = None,
+    inventory: Annotated[
+        Path | None,
+        typer.Option("--inventory", "-i", help="Rehearse with the hosts and waves of this fleet."),
+    ] = None,
+    record: Annotated[
+        Path, typer.Option("--record", help="The folder where what showed is written down.")
+    ] = Path(".deploytool/records"),
+    sign: Annotated[
+        Path | None,
+        typer.Option("--sign", metavar="KEY", help="Sign the record with this SSH key."),
+    ] = None,
     source: Annotated[
         Path, typer.Option("--source", help="The router's source, to build releases from.")
     ] = Path("router_binary"),
@@ -81,35 +103,47 @@ def rehearse(
     *,
     json: JsonOption = False,
 ) -> None:
-    """Deploy to eight real SSH hosts on this machine, with and without faults, and say what showed.
+    """Deploy to real SSH hosts on this machine, with and without faults, and say what showed.
 
     The fleet is brought up for it and taken away afterwards, whatever happens.
     """
     del json
     from deploytool.errors import NotProven
+    from deploytool.fleet.inventory import load_inventory
     from deploytool.rehearsal.fleets import open_fleet
+    from deploytool.rehearsal.fleets.files import with_waves
+    from deploytool.rehearsal.recording import Recorder, shape_now
     from deploytool.rehearsal.scenarios.model import Showing
     from deploytool.rehearsal.stage import Stage
     from deploytool.release.build import build
 
     folder = Path(".deploytool/rehearsal")
-    if faults:
-        from deploytool.rehearsal.faults.whole import Wish
-
-        wish = Wish(kind.value, tuple(faults), hosts, cases, seed)
-        _faults(wish, folder, source, (baseline, candidate))
-        return
     scenarios = _chosen(scenario or [])
-    fleet = open_fleet(kind.value, folder / kind.value)
+    like = None if inventory is None else load_inventory(inventory)
     store = folder / "store"
-    stage = Stage(fleet, build(store, source, baseline), build(store, source, candidate), say)
-    say(f"Rehearsing {stage.baseline.label} -> {stage.candidate.label} on eight {kind.value} hosts")
+    releases = (build(store, source, baseline), build(store, source, candidate))
+    recorder = Recorder(record, sign, kind.value, *releases, time.time())
+    recorder.try_key()
+    if faults:
+        from deploytool.rehearsal.faults.whole import HOSTS, Wish
+
+        _faults(Wish(kind.value, tuple(faults), hosts or HOSTS, cases, seed), folder, recorder)
+        return
+    count = hosts or (_HOSTS if like is None else len(like.hosts))
+    fleet = open_fleet(kind.value, folder / kind.value)
+    stage = Stage(fleet, *releases, say)
+    said = f"{stage.baseline.label} -> {stage.candidate.label}"
+    say(f"Rehearsing {said} on {count} {kind.value} hosts")
     fleet.down(lambda _line: None)
     results: list[dict[str, Any]] = []
     try:
         began = time.monotonic()
-        fleet.up(_HOSTS, lambda _line: None)
-        say(f"eight hosts with sshd are up, {time.monotonic() - began:.1f} s")
+        fleet.up(count, lambda _line: None)
+        if like is not None:
+            text = fleet.inventory.read_text(encoding="utf-8")
+            fleet.inventory.write_text(with_waves(text, like.waves), encoding="utf-8")
+        shape = shape_now(fleet.inventory)
+        say(f"{count} hosts with sshd are up, {time.monotonic() - began:.1f} s")
         for item in scenarios:
             began = time.monotonic()
             showing = Showing()
@@ -128,6 +162,8 @@ def rehearse(
         fleet.down(lambda _line: None)
     failed = [result["scenario"] for result in results if not result["passed"]]
     say(f"\n{len(results) - len(failed)} of {len(results)} scenarios passed. The fleet is gone.")
+    kept = recorder.scenarios(shape, results, time.time())
+    _say_record(recorder, kept)
     error = None
     if failed:
         error = NotProven(
@@ -135,7 +171,7 @@ def rehearse(
             "This build of deploytool, or of the router, is not fit for your fleet.",
             f"deploytool rehearse --fleet {kind.value} --scenario {failed[0]}",
         )
-    finish({"scenarios": results}, error)
+    finish({"scenarios": results, "record": _named(kept)}, error)
 
 
 def register(app: typer.Typer) -> None:

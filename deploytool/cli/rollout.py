@@ -68,8 +68,12 @@ def interruptible() -> Iterator[Callable[[], bool]]:
 
 
 def _inputs(inventory_path: Path, store: Path, word: str) -> tuple[Inventory, Release]:
+    """What is to be deployed where, once nothing that the gate refuses speaks against it."""
+    import time
+
     from deploytool.errors import InputError, Refused
     from deploytool.fleet.inventory import load_inventory
+    from deploytool.gate.deploying import hold
     from deploytool.release.store import find
 
     inventory = load_inventory(inventory_path)
@@ -87,6 +91,7 @@ def _inputs(inventory_path: Path, store: Path, word: str) -> tuple[Inventory, Re
             "Nothing was changed.",
             "Deploy another release, or rehearse: deploytool fleet up --fleet local",
         )
+    hold(inventory_path, release, store, time.time())
     return inventory, release
 
 

@@ -13,7 +13,9 @@ import json
 import marshal
 import warnings
 import zipfile
+import zlib
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from types import CodeType
 
@@ -33,40 +35,51 @@ def read_artifact(path: Path) -> Contents:
     Raises:
         NotReadable: it is no zipapp, or a member is neither Python nor JSON, or is damaged.
     """
-    try:
-        return _read(path.read_bytes())
-    except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
-        raise NotReadable(f"it is no zipapp that can be read: {error}") from error
-
-
-def _read(content: bytes) -> Contents:
     modules: list[Module] = []
     words: list[Word] = []
     tables: list[object] = []
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        names = [info.filename for info in archive.infolist() if not info.is_dir()]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise NotReadable(f"it has two members of one name: {', '.join(twice)}")
-        if sum(info.file_size for info in archive.infolist()) > _BYTES_AT_MOST:
-            raise NotReadable(f"it holds more than {_BYTES_AT_MOST} bytes")
-        for name in names:
-            inside = archive.read(name)
-            words.append(Word(name, name.rpartition(".")[0]))
-            if name.endswith((".py", ".pyc")):
-                code = _code(name, inside)
-                modules.append(Module(_module(name), frozenset(_defined(code))))
-                words.extend(Word(name, text) for text in _texts(code))
-            elif name.endswith(".json"):
-                words.extend(Word(name, text) for text in _json(name, inside, tables))
-            else:
-                raise NotReadable(f"{name} is neither Python nor JSON: nobody can say what it does")
-    return Contents(tuple(modules), tuple(dict.fromkeys(words)), tuple(tables))
+    for name, inside in members(path).items():
+        words.append(Word(name, name.rpartition(".")[0]))
+        if name.endswith((".py", ".pyc")):
+            code = _code(name, inside)
+            texts = tuple(_texts(code))
+            modules.append(_read_module(name, code, texts))
+            words.extend(Word(name, text, line) for text, line in texts)
+        elif name.endswith(".json"):
+            words.extend(Word(name, text) for text in _json(name, inside, tables))
+        else:
+            raise NotReadable(f"{name} is neither Python nor JSON: nobody can say what it does")
+    first: dict[tuple[str, str], Word] = {}
+    for word in words:  # a text that stands in a member ten times is one; its first line is said
+        first.setdefault((word.member, word.text), word)
+    return Contents(tuple(modules), tuple(first.values()), tuple(tables))
 
 
-def _module(name: str) -> str:
-    dotted = name.rpartition(".")[0].replace("/", ".")
-    return dotted.removesuffix(".__init__")
+def members(path: Path) -> dict[str, bytes]:
+    """The files in the zipapp at ``path``, by name.
+
+    Raises:
+        NotReadable: it is no zipapp, or two of them have one name, or it holds too much.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(path.read_bytes())) as archive:
+            names = [info.filename for info in archive.infolist() if not info.is_dir()]
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise NotReadable(f"it has two members of one name: {', '.join(twice)}")
+            if sum(info.file_size for info in archive.infolist()) > _BYTES_AT_MOST:
+                raise NotReadable(f"it holds more than {_BYTES_AT_MOST} bytes")
+            return {name: archive.read(name) for name in names}
+    except (OSError, zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError) as error:
+        raise NotReadable(f"it is no zipapp that can be read: {error}") from error
+
+
+def _read_module(member: str, code: CodeType, texts: tuple[tuple[str, int], ...]) -> Module:
+    dotted = member.rpartition(".")[0].replace("/", ".")
+    name = dotted.removesuffix(".__init__")
+    package = name if dotted != name else name.rpartition(".")[0]
+    imports = frozenset(_imported(code, package))
+    return Module(name, member, dict(_defined(code)), imports, frozenset(t for t, _ in texts))
 
 
 def _code(name: str, inside: bytes) -> CodeType:
@@ -84,19 +97,35 @@ def _code(name: str, inside: bytes) -> CodeType:
     return code
 
 
-def _texts(code: CodeType) -> Iterator[str]:
-    """Every name and every text in the code and in all that is nested in it."""
-    yield code.co_name
+def _texts(code: CodeType) -> Iterator[tuple[str, int]]:
+    """Every name and every text in the code and in all that is nested in it, with its line."""
+    lines = _lines(code)
+    yield code.co_name, code.co_firstlineno
     for names in (code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars):
-        yield from names
+        for name in names:
+            yield name, lines.get(name, code.co_firstlineno)
     for constant in code.co_consts:
-        yield from _constant(constant)
+        if isinstance(constant, CodeType):
+            yield from _texts(constant)
+            continue
+        for text in _constant(constant):
+            yield text, lines.get(text, code.co_firstlineno)
+
+
+def _lines(code: CodeType) -> dict[str, int]:
+    """The first line on which each name and text of this code is used."""
+    found: dict[str, int] = {}
+    for step in dis.get_instructions(code):
+        line = step.positions.lineno if step.positions else None
+        said = step.argval
+        texts = [said] if isinstance(said, str) else _constant(said)
+        for text in texts:
+            found.setdefault(text, line or code.co_firstlineno)
+    return found
 
 
 def _constant(constant: object) -> Iterator[str]:
-    if isinstance(constant, CodeType):
-        yield from _texts(constant)
-    elif isinstance(constant, str):
+    if isinstance(constant, str):
         yield constant
     elif isinstance(constant, bytes):
         yield constant.decode("latin-1")
@@ -105,7 +134,45 @@ def _constant(constant: object) -> Iterator[str]:
             yield from _constant(item)
 
 
-def _defined(code: CodeType) -> Iterator[str]:
+def _imported(code: CodeType, package: str) -> Iterator[str]:
+    """The modules that the code asks for, in itself and in all that is nested in it.
+
+    ``package`` is where a relative import starts. An import that only a type checker sees asks
+    for nothing: it never runs.
+    """
+    steps = [step for step in dis.get_instructions(code) if step.opname != "EXTENDED_ARG"]
+    unseen = tuple(_for_type_checkers(steps))
+    for number, step in enumerate(steps):
+        if step.opname != "IMPORT_NAME" or any(a < step.offset < b for a, b in unseen):
+            continue
+        level, chosen = steps[number - 2].argval, steps[number - 1].argval
+        base = _absolute(str(step.argval), level if isinstance(level, int) else 0, package)
+        parts = base.split(".")
+        yield from (".".join(parts[:end]) for end in range(1, len(parts) + 1))
+        for name in chosen if isinstance(chosen, tuple) else ():
+            yield f"{base}.{name}"
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _imported(constant, package)
+
+
+def _absolute(name: str, level: int, package: str) -> str:
+    if level == 0:
+        return name
+    above = package.split(".")
+    base = ".".join(above[: len(above) - level + 1])
+    return f"{base}.{name}" if name else base
+
+
+def _for_type_checkers(steps: list[dis.Instruction]) -> Iterator[tuple[int, int]]:
+    """From where to where code runs only if ``TYPE_CHECKING`` is true, which it never is."""
+    for one, two in pairwise(steps):
+        jumps = two.opname.startswith("POP_JUMP") and "IF_FALSE" in two.opname
+        if one.argval == "TYPE_CHECKING" and jumps:
+            yield two.offset, int(two.argval)
+
+
+def _defined(code: CodeType) -> Iterator[tuple[str, int]]:
     """The functions and classes that are there once the module was imported, whatever happens.
 
     One that is defined only in a branch, or replaced or deleted later, is not.
@@ -116,13 +183,13 @@ def _defined(code: CodeType) -> Iterator[str]:
         for step in steps
         if step.opcode in {*dis.hasjrel, *dis.hasjabs}
     ]
-    bodies = {constant.co_name for constant in code.co_consts if isinstance(constant, CodeType)}
-    for name in bodies:
+    bodies = {c.co_name: c.co_firstlineno for c in code.co_consts if isinstance(c, CodeType)}
+    for name, line in bodies.items():
         binds = [s for s in steps if s.argval == name and s.opname in {"STORE_NAME", "DELETE_NAME"}]
         if len(binds) == 1 and binds[0].opname == "STORE_NAME":
             at = binds[0].offset
             if not any(start < at < target for start, target in jumps):
-                yield name
+                yield name, line
 
 
 def _json(name: str, inside: bytes, tables: list[object]) -> Iterator[str]:

@@ -86,7 +86,7 @@ class Repository:
             raise InputError(
                 "No branch is checked out (HEAD is detached), and none is named.",
                 _MEANS,
-                "Name the release branch: deploytool flags lint --branch main",
+                "Name the release branch, as in: --branch main",
             )
         commit = self._try(
             "rev-parse", "--verify", "--quiet", "--end-of-options", f"{found}^{{commit}}"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from deploytool.errors import DeploytoolError, InputError, NotProven, Refused
@@ -21,6 +21,13 @@ from deploytool.release.model import Release
 from deploytool.release.store import all_releases
 
 _EXCUSE_AT_LEAST = 7
+_KINDS = {
+    "commit": "versions in the history",
+    "build": "registries of old builds",
+    "release": "releases in the store",
+    "today's build": "builds made of it now",
+    "host": "builds live on hosts",
+}
 
 
 @dataclass(frozen=True)
@@ -51,9 +58,17 @@ class Linted:
         """How many sources of this kind were looked at."""
         return sum(source.kind == kind for source in self.sources)
 
+    @property
+    def against(self) -> str:
+        """What the registry was held against, in words."""
+        counted = {words: self.count(kind) for kind, words in _KINDS.items()}
+        return ", ".join(f"{count} {words}" for words, count in counted.items() if count)
 
-def lint(asked: Asked, seen: Seen | None = None) -> Linted:
+
+def lint(asked: Asked, seen: Seen | None = None, made: Made | None = None) -> Linted:
     """Holds the registry of the working tree against its past; ``seen``: what a fleet showed.
+
+    ``made``: today's builds, where they were made already.
 
     Raises:
         InputError: the registry is wrong, or its history can't be read.
@@ -69,10 +84,12 @@ def lint(asked: Asked, seen: Seen | None = None) -> Linted:
     past = [entry for source in sources for entry in source.entries]
     refusals = list(held(written.entries, past, str(asked.registry)))
     with tempfile.TemporaryDirectory(prefix="deploytool-lint-") as scratch:
-        made = _todays_builds(asked.registry, Path(scratch))
-        sources += [_as_built(release, written.entries) for release in made]
-        for release in {item.digest: item for item in (*releases, *made)}.values():
-            refused, trouble = _look_into(release, past)
+        made = todays_builds(asked.registry, Path(scratch)) if made is None else made
+        sources += [Source("today's build", n, trouble=e.told()) for n, e in made.failed.items()]
+        sources += [_as_built(release, written.entries) for release in made.releases]
+        newest = {release.digest for release in made.releases}
+        for release in {item.digest: item for item in (*releases, *made.releases)}.values():
+            refused, trouble = _look_into(release, past, newest=release.digest in newest)
             refusals += refused
             if trouble:
                 place = f"the artifact of {release.label}"
@@ -81,17 +98,43 @@ def lint(asked: Asked, seen: Seen | None = None) -> Linted:
     return Linted(str(asked.registry), excused, tuple(dict.fromkeys(refusals)))
 
 
-def _todays_builds(registry: Path, scratch: Path) -> tuple[Release, ...]:
-    """The builds that are made of this very registry, made now, where the source has a builder."""
+@dataclass(frozen=True)
+class Made:
+    """Today's builds, and those that could not be made, with why."""
+
+    releases: tuple[Release, ...] = ()
+    failed: Mapping[str, InputError] = field(default_factory=dict)
+
+
+def todays_names(registry: Path) -> tuple[str, ...]:
+    """The builds that are made of this very registry, where the source has a builder.
+
+    Raises:
+        InputError: a recipe can't be read.
+    """
     source = registry.resolve().parent
     if not (source / BUILDER).is_file():
         return ()
-    mine = [
+    return tuple(
         path.stem
         for path, named in recipes(registry)
         if named == registry.resolve() and path.parent.parent == source
-    ]
-    return tuple(build(scratch, source, name) for name in mine)
+    )
+
+
+def todays_builds(registry: Path, scratch: Path) -> Made:
+    """Today's builds, made now. What the rules say does not wait for one that can't be made.
+
+    Raises:
+        InputError: a recipe can't be read.
+    """
+    releases, failed = [], {}
+    for name in todays_names(registry):
+        try:
+            releases.append(build(scratch, registry.resolve().parent, name))
+        except InputError as error:
+            failed[name] = error
+    return Made(tuple(releases), failed)
 
 
 def _as_built(release: Release, registry: Sequence[Entry]) -> Source:
@@ -104,7 +147,9 @@ def _as_built(release: Release, registry: Sequence[Entry]) -> Source:
     return replace(source, kind="today's build")
 
 
-def _look_into(release: Release, past: Sequence[Entry]) -> tuple[tuple[Refusal, ...], str]:
+def _look_into(
+    release: Release, past: Sequence[Entry], *, newest: bool
+) -> tuple[tuple[Refusal, ...], str]:
     """What a rule forbids in the artifact itself, or why it can't be looked into."""
     flags, table = release.manifest.flags, stored(release).entries
     if flags is None or not table:
@@ -116,7 +161,7 @@ def _look_into(release: Release, past: Sequence[Entry]) -> tuple[tuple[Refusal, 
     said = flags.model_dump(mode="json")
     if any(inside != said for inside in contents.tables):
         return (), "the flag table in it is not the one in its manifest"
-    return unreachable(contents, table, past, release.label), ""
+    return unreachable(contents, table, past, release.label, newest=newest), ""
 
 
 def _excuse(source: Source, excuses: Sequence[str]) -> Source:

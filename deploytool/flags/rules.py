@@ -30,12 +30,17 @@ class Rule(Enum):
 
 @dataclass(frozen=True)
 class Refusal:
-    """One thing that a rule forbids: where it stands, what is wrong, what satisfies the rule."""
+    """One thing that a rule forbids: where it stands, what is wrong, what satisfies the rule.
+
+    ``member`` and ``line``: where in a built artifact, when that is where it stands.
+    """
 
     rule: Rule
     place: str
     text: str
     remedy: str
+    member: str = ""
+    line: int = 0
 
     def __str__(self) -> str:
         return f"{self.place}: {self.rule.value}: {self.text}. To satisfy it: {self.remedy}."

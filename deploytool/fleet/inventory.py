@@ -174,4 +174,8 @@ def _with_paths(inventory: Inventory, folder: Path, known_hosts: Path) -> Invent
         name: spec.model_copy(update={"identity_file": resolved(spec.identity_file)})
         for name, spec in inventory.hosts.items()
     }
-    return inventory.model_copy(update={"ssh": ssh, "hosts": hosts})
+    rehearsal = inventory.rehearsal
+    if rehearsal is not None:
+        own = {"records": resolved(rehearsal.records), "signers": resolved(rehearsal.signers)}
+        rehearsal = rehearsal.model_copy(update=own)
+    return inventory.model_copy(update={"ssh": ssh, "hosts": hosts, "rehearsal": rehearsal})

@@ -143,6 +143,22 @@ class Silence(Frozen):
 
     command: Argv
     timeout_s: Seconds = 5.0
+class RehearsalDemand(Frozen):
+    """What must have been rehearsed before a release comes to this fleet. See docs/gate.md.
+
+    ``records``: the folder of the records; ``signers``: whose records are believed, an
+    allowed-signers file; both beside the inventory. ``faults``: cases of faults, at least.
+    """
+
+    records: Line
+    signers: Line
+    within_days: Annotated[int, Field(ge=1, le=366)] = 14
+    scenarios: Annotated[tuple[Line, ...], Field(min_length=1, max_length=64)] = (
+        "healthy",
+        "copy-fails",
+        "missed-host",
+    )
+    faults: Annotated[int, Field(ge=0, le=100_000)] = 0
 
 
 class SshOptions(Frozen):
@@ -182,6 +198,7 @@ class Inventory(Frozen):
     silence: Silence | None = None
     lease_s: Annotated[float, Field(ge=0, le=3600)] = 0.0
     """A process that isn't renewed for so long halts by itself; 0: it goes on without anybody."""
+    rehearsal: RehearsalDemand | None = None
     ssh: SshOptions
     keep_releases: Annotated[int, Field(ge=2, le=100)] = 5
     waves: Annotated[tuple[Wave, ...], Field(min_length=1)] = (1, "rest")
@@ -240,10 +257,10 @@ class Inventory(Frozen):
     def digest(self) -> Digest:
         """SHA-256 over the canonical JSON of what the inventory says about the fleet.
 
-        How one operator's machine reaches it (``ssh``, key files, whom it asks about senders) is
-        left out: the same fleet has the same digest on every machine.
+        How one operator's machine reaches it (``ssh``, key files, whom it asks about senders,
+        what it wants rehearsed) is left out: the same fleet has the same digest on every machine.
         """
-        own = dict.fromkeys(("ssh", "signers", *OPERATORS_COMMANDS), True)
+        own = dict.fromkeys(("ssh", "signers", "rehearsal", *OPERATORS_COMMANDS), True)
         said = self.model_dump(
             mode="json", exclude={**own, "hosts": {"__all__": {"identity_file", "user"}}}
         )

@@ -6,6 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from deploytool.gate.record import Shape
+
 
 @dataclass(frozen=True)
 class Played:
@@ -51,13 +53,14 @@ class Played:
 
 @dataclass
 class Campaign:
-    """All cases of one run."""
+    """All cases of one run; ``shape``: of the fleet that they were played on, once it was up."""
 
     kind: str
     hosts: int
     seed: int
     possible: int
     planned: int
+    shape: Shape | None = None
     played: list[Played] = field(default_factory=list)
 
     @property

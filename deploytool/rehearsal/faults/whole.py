@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploytool.errors import DeploytoolError, NotProven
+from deploytool.fleet.inventory import load_inventory
+from deploytool.gate.record import shape_of
 from deploytool.rehearsal.faults.cases import every_case, sample, select
 from deploytool.rehearsal.faults.operators import Operators
 from deploytool.rehearsal.faults.report import Campaign
@@ -63,6 +65,7 @@ def rehearse_faults(
     fleet.down(silent)
     try:
         fleet.up(wish.hosts, silent)
+        result.shape = shape_of(load_inventory(fleet.inventory))
         operators = Operators(fleet, store)
         try:
             campaign(Rehearsal(fleet, operators, releases), cases, result, say)

@@ -81,6 +81,15 @@ def inventory(
     return head + yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=200)
 
 
+def with_waves(text: str, waves: tuple[int | str, ...]) -> str:
+    """An inventory that ``inventory`` wrote, with other waves: those of a fleet it stands for."""
+    head, _, body = text.partition("\n")
+    document = {**yaml.safe_load(body), "waves": list(waves)}
+    return (
+        f"{head}\n{yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=200)}"
+    )
+
+
 def known_hosts(record: FleetRecord, keys: Mapping[str, tuple[str, ...]]) -> str:
     """The pinned host keys: all that each host has, since a client may be offered any of them.
 

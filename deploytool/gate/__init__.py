@@ -1,0 +1,1 @@
+"""What CI refuses, and ``deploy`` too: what must never reach the fleet stops here."""
