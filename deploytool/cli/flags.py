@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deploytool.cli.options import DEFAULT_STORE, JsonOption, StoreOption
+from deploytool.cli.options import DEFAULT_STORE, InventoryOption, JsonOption, StoreOption
 from deploytool.cli.output import finish, say
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from deploytool.flags.lint import Linted
+    from deploytool.flags.phases import Purpose
+    from deploytool.flags.report import Report
+    from deploytool.fleet.model import Inventory
     from deploytool.parity.look import Seen
 
 app = typer.Typer(no_args_is_help=True, help="What each bit means, and who obeys it.")
-
-
-@app.callback()
-def _group() -> None:
-    """Keeps ``lint`` a word of its own while it is the only command."""
 
 
 @app.command()
@@ -126,3 +126,165 @@ def _said(linted: Linted) -> dict[str, Any]:
             for s in linted.sources
         ],
     }
+
+
+FlagArgument = Annotated[
+    str, typer.Argument(metavar="FLAG", help="The flag's name in the registry.")
+]
+KeyOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--key",
+        help="Your private key, or the public half of one that your agent holds; "
+        "else the first of yours that may sign for this fleet.",
+    ),
+]
+
+
+@app.command()
+def arm(
+    flag: FlagArgument,
+    inventory: InventoryOption,
+    key: KeyOption = None,
+    *,
+    json: JsonOption = False,
+) -> None:
+    """Turn a flag on, on every host or on none: a fresh proof, a certificate, two phases.
+
+    Whatever goes wrong after the first commit is withdrawn everywhere, and that is observed.
+    """
+    del json
+    import tempfile
+
+    from deploytool.flags.certificate import NAMESPACE
+    from deploytool.flags.keys import find_key
+    from deploytool.flags.phases import Purpose
+    from deploytool.fleet.inventory import load_inventory
+
+    fleet = load_inventory(inventory)
+    _check_name(flag)
+    with tempfile.TemporaryDirectory(prefix="deploytool-") as scratch:
+        mine = find_key(fleet.allowed_signers, key, Path(scratch))
+        say(f"Signing as {mine.name}, with {mine.file}.")
+        _change(fleet, inventory, flag, Purpose.ARM, mine.signing(NAMESPACE))
+
+
+@app.command()
+def disarm(flag: FlagArgument, inventory: InventoryOption, *, json: JsonOption = False) -> None:
+    """Turn a flag off: the senders first, then every host, and look. It needs nothing to do so."""
+    del json
+    from deploytool.flags.phases import Purpose
+    from deploytool.fleet.inventory import load_inventory
+
+    _check_name(flag)
+    _change(load_inventory(inventory), inventory, flag, Purpose.DISARM, _nothing_to_sign)
+
+
+def _nothing_to_sign(_content: bytes) -> str:
+    raise AssertionError("disarming signs nothing")
+
+
+def _check_name(flag: str) -> None:
+    import re
+
+    from deploytool.errors import InputError
+
+    if re.fullmatch(r"[A-Z][A-Z0-9_]{0,31}", flag) is None:
+        raise InputError(
+            f"{flag!r} is not the name of a flag.",
+            "Nothing was touched.",
+            "A name is of capital letters, digits and _; deploytool flags status lists them",
+        )
+
+
+def _change(
+    fleet: Inventory, path: Path, flag: str, purpose: Purpose, sign: Callable[[bytes], str]
+) -> None:
+    """Arms or disarms, shows what came of it, and ends the command."""
+    from deploytool.cli.rollout import interruptible
+    from deploytool.cli.screen import PlainScreen
+    from deploytool.flags.outcome import conclude
+    from deploytool.flags.outside import Commands
+    from deploytool.flags.runner import Runner
+    from deploytool.fleet.remote import connect_fleet
+
+    hosts = connect_fleet(fleet)
+    outside = Commands(fleet, path.resolve().parent)
+    try:
+        with interruptible() as pending, PlainScreen() as shown:
+            report = Runner(
+                fleet, hosts, flag, outside, shown, purpose=purpose, sign=sign, interrupted=pending
+            ).run()
+    finally:
+        for host in hosts.values():
+            host.close()
+    error = conclude(report, str(path))
+    count = len(fleet.names)
+    if error is None and report.epoch is not None:
+        window = f", all within {report.window_s:.2f} s" if report.window_s is not None else ""
+        say(
+            f"ARMED: {flag} on all {count} hosts (epoch {report.epoch}{window}). "
+            "The senders use it."
+        )
+    elif error is None:
+        say(f"OFF: {flag} was observed off on all {count} hosts; the senders don't use it.")
+    finish(_report_document(report), error)
+
+
+def _report_document(report: Report) -> dict[str, Any]:
+    return {
+        "flag": report.flag,
+        "bit": report.bit,
+        "release": report.release,
+        "epoch": report.epoch,
+        "state": report.state.value,
+        "states": [state.value for state in report.path],
+        "hosts": dict(report.standing),
+        "senders_use_it": report.in_use,
+        "window_s": report.window_s,
+        "obstacles": [{"host": o.host, "rule": o.rule, "text": o.text} for o in report.obstacles],
+        "trouble": dict(sorted(report.trouble.items())),
+    }
+
+
+@app.command()
+def status(inventory: InventoryOption, *, json: JsonOption = False) -> None:
+    """A table of flags and hosts: armed, off, unknown, or another meaning; by which epoch."""
+    del json
+    from deploytool.cli.flagtable import document, lines, show
+    from deploytool.errors import HostFault, NotProven
+    from deploytool.flags.arming import Gateway
+    from deploytool.flags.outside import Commands
+    from deploytool.flags.routers import Routers
+    from deploytool.flags.standing import rows
+    from deploytool.fleet.inventory import load_inventory
+    from deploytool.fleet.remote import connect_fleet
+    from deploytool.parity.look import probe_call, take_round
+
+    fleet = load_inventory(inventory)
+    hosts = connect_fleet(fleet)
+    try:
+        deadline_s = fleet.ssh.command_timeout_s
+        seen = take_round(hosts, probe_call(disk=False), deadline_s)
+        shown = Routers(hosts, deadline_s, lambda _host, _text, _fault: None).observe()
+    finally:
+        for host in hosts.values():
+            host.close()
+    senders: Gateway | HostFault
+    try:
+        senders = Commands(fleet, inventory.resolve().parent).observe()
+    except HostFault as fault:
+        senders = fault
+    found = rows(seen, shown)
+    show(found, fleet.names, senders)
+    odd = lines(found, seen, senders)
+    error = None
+    if odd:
+        error = NotProven(
+            f"The flags of {fleet.fleet} are not the same everywhere, or not known.",
+            "A flag that is armed here and off there is obeyed by some hosts only; those where it "
+            "is off reject what is flagged.",
+            f"deploytool flags disarm FLAG -i {quote(str(inventory))} ends it from any state",
+            odd,
+        )
+    finish(document(found, senders), error)

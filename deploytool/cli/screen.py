@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from enum import Enum
 from types import TracebackType
 from typing import Self, TextIO
 
@@ -40,7 +41,7 @@ class PlainScreen:
     def _say(self, text: str) -> None:
         put(f"{time.monotonic() - self._began:6.1f}s  {text}", _stream())
 
-    def state(self, state: State, hosts: tuple[str, ...]) -> None:
+    def state(self, state: Enum, hosts: tuple[str, ...]) -> None:
         """Says what is done now, and where."""
         self._say(f"{state.value}: {', '.join(hosts) if hosts else 'nothing to do'}")
 

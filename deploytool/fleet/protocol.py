@@ -23,6 +23,8 @@ class Call:
     arguments: tuple[tuple[str, str], ...] = ()
     changes: bool = True
     """Whether it changes the host: if so, a lost answer leaves its effect in doubt."""
+    insist: bool = False
+    """Whether it is tried also on a host that was given up because it did not answer before."""
 
     @staticmethod
     def of(verb: str, **arguments: str | int) -> Call:

@@ -53,7 +53,8 @@ class RemoteHost:
             self._turn.release()
 
     def _call(self, call: Call, deadline_s: float, payload: Payload | None) -> Reply:
-        if self._failures >= _GIVES_UP_AFTER and self._last is not None:
+        given_up = self._failures >= _GIVES_UP_AFTER and not call.insist
+        if given_up and self._last is not None:
             raise HostFault(self._last.kind, f"{self._last.text} (given up)")
         nonce = secrets.token_hex(16)
         try:

@@ -69,6 +69,8 @@ class Board:
     epoch: int
     """The newest that was ever accepted on this host: whoever starts the process hands it in."""
     states: dict[str, _State] = field(default_factory=dict)
+    remember: Callable[[int], None] = field(default=lambda _epoch: None, repr=False)
+    """Writes the newest epoch down, or raises ``Refused``: nothing is promised without that."""
 
     @staticmethod
     def of(
@@ -138,6 +140,7 @@ class Board:
         )
         if why := objections(certificate, router, clock):
             raise Refused("CERTIFICATE_REFUSED", "; ".join(why))
+        self.remember(certificate.epoch)
         self.epoch = certificate.epoch
         state.name, state.epoch, state.until_s = "promised", certificate.epoch, now_s + PROMISE_S
         return {"promise": certificate.epoch}

@@ -36,7 +36,6 @@ class Flags(Ground):
                 code, answer, errors = 0, json.dumps(said, sort_keys=True), ""
             except Refused as no:
                 code, errors = 3, f"{self.service.name}: {no}"
-            self.service.remember(board.epoch)
         say(f"code {code}")
         for key, text in (("answer", answer), ("errors", errors)):
             say(f"{key} {base64.b64encode(text.encode()).decode()}".rstrip())

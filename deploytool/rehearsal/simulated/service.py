@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from deploytool.fleet.model import Inventory
-from deploytool.rehearsal.simulated.board import Board
-from deploytool.rehearsal.simulated.machine import Machine, Process, sha256
+from deploytool.rehearsal.simulated.board import Board, Refused
+from deploytool.rehearsal.simulated.machine import DiskError, Machine, Process, sha256
 from deploytool.rehearsal.simulated.program import Program
 
 
@@ -166,14 +166,15 @@ class Service:
             file = self.machine.disk.files.get(f"{self.root}/state/service/epoch")
             epoch, sha = int(file.content) if file else 0, sha256(process.loaded)
             self._boards[process] = Board.of(program, self.host, self.fleet, self.hosts, sha, epoch)
+            self._boards[process].remember = self._remember
         return self._boards[process]
 
-    def remember(self, epoch: int) -> None:
-        """Writes down the newest epoch, for whatever process comes after."""
-        path = f"{self.root}/state/service/epoch"
-        file = self.machine.disk.files.get(path)
-        if epoch > (int(file.content) if file else 0):
-            self.machine.disk.put(path, f"{epoch}".encode())
+    def _remember(self, epoch: int) -> None:
+        """Writes the newest epoch down, for whatever process comes after."""
+        try:
+            self.machine.disk.put(f"{self.root}/state/service/epoch", f"{epoch}".encode())
+        except DiskError as error:
+            raise Refused("EPOCH_DISK", f"the epoch can't be written: {error}") from error
 
     def version_line(self, path: str) -> str:
         """What the artifact at ``path`` says of itself when it is asked without being started."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import replace
 
 from deploytool.errors import FaultKind, HostFault
 from deploytool.flags.arming import Census, Gateway, Situation
@@ -23,38 +22,33 @@ NONCES = {name: f"{n:064x}" for n, name in enumerate(NAMES, 1)}
 
 
 def _made(version: str, text: str) -> tuple[Manifest, bytes]:
-    manifest, content = program.build(version)
-    return manifest.model_copy(update={"flags": table(text)}), content
+    return program.build(version, flags=table(text))
 
 
-_NEW = _made(
+NEW_BUILD = _made(
     "2026.1",
     registry(
         flag("HIDDEN", 0), runtime("RETAIL", 4), runtime("OTHER", 5), reserved("POWER_PEG", 3)
     ),
 )
-_OLD = _made("2011.4", registry(flag("HIDDEN", 0), POWER_PEG))
-NEW, OLD = _NEW[0], _OLD[0]
+OLD_BUILD = _made("2011.4", registry(flag("HIDDEN", 0), POWER_PEG))
+NEW, OLD = NEW_BUILD[0], OLD_BUILD[0]
 
 
 @functools.cache
-def _rendered() -> fleet.Rendered:
+def rendered() -> fleet.Rendered:
     return fleet.Rendered.of(fleet.inventory(8))
 
 
 def declared() -> Inventory:
-    return _rendered().inventory
+    return rendered().inventory
 
 
 @functools.cache
 def _host(name: str, *, today: bool) -> Evidence:
-    manifest, content = _NEW if today else _OLD
-    running = fleet.running(name, _rendered(), manifest, content)
-    seen = read(running.call(probe_call(), deadline_s=5))
-    flags = manifest.flags
-    assert flags is not None
-    said = {**(seen.status or {}), "flag_table": flags.table, "wire": flags.wire}
-    return replace(seen, status=said)
+    manifest, content = NEW_BUILD if today else OLD_BUILD
+    running = fleet.running(name, rendered(), manifest, content)
+    return read(running.call(probe_call(), deadline_s=5))
 
 
 def new(name: str) -> Evidence:
