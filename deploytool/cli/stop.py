@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Annotated
 
 import typer
 
-from deploytool.cli.options import InventoryOption, JsonOption
+from deploytool.cli.options import DEFAULT_STORE, InventoryOption, JsonOption, StoreOption
+from deploytool.cli.output import finish
 
 HostsOption = Annotated[
     list[str] | None, typer.Option("--host", help="This host; repeat for more.")
@@ -40,6 +42,60 @@ def stop(
     raise typer.Exit(run(words))
 
 
+class OnDrift(Enum):
+    """What a watch does about a host that is seen to differ from what is declared."""
+
+    REPORT = "report"
+    STOP_HOST = "stop-host"
+
+
+def watch(
+    inventory: InventoryOption,
+    release: Annotated[
+        str | None,
+        typer.Option("--release", help="What is declared; else what the fleet is proven to run."),
+    ] = None,
+    store: StoreOption = DEFAULT_STORE,
+    on_drift: Annotated[
+        OnDrift, typer.Option("--on-drift", help="Say it only, or stop the host too.")
+    ] = OnDrift.REPORT,
+    every: Annotated[
+        float, typer.Option("--every", min=0.5, max=3600, help="Seconds between two rounds.")
+    ] = 5.0,
+    lasting: Annotated[
+        float | None, typer.Option("--for", min=1, help="End after so many seconds.")
+    ] = None,
+    *,
+    until_drift: Annotated[
+        bool, typer.Option("--until-drift", help="End at the first drift, with exit 5.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Keep every line open: look again and again, renew leases, and stop hosts within an instant.
+
+    It goes on when a host drifts, because the leases of the others hang on it. It ends with 0
+    where nothing ever drifted and all is known at the end, else with 5.
+    """
+    del json
+    from deploytool.cli.rollout import holder, interruptible
+    from deploytool.cli.watching import conclude, keep
+
+    with interruptible() as pending:
+        seen = keep(
+            inventory,
+            release,
+            store,
+            by=f"watch+{holder()}",
+            every_s=every,
+            lasting_s=lasting,
+            stop_on_drift=on_drift is OnDrift.STOP_HOST,
+            until_drift=until_drift,
+            ended=pending,
+        )
+    finish(*conclude(seen, str(inventory)))
+
+
 def register(app: typer.Typer) -> None:
     """Puts the commands at the top level."""
     app.command()(stop)
+    app.command()(watch)

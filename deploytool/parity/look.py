@@ -104,10 +104,13 @@ def unreachable(host: str, fault: HostFault) -> HostVerdict:
     return HostVerdict(host, (unseen("host", "an answer in this round", fault),), None, None)
 
 
-def judge(inventory: Inventory, seen: Seen, manifest: Manifest | None) -> Round:
+def judge(
+    inventory: Inventory, seen: Seen, manifest: Manifest | None, *, disk: bool = True
+) -> Round:
     """One round's verdicts: every declared host must be a MATCH for this release.
 
-    ``manifest`` None: no release is active anywhere, which proves nothing about any.
+    ``manifest`` None: no release is active anywhere, which proves nothing about any. ``disk``
+    False: the bytes on disk need not have been read, as in a watch's rounds.
     """
     verdicts = []
     for name in inventory.names:
@@ -115,7 +118,7 @@ def judge(inventory: Inventory, seen: Seen, manifest: Manifest | None) -> Round:
         if isinstance(outcome, HostFault):
             verdicts.append(unreachable(name, outcome))
             continue
-        verdict = judge_host(name, expect(inventory, name, manifest), outcome)
+        verdict = judge_host(name, expect(inventory, name, manifest, disk=disk), outcome)
         if manifest is None:
             nothing = unseen("release", "one that is active", "none on any host")
             verdict = HostVerdict(name, (*verdict.findings, nothing), None, outcome)

@@ -1,0 +1,73 @@
+"""What ``deploytool watch`` wires together, and what its end means."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from deploytool.cli.output import say
+from deploytool.errors import DeploytoolError, NotProven
+from deploytool.fleet.inventory import load_inventory
+from deploytool.release.store import find
+from deploytool.stop.attend import Door
+from deploytool.stop.card import read_card
+from deploytool.stop.watch import Policy, Seen, Watch
+
+
+def _said(line: str) -> None:
+    say(f"{datetime.now().astimezone():%H:%M:%S}  {line}")
+
+
+def keep(
+    path: Path,
+    release: str | None,
+    store: Path,
+    *,
+    by: str,
+    every_s: float,
+    lasting_s: float | None,
+    stop_on_drift: bool,
+    until_drift: bool,
+    ended: Callable[[], bool],
+) -> Seen:
+    """Watches a fleet until it is told to end.
+
+    Raises:
+        InputError: the inventory or the release is wrong, or a watch of it runs here already.
+    """
+    inventory = load_inventory(path)
+    declared = find(store, release).manifest if release is not None else None
+    until = None if lasting_s is None else time.monotonic() + lasting_s
+    policy = Policy(every_s, stop_on_drift, until_drift, until, by)
+    door = Door(path)
+    try:
+        _said(f"watching {len(inventory.names)} hosts of {inventory.fleet}")
+        return Watch(inventory, read_card(path), declared, policy, door, _said, ended).run()
+    finally:
+        door.close()
+
+
+def conclude(seen: Seen, inventory: str) -> tuple[dict[str, Any], DeploytoolError | None]:
+    """The document of a watch that has ended, and its error where it saw anything but good."""
+    document = {
+        "drifted": seen.drifted,
+        "unknown": seen.unknown,
+        "rounds": seen.rounds,
+        "slowest_round_s": round(seen.slowest_round_s, 4),
+        "pictures": {
+            host: {"verdict": p.verdict.value, "release": p.release, "text": p.text, "at": p.at}
+            for host, p in sorted(seen.pictures.items())
+        },
+    }
+    bad = {**seen.unknown, **seen.drifted}
+    if not bad and seen.rounds:
+        return document, None
+    return document, NotProven(
+        f"{len(seen.drifted)} hosts drifted, and {len(seen.unknown)} are not known.",
+        "Leases that this watch renewed are renewed no longer.",
+        f"deploytool status -i {inventory}",
+        tuple(f"{host}: {text}" for host, text in sorted(bad.items())),
+    )

@@ -1,0 +1,455 @@
+"""``deploytool watch``: rounds, renewals and stops over lines that are kept open. One thread.
+
+Whoever asks for a stop is heard before anything else, and before each renewal: what it was told to
+stop a watch does not renew.
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+import selectors
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from deploytool.errors import FaultKind, HostFault
+from deploytool.fleet.model import Inventory
+from deploytool.fleet.protocol import Call, Reply
+from deploytool.parity.look import expect, judge, probe_call, read, shown_manifest
+from deploytool.parity.model import Evidence, Round, Verdict
+from deploytool.parity.rules import judge_host
+from deploytool.release.model import Manifest
+from deploytool.stop.answer import climbed_document
+from deploytool.stop.attend import Asked, Caller, Door
+from deploytool.stop.card import Card, Target
+from deploytool.stop.keeper import Lease, Thread
+from deploytool.stop.ladder import Climb, Ladder
+from deploytool.stop.line import Line
+from deploytool.stop.model import Climbed, End, Order
+from deploytool.stop.record import Record
+from deploytool.stop.rules import stopped
+from deploytool.stop.watching import (
+    RENEWALS_A_LEASE,
+    ROUNDS_A_STATUS,
+    Picture,
+    carry_status,
+    declared_by,
+    drifts,
+    meant,
+    own_manifest,
+    unknowns,
+)
+
+_TICK_S = 0.25
+_AGAIN_S = 5.0
+_ROUNDS_KEPT = 10_000_000
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How a watch behaves. Times in seconds."""
+
+    every_s: float = 5.0
+    stop_on_drift: bool = False
+    until_drift: bool = False
+    until: float | None = None
+    """``time.monotonic`` at which it ends by itself; None: never."""
+    by: str = "watch"
+
+
+@dataclass
+class Seen:
+    """What came of a watch: whether it ever drifted, and what is not surely well at its end."""
+
+    drifted: dict[str, str]
+    unknown: dict[str, str]
+    pictures: dict[str, Picture]
+    rounds: int = 0
+    slowest_round_s: float = 0.0
+
+
+class _Stopping:
+    """A stop that somebody asked this watch for."""
+
+    def __init__(
+        self, caller: Caller | None, asked: Asked, ladder: Ladder, climbs: list[Climb]
+    ) -> None:
+        self.caller = caller
+        self.asked = asked
+        self.ladder = ladder
+        self.climbs = climbs
+        self.heard: set[str] = set()
+
+
+class Watch:
+    """Keeps watch over one fleet until it is told to end."""
+
+    def __init__(
+        self,
+        inventory: Inventory,
+        card: Card,
+        declared: Manifest | None,
+        policy: Policy,
+        door: Door,
+        say: Say,
+        ended: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._inventory = inventory
+        self._card = card
+        self._declared = declared
+        self._pinned = declared is not None
+        self._policy = policy
+        self._door = door
+        self._say = say
+        self._ended = ended
+        self._targets = {target.host: target for target in card.targets}
+        self._looks = {host: Thread(target) for host, target in self._targets.items()}
+        self._hot = {host: Thread(target) for host, target in self._targets.items()}
+        leased = self._targets if inventory.lease_s else {}
+        # Renewals have lines of their own: a look that hangs must not let a lease run out.
+        self._renewers = {host: Thread(target) for host, target in leased.items()}
+        self._leases = {host: Lease(host) for host in leased}
+        self._record = Record(str(door.path.with_suffix(".json")), inventory.fleet)
+        self._selector = selectors.DefaultSelector()
+        self._watched: dict[int, Line] = {}
+        self._callers: list[Caller] = []
+        self._stops: list[_Stopping] = []
+        self._lent: set[str] = set()
+        self._unstopped: dict[str, Order] = {}
+        self._again_at: dict[str, float] = {}
+        self._round: dict[str, Evidence | HostFault] = {}
+        self._asked: set[str] = set()
+        self._round_began = 0.0
+        self._next_round = 0.0
+        self._before: dict[str, Evidence] = {}
+        self._may_renew: set[str] = set()
+        self._twice: dict[str, str] = {}
+        self._told: dict[str, str] = {}
+        self.seen = Seen({}, {}, {})
+        self._stamp = _stamp(door)
+
+    @property
+    def _threads(self) -> tuple[Thread, ...]:
+        return (*self._looks.values(), *self._hot.values(), *self._renewers.values())
+
+    # --- the loop -------------------------------------------------------------------------------
+
+    def run(self) -> Seen:
+        """Watches until its time is up, it is told to end, or, where it is to, it sees drift."""
+        self._selector.register(self._door.socket, selectors.EVENT_READ, self._door)
+        try:
+            while not self._over():
+                self._attend()
+                self._due()
+                self._listen()
+        finally:
+            self._close()
+        return self.seen
+
+    def _over(self) -> bool:
+        policy = self._policy
+        late = policy.until is not None and time.monotonic() >= policy.until
+        drift = policy.until_drift and bool(self.seen.drifted)
+        return not self._stops and (self._ended() or late or drift)
+
+    def _listen(self) -> None:
+        self._follow()
+        patience = min([_TICK_S, *(s.ladder.wakes - time.monotonic() for s in self._stops)])
+        for key, _ in self._selector.select(max(0.0, patience)):
+            if isinstance(key.data, Thread):
+                key.data.hear()
+                self._attend()
+            elif isinstance(key.data, Climb):
+                self._heard(key.data)
+        for stop in self._stops:
+            stop.ladder.settle()
+            self._report(stop)
+        self._finish_stops()
+        for thread in self._threads:
+            thread.tick()
+
+    def _follow(self) -> None:
+        """Waits on the lines that are open now; a new one may have an old one's descriptors."""
+        wanted: dict[int, tuple[Line, Thread]] = {}
+        lent = {id(self._hot[host]) for host in self._lent}
+        for thread in self._threads:
+            if thread.line is not None and id(thread) not in lent:
+                for descriptor in (thread.line.stdout, thread.line.stderr):
+                    wanted[descriptor] = (thread.line, thread)
+        for descriptor, line in list(self._watched.items()):
+            if descriptor not in wanted or wanted[descriptor][0] is not line:
+                del self._watched[descriptor]
+                with suppress(KeyError, ValueError, OSError):
+                    self._selector.unregister(descriptor)
+        for descriptor, (line, thread) in wanted.items():
+            if descriptor not in self._watched:
+                self._selector.register(descriptor, selectors.EVENT_READ, thread)
+                self._watched[descriptor] = line
+
+    def _due(self) -> None:
+        now = time.monotonic()
+        if self._asked and now >= self._round_began + self._patience():
+            for host in tuple(self._asked):
+                self._answered(host, HostFault(FaultKind.TIMEOUT, "no answer in this round"))
+        if not self._asked and now >= self._next_round:
+            self._begin_round()
+        for lease in self._leases.values():
+            self._renew(lease, now)
+        for host, thread in self._hot.items():
+            if host not in self._lent and thread.idle:
+                thread.ask(Call("latch", changes=False), lambda _answer: None)
+        for host, order in list(self._unstopped.items()):
+            # Whoever could not be told is told as soon as it answers again.
+            if self._hot[host].ready and host not in self._lent and now >= self._again_at[host]:
+                self._begin_stop(None, Asked((host,), order))
+
+    def _patience(self) -> float:
+        return max(2.0, self._policy.every_s)
+
+    # --- rounds ---------------------------------------------------------------------------------
+
+    def _begin_round(self) -> None:
+        now = time.monotonic()
+        # Jittered, so that many watches don't all ask in the same instant.
+        self._next_round = now + self._policy.every_s * random.uniform(0.8, 1.2)  # noqa: S311
+        self._round_began, self._round = now, {}
+        self._asked = set(self._looks)
+        whole = self.seen.rounds % ROUNDS_A_STATUS == 0
+        for host, thread in self._looks.items():
+            fresh = whole or host not in self._before
+            call = probe_call(disk=False)
+            if not fresh:
+                call = Call(call.verb, (*call.arguments, ("ask", "never")), changes=False)
+            if thread.free:
+                thread.ask(call, partial(self._answered, host))
+            else:
+                self._answered(host, HostFault(FaultKind.TIMEOUT, "it does not answer"))
+
+    def _answered(self, host: str, answer: Reply | HostFault) -> None:
+        if host not in self._asked:
+            return  # its round is over, and was judged without it
+        self._asked.discard(host)
+        try:
+            self._round[host] = answer if isinstance(answer, HostFault) else read(answer)
+        except HostFault as fault:
+            self._round[host] = fault
+        if not self._asked:
+            self._judge()
+
+    def _judge(self) -> None:
+        """Judges a whole round; what is not seen is unknown, and the last sure picture stays."""
+        took = time.monotonic() - self._round_began
+        self.seen.slowest_round_s = max(self.seen.slowest_round_s, took)
+        self.seen.rounds = (self.seen.rounds + 1) % _ROUNDS_KEPT
+        seen: dict[str, Evidence | HostFault] = {}
+        for host, outcome in self._round.items():
+            seen[host] = outcome
+            if isinstance(outcome, Evidence):
+                seen[host] = self._before[host] = carry_status(outcome, self._before.get(host))
+        shown = shown_manifest(seen)
+        taken = judge(self._inventory, seen, self._declared or shown, disk=False)
+        if not self._pinned:
+            by_shown = judge(self._inventory, seen, shown, disk=False)
+            if declared_by(by_shown, self._declared, shown):
+                self._declared, taken = shown, by_shown
+                self._say(f"declared: {taken.label}")
+        self._may_renew = {
+            host for host, e in seen.items() if isinstance(e, Evidence) and self._matches(host, e)
+        }
+        self._picture(taken, seen)
+
+    def _matches(self, host: str, evidence: Evidence) -> bool:
+        """Whether this host, by itself, is what it is meant to be: no other host has a say."""
+        declared = self._declared
+        named = declared.sha256 if declared is not None else None
+        if evidence.release is None or evidence.release not in meant(evidence, named):
+            return False
+        manifest = declared if named == evidence.release else own_manifest(evidence)
+        if manifest is None:
+            return False
+        rolling = evidence.rollout is not None
+        expected = expect(self._inventory, host, manifest, verified=not rolling, disk=False)
+        return judge_host(host, expected, evidence).verdict is Verdict.MATCH
+
+    def _picture(self, taken: Round, seen: dict[str, Evidence | HostFault]) -> None:
+        now = time.time()
+        faults = {host: item for host, item in seen.items() if isinstance(item, HostFault)}
+        drifted, unknown = dict(drifts(taken)), dict(unknowns(taken, faults))
+        for verdict in taken.hosts:
+            host = verdict.host
+            if host in unknown:
+                text = f"UNKNOWN: {unknown[host]}; {self._last(host, now)}"
+                key = "UNKNOWN"
+            elif verdict.verdict is Verdict.MATCH:
+                text = key = f"MATCH on {taken.label}"
+            else:
+                key = f"{verdict.verdict.value}: {drifted.get(host, 'a rollout is under way')}"
+                text = key
+            if host not in unknown:
+                self.seen.pictures[host] = Picture(verdict.verdict, verdict.release, text, now)
+            if self._told.get(host) != key:
+                self._told[host] = key
+                self._say(f"{host}: {text}")
+        self.seen.drifted.update(drifted)
+        self.seen.unknown = unknown
+        if self._policy.stop_on_drift:
+            for host, text in drifted.items():
+                if host in self._twice and host not in self._lent:
+                    self._stop_drifted(host, text)
+        self._twice = drifted
+        self._write()
+
+    def _last(self, host: str, now: float) -> str:
+        picture = self.seen.pictures.get(host)
+        if picture is None:
+            return "it was never seen"
+        return f"last surely seen {now - picture.at:.0f} s ago: {picture.text}"
+
+    def _stop_drifted(self, host: str, text: str) -> None:
+        self._say(f"{host}: stopping it: {text}")
+        latch = f"{secrets.randbits(64):016x}"
+        order = Order(self._policy.by, f"drift: {text}", latch, time.time())
+        self._begin_stop(None, Asked((host,), order))
+
+    # --- leases ---------------------------------------------------------------------------------
+
+    def _renew(self, lease: Lease, now: float) -> None:
+        thread = self._renewers[lease.host]
+        if now < lease.next_at or not thread.free or lease.taken:
+            return
+        if lease.host not in self._may_renew or lease.host in self._unstopped:
+            return
+        if self._attend() or lease.host in self._lent:
+            return  # somebody asked for a stop in this very moment
+        spacing = self._inventory.lease_s / RENEWALS_A_LEASE
+        lease.next_at = now + spacing * random.uniform(0.8, 1.0)  # noqa: S311 only spread
+        patience = max(1.0, spacing)
+        thread.ask(lease.call(), partial(self._renewed, lease), patience)
+
+    def _renewed(self, lease: Lease, answer: Reply | HostFault) -> None:
+        if isinstance(answer, HostFault):
+            trouble = f"not renewed: {answer}"
+        else:
+            trouble = lease.learn(answer, time.time())
+            if not trouble and not self._write():
+                trouble = "its renewal can't be written down; a stop will assume the worst"
+        key = f"lease {lease.host}"
+        if trouble and self._told.get(key) != trouble:
+            self._say(f"{lease.host}: lease: {trouble}")
+        self._told[key] = trouble
+
+    def _write(self) -> bool:
+        renewals = {h: one.renewal for h, one in self._leases.items() if one.renewal is not None}
+        return self._record.write(renewals, self.seen.pictures)
+
+    # --- stops ----------------------------------------------------------------------------------
+
+    def _attend(self) -> bool:
+        """Hears whoever is at the door; whether a stop was begun."""
+        begun = False
+        while (caller := self._door.accept()) is not None:
+            self._callers.append(caller)
+        for caller in list(self._callers):
+            try:
+                asked = caller.read()
+            except (ValueError, KeyError, TypeError, RecursionError):
+                self._callers.remove(caller)
+                caller.close()
+                continue
+            if asked is not None:
+                self._callers.remove(caller)
+                begun = self._begin_stop(caller, asked) or begun
+        return begun
+
+    def _begin_stop(self, caller: Caller | None, asked: Asked) -> bool:
+        unknown = set(asked.hosts) - set(self._targets)
+        if caller is not None and (unknown or _stamp(self._door) != self._stamp):
+            caller.tell({"refused": "the inventory has changed since this watch began: restart it"})
+            caller.close()
+            return False
+        hosts = [h for h in (asked.hosts or tuple(self._targets)) if h not in self._lent]
+        if not hosts:
+            return False
+        climbs = [self._climb(self._targets[host], asked.order) for host in hosts]
+        self._lent |= set(hosts)
+        self._follow()
+        ladder = Ladder(climbs, self._selector, lambda climb: self._climbed(stop, climb))
+        stop = _Stopping(caller, asked, ladder, climbs)
+        self._stops.append(stop)
+        for host in hosts:
+            # Until it is seen to have stopped, nobody here renews it: its lease runs out instead.
+            self._unstopped[host] = asked.order
+        ladder.begin()
+        if caller is not None:
+            renewals = {h: one.renewal for h, one in self._leases.items() if h in hosts}
+            caller.tell(
+                {
+                    "taking": hosts,
+                    "renewals": {
+                        h: {"wall": r.wall, "lease_s": r.lease_s} for h, r in renewals.items() if r
+                    },
+                }
+            )
+        return True
+
+    def _climb(self, target: Target, order: Order) -> Climb:
+        return Climb(target, order, self._hot[target.host].take())
+
+    def _heard(self, climb: Climb) -> None:
+        for stop in self._stops:
+            if climb in stop.climbs:
+                stop.ladder.heard(climb)
+                self._report(stop)
+
+    def _report(self, stop: _Stopping) -> None:
+        for climb in stop.climbs:
+            if climb.heard and climb.host not in stop.heard:
+                stop.heard.add(climb.host)
+                if stop.caller is not None:
+                    stop.caller.tell({"heard": climb.host})
+
+    def _climbed(self, stop: _Stopping, climb: Climb) -> None:
+        done: Climbed = climb.climbed()
+        if stop.caller is not None:
+            stop.caller.tell({"climbed": climbed_document(done)})
+        self._again_at[climb.host] = time.monotonic() + _AGAIN_S
+        if stopped(done) or done.end is End.OTHER_RELEASE:
+            self._unstopped.pop(climb.host, None)
+        if stop.caller is not None or stopped(done):
+            text = done.steps[-1].text if done.steps else ""
+            self._say(f"{climb.host}: {done.end.value}: {text} (asked by {stop.asked.order.by})")
+
+    def _finish_stops(self) -> None:
+        for stop in [s for s in self._stops if s.ladder.over]:
+            self._stops.remove(stop)
+            if stop.caller is not None:
+                stop.caller.tell({"over": True})
+                stop.caller.close()
+            for climb in stop.climbs:
+                self._lent.discard(climb.host)
+                thread = self._hot[climb.host]
+                if thread.line is not None and thread.line.over:
+                    thread.lost()
+
+    # --- the end --------------------------------------------------------------------------------
+
+    def _close(self) -> None:
+        for thread in self._threads:
+            thread.close()
+        for caller in self._callers:
+            caller.close()
+        self._selector.close()
+
+
+def _stamp(door: Door) -> tuple[int, int]:
+    """Tells an inventory that was written to from the one that this watch has read."""
+    try:
+        found = Path(door.inventory).stat()
+    except OSError:
+        return (0, 0)
+    return (found.st_mtime_ns, found.st_size)
