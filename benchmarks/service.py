@@ -67,7 +67,8 @@ def main() -> int:
         return 0
     parser = argparse.ArgumentParser()
     parser.add_argument("command", choices=("serve", "status"))
-    for option in ("--state", "--config", "--listen", "--host"):
+    known = ("--state", "--config", "--listen", "--host", "--fleet", "--signers", "--lease")
+    for option in known:
         parser.add_argument(option)
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()

@@ -23,6 +23,8 @@ CALL_S = 8.0
 _BACK_OFF_S = (0.5, 1.0, 2.0, 5.0)
 _IDLE_S = 20.0
 """A line that carried nothing for so long is asked something, so that a dead one is found out."""
+NO_NONCE = "none"
+"""Asks for the first nonce; it prolongs nothing, and voids the nonce of whoever renewed before."""
 Answered = Callable[[Reply | HostFault], None]
 
 
@@ -120,7 +122,7 @@ class Lease:
 
     def __init__(self, host: str) -> None:
         self.host = host
-        self.nonce = "none"
+        self.nonce = NO_NONCE
         self.renewal: Renewal | None = None
         self.taken = ""
         """Who else renews it, in words; then we don't."""
@@ -144,6 +146,9 @@ class Lease:
         except (ValueError, KeyError, TypeError):
             if "LEASE_TAKEN" in plain:
                 self.taken = excerpt(plain)
+            elif "LEASE_NONCE" in plain:
+                # An answer was lost, or the process is another one: begun anew, at once.
+                self.nonce, self.next_at = NO_NONCE, 0.0
             return excerpt(plain)
         self.nonce, self.renewal = nonce, Renewal(now, lease_s)
         return ""

@@ -26,7 +26,7 @@ from deploytool.release.model import Manifest
 from deploytool.stop.answer import climbed_document
 from deploytool.stop.attend import Asked, Caller, Door
 from deploytool.stop.card import Card, Target
-from deploytool.stop.keeper import Lease, Thread
+from deploytool.stop.keeper import NO_NONCE, Lease, Thread
 from deploytool.stop.ladder import Climb, Ladder
 from deploytool.stop.line import Line
 from deploytool.stop.model import Climbed, End, Order
@@ -328,14 +328,16 @@ class Watch:
             return  # somebody asked for a stop in this very moment
         spacing = self._inventory.lease_s / RENEWALS_A_LEASE
         lease.next_at = now + spacing * random.uniform(0.8, 1.0)  # noqa: S311 only spread
-        patience = max(1.0, spacing)
-        thread.ask(lease.call(), partial(self._renewed, lease), patience)
+        thread.ask(lease.call(), partial(self._renewed, lease))
 
     def _renewed(self, lease: Lease, answer: Reply | HostFault) -> None:
         if isinstance(answer, HostFault):
             trouble = f"not renewed: {answer}"
         else:
+            first = lease.nonce == NO_NONCE
             trouble = lease.learn(answer, time.time())
+            if first and not trouble:
+                lease.next_at = 0.0  # the first nonce prolongs nothing: it is answered at once
             if not trouble and not self._write():
                 trouble = "its renewal can't be written down; a stop will assume the worst"
         key = f"lease {lease.host}"

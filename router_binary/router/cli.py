@@ -95,6 +95,8 @@ def main(arguments: list[str], release: "Release") -> int:
         print(f"router: refused ({rule}): {error}", file=sys.stderr)
         return REFUSED
     except (control_client.NobodyAnsweredError, OSError) as error:
+        if options.command == "halt" and _halt_without_router(options):
+            return DONE
         print(f"router: {error}", file=sys.stderr)
         return NO_ANSWER
     if not answer["ok"]:
@@ -102,6 +104,26 @@ def main(arguments: list[str], release: "Release") -> int:
         return REFUSED
     _show(options, answer)
     return DONE
+
+
+def _halt_without_router(options: argparse.Namespace) -> bool:
+    """Latch for whoever is started next, where no router runs; not where one runs and hangs."""
+    from router import latch, server
+
+    try:
+        owned = server.lock(options.state)
+        try:
+            found = latch.Latch(options.state)
+            latch_id = found.close(latch.HALTED, options.reason, options.by)
+        finally:
+            os.close(owned)
+    except (server.StartError, OSError):
+        return False
+    if not (options.state / "latch.json").is_file():
+        return False
+    answer = {"latch": latch_id, "trading_state": found.state, "running": False}
+    print(json.dumps(answer, sort_keys=True))
+    return True
 
 
 def _request(options: argparse.Namespace) -> dict[str, Any]:
@@ -201,14 +223,20 @@ def _serve(options: argparse.Namespace, release: "Release") -> int:
 
 
 def _on_signal(loop: "Loop", running: "server.Server") -> None:
-    """Drain on SIGTERM and Ctrl-C, in the loop and not in the middle of something."""
+    """Drain on SIGTERM and Ctrl-C, halt on SIGUSR1: in the loop, not in the middle of something.
+
+    The signal is there for whoever can't wait for a client to start.
+    """
     reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(writer)
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
         signal.signal(number, lambda _number, _frame: None)
 
-    def drain(_events: int) -> None:
-        os.read(reader, 64)
-        running.drain()
+    def follow(_events: int) -> None:
+        told = os.read(reader, 64)
+        if signal.SIGUSR1 in told:
+            running.halt_by_signal()
+        if signal.SIGTERM in told or signal.SIGINT in told:
+            running.drain()
 
-    loop.add(reader, drain, urgent=True)
+    loop.add(reader, follow, urgent=True)

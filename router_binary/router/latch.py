@@ -9,6 +9,7 @@ from typing import Final
 ACTIVE: Final = "ACTIVE"
 REDUCING: Final = "REDUCING"
 HALTED: Final = "HALTED"
+BY_SIGNAL: Final = "signal USR1"
 MAX_BYTES = 65536
 
 
@@ -49,9 +50,11 @@ class Latch:
         self.state, self.reason, self.latch_id, self.by = state, reason, latch_id, by
 
     def close(self, state: str, reason: str, by: str) -> str:
-        """Stop, or stop harder; an earlier latch keeps its id and its reason."""
+        """Stop, or stop harder; an earlier latch keeps its id, and its reason if it has one."""
         if self.latch_id is not None and (self.state == HALTED or state == self.state):
-            return self.latch_id
+            if self.reason != BY_SIGNAL or reason == BY_SIGNAL:
+                return self.latch_id
+            state = self.state  # a signal can't say why or by whom: this says it for it
         self.state = state
         self.reason = reason[:1000] or "no reason given"
         self.by = by[:100]

@@ -15,7 +15,7 @@ from router.config import Config
 from router.engine import Engine
 from router.epochs import Epochs
 from router.flags import Flags
-from router.latch import Latch
+from router.latch import BY_SIGNAL, HALTED, Latch
 from router.lease import Lease
 from router.loop import Loop
 from router.orders import Child, User
@@ -187,6 +187,11 @@ class Server:
             self._draining(now_s)
 
     # -- the end -------------------------------------------------------------------------------
+
+    def halt_by_signal(self) -> None:
+        """Halt without a client; one that comes later may say why and by whom."""
+        self.engine.stop(HALTED, BY_SIGNAL, "")
+        self.after()
 
     def drain(self) -> None:
         """Take no new parents, cancel what works, and go when it is quiet."""

@@ -51,10 +51,21 @@ def inventory(
             "name": "router",
             "user": service_user,
             "supervisor": supervisor,
-            "start": [*start, "--fleet", "{fleet}", "--signers", "{signers}"],
+            "start": [
+                *start,
+                "--fleet",
+                "{fleet}",
+                "--signers",
+                "{signers}",
+                "--lease",
+                "{lease_s}",
+            ],
             "version": ["{current}/router", "--version"],
             "status": ["{current}/router", "status", "--json", *state],
             "halt": ["{current}/router", "halt", "--reason", "{reason}", "--by", "{by}", *state],
+            "halt_signal": "USR1",
+            "lease": ["{current}/router", "lease", "{nonce}", *state],
+            "resume": ["{current}/router", "resume", *state],
             "flags": {
                 "observe": ["{current}/router", "flag", "show", *state],
                 **{
@@ -65,6 +76,7 @@ def inventory(
             "listen": ["{listen}"],
             "ready_timeout_s": 20,
         },
+        "lease_s": 0,
         "config_files": ["{root}/etc/router.json"],
         "signers": SIGNERS,
         "ssh": {
