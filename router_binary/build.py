@@ -23,7 +23,7 @@ from types import ModuleType
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-SHEBANG = b"#!/usr/bin/env -S python3 -I\n"
+SHEBANG = b"#!/usr/bin/env -S python3 -IS\n"
 EPOCH = (1980, 1, 1, 0, 0, 0)
 RECIPE_KEYS = frozenset(
     ["version", "registry", "rehearsal_only", "strategies", "modules", "replace"]

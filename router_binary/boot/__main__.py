@@ -3,24 +3,29 @@
 The file is resolved, opened and read once. Its SHA-256 is taken of those bytes and
 every module is imported from them, so a link that is switched later brings nothing
 into this process. The descriptor stays open: it shows the kernel what runs here.
+
+A client asks one question and is gone, on a host that has other work to do. So it imports next
+to nothing: half of what it costs would be modules of the standard library.
 """
 
-import hashlib
-import importlib.abc
+from __future__ import annotations
+
+import importlib
 import importlib.machinery
-import importlib.util
-import io
 import json
 import os
 import sys
-import types
-import zipfile
-from collections.abc import Sequence
+import zlib
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import types
+    from collections.abc import Sequence
 
 MAX_BYTES = 16 * 1024 * 1024
 
 
-class FromBytes(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
+class FromBytes:
     """Import the package `router` from sources held in memory, and from nowhere else."""
 
     def __init__(self, sources: dict[str, str], origin: str) -> None:
@@ -39,13 +44,12 @@ class FromBytes(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
         if fullname not in self._sources:
             raise ModuleNotFoundError(f"{fullname} is not in this release", name=fullname)
         origin = f"{self._origin}/{fullname.replace('.', '/')}.py"
-        return importlib.util.spec_from_loader(
+        return importlib.machinery.ModuleSpec(
             fullname, self, origin=origin, is_package=fullname == "router"
         )
 
-    def is_package(self, fullname: str) -> bool:
-        """Only the root is one."""
-        return fullname == "router"
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> None:
+        """Leave that to Python."""
 
     def get_source(self, fullname: str) -> str:
         """Also read by tracebacks."""
@@ -71,12 +75,34 @@ def read_once(path: str) -> tuple[int, bytes]:
     raise SystemExit(f"router: {path} is larger than {MAX_BYTES} bytes: not a router")
 
 
+def members(data: bytes) -> dict[str, bytes]:
+    """Give what is in a zipapp whose members are stored as they are, as the builder packs it."""
+
+    def number(at: int, width: int = 4) -> int:
+        return int.from_bytes(data[at : at + width], "little")
+
+    end = data.rindex(b"PK\5\6")
+    before = end - number(end + 12) - number(end + 16)  # the line that names the interpreter
+    at, found = before + number(end + 16), {}
+    for _ in range(number(end + 10, 2)):
+        local = before + number(at + 42)
+        start = local + 30 + number(local + 26, 2) + number(local + 28, 2)
+        content = data[start : start + number(at + 24)]
+        packed = data[at : at + 4] != b"PK\1\2" or number(at + 10, 2) != 0
+        if packed or zlib.crc32(content) != number(at + 16):
+            raise SystemExit("router: this file is damaged, or no router")
+        name = at + 46
+        at = name + number(at + 28, 2)
+        found[data[name:at].decode("utf-8")] = content
+        at += number(name - 16, 2) + number(name - 14, 2)
+    return found
+
+
 def start(running: types.CodeType) -> int:
     """Load everything from one read of one file, and hand over."""
     path = os.path.realpath(sys.path.pop(0))
     descriptor, data = read_once(path)
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        texts = {name: archive.read(name).decode("utf-8") for name in archive.namelist()}
+    texts = {name: text.decode("utf-8") for name, text in members(data).items()}
     # Python itself read this first page of code through the link: it may be another build's.
     if compile(texts["__main__.py"], "", "exec", dont_inherit=True) != running:
         raise SystemExit("router: the release was switched while this process started; try again")
@@ -89,12 +115,17 @@ def start(running: types.CodeType) -> int:
         for name, text in texts.items()
         if name.startswith("router/")
     }
-    sha256 = hashlib.sha256(data).hexdigest()
-    sys.meta_path.insert(0, FromBytes(sources, f"<router {sha256[:12]}>"))
+    serving = sys.argv[1:2] == ["serve"]
+    sha256 = ""
+    if serving:
+        import hashlib
+
+        sha256 = hashlib.sha256(data).hexdigest()
+    sys.meta_path.insert(0, FromBytes(sources, f"<router {sha256[:12] or info['version']}>"))
     for cached in [entry for entry in sys.path_importer_cache if entry.startswith(path)]:
         del sys.path_importer_cache[cached]
     # What serves has every module before it listens; a client asks a question and is gone.
-    if sys.argv[1:2] == ["serve"]:
+    if serving:
         for name in sorted(sources):
             importlib.import_module(name)
     release = importlib.import_module("router.release").Release(

@@ -1,5 +1,7 @@
 """The command line: serve, and every question to the process that serves."""
 
+from __future__ import annotations
+
 import argparse
 import gc
 import json
@@ -8,12 +10,13 @@ import select
 import signal
 import sys
 import time
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
 
 from router import control_client
 
+TYPE_CHECKING = False  # a client is gone sooner than `typing` is imported
 if TYPE_CHECKING:
+    from typing import Any, Final
+
     from router import server
     from router.loop import Loop
     from router.release import Release
@@ -30,16 +33,16 @@ class BadInputError(Exception):
     """What came on standard input can't be taken."""
 
 
-def _parser(release: "Release") -> argparse.ArgumentParser:
+def _parser(release: Release) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("router", description=f"Order router {release.version}.")
     parser.add_argument("--version", action="version", version=release.info["version_line"])
-    commands = parser.add_subparsers(dest="command", required=True)
+    commands = parser.add_subparsers(dest="command", required=True, prog="router")
     serve = commands.add_parser("serve", help="run in the foreground until SIGTERM")
-    serve.add_argument("--config", type=Path, required=True)
+    serve.add_argument("--config", required=True)
     serve.add_argument("--listen", required=True, metavar="HOST:PORT")
     serve.add_argument("--host", required=True, help="this host's name in the configuration")
     serve.add_argument("--fleet", default="", help="the fleet's name: certificates are for one")
-    serve.add_argument("--signers", type=Path, help="OpenSSH allowed-signers file; none: nobody")
+    serve.add_argument("--signers", help="OpenSSH allowed-signers file; none: nobody")
     serve.add_argument(
         "--lease", type=_lease_s, default=0.0, metavar="SECONDS",
         help="halt when nobody renews for so long; 0 (the default): never",
@@ -67,7 +70,7 @@ def _parser(release: "Release") -> argparse.ArgumentParser:
     tracing = commands.add_parser("trace", help="whose order a token was, out of the records")
     tracing.add_argument("token")
     for command in commands.choices.values():
-        command.add_argument("--state", type=Path, required=True, help="the state folder")
+        command.add_argument("--state", required=True, help="the state folder")
     return parser
 
 
@@ -81,7 +84,7 @@ def _lease_s(text: str) -> float:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
-def main(arguments: list[str], release: "Release") -> int:
+def main(arguments: list[str], release: Release) -> int:
     """Run one command; give the exit code."""
     options = _parser(release).parse_args(arguments)
     if options.command == "serve":
@@ -108,18 +111,21 @@ def main(arguments: list[str], release: "Release") -> int:
 
 def _halt_without_router(options: argparse.Namespace) -> bool:
     """Latch for whoever is started next, where no router runs; not where one runs and hangs."""
+    from pathlib import Path
+
     from router import latch, server
 
+    folder = Path(options.state)
     try:
-        owned = server.lock(options.state)
+        owned = server.lock(folder)
         try:
-            found = latch.Latch(options.state)
+            found = latch.Latch(folder)
             latch_id = found.close(latch.HALTED, options.reason, options.by)
         finally:
             os.close(owned)
     except (server.StartError, OSError):
         return False
-    if not (options.state / "latch.json").is_file():
+    if not (folder / "latch.json").is_file():
         return False
     answer = {"latch": latch_id, "trading_state": found.state, "running": False}
     print(json.dumps(answer, sort_keys=True))
@@ -174,17 +180,21 @@ def _show(options: argparse.Namespace, answer: dict[str, Any]) -> None:
 
 
 def _trace(options: argparse.Namespace) -> int:
+    from pathlib import Path
+
     from router import recovery, trace
 
     try:
-        print(json.dumps(trace.find(options.state, options.token), sort_keys=True))
+        print(json.dumps(trace.find(Path(options.state), options.token), sort_keys=True))
     except (trace.TraceError, recovery.RecoveryError, OSError, KeyError, ValueError) as error:
         print(f"router: {error}", file=sys.stderr)
         return NO_ANSWER
     return DONE
 
 
-def _serve(options: argparse.Namespace, release: "Release") -> int:
+def _serve(options: argparse.Namespace, release: Release) -> int:
+    from pathlib import Path
+
     from router import config, recovery, server
     from router.loop import Loop
 
@@ -197,10 +207,11 @@ def _serve(options: argparse.Namespace, release: "Release") -> int:
         return REFUSED
     try:
         loop = Loop()
-        found = config.read(options.config, options.host)
+        found = config.read(Path(options.config), options.host)
         running = server.Server(
-            loop, release, found, options.state, options.host, options.listen,
-            signers=options.signers, fleet=options.fleet, lease_s=options.lease,
+            loop, release, found, Path(options.state), options.host, options.listen,
+            signers=Path(options.signers) if options.signers else None, fleet=options.fleet,
+            lease_s=options.lease,
         )  # fmt: skip
     except (config.ConfigError, server.StartError, recovery.RecoveryError, OSError) as error:
         print(f"router: can't start: {error}", file=sys.stderr)
@@ -222,7 +233,7 @@ def _serve(options: argparse.Namespace, release: "Release") -> int:
     return NO_ANSWER if left else DONE
 
 
-def _on_signal(loop: "Loop", running: "server.Server") -> None:
+def _on_signal(loop: Loop, running: server.Server) -> None:
     """Drain on SIGTERM and Ctrl-C, halt on SIGUSR1: in the loop, not in the middle of something.
 
     The signal is there for whoever can't wait for a client to start.

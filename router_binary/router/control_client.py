@@ -1,10 +1,14 @@
 """Ask the running router: the same file as its own client."""
 
+from __future__ import annotations
+
 import json
 import os
 import socket
-from pathlib import Path
-from typing import Any, Final
+
+TYPE_CHECKING = False  # a client is gone sooner than `typing` is imported
+if TYPE_CHECKING:
+    from typing import Any, Final
 
 TIMEOUT_S: Final = 5.0
 MAX_ANSWER: Final = 16 * 1024 * 1024
@@ -14,7 +18,7 @@ class NobodyAnsweredError(Exception):
     """No router answered, or not with anything that can be read."""
 
 
-def ask(folder: Path, request: dict[str, Any]) -> dict[str, Any]:
+def ask(folder: str, request: dict[str, Any]) -> dict[str, Any]:
     """Send one request, give the answer."""
     try:
         line = _exchange(folder, json.dumps(request, ensure_ascii=False).encode() + b"\n")
@@ -26,7 +30,7 @@ def ask(folder: Path, request: dict[str, Any]) -> dict[str, Any]:
     return answer
 
 
-def _exchange(folder: Path, line: bytes) -> bytes:
+def _exchange(folder: str, line: bytes) -> bytes:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:

@@ -52,7 +52,7 @@ def test_build_info_tells_the_truth(tmp_path: Path) -> None:
     assert info == json.loads((tmp_path / "buildinfo.json").read_text())
     assert info["sha256"] == hashlib.sha256(data).hexdigest()
     assert info["size"] == len(data)
-    assert data.startswith(b"#!/usr/bin/env -S python3 -I\n")
+    assert data.startswith(b"#!/usr/bin/env -S python3 -IS\n")
     assert info["version_line"] == "router 2026.1"
     assert info["requires"] == ["python3", "ssh-keygen"]
     inside = {

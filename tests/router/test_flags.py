@@ -55,6 +55,7 @@ def test_p3_up_in_phases_and_down_in_one(rig: Rig) -> None:
     assert state(flags) == "armed", "what was settled lasts"
     assert flags.disarm(NAME) == {"armed": []}
     assert (state(flags), flags.why_not(BIT), flags.epoch) == ("off", R["FLAG_NOT_ARMED"], 0)
+    assert flags.states()[2]["epoch"] == 0
     assert flags.disarm(NAME) == {"armed": []}, "disarming always works"
 
 

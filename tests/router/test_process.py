@@ -157,13 +157,25 @@ def test_every_module_is_there_before_it_listens(binaries: dict[str, Path]) -> N
 
 def test_a_link_switched_during_the_start_is_noticed(binaries: dict[str, Path]) -> None:
     """Python reads the first page of code itself; the file read after it may be another build."""
-    code = (ROOT / "router_binary" / "boot" / "__main__.py").read_text() + "\nOTHER = 1\n"
-    code = f"import sys; sys.path.insert(0, {str(binaries['2026.1'])!r})\n" + code
+    code = (ROOT / "router_binary" / "boot" / "__main__.py").read_text()
+    switched = f"sys.path.insert(0, {str(binaries['2026.1'])!r})\n\n\nif __name__"
+    code = code.replace("if __name__", switched)
     done = subprocess.run(
         ["python3", "-I", "-c", code, "--version"], capture_output=True, text=True, timeout=20
     )
     assert (done.returncode, done.stdout) == (1, "")
     assert "switched while this process started" in done.stderr
+
+
+def test_a_damaged_file_starts_nothing(binaries: dict[str, Path], tmp_path: Path) -> None:
+    content = binaries["2026.1"].read_bytes()
+    for inside in (b"SoupBinTCP 3.00", b'"version_line"'):
+        damaged = tmp_path / "router"
+        damaged.write_bytes(content.replace(inside, inside.swapcase()))
+        damaged.chmod(0o755)
+        done = subprocess.run([damaged, "--version"], capture_output=True, text=True, timeout=20)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr == "router: this file is damaged, or no router\n"
 
 
 @pytest.mark.parametrize("version", ["2011.4", "2012.8"])
