@@ -46,12 +46,13 @@ def status(
 ) -> None:
     """One evidence round: exit 0 only when every declared host proves the same release."""
     del json
-    from deploytool.cli.screen import round_document, show_round
+    from deploytool.cli.screen import round_document, show_round, show_under_way
     from deploytool.parity.model import Parity, Verdict
     from deploytool.rollout.outcome import not_proven
 
     taken = _look(inventory, release, store)
     show_round(taken)
+    lines = show_under_way(taken)
     proven = taken.parity is Parity.PARITY
     count = f"{taken.count(Verdict.MATCH)} of {len(taken.hosts)} hosts"
     if proven:
@@ -61,7 +62,7 @@ def status(
         if proven
         else not_proven(taken, str(inventory), f"{taken.parity.value}: {count} are a MATCH.")
     )
-    finish(round_document(taken), error)
+    finish({**round_document(taken), "under_way": lines}, error)
 
 
 def verify(
@@ -79,7 +80,7 @@ def verify(
 ) -> None:
     """Status, and your own testinfra specs on every host; a host without a result is a failure."""
     del json
-    from deploytool.cli.screen import round_document, show_round
+    from deploytool.cli.screen import round_document, show_round, show_under_way
     from deploytool.errors import NotProven
     from deploytool.fleet.inventory import load_inventory
     from deploytool.parity.model import Parity
@@ -89,6 +90,7 @@ def verify(
     results = run_specs(load_inventory(inventory), spec) if spec is not None else ()
     taken = _look(inventory, release, store)
     show_round(taken)
+    lines = show_under_way(taken)
     failed = tuple(result for result in results if not result.good)
     for result in results:
         say(f"{result.host}: {result.passed} specs passed{'' if result.good else ', FAILED'}")
@@ -114,7 +116,7 @@ def verify(
         {"host": r.host, "good": r.good, "passed": r.passed, "lines": list(r.lines)}
         for r in results
     ]
-    finish({**round_document(taken), "specs": specs}, error)
+    finish({**round_document(taken), "under_way": lines, "specs": specs}, error)
 
 
 def register(app: typer.Typer) -> None:

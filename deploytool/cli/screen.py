@@ -141,8 +141,14 @@ def show_round(taken: Round) -> None:
         console.print(table)
     except BrokenPipeError:
         put("", stream)
-    for line in under_way(taken.evidence, time.time()):
-        put(line, stream)
+
+
+def show_under_way(taken: Round) -> tuple[str, ...]:
+    """What hosts say of a stop, or of a rollout that did not end; gives the lines."""
+    lines = under_way(taken.evidence, time.time())
+    for line in lines:
+        put(line, _stream())
+    return lines
 
 
 def round_document(taken: Round) -> dict[str, object]:
@@ -151,7 +157,6 @@ def round_document(taken: Round) -> dict[str, object]:
         "verdict": taken.parity.value,
         "release": taken.release,
         "label": taken.label,
-        "under_way": list(under_way(taken.evidence, time.time())),
         "hosts": [
             {
                 "host": item.host,

@@ -30,6 +30,8 @@ from deploytool.rehearsal.fleets.run import for_each
 from deploytool.release.model import Release
 
 _MENDS_AT_MOST = 6
+_UNDER_WAY_S = 0.5
+"""In so many seconds a request that was sent has come to the switch of the link."""
 Truths = Mapping[str, Truth]
 
 
@@ -120,12 +122,18 @@ class Rehearsal:
                 if struck and case.moment is not Moment.BEFORE:
                     held = case.fault.name not in AT_WORK
                     deployer.send(signal.SIGSTOP) if held else None
+                    struck = not (case.moment is Moment.STAGED and held and self._switched())
                     lifted.enter_context(strike(scene))
                     deployer.send(signal.SIGCONT) if held else None
                 ended = deployer.wait()
                 seen = {} if case.fault.name in LOOK_LATER else self.look()
             seen = seen or self.look()
         return _Struck(ended, seen, struck, scene.others)
+
+    def _switched(self) -> bool:
+        """Whether the deployer was held too late: what it had sent already is under way."""
+        time.sleep(_UNDER_WAY_S)
+        return any(item.linked == self.new for item in self.look().values())
 
     # --- back to one release ----------------------------------------------------------------------
 
@@ -148,6 +156,11 @@ class Rehearsal:
         told = "; ".join(f"{host}: {item}" for host, item in seen.items())
         why = ended.document.get("what", ended.errors[-300:])
         return tuple(done), f"not one release after {len(done)} commands: {why} {told}"
+
+    def restore(self, case: Case) -> bool:
+        """Brings the fleet to one release after a case that came to nothing; whether it is one."""
+        _, trouble = self._mend(case, self._operators.fresh("first"))
+        return not trouble
 
     def _next(self, case: Case, seen: Truths, done: list[str]) -> str:
         if any(item.locked or item.marked or item.held for item in seen.values()):
@@ -251,7 +264,7 @@ def campaign(
             )
         result.played.append(played)
         say(f"{number:>4} {played}")
-        if played.unresolved and rehearsal.begin().code != DEPLOYED:
+        if played.unresolved and not rehearsal.restore(case):
             say("The fleet can't be brought back to one release; the campaign ends here.")
             break
     return result

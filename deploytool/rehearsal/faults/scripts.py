@@ -98,11 +98,17 @@ mount --bind /mnt/small "$ROOT/releases"
         'umount -l "$ROOT/releases"; umount -l /mnt/small',
         outside=True,
     ),
-    # The mount stays when the fault is lifted: what was started under it must keep its paths.
+    # The mounts stay when the fault is lifted: what was started under them must keep its paths.
+    # What the service itself writes all day is a mount of its own, or the other would stay busy.
     "disk-read-only": Script(
         """
-cut -d' ' -f5 /proc/self/mountinfo | grep -qx "$ROOT" || mount --bind "$ROOT" "$ROOT"
-mount -o remount,ro,bind "$ROOT"
+cut -d' ' -f5 /proc/self/mountinfo | grep -qx "$ROOT" ||
+    { mount --bind "$ROOT" "$ROOT" && mount --bind "$ROOT/state/service" "$ROOT/state/service"; }
+# A disk that is being written to is let finish what it writes.
+tries=100
+until mount -o remount,ro,bind "$ROOT" 2>/dev/null; do
+    tries=$((tries - 1)); [ $tries -gt 0 ] || exit 1; sleep 0.05
+done
 """,
         'mount -o remount,rw,bind "$ROOT"',
         outside=True,

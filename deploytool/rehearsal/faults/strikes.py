@@ -156,5 +156,5 @@ STRIKES: Mapping[str, Strike] = {
 
 LOOK_LATER = frozenset({"hangs", "gone", "two-deployers"})
 """What is true is asked when these are over: a host can't be looked at, or a deployer goes on."""
-AT_WORK = frozenset({"reboot", "sessions-killed"})
+AT_WORK = frozenset({"reboot", "sessions-killed", "disk-read-only"})
 """These strike while the deployer works on; it is held for none of them."""
