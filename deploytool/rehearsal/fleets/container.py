@@ -27,7 +27,7 @@ from deploytool.rehearsal.fleets.model import (
     Kind,
     Progress,
 )
-from deploytool.rehearsal.fleets.ready import make_key, make_signer, prepare, wait_for_ssh
+from deploytool.rehearsal.fleets.ready import make_key, make_signers, prepare, wait_for_ssh
 from deploytool.rehearsal.fleets.run import Outcome, for_each
 
 RELEASE_ROOT = "/opt/router"
@@ -103,7 +103,7 @@ class ContainerFleet:
             pinned = {host.name: key for host, key in zip(record.hosts, keys, strict=True)}
             self._folder.write(files.KNOWN_HOSTS, files.known_hosts(record, pinned))
             text = files.inventory(record, RELEASE_ROOT, "deploy", "router", "systemd")
-            self._folder.write(files.SIGNERS, make_signer(self.folder))
+            self._folder.write(files.SIGNERS, make_signers(self.folder))
             self._folder.write(files.INVENTORY, text)
             admin = self.folder / files.ADMIN_IDENTITY
             public = (self.folder / files.IDENTITY).with_suffix(".pub")

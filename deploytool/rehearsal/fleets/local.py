@@ -28,7 +28,7 @@ from deploytool.rehearsal.fleets.model import (
     Kind,
     Progress,
 )
-from deploytool.rehearsal.fleets.ready import account, make_key, make_signer, prepare, wait_for_ssh
+from deploytool.rehearsal.fleets.ready import account, make_key, make_signers, prepare, wait_for_ssh
 from deploytool.rehearsal.fleets.run import find, for_each, run
 
 _LOOPBACK = "127.0.0.1"
@@ -165,7 +165,7 @@ class LocalFleet:
         user = account()
         root = f"{self.folder}/hosts/{{host}}/root"
         self._folder.write(files.KNOWN_HOSTS, files.known_hosts(record, keys))
-        self._folder.write(files.SIGNERS, make_signer(self.folder))
+        self._folder.write(files.SIGNERS, make_signers(self.folder))
         self._folder.write(files.INVENTORY, files.inventory(record, root, user, user, "process"))
 
     def down(self, progress: Progress) -> tuple[str, ...]:

@@ -40,11 +40,15 @@ def make_key(path: Path) -> None:
     run([keygen, "-q", "-t", "ed25519", "-N", "", "-C", "throwaway", "-f", str(path)], _KEYGEN_S)
 
 
-def make_signer(folder: Path) -> str:
-    """Makes the key that certificates are signed with; gives the text of the signers file."""
-    make_key(folder / files.SIGNER_IDENTITY)
-    public = (folder / files.SIGNER_IDENTITY).with_suffix(".pub").read_text()
-    return with_signer("", files.SIGNER, public, files.SIGNERS)
+def make_signers(folder: Path) -> str:
+    """Makes the keys of two who may sign; gives the text of the signers file."""
+    text = ""
+    people = ((files.SIGNER, files.SIGNER_IDENTITY), (files.SECOND, files.SECOND_IDENTITY))
+    for name, identity in people:
+        make_key(folder / identity)
+        public = (folder / identity).with_suffix(".pub").read_text()
+        text = with_signer(text, name, public, files.SIGNERS)
+    return text
 
 
 def wait_for_ssh(name: str, address: str, port: int, within_s: float) -> None:
