@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -40,6 +41,44 @@ def stop(
     words += ["--all"] * every + ["--json"] * json + ["--reason", reason]
     words += ["--release", release] if release else []
     raise typer.Exit(run(words))
+
+
+def start(
+    inventory: InventoryOption,
+    host: HostsOption = None,
+    reason: Annotated[
+        str | None, typer.Option("--reason", help="Why it may trade again; it is signed with.")
+    ] = None,
+    by: Annotated[
+        str | None, typer.Option("--by", help="Who asks, as the signers file names them.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The folder for the requests, to be signed.")
+    ] = None,
+    request: Annotated[
+        list[Path] | None,
+        typer.Option("--request", help="A signed request, or a folder of them: start now."),
+    ] = None,
+    signature: Annotated[
+        list[Path] | None,
+        typer.Option("--signature", help="Its signature, in the same order; else FILE.sig."),
+    ] = None,
+    *,
+    every: EveryOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Let stopped hosts trade again: one person asks, a second one signs, and then it is done.
+
+    First with --host or --all and --reason: that writes requests. A second person signs each with
+    ssh-keygen -Y sign -n start.deploytool. Then with --request.
+    """
+    del json
+    from deploytool.cli.starting import ask_for, do
+
+    if request:
+        do(inventory, tuple(request), tuple(signature or ()))
+    else:
+        ask_for(inventory, tuple(host or ()), reason, by, out, every=every)
 
 
 class OnDrift(Enum):
@@ -98,4 +137,5 @@ def watch(
 def register(app: typer.Typer) -> None:
     """Puts the commands at the top level."""
     app.command()(stop)
+    app.command()(start)
     app.command()(watch)

@@ -121,6 +121,7 @@ def parse_halt(reply: Reply) -> Halt | None:
         said.get("reason", "unknown").replace("+", " "),
         int(since) if since.isdecimal() else 0,
         fenced,
+        said.get("artifact", ""),
     )
 
 

@@ -106,6 +106,8 @@ class Halt:
     reason: str
     since: int
     fenced: bool
+    artifact: str = ""
+    """What the artifact calls its own latch, where it has one."""
 
 
 @dataclass(frozen=True)

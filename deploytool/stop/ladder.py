@@ -40,7 +40,7 @@ def call_of(rung: Rung, order: Order) -> Call:
     if rung is Rung.FENCE:
         return Call("fence", (*why, *mark))
     if rung in {Rung.KILL, Rung.KILL_AGAIN}:
-        return Call("kill", (*why, ("seconds", str(ON_HOST_S[rung]))))
+        return Call("kill", (*why, *mark, ("seconds", str(ON_HOST_S[rung]))))
     return Call("look", changes=False)
 
 

@@ -21,7 +21,7 @@ from deploytool.stop.witness import ask_witness
 
 STOP_S = 30.0
 """From the key press: whoever has not come to an end by then is not shown to have stopped."""
-WARM_S = 10.0
+WARM_S = 20.0
 """So long a host that has begun to answer the warm way is left to it."""
 SILENCE_S = 3.0
 """So long the witness is asked again, where it has not seen the silence yet."""

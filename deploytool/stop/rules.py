@@ -56,8 +56,8 @@ ON_HOST_S: Mapping[Rung, int] = MappingProxyType(
 """How long the host itself may take over what it was told, in whole seconds."""
 DEADLINE_S: Mapping[Rung, float] = MappingProxyType(
     {
-        Rung.QUIESCE: 4.0,
-        Rung.AGAIN: 4.0,
+        Rung.QUIESCE: 6.0,
+        Rung.AGAIN: 6.0,
         Rung.FENCE: 5.0,
         Rung.KILL: 7.0,
         Rung.LOOK: 3.0,

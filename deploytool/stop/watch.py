@@ -46,6 +46,8 @@ from deploytool.stop.watching import (
 
 _TICK_S = 0.25
 _AGAIN_S = 5.0
+_ROUND_S = 5.0
+"""So long a round waits for a host at least, however often there is one."""
 _ROUNDS_KEPT = 10_000_000
 Say = Callable[[str], None]
 
@@ -209,7 +211,7 @@ class Watch:
                 self._begin_stop(None, Asked((host,), order))
 
     def _patience(self) -> float:
-        return max(2.0, self._policy.every_s)
+        return max(_ROUND_S, self._policy.every_s)
 
     # --- rounds ---------------------------------------------------------------------------------
 

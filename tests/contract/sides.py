@@ -185,6 +185,8 @@ def for_shell(throwaway: LocalFleet) -> Path:
         "stop_timeout_s": 3,
         "soak_s": 0.2,
     }
+    for key in ("halt_signal", "lease", "resume"):
+        del said["service"][key]  # the script knows no signal but SIGTERM, and has no lease
     path = throwaway.inventory.with_name("shell.yaml")
     path.write_text(yaml.safe_dump(said))
     identity = Path(str(load_inventory(path).ssh.identity_file))

@@ -3,11 +3,11 @@
 # keep a host from being stopped. What keeps such a change from reviving it is the latch, written
 # first: STATE/halted (who stopped this host, and why) and STATE/fenced (nothing may be started).
 
-latch_host() { # -> LATCHED: yes, or no where the state folder can't be written; a later stop's replaces it
+latch_host() { # [ARTIFACT'S LATCH] -> LATCHED: yes, or no where it can't be written; a later stop's replaces it
     LATCHED=no
     # Each stop has a name of its own for the draft: two may be at it at once.
     latch_draft=$STATE/.halted.$latch.$$
-    printf 'latch %s\nby %s\nreason %s\nsince %s\n' "$latch" "$by" "$reason" "$since" \
+    printf 'latch %s\nby %s\nreason %s\nsince %s\n' "$latch" "$by" "$reason" "$since${1:+${NEWLINE}artifact $1}" \
         2>/dev/null >"$latch_draft" || return 0
     mv -fT "$latch_draft" "$STATE/halted" 2>/dev/null && LATCHED=yes
     return 0
@@ -50,14 +50,21 @@ service_pids() { # -> SLURPED: the service's processes as its supervisor counts 
     fi
 }
 
-halt_artifact() { # SECONDS: has the artifact halt itself, and tells what it said
+halt_artifact() { # SECONDS: has the artifact halt itself, and tells what it said -> HALT_SAID, without blanks
+    HALT_SAID=''
     [ "$HAS_HALT" = yes ] || { say 'halt none'; return; }
     CUR=$ROOT/current
     words_of "$reason"
     # shellcheck disable=SC2034 # read by run_halt, one of the settings
     REASON=$WORDS BY=$by
-    halt_said=$(ASK_S=$1; run_halt as_account 2>&1 | bounded | base64 -w0)
-    say "halt ${halt_said:--}"
+    halt_coded=$(ASK_S=$1; run_halt as_account 2>&1 | bounded | base64 -w0)
+    say "halt ${halt_coded:--}"
+    HALT_SAID=$(printf '%s' "$halt_coded" | base64 -d 2>/dev/null | tr -d ' \n')
+    # Whoever asks to start this host has to name the artifact's own latch; it is told here alone.
+    case $HALT_SAID in *'"latch":"'*) ;; *) return 0 ;; esac
+    halt_latch=${HALT_SAID#*'"latch":"'}
+    halt_latch=${halt_latch%%'"'*}
+    if word "$halt_latch"; then latch_host "$halt_latch"; fi
 }
 
 runs_only() { # whether this host runs, or would start, a release that begins with these digits
@@ -81,6 +88,8 @@ verb_quiesce() { # the artifact stops sending and cancels, but goes on running: 
         for member in $SLURPED; do kill -s "$HALT_SIGNAL" "$member" 2>/dev/null || :; done
     fi
     halt_artifact "$seconds"
+    # Where it did not halt, it is fenced next, and nothing here is worth waiting for.
+    case $HALT_SAID in *'"trading_state":"HALTED"'*) ;; *) say "latched $LATCHED"; return ;; esac
     say_strays
     [ $LATCHED = no ] || timeout -k 1 2 sync "$STATE/halted" "$STATE" 2>/dev/null || LATCHED=unsynced
     say "latched $LATCHED"
@@ -155,7 +164,7 @@ find_ours() { # -> OURS: every process of the service and every other one of thi
     IFS=$NEWLINE
     for running in $RUNNING; do
         running=${running%% *}
-        case $KIN in *" $running "*) ;; *) OURS="$OURS$running " ;; esac
+        case $KIN$OURS in *" $running "*) ;; *) OURS="$OURS$running " ;; esac
     done
 }
 
@@ -169,7 +178,7 @@ find_kin() { # -> KIN: this very process and those that it was started by
 }
 
 verb_kill() { # whatever the service or a stray of this root is, ends now, whether it wants to or not
-    needs seconds reason by
+    needs seconds by reason latch since
     tries=$((seconds * 10))
     killed=0
     while :; do
@@ -226,7 +235,7 @@ verb_resume() { # payload: the request that a second person signed; the artifact
     signed=$(head -c "$size" && printf .)
     signed=${signed%.}
     mutex
-    read_latch || [ -e "$STATE/fenced" ] || refuse not-halted 'this host was not stopped'
+    read_latch || [ -e "$STATE/fenced" ] || [ "$HAS_RESUME" = yes ] || refuse not-halted 'this host was not stopped'
     [ "$latch" = "${HALTED:-$latch}" ] || refuse other-latch "it was stopped again, by latch $HALTED"
     CUR=$ROOT/current
     if [ -e "$STATE/fenced" ]; then

@@ -26,8 +26,9 @@ class Stopping(Ground):
         if halted and request["latch"] != halted.get("latch"):
             raise Refusal("halted", f"it was stopped (latch {halted.get('latch')})")
 
-    def _latch(self, request: Request) -> bool:
+    def _latch(self, request: Request, artifact: str = "") -> bool:
         said = "".join(f"{key} {request[key]}\n" for key in ("latch", "by", "reason", "since"))
+        said += f"artifact {artifact}\n" if artifact else ""
         return self._write("halted", said)
 
     def _write(self, mark: str, text: str) -> bool:
@@ -52,13 +53,13 @@ class Stopping(Ground):
             say("skipped another-release")
             return
         latched = self._latch(request)
-        self._halt(say)
+        self._halt(request, say)
         for process in self.service.of_this_root():
             if process.pid != self.service.main_pid:
                 say(f"stray {process.pid}")
         say(f"latched {'yes' if latched else 'no'}")
 
-    def _halt(self, say: Say) -> None:
+    def _halt(self, request: Request, say: Say) -> None:
         if not self.service.halts:
             say("halt none")
             return
@@ -66,6 +67,7 @@ class Stopping(Ground):
         if self.service.main_pid and Quirk.SILENT not in self.service.quirks:
             self._write("service/halted", "")
             said = '{"latch": "disk", "trading_state": "HALTED"}\n'
+            self._latch(request, "disk")
         say(f"halt {base64.b64encode(said.encode()).decode()}")
 
     def verb_fence(self, request: Request, say: Say) -> None:
@@ -80,14 +82,14 @@ class Stopping(Ground):
 
     def verb_kill(self, request: Request, say: Say) -> None:
         """Every process of this root ends; a supervisor that was not fenced starts it again."""
-        request.needs("seconds", "reason", "by")
+        request.needs("seconds", "by", "reason", "latch", "since")
         killed = 0
         for process in self.service.of_this_root():
             if not process.stubborn:
                 self.machine.kill(process.pid)
                 killed += 1
         say(f"killed {killed}")
-        self._halt(say)
+        self._halt(request, say)
 
     def verb_look(self, _request: Request, say: Say) -> None:
         """What is alive, who listens, and whether it was stopped."""

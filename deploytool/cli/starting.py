@@ -1,0 +1,105 @@
+"""The two steps of ``deploytool start``: what is asked, and what comes of it."""
+
+from __future__ import annotations
+
+import getpass
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from shlex import quote
+
+from deploytool.cli.output import finish, say
+from deploytool.errors import InputError, NotProven
+from deploytool.fleet.inventory import load_inventory
+from deploytool.fleet.model import Inventory
+from deploytool.fleet.remote import RemoteHost, connect_fleet
+from deploytool.fleet.select import select_hosts
+from deploytool.parity.model import Evidence
+from deploytool.stop.request import NAMESPACE
+from deploytool.stop.start import ask, begin, check, look, read, write
+
+
+@contextmanager
+def _connected(inventory: Inventory) -> Iterator[dict[str, RemoteHost]]:
+    hosts = connect_fleet(inventory)
+    try:
+        yield hosts
+    finally:
+        for host in hosts.values():
+            host.close()
+
+
+def ask_for(
+    path: Path,
+    chosen: tuple[str, ...],
+    reason: str | None,
+    by: str | None,
+    out: Path | None,
+    *,
+    every: bool,
+) -> None:
+    """Writes the requests, and says what the second person does with them.
+
+    Raises:
+        InputError: no reason was given, or not who is to be started.
+        Refused: a rule forbids to start them.
+    """
+    if not reason or bool(chosen) == every:
+        raise InputError(
+            "Say why with --reason, and what with --host or --all.",
+            "Nothing was started.",
+            f"deploytool start -i {quote(str(path))} --all --reason TEXT",
+        )
+    inventory = load_inventory(path)
+    if chosen:
+        select_hosts(inventory, chosen)
+    with _connected(inventory) as hosts:
+        seen = look(inventory, hosts)
+    now = int(time.time())
+    requests = ask(inventory, seen, chosen, by or getpass.getuser(), reason, now)
+    folder = out or Path(f"start-{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%SZ}")
+    places = write(requests, folder)
+    names = " ".join(quote(str(place)) for place in places)
+    for one in requests:
+        say(f"{one.host}: asked for by {one.by}, to release latch {one.latch}: {one.reason}")
+    say(f"A second person signs: ssh-keygen -Y sign -n {NAMESPACE} -f KEY {names}")
+    say(f"and then: deploytool start -i {quote(str(path))} --request {quote(str(folder))}")
+    finish({"requests": [str(place) for place in places], "folder": str(folder)}, None)
+
+
+def do(path: Path, requests: tuple[Path, ...], signatures: tuple[Path, ...]) -> None:
+    """Checks the signed requests, has the hosts check them too, and lets the hosts trade again.
+
+    Raises:
+        Refused: a rule forbids it; nothing was changed.
+    """
+    from deploytool.cli.rollout import holder
+
+    inventory = load_inventory(path)
+    signed = read(requests, signatures)
+    with _connected(inventory) as hosts:
+        seen = look(inventory, hosts)
+        check(inventory, signed, seen, time.time())
+        outcomes = begin(inventory, hosts, signed, seen, holder())
+        after = look(inventory, hosts)
+    states = {}
+    for host in outcomes:
+        item = after[host]
+        status = (item.status or {}) if isinstance(item, Evidence) else {}
+        states[host] = str(status.get("trading_state", "not seen"))
+        say(f"{host}: {states[host]}{': ' + outcomes[host] if outcomes[host] else ''}")
+    bad = {h: text or f"it is {states[h]}" for h, text in outcomes.items() if text}
+    bad |= {
+        h: f"it is {state}" for h, state in states.items() if state != "ACTIVE" and h not in bad
+    }
+    error = None
+    if bad:
+        error = NotProven(
+            f"{len(bad)} of {len(outcomes)} hosts do NOT trade again.",
+            "The others do. What was refused there stays stopped.",
+            f"deploytool status -i {quote(str(path))}",
+            tuple(f"{host}: {text}" for host, text in sorted(bad.items())),
+        )
+    finish({"states": states, "refused": bad}, error)

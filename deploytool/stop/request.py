@@ -1,0 +1,182 @@
+"""Requests to start a host again: what one says, and who may believe it.
+
+One person asks, a second one signs: ``ssh-keygen -Y sign -n start.deploytool``. The router checks
+the request itself (docs/wire.md, section 4); what is checked here is checked before it is told.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+
+from deploytool.errors import HostFault
+from deploytool.fleet.model import Inventory
+from deploytool.parity.look import expect
+from deploytool.parity.model import Evidence, HostVerdict, Level
+from deploytool.parity.rules import (
+    RULES,
+    config_rule,
+    disk_rule,
+    helper_rule,
+    judge_host,
+    link_rule,
+    rights_rule,
+    runs_rule,
+)
+from deploytool.parity.sameness import judge_fleet
+from deploytool.release.model import Manifest
+
+NAMESPACE = "start.deploytool"
+LIFETIME_S = 3600
+CLOCK_SKEW_S = 30
+BYTES_AT_MOST = 48 * 1024
+STOPPED_RULES = (
+    helper_rule,
+    link_rule,
+    disk_rule,
+    runs_rule,
+    config_rule,
+    rights_rule,
+)
+"""What must hold on a host that was fenced: all but what only a running service can show."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """Who asks to start which host of which fleet, why, and which latch that releases.
+
+    ``issued`` and ``expires`` in seconds since the epoch.
+    """
+
+    by: str
+    host: str
+    fleet: str
+    latch: str
+    reason: str
+    issued: int
+    expires: int
+
+    def canonical(self) -> bytes:
+        """The bytes that are signed: canonical JSON, one line."""
+        text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return text.encode("utf-8") + b"\n"
+
+    @staticmethod
+    def parse(content: bytes) -> Request:
+        """A request from the bytes that were signed.
+
+        Raises:
+            ValueError: it is none, or not in its one spelling, or is good for too long.
+        """
+        said = json.loads(content)
+        if not isinstance(said, dict) or set(said) != set(Request.__annotations__):
+            raise ValueError("it has not exactly the members of a request")
+        for key, value in said.items():
+            if key in {"issued", "expires"}:
+                fits = type(value) is int
+            else:
+                fits = isinstance(value, str) and 0 < len(value) <= 1000
+            if not fits:
+                raise ValueError(f"{key} is not what a request has there")
+        found = Request(**said)
+        if found.canonical() != content:
+            raise ValueError("it is not in canonical form (sorted keys, no blanks, one line)")
+        if not 0 < found.expires - found.issued <= LIFETIME_S:
+            raise ValueError(f"it must expire after it was issued, within {LIFETIME_S} s")
+        return found
+
+
+@dataclass(frozen=True)
+class Objection:
+    """Why a host may not be started, and by which rule."""
+
+    host: str
+    rule: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.host}: {self.text}"
+
+
+def latch_of(evidence: Evidence) -> str:
+    """The latch that a request for this host has to name: the router's own where it has one.
+
+    Empty where nothing holds it.
+    """
+    own = (evidence.status or {}).get("latch")
+    if isinstance(own, str) and own:
+        return own
+    if evidence.halt is None:
+        return ""
+    return evidence.halt.artifact or evidence.halt.latch
+
+
+def fleet_objections(
+    inventory: Inventory, seen: Mapping[str, Evidence | HostFault], manifest: Manifest | None
+) -> Iterator[Objection]:
+    """A fleet is started only where every host was seen, and all of them run, or hold, one release.
+
+    A host that was fenced has nothing that runs; all else must be there.
+    """
+    verdicts = []
+    for host, outcome in seen.items():
+        if isinstance(outcome, HostFault):
+            yield Objection(host, "START_UNSEEN", f"can't be seen: {outcome}")
+            continue
+        fenced = outcome.halt is not None and outcome.halt.fenced
+        expected = expect(inventory, host, manifest, verified=False)
+        verdict = judge_host(host, expected, outcome, STOPPED_RULES if fenced else RULES)
+        verdicts.append(verdict)
+        if manifest is None:
+            yield Objection(host, "START_MIXED", "no release is active on any host")
+    for verdict in judge_fleet(verdicts):
+        if (text := _worst(verdict)) is not None:
+            yield Objection(verdict.host, "START_MIXED", text)
+
+
+def _worst(verdict: HostVerdict) -> str | None:
+    ranked = sorted(verdict.findings, key=lambda finding: finding.level is Level.UNKNOWN)
+    return str(ranked[0]) if ranked else None
+
+
+def host_objections(host: str, evidence: Evidence) -> Iterator[Objection]:
+    """Whether a host is one that can be started: it is latched, and its cause is gone."""
+    if not latch_of(evidence):
+        yield Objection(host, "START_NOT_STOPPED", "nothing holds it: it was not stopped")
+    cause = (evidence.status or {}).get("cause")
+    if isinstance(cause, str) and cause:
+        yield Objection(host, "START_CAUSE", f"what stopped it still holds: {cause}")
+
+
+def request_objections(
+    request: Request, inventory: Inventory, evidence: Evidence | HostFault | None, now: float
+) -> Iterator[Objection]:
+    """Whether a request, its signature aside, is for this fleet and for the stop that holds now."""
+    host = request.host
+    if request.fleet != inventory.fleet:
+        yield Objection(host, "START_FLEET", f"the request is for the fleet {request.fleet}")
+    if now > request.expires:
+        yield Objection(host, "START_EXPIRED", f"it expired {now - request.expires:.0f} s ago")
+    if now < request.issued - CLOCK_SKEW_S:
+        yield Objection(host, "START_FUTURE", "it was issued in the future")
+    if not isinstance(evidence, Evidence):
+        return
+    latch = latch_of(evidence)
+    if latch and latch != request.latch:
+        text = f"it is for latch {request.latch}, what holds now is {latch}"
+        yield Objection(host, "START_LATCH", text)
+    if evidence.halt is not None and evidence.halt.since > request.issued:
+        text = f"it was stopped again by {evidence.halt.by} since the request was made"
+        yield Objection(host, "START_STOPPED_AGAIN", text)
+
+
+def people_objection(request: Request, signer: str, names: frozenset[str]) -> Objection | None:
+    """Two people, both known: who asks, and who signs."""
+    if request.by not in names:
+        text = f"{request.by}, who asks, is none of the signers: {', '.join(sorted(names))}"
+        return Objection(request.host, "START_PERSON", text)
+    if signer.casefold() == request.by.casefold():
+        text = f"{signer} asked for it and signed it: a second person must sign"
+        return Objection(request.host, "START_SECOND_PERSON", text)
+    return None

@@ -1,0 +1,304 @@
+"""``deploytool start``: asks, in files that a second person signs; and then does it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploytool.errors import HostFault, InputError, Refused
+from deploytool.fleet.fanout import fanout
+from deploytool.fleet.host import Host, Payload
+from deploytool.fleet.model import Inventory
+from deploytool.fleet.protocol import Call, Reply, excerpt
+from deploytool.fleet.signers import parse_signers
+from deploytool.fleet.signing import BadSignature, verify
+from deploytool.parity.look import expect, probe_call, shown_manifest, take_round
+from deploytool.parity.model import Evidence, Verdict
+from deploytool.parity.rules import judge_host
+from deploytool.stop.request import (
+    BYTES_AT_MOST,
+    LIFETIME_S,
+    NAMESPACE,
+    Objection,
+    Request,
+    fleet_objections,
+    host_objections,
+    latch_of,
+    people_objection,
+    request_objections,
+)
+
+_LEASE_S = 30.0
+"""So long a host that was let in again may wait for its first renewal."""
+_POLL_S = 0.5
+Seen = Mapping[str, Evidence | HostFault]
+
+
+@dataclass(frozen=True)
+class Signed:
+    """A request with the signature that a second person put under it."""
+
+    request: Request
+    content: bytes
+    signature: str
+    place: str
+
+
+def signer_names(inventory: Inventory) -> frozenset[str]:
+    """The names of those who may ask and sign.
+
+    Raises:
+        InputError: the inventory names no signers: nobody could be told from another.
+    """
+    if inventory.signers is None or inventory.allowed_signers is None:
+        raise InputError(
+            "The inventory names no signers.",
+            "Nothing was started: one person can't be told from another.",
+            "Name an allowed-signers file under signers:, and: deploytool host prepare",
+        )
+    found = parse_signers(inventory.allowed_signers, inventory.signers)
+    return frozenset(signer.name for signer in found)
+
+
+def look(inventory: Inventory, hosts: Mapping[str, Host]) -> Seen:
+    """One whole round, disks included."""
+    return take_round(hosts, probe_call(), inventory.ssh.command_timeout_s)
+
+
+def ask(
+    inventory: Inventory, seen: Seen, chosen: tuple[str, ...], by: str, reason: str, now: int
+) -> tuple[Request, ...]:
+    """The requests for the hosts that are chosen; with none chosen, for all that are stopped.
+
+    Raises:
+        Refused: a rule forbids to start them; nothing was changed.
+    """
+    names = signer_names(inventory)
+    if by not in names:
+        only = people_objection(Request(by, "-", "-", "-", "-", 0, 1), "", names)
+        raise refused((only,) if only else ())
+    found = list(fleet_objections(inventory, seen, shown_manifest(seen)))
+    requests = []
+    for host in inventory.names:
+        evidence = seen[host]
+        if (chosen and host not in chosen) or not isinstance(evidence, Evidence):
+            continue
+        if not chosen and not latch_of(evidence):
+            continue
+        found += host_objections(host, evidence)
+        latch, fleet = latch_of(evidence), inventory.fleet
+        requests.append(Request(by, host, fleet, latch, reason, now, now + LIFETIME_S))
+    if not requests and not found:
+        found.append(Objection(inventory.fleet, "START_NOT_STOPPED", "no host is stopped"))
+    if found:
+        raise refused(tuple(found))
+    return tuple(requests)
+
+
+def refused(objections: tuple[Objection, ...]) -> Refused:
+    """The refusal that says all of it."""
+    rules = sorted({objection.rule for objection in objections})
+    return Refused(
+        rules[0],
+        f"Refused by {', '.join(rules)}.",
+        "Nothing was started, and nothing was changed: what was stopped stays stopped.",
+        "Mend what the lines name, then ask again: deploytool start ... --reason TEXT",
+        tuple(map(str, objections)),
+    )
+
+
+def write(requests: tuple[Request, ...], folder: Path) -> tuple[Path, ...]:
+    """One file a request, for the second person to sign.
+
+    Raises:
+        InputError: they can't be written, or stand there already.
+    """
+    places = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for request in requests:
+            place = folder / f"{request.host}.request"
+            with place.open("xb") as file:
+                file.write(request.canonical())
+            places.append(place)
+    except OSError as error:
+        raise InputError(
+            f"The requests can't be written: {error}",
+            "Nothing was started.",
+            "Name another folder with --out DIR",
+        ) from error
+    return tuple(places)
+
+
+def read(places: tuple[Path, ...], signatures: tuple[Path, ...]) -> tuple[Signed, ...]:
+    """Requests and their signatures; a folder stands for every request in it.
+
+    Raises:
+        InputError: a file is missing, or is not what it has to be.
+    """
+    files = [f for p in places for f in (sorted(p.glob("*.request")) if p.is_dir() else [p])]
+    if signatures and len(signatures) != len(files):
+        raise _unreadable(f"{len(files)} requests, and {len(signatures)} signatures")
+    beside = signatures or tuple(Path(f"{file}.sig") for file in files)
+    signed = []
+    for file, signature in zip(files, beside, strict=True):
+        try:
+            content = file.read_bytes()[: BYTES_AT_MOST + 1]
+            text = signature.read_text(encoding="ascii")[: BYTES_AT_MOST + 1]
+            signed.append(Signed(Request.parse(content), content, text, str(file)))
+        except (OSError, ValueError) as error:
+            raise _unreadable(f"{file}: {error}") from error
+    hosts = [one.request.host for one in signed]
+    if not signed or len(set(hosts)) != len(hosts):
+        raise _unreadable("no request was named" if not signed else "two requests for one host")
+    return tuple(signed)
+
+
+def _unreadable(text: str) -> InputError:
+    return InputError(
+        f"No signed request: {text}.",
+        "Nothing was started.",
+        f"The second person signs each file: ssh-keygen -Y sign -n {NAMESPACE} -f KEY FILE",
+    )
+
+
+def check(inventory: Inventory, signed: tuple[Signed, ...], seen: Seen, now: float) -> None:
+    """Everything that forbids what is asked for, all at once.
+
+    Raises:
+        Refused: something does.
+    """
+    names = signer_names(inventory)
+    found = list(fleet_objections(inventory, seen, shown_manifest(seen)))
+    for one in signed:
+        request, host = one.request, one.request.host
+        if host not in inventory.hosts:
+            found.append(Objection(host, "START_HOST", "is not in the inventory"))
+            continue
+        evidence = seen[host]
+        found += request_objections(request, inventory, evidence, now)
+        if isinstance(evidence, Evidence):
+            found += host_objections(host, evidence)
+        try:
+            signer = verify(one.content, one.signature, Path(str(inventory.signers)), NAMESPACE)
+        except BadSignature as error:
+            found.append(Objection(host, "START_SIGNATURE", str(error)))
+            continue
+        if (objection := people_objection(request, signer, names)) is not None:
+            found.append(objection)
+    if found:
+        raise refused(tuple(found))
+
+
+def begin(
+    inventory: Inventory, hosts: Mapping[str, Host], signed: tuple[Signed, ...], seen: Seen, by: str
+) -> dict[str, str]:
+    """Starts them, all at once; in words why one was not, or nothing where it trades again.
+
+    A process that was started anew is verified like a deployment's, so that it is renewed, and
+    then asked again. ``by`` is who does this, as locks name it.
+    """
+    first = _each(inventory, hosts, signed, seen, 0.0)
+    again = tuple(one for one in signed if "(LEASE)" in first[one.request.host])
+    fenced = tuple(one.request.host for one in signed if _fenced(seen[one.request.host]))
+    _verify(inventory, {host: hosts[host] for host in fenced}, seen, by)
+    return {**first, **_each(inventory, hosts, again, seen, _LEASE_S)}
+
+
+def _each(
+    inventory: Inventory,
+    hosts: Mapping[str, Host],
+    signed: tuple[Signed, ...],
+    seen: Seen,
+    lease_s: float,
+) -> dict[str, str]:
+    service = inventory.service
+    patience = service.ready_timeout_s + 2 * service.stop_timeout_s
+    patience += inventory.ssh.command_timeout_s
+
+    def job(one: Signed) -> Callable[[], str]:
+        latch = _held(seen, one)
+        return lambda: _start(hosts[one.request.host], one, latch, patience, lease_s)
+
+    jobs = {one.request.host: job(one) for one in signed}
+    outcomes = fanout(jobs, deadline_s=2 * patience + lease_s)
+    return {h: str(item) if isinstance(item, HostFault) else item for h, item in outcomes.items()}
+
+
+def _fenced(outcome: Evidence | HostFault) -> bool:
+    return isinstance(outcome, Evidence) and outcome.halt is not None and outcome.halt.fenced
+
+
+def _verify(inventory: Inventory, hosts: Mapping[str, Host], before: Seen, by: str) -> None:
+    """Writes down on each host that runs what it held that this very process was verified.
+
+    A host that doesn't, or that a rollout holds, is left as it is: it shows as restarted.
+    """
+    manifest = shown_manifest(before)
+    for host, item in take_round(hosts, probe_call(), inventory.ssh.command_timeout_s).items():
+        if not isinstance(item, Evidence) or item.lock is not None or item.rollout is not None:
+            continue
+        expected = expect(inventory, host, manifest, verified=False)
+        if judge_host(host, expected, item).verdict is not Verdict.MATCH or item.release is None:
+            continue
+        deadline_s = inventory.ssh.command_timeout_s
+        with suppress(HostFault):
+            # As a deployment does it, and under the lock: nobody changes it in between.
+            lock = Call.of(
+                "lock", holder=by, purpose="start", plan=secrets.token_hex(8), release=item.release
+            )
+            token = int(hosts[host].call(lock, deadline_s=deadline_s).one("token") or "0")
+            main = item.processes[item.main_pid]
+            confirm = Call.of(
+                "confirm",
+                token=token,
+                release=item.release,
+                pid=main.pid,
+                start=main.start,
+                boot=item.boot,
+            )
+            unlock = Call.of("unlock", token=token, keep=inventory.keep_releases)
+            try:
+                hosts[host].call(confirm, deadline_s=deadline_s)
+            finally:
+                hosts[host].call(unlock, deadline_s=deadline_s)
+
+
+def _held(seen: Seen, one: Signed) -> str:
+    """The latch of the stop that the host showed: another one since then is refused there."""
+    evidence = seen[one.request.host]
+    halt = evidence.halt if isinstance(evidence, Evidence) else None
+    return halt.latch if halt is not None and halt.latch else "0"
+
+
+def _start(host: Host, one: Signed, latch: str, patience: float, lease_s: float) -> str:
+    sealed = one.content + one.signature.encode()
+    payload = Payload(len(sealed), lambda: iter([sealed]))
+    call = Call.of("resume", latch=latch, size=len(sealed))
+    ends = time.monotonic() + lease_s
+    while True:
+        said = _said(host.call(call, deadline_s=patience, payload=payload))
+        # A process that was started anew has no lease yet: the watch renews it within moments.
+        if "(LEASE)" not in said or time.monotonic() >= ends:
+            return said
+        time.sleep(_POLL_S)
+
+
+def _said(reply: Reply) -> str:
+    if reply.one("released") is not None:
+        return ""
+    try:
+        plain = base64.b64decode(reply.one("resume") or "").decode("utf-8", "replace")
+        if json.loads(plain).get("trading_state") == "ACTIVE":
+            return "it trades again, but its latch could not be removed"
+    except (ValueError, AttributeError):
+        pass
+    else:
+        return excerpt(plain)
+    return excerpt(plain) if plain else "the artifact did not answer"
