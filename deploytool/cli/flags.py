@@ -174,14 +174,11 @@ def disarm(flag: FlagArgument, inventory: InventoryOption, *, json: JsonOption =
     """Turn a flag off: the senders first, then every host, and look. It needs nothing to do so."""
     del json
     from deploytool.flags.phases import Purpose
+    from deploytool.flags.runner import signs_nothing
     from deploytool.fleet.inventory import load_inventory
 
     _check_name(flag)
-    _change(load_inventory(inventory), inventory, flag, Purpose.DISARM, _nothing_to_sign)
-
-
-def _nothing_to_sign(_content: bytes) -> str:
-    raise AssertionError("disarming signs nothing")
+    _change(load_inventory(inventory), inventory, flag, Purpose.DISARM, signs_nothing)
 
 
 def _check_name(flag: str) -> None:

@@ -30,6 +30,14 @@ if TYPE_CHECKING:
     from deploytool.rollout.model import Plan, Purpose
 
 
+DisarmOption = Annotated[
+    bool,
+    typer.Option(
+        "--disarm", help="Turn off every armed flag first: the senders, then the hosts, observed."
+    ),
+]
+
+
 def holder() -> str:
     """Who deploys, as locks name it: ``user@machine``."""
     return re.sub(r"[^A-Za-z0-9@._:+-]", "-", f"{getpass.getuser()}@{socket.gethostname()}")[:64]
@@ -111,13 +119,15 @@ def plan(
     import secrets
 
     from deploytool.errors import Refused
+    from deploytool.flags.outside import senders_of
     from deploytool.fleet.remote import connect_fleet
     from deploytool.rollout.survey import survey
 
     fleet, wanted = _inputs(inventory, store, release)
     hosts = connect_fleet(fleet)
     try:
-        found = survey(fleet, wanted.manifest, hosts, secrets.token_hex(8))
+        asked = senders_of(fleet, inventory.resolve().parent)
+        found = survey(fleet, wanted.manifest, hosts, secrets.token_hex(8), asked)
     finally:
         for host in hosts.values():
             host.close()
@@ -172,6 +182,7 @@ def _run(
     import secrets
 
     from deploytool.cli.screen import round_document, screen, show_round
+    from deploytool.flags.outside import senders_of
     from deploytool.fleet.remote import connect_fleet
     from deploytool.parity.model import Parity
     from deploytool.rollout.journal import Journal, journal_path
@@ -201,6 +212,7 @@ def _run(
                 bound=bound,
                 interrupted=pending,
                 forward=forward,
+                senders=senders_of(fleet, inventory_path.resolve().parent),
             ).run()
     finally:
         for host in hosts.values():
@@ -222,6 +234,52 @@ def _run(
     finish({**said, "already": report.already, "states": path, "trouble": trouble}, error)
 
 
+def _disarm_first(fleet: Inventory, path: Path, *, wished: bool) -> None:
+    """Turns off every flag that a host or a sender shows in use, where that was asked for.
+
+    Raises:
+        DeploytoolError: one was not observed off; no host was switched.
+    """
+    if not wished:
+        return
+    from deploytool.cli.screen import PlainScreen
+    from deploytool.flags.outcome import conclude
+    from deploytool.flags.outside import Commands
+    from deploytool.flags.phases import Purpose
+    from deploytool.flags.runner import Runner, in_use, signs_nothing
+    from deploytool.fleet.remote import connect_fleet
+
+    outside = Commands(fleet, path.resolve().parent)
+    hosts = connect_fleet(fleet)
+    try:
+        for flag in in_use(fleet, hosts, outside):
+            say(f"{flag} is turned off first.")
+            with interruptible() as pending, PlainScreen() as shown:
+                report = Runner(
+                    fleet, hosts, flag, outside, shown,
+                    purpose=Purpose.DISARM, sign=signs_nothing, interrupted=pending,
+                ).run()  # fmt: skip
+                stop_here = pending()
+            error = conclude(report, str(path))
+            if error is not None:
+                raise error
+            if stop_here:
+                raise _broken_off(path)
+    finally:
+        for host in hosts.values():
+            host.close()
+
+
+def _broken_off(path: Path) -> Exception:
+    from deploytool.errors import Interrupted
+
+    return Interrupted(
+        "You broke it off while a flag was turned off.",
+        "The flag was observed off everywhere; no host was switched.",
+        f"deploytool status -i {path}",
+    )
+
+
 def deploy(
     inventory: InventoryOption,
     release: ReleaseArgument,
@@ -232,6 +290,7 @@ def deploy(
     store: StoreOption = DEFAULT_STORE,
     journal: JournalOption = DEFAULT_JOURNAL,
     *,
+    disarm: DisarmOption = False,
     json: JsonOption = False,
 ) -> None:
     """Stage on all hosts, activate in waves, verify each, prove parity; or bring back and prove."""
@@ -240,6 +299,7 @@ def deploy(
 
     bound = _bound(plan_file)
     fleet, wanted = _inputs(inventory, store, release)
+    _disarm_first(fleet, inventory, wished=disarm)
     _run(inventory, fleet, wanted, journal, Purpose.DEPLOY, bound)
 
 
@@ -272,6 +332,7 @@ def resume(
         bool,
         typer.Option("--forward", help="Go on to the release although it was on the way back."),
     ] = False,
+    disarm: DisarmOption = False,
     json: JsonOption = False,
 ) -> None:
     """Finish what an interrupted deployer left, from any machine, by what the hosts show.
@@ -283,6 +344,7 @@ def resume(
     from deploytool.rollout.model import Purpose
 
     fleet, release = _left(inventory, store, journal, Purpose.RESUME)
+    _disarm_first(fleet, inventory, wished=disarm)
     say("Finishing it: taking the locks over, then staging, switching and proving what is missing.")
     _run(inventory, fleet, release, journal, Purpose.RESUME, forward=forward)
 
@@ -292,6 +354,7 @@ def rollback(
     store: StoreOption = DEFAULT_STORE,
     journal: JournalOption = DEFAULT_JOURNAL,
     *,
+    disarm: DisarmOption = False,
     json: JsonOption = False,
 ) -> None:
     """Undo what an interrupted deployer left, and prove that every host is what it was before.
@@ -302,6 +365,7 @@ def rollback(
     from deploytool.rollout.model import Purpose
 
     fleet, release = _left(inventory, store, journal, Purpose.ROLLBACK)
+    _disarm_first(fleet, inventory, wished=disarm)
     say("Undoing it: taking the locks over, then bringing every touched host back and proving it.")
     _run(inventory, fleet, release, journal, Purpose.ROLLBACK)
 

@@ -32,6 +32,30 @@ def _readings(table: FlagTable | None) -> dict[int, set[str]]:
     return readings
 
 
+def obeyed_differently(one: FlagTable | None, other: FlagTable | None) -> frozenset[int]:
+    """The bits of ``read_differently`` that one of the two obeys although nobody armed them.
+
+    With every runtime flag off, what a build doesn't know, has retired or was not told to obey is
+    rejected, visibly. What is left are bits that are always on in one of them. A build that says
+    nothing of its flags may obey any.
+    """
+    always = [_always(table) for table in (one, other)]
+    return frozenset(
+        bit
+        for bit in read_differently(one, other)
+        if any(said is None or bit in said for said in always)
+    )
+
+
+def _always(table: FlagTable | None) -> frozenset[int] | None:
+    """The bits that a build obeys unarmed; None where it doesn't say what it obeys."""
+    if table is None:
+        return None
+    entries = (e for e in table.entries if e.get("state") != "reserved")
+    bits = ((entry.get("bit"), entry.get("activation")) for entry in entries)
+    return frozenset(bit for bit, how in bits if isinstance(bit, int) and how != "runtime")
+
+
 def read_differently(one: FlagTable | None, other: FlagTable | None) -> frozenset[int]:
     """The bits that the two builds don't declare alike.
 
@@ -52,10 +76,15 @@ def objection(
     """
     if not differing or halted:
         return None
-    named = ", ".join(f"bit {bit}" for bit in sorted(differing))
+    named = named_bits(differing)
     if in_use is None:
         return f"the builds read {named} differently, and what the senders send could not be seen"
     if differing & in_use:
-        used = ", ".join(f"bit {bit}" for bit in sorted(differing & in_use))
+        used = named_bits(differing & in_use)
         return f"the senders use {used}, which the two builds read differently"
     return None
+
+
+def named_bits(bits: frozenset[int]) -> str:
+    """``bit 3, bit 4``."""
+    return ", ".join(f"bit {bit}" for bit in sorted(bits))

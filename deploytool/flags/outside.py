@@ -102,6 +102,14 @@ class Commands:
         return self.observe().bits
 
 
+def senders_of(inventory: Inventory, folder: Path) -> Commands | None:
+    """Those whom a rollout asks which bits are in use; None where the inventory names nobody.
+
+    ``folder`` is the inventory's own.
+    """
+    return None if inventory.gateway is None else Commands(inventory, folder)
+
+
 def read_gateway(said: Mapping[str, object]) -> Gateway:
     """What a gateway's ``observe`` says.
 

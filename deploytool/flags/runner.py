@@ -41,6 +41,26 @@ _BREAKABLE = frozenset(State) - ENDS - {State.CLOSING, State.WITHDRAWING, State.
 Signing = Callable[[bytes], str]
 
 
+def signs_nothing(_content: bytes) -> str:
+    """Stands for a key where there is nothing to sign, as when disarming."""
+    raise AssertionError("nothing is to be signed")
+
+
+def in_use(inventory: Inventory, hosts: Mapping[str, Host], outside: Outside) -> tuple[str, ...]:
+    """The runtime flags that any host shows armed, or whose bit the senders show in use.
+
+    What can't be seen is not in it: it will stand in the way of whatever comes next.
+    """
+    routers = Routers(hosts, inventory.ssh.command_timeout_s, lambda _host, _text, _fault: None)
+    shown = [item for item in routers.observe().values() if isinstance(item, Shown)]
+    try:
+        bits = outside.observe().bits
+    except HostFault:
+        bits = frozenset()
+    states = [flag for item in shown for flag in item.flags if flag.state != "always"]
+    return tuple(sorted({flag.name for flag in states if flag.state in ON or flag.bit in bits}))
+
+
 class Runner:
     """One arming or disarming of one flag on one fleet.
 
@@ -58,7 +78,6 @@ class Runner:
         purpose: Purpose,
         sign: Signing,
         interrupted: Callable[[], bool] = lambda: False,
-        clock: Callable[[], float] = time.time,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self.report = Report(purpose, flag, FIRST[purpose].state)
@@ -69,7 +88,6 @@ class Runner:
         self._observer = observer
         self._sign_with = sign
         self._interrupted = interrupted
-        self._clock = clock
         self._pause = pause
         self._routers = Routers(hosts, inventory.ssh.command_timeout_s, self._done)
         self._taken = 0.0
@@ -118,7 +136,7 @@ class Runner:
     # --- before anything is committed -----------------------------------------------------------
 
     def _check(self) -> Event:
-        self._taken = self._clock()
+        self._taken = time.time()
         outside = self._ask_outside()
         seen = take_round(self._hosts, probe_call(), self._inventory.ssh.command_timeout_s)
         census, gateway = outside()
@@ -131,7 +149,7 @@ class Runner:
             round=taken,
             manifest=manifest,
             taken=self._taken,
-            now=self._clock(),
+            now=time.time(),
             census=census,
             gateway=gateway,
         )
@@ -176,7 +194,7 @@ class Runner:
         return self._event(outcomes, Event.NONCES)
 
     def _sign(self) -> Event:
-        now = self._clock()
+        now = time.time()
         if self.report.round is None:
             raise IllegalEvent("there is no round to certify")
         if now - self._taken > AGE_AT_MOST_S:
@@ -299,7 +317,7 @@ class Runner:
         """What the senders show now."""
         self.report.in_use = None
         shown = self._outside.observe()
-        if not abs(self._clock() - shown.taken) <= AGE_AT_MOST_S:
+        if not abs(time.time() - shown.taken) <= AGE_AT_MOST_S:
             raise HostFault(FaultKind.PROTOCOL, "what the senders showed is not of now")
         if self.report.bit is not None:
             self.report.in_use = self.report.bit in shown.bits

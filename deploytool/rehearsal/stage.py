@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from deploytool.errors import DeploytoolError, EnvironmentProblem
+from deploytool.flags.outside import senders_of
 from deploytool.fleet.inventory import load_inventory
 from deploytool.fleet.remote import connect_fleet
 from deploytool.parity.look import judge, probe_call, shown_manifest, take_round
@@ -95,16 +96,23 @@ class Stage:
         """The host that faults are brought upon: the eighth."""
         return self.record.hosts[-1].name
 
-    def deploy(self, release: Release) -> Ended:
-        """``deploytool deploy``."""
-        inventory = load_inventory(self.fleet.inventory)
+    def deploy(self, release: Release, path: Path | None = None) -> Ended:
+        """``deploytool deploy``, by the fleet's inventory or by the one at ``path``."""
+        inventory = load_inventory(path or self.fleet.inventory)
         hosts = connect_fleet(inventory)
         try:
             with Journal(journal_path(self.fleet.folder / "journal", inventory.fleet)) as journal:
                 plan_id = secrets.token_hex(8)
                 journal.begin(plan_id, "deploy", inventory.fleet, release.digest, "rehearsal")
                 report = Runner(
-                    inventory, release, hosts, "rehearsal", _Silent(), journal, plan_id=plan_id
+                    inventory,
+                    release,
+                    hosts,
+                    "rehearsal",
+                    _Silent(),
+                    journal,
+                    plan_id=plan_id,
+                    senders=senders_of(inventory, self.fleet.folder),
                 ).run()
         finally:
             for host in hosts.values():
@@ -155,6 +163,7 @@ class Trading:
     def __init__(self, stage: Stage, flow: Flow) -> None:
         self.flow = flow
         self._stage = stage
+        self._idle_before: dict[str, int] = {}
         record = stage.record
         routers = []
         for number, host in enumerate(record.hosts, start=1):
@@ -163,16 +172,22 @@ class Trading:
             routers.append(Router(host.name, reached, int(port), f"RTR{number:03d}"))
         flow.start_gateway(routers, Client(record.client.user, record.client.password))
 
+    def ready(self, releases: tuple[Release, ...]) -> str:
+        """Trusts these releases, and waits for a session with every router; what went wrong."""
+        count = len(self._stage.record.hosts)
+        self.flow.trust([release.digest for release in releases])
+        if self.flow.wait_for_routers(count, _READY_S):
+            return ""
+        standing = (f"{m['host']} {m['standing']}: {m['why']}" for m in self.flow.members())
+        return f"not all {count} routers take orders: {'; '.join(standing)}"
+
     def through_all(self, release: Release, parents: int, seed: int) -> str:
         """Sends parents to routers of this release only, and waits for the end of each.
 
         Returns what went wrong, in words; nothing where all is well.
         """
-        count = len(self._stage.record.hosts)
-        self.flow.trust([release.digest])
-        if not self.flow.wait_for_routers(count, _READY_S):
-            standing = (f"{m['host']} {m['standing']}: {m['why']}" for m in self.flow.members())
-            return f"not all {count} routers take orders: {'; '.join(standing)}"
+        if trouble := self.ready((release,)):
+            return trouble
         before = {member["host"]: member["sent"] for member in self.flow.members()}
         limits = {name: (price + 500, price - 500) for name, price in SYMBOLS.items()}
         self.flow.send(Load(parents, limits, qty=(1, 300), seed=seed))
@@ -180,6 +195,25 @@ class Trading:
         if not progress.finished or progress.done != parents * (seed + 1):
             return f"not every parent came to its end: {progress}"
         idle = [m["host"] for m in self.flow.members() if m["sent"] == before[m["host"]]]
+        return f"no order flowed through {', '.join(idle)}" if idle else ""
+
+    def flagged(self, parents: int, bit: int) -> None:
+        """Begins to send parents that carry the bit: each waits until the senders may use it."""
+        self._idle_before = {member["host"]: member["sent"] for member in self.flow.members()}
+        limits = {name: (price + 500, price - 500) for name, price in SYMBOLS.items()}
+        self.flow.send(Load(parents, limits, qty=(1, 300), seed=11, flags=1 << bit))
+
+    def held_back(self, for_s: float) -> int:
+        """How many parents wait with the senders, after that long."""
+        time.sleep(for_s)
+        return self.flow.progress().waiting
+
+    def all_done(self, parents: int) -> str:
+        """Waits for the end of each of so many; what went wrong, and whom none flowed through."""
+        progress = self.flow.wait(_TRADE_S)
+        if not progress.finished or progress.done != parents:
+            return f"not every parent came to its end: {progress}"
+        idle = [m["host"] for m in self.flow.members() if m["sent"] == self._idle_before[m["host"]]]
         return f"no order flowed through {', '.join(idle)}" if idle else ""
 
     def reconcile(self) -> Reconciliation:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
 from deploytool.errors import HostFault, IllegalEvent
-from deploytool.flags.compatibility import Senders, objection, read_differently
+from deploytool.flags.compatibility import Senders
 from deploytool.fleet.host import Host
 from deploytool.fleet.model import Inventory
 from deploytool.parity.look import expect, judge, probe_call, shown_manifest
@@ -14,6 +15,7 @@ from deploytool.parity.model import Evidence, Halt, HostVerdict, Parity, Verdict
 from deploytool.parity.rules import first_trouble, judge_host, strays
 from deploytool.release.model import Manifest, Release
 from deploytool.rollout.baseline import Baseline, find, fresh, left, marks
+from deploytool.rollout.fence import Fence
 from deploytool.rollout.hands import Hands
 from deploytool.rollout.model import Effect, Event, Plan, Purpose
 from deploytool.rollout.planning import Obstacle, make_plan, moved
@@ -48,10 +50,10 @@ class Effects:
         self._report = report
         self._id = plan_id
         self._bound = bound
-        self._senders = senders
         self._interrupted = interrupted
         self._forward = forward
         self._hands = Hands(inventory, hosts, holder, plan_id, report.purpose, self._done)
+        self._fence = Fence(senders, lambda names: self._hands.look(names, probe_call(disk=False)))
         self._found: dict[str, Evidence] = {}
         self._base: dict[str, Baseline] = {}
         self._old: dict[str, Manifest | None] = {}
@@ -116,6 +118,9 @@ class Effects:
         if self._bound is not None and (differences := moved(self._bound, found.plan)):
             self._report.obstacles = differences
             return Event.REFUSED
+        if obstacles := self._flags_in_the_way(self._found):
+            self._report.obstacles = obstacles
+            return Event.REFUSED
         if found.round.parity is Parity.PARITY:
             self._report.round, self._report.already = found.round, True
             return Event.ALREADY
@@ -125,9 +130,7 @@ class Effects:
         """What an interrupted rollout left, by what the hosts show."""
         seen = self._look_at_all()
         purpose = self._report.purpose
-        self._report.obstacles = find(
-            seen, self._manifest.sha256, purpose, forward=self._forward
-        )
+        self._report.obstacles = find(seen, self._manifest.sha256, purpose, forward=self._forward)
         if self._report.obstacles:
             return Event.REFUSED
         evidence = {name: item for name, item in seen.items() if isinstance(item, Evidence)}
@@ -147,7 +150,19 @@ class Effects:
                     Obstacle(host, "RESUME_RELEASE", text) for host in lacking
                 )
                 return Event.REFUSED
-        return Event.FOUND
+        self._report.obstacles = self._flags_in_the_way(self._found)
+        return Event.REFUSED if self._report.obstacles else Event.FOUND
+
+    def _flags_in_the_way(self, found: Mapping[str, Evidence]) -> tuple[Obstacle, ...]:
+        """P3, and P5 for what is to run; for what is gone back to, its manifest isn't known yet."""
+        going = {} if self._report.purpose is Purpose.ROLLBACK else dict.fromkeys(self._switched)
+        to = dict.fromkeys(going, self._manifest)
+        return (*self._fence.armed(found), *self._fence.readings(found, to))
+
+    @property
+    def _switched(self) -> tuple[str, ...]:
+        """The hosts that the plan switches or restarts."""
+        return tuple(host for wave in self._plan.waves for host in wave)
 
     def _lock(self) -> Event:
         return self._locked(self._hands.lock(self._found, self._release.digest))
@@ -157,11 +172,16 @@ class Effects:
 
     def _locked(self, outcome: tuple[list[Obstacle], dict[str, str]]) -> Event:
         refused, in_doubt = outcome
-        self._report.obstacles = tuple(refused)
         self._report.trouble |= in_doubt
+        # Nobody can arm anything on a host that is locked, so what holds now goes on holding.
+        self._report.obstacles = tuple(refused) or (() if in_doubt else self._flags_under_lock())
         if in_doubt:
             return Event.UNKNOWN
-        return Event.REFUSED if refused else Event.LOCKED
+        return Event.REFUSED if self._report.obstacles else Event.LOCKED
+
+    def _flags_under_lock(self) -> tuple[Obstacle, ...]:
+        """The same again, of processes that may have been told something since they were seen."""
+        return self._flags_in_the_way({h: replace(e, status=None) for h, e in self._found.items()})
 
     # --- forward ----------------------------------------------------------------------------------
 
@@ -172,6 +192,10 @@ class Effects:
         wave = self.concerned(Effect.SWITCH_WAVE)
         if (event := self._stopped_meanwhile()) is not None:
             return event
+        why = self._fence.readings(self._found, dict.fromkeys(wave, self._manifest))
+        if why:
+            self._report.trouble |= {obstacle.host: obstacle.text for obstacle in why}
+            return Event.FAILED
         if wave:
             self._touched += [host for host in wave if host not in self._touched]
             event = self._switch(wave, dict.fromkeys(wave, self._manifest))
@@ -255,22 +279,10 @@ class Effects:
     def _may_go_back(self, evidence: Mapping[str, Evidence]) -> bool:
         """P5: no sender uses a bit that the old build reads differently, or all is halted."""
         going = {host: evidence[host] for host in self._touched if host in evidence}
-        if self._senders is None or not going:
-            return True
-        differing = frozenset[int]().union(
-            *(read_differently(m.flags if m else None, self._manifest.flags)
-              for m in (self._old.get(host) for host in going))
-        )  # fmt: skip
-        try:
-            in_use: frozenset[int] | None = self._senders.bits_in_use()
-        except HostFault:
-            in_use = None
-        halted = all((e.status or {}).get("trading_state") == "HALTED" for e in going.values())
-        why = objection(differing, in_use, halted=halted)
-        if why is not None:
-            for host in going:
-                self._report.trouble[host] = f"may not go back: {why}"
-        return why is None
+        why = self._fence.readings(going, {host: self._old.get(host) for host in going})
+        for obstacle in why:
+            self._report.trouble[obstacle.host] = f"may not go back: {obstacle.text}"
+        return not why
 
     def _revert(self) -> Event:
         hosts = [host for host in self._touched if host in self._old]

@@ -91,11 +91,29 @@ def _way_out(rules: list[str], report: Report, inventory: str) -> str:
             "Wait for that deployer. If it is gone, finish what it left: "
             f"deploytool resume -i {inventory}, or undo it: deploytool rollback -i {inventory}"
         )
+    if flags := _flags_way_out(rules, report, inventory):
+        return flags
     if "PREFLIGHT_STOPPED" in rules:
         return f"When its cause is gone: deploytool start -i {inventory} --all --reason TEXT"
     if "PREFLIGHT_HOST" in rules:
         return f"deploytool host check -i {inventory}, mend what it names, then: {again}"
     return f"Mend what the lines name, then: {again}"
+
+
+def _flags_way_out(rules: list[str], report: Report, inventory: str) -> str:
+    """What ends it that a flag stands in the way; nothing where none does."""
+    armed = {o.text.split(" ")[0] for o in report.obstacles if o.rule == "FLAGS_ARMED"}
+    if armed:
+        commands = (f"deploytool flags disarm {flag} -i {inventory}" for flag in sorted(armed))
+        return f"{' && '.join(commands)}; or give this command --disarm, which does it first"
+    if "FLAGS_UNKNOWN" in rules:
+        return f"deploytool flags status -i {inventory} shows what each host says"
+    if "FLAGS_READ_DIFFERENTLY" in rules:
+        return (
+            f"Have the senders withdraw those bits (deploytool flags disarm FLAG -i {inventory}), "
+            f"or halt the hosts first: deploytool stop --all -i {inventory}"
+        )
+    return ""
 
 
 def _restored(report: Report, inventory: str, trouble: tuple[str, ...]) -> DeploytoolError | None:

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from deploytool.errors import HostFault
+from deploytool.flags.compatibility import Senders
 from deploytool.fleet.host import Host
 from deploytool.fleet.model import Inventory
 from deploytool.parity.look import Seen, expect, judge, probe_call, take_round
 from deploytool.parity.model import Evidence, Round
 from deploytool.release.model import Manifest
+from deploytool.rollout.fence import Fence
 from deploytool.rollout.model import Plan
 from deploytool.rollout.planning import Obstacle, make_plan, preflight
 
@@ -39,9 +41,20 @@ def consider(inventory: Inventory, manifest: Manifest, seen: Seen, plan_id: str)
 
 
 def survey(
-    inventory: Inventory, manifest: Manifest, hosts: Mapping[str, Host], plan_id: str
+    inventory: Inventory,
+    manifest: Manifest,
+    hosts: Mapping[str, Host],
+    plan_id: str,
+    senders: Senders | None = None,
 ) -> Survey:
-    """Takes one round and considers it."""
+    """Takes one round and considers it; what flags forbid is said too."""
     call = probe_call((manifest.sha256, manifest.digest()), manifest.requires)
     seen = take_round(hosts, call, inventory.ssh.command_timeout_s)
-    return consider(inventory, manifest, seen, plan_id)
+    found = consider(inventory, manifest, seen, plan_id)
+    if found.plan is None:
+        return found
+    # Every host was asked for everything: there is nothing to look at again.
+    fence = Fence(senders, lambda _names: {})
+    switched = dict.fromkeys((h for wave in found.plan.waves for h in wave), manifest)
+    in_the_way = (*fence.armed(found.evidence), *fence.readings(found.evidence, switched))
+    return Survey(in_the_way, found.evidence) if in_the_way else found

@@ -1,0 +1,104 @@
+"""Arming and disarming on a throwaway fleet, by the code of a user's command, with its senders."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from deploytool.errors import DeploytoolError
+from deploytool.flags.certificate import NAMESPACE
+from deploytool.flags.outcome import conclude
+from deploytool.flags.outside import Commands
+from deploytool.flags.phases import Purpose, State
+from deploytool.flags.report import Report
+from deploytool.flags.runner import Runner
+from deploytool.fleet.inventory import load_inventory
+from deploytool.fleet.remote import connect_fleet
+from deploytool.fleet.signing import sign
+from deploytool.rehearsal.fleets.files import SIGNER_IDENTITY
+from deploytool.rehearsal.fleets.model import Throwaway
+
+_CLOSED_PORT = 1
+"""Nobody listens there: whoever asks is refused at once."""
+
+
+@dataclass(frozen=True)
+class Changed:
+    """How an arming or a disarming ended."""
+
+    exit_code: int
+    report: Report
+    error: DeploytoolError | None
+
+    def __str__(self) -> str:
+        """In one line."""
+        error = self.error
+        said = "" if error is None else ": " + " ".join([error.what, *error.details[:2]])
+        return f"exit {self.exit_code}{said}"
+
+
+def inventory_with_senders(
+    fleet: Throwaway,
+    control: Path,
+    name: str,
+    *,
+    only: tuple[str, ...] = (),
+    dark: tuple[str, ...] = (),
+) -> Path:
+    """The fleet's inventory, with the gateway behind ``control`` as its senders and census.
+
+    It stands beside the fleet's own. ``only`` these hosts are in it, where some are named; those
+    that are ``dark`` can't be reached by it.
+    """
+    said: dict[str, Any] = yaml.safe_load(fleet.inventory.read_text(encoding="utf-8"))
+    sender = [sys.executable, "-m", "deploytool.rehearsal.market.sender", "--control", str(control)]
+    said["gateway"] = {
+        "use": [*sender, "use", "{bit}", "--release", "{release}"],
+        "withdraw": [*sender, "withdraw", "{bit}"],
+        "observe": [*sender, "observe"],
+    }
+    said["membership"] = {"command": [*sender, "membership"]}
+    if only:
+        said["hosts"] = {host: said["hosts"][host] for host in only}
+        said |= {"expect": len(only), "waves": ["rest"]}
+    for host in dark:
+        said["hosts"][host]["port"] = _CLOSED_PORT
+    path = fleet.inventory.with_name(name)
+    path.write_text(yaml.safe_dump(said, sort_keys=False, width=1000), encoding="utf-8")
+    return path
+
+
+class _Silent:
+    """Nobody watches; what it came to is in the report."""
+
+    def state(self, state: State, hosts: tuple[str, ...]) -> None:
+        """Not shown."""
+
+    def host(self, host: str, text: str, *, good: bool | None) -> None:
+        """Not shown."""
+
+
+def change(inventory_path: Path, flag: str, purpose: Purpose) -> Changed:
+    """``deploytool flags arm`` or ``disarm``, signed with the throwaway fleet's own key."""
+    inventory = load_inventory(inventory_path)
+    key = inventory_path.with_name(SIGNER_IDENTITY)
+    hosts = connect_fleet(inventory)
+    try:
+        report = Runner(
+            inventory,
+            hosts,
+            flag,
+            Commands(inventory, inventory_path.resolve().parent),
+            _Silent(),
+            purpose=purpose,
+            sign=lambda content: sign(content, key, NAMESPACE),
+        ).run()
+    finally:
+        for host in hosts.values():
+            host.close()
+    error = conclude(report, str(inventory_path))
+    return Changed(0 if error is None else error.exit_code, report, error)

@@ -1,0 +1,125 @@
+"""Before a build runs: no flag is armed (P3), no sender uses a bit that it reads otherwise (P5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from deploytool.errors import HostFault
+from deploytool.flags.compatibility import (
+    Senders,
+    named_bits,
+    obeyed_differently,
+    objection,
+    read_differently,
+)
+from deploytool.parity.model import Evidence
+from deploytool.release.model import FlagTable, Manifest
+from deploytool.rollout.planning import Obstacle
+
+Look = Callable[[tuple[str, ...]], Mapping[str, Evidence | HostFault]]
+Evidences = Mapping[str, Evidence]
+
+
+class Fence:
+    """Asks what has to be known. ``look`` takes a full round over some hosts.
+
+    ``senders`` None: the inventory names nobody who could be asked.
+    """
+
+    def __init__(self, senders: Senders | None, look: Look) -> None:
+        self._senders = senders
+        self._look = look
+
+    def armed(self, evidence: Evidences) -> tuple[Obstacle, ...]:
+        """Every host on which a runtime flag is armed, or on which that is not known."""
+        unasked = tuple(h for h, e in evidence.items() if _may_arm(e) and e.status is None)
+        seen = {**evidence, **(self._look(unasked) if unasked else {})}
+        return tuple(obstacle for host, item in seen.items() for obstacle in _armed(host, item))
+
+    def readings(
+        self, evidence: Evidences, to: Mapping[str, Manifest | None]
+    ) -> tuple[Obstacle, ...]:
+        """Every host of ``to`` that may not run that build now, for what it makes of a bit.
+
+        It is held against every build that runs on any host of ``evidence``: what those read is
+        what the senders mean. Where nothing runs, no bit has a meaning yet.
+        """
+        running = {host: item for host, item in evidence.items() if item.main_pid}
+        found: dict[str, str] = {}
+        for host, manifest in to.items():
+            if manifest is None:
+                continue  # nothing is to run there
+            for item in running.values():
+                why = self._objection(_table(item), manifest.flags)
+                if why:
+                    found[host] = why
+        if not found or self._halted(running):
+            return ()
+        return tuple(Obstacle(host, "FLAGS_READ_DIFFERENTLY", why) for host, why in found.items())
+
+    def _objection(self, now: FlagTable | None, then: FlagTable | None) -> str | None:
+        if self._senders is None:
+            if not (differing := obeyed_differently(now, then)):
+                return None
+            return (
+                f"the builds obey {named_bits(differing)} differently, and the inventory names no "
+                "'gateway' that could say whether anybody sets them"
+            )
+        if not (differing := read_differently(now, then)):
+            return None
+        try:
+            in_use: frozenset[int] | None = self._senders.bits_in_use()
+        except HostFault:
+            in_use = None
+        return objection(differing, in_use, halted=False)
+
+    def _halted(self, running: Evidences) -> bool:
+        """Whether every process that runs now was seen to be HALTED."""
+        unasked = tuple(host for host, item in running.items() if item.status is None)
+        seen = {**running, **(self._look(unasked) if unasked else {})}
+        return all(
+            isinstance(item, Evidence) and (item.status or {}).get("trading_state") == "HALTED"
+            for item in seen.values()
+        )
+
+
+def _manifest(evidence: Evidence) -> Manifest | None:
+    """That of the release which the host has active; None where it can't be read."""
+    if evidence.manifest is None:
+        return None
+    try:
+        found = Manifest.parse(evidence.manifest)
+    except ValueError:
+        return None
+    return found if found.sha256 == evidence.release else None
+
+
+def _table(evidence: Evidence) -> FlagTable | None:
+    """What the running build says of its flags; None where it says nothing, or is another one."""
+    others = {run.sha for run in evidence.runs} - {evidence.release, "unread"}
+    manifest = _manifest(evidence)
+    return manifest.flags if manifest is not None and not others else None
+
+
+def _may_arm(evidence: Evidence) -> bool:
+    """Whether something runs that may have a flag armed, as far as is known."""
+    if not evidence.main_pid:
+        return False
+    manifest = _manifest(evidence)
+    if manifest is None:
+        return True
+    entries = manifest.flags.entries if manifest.flags else ()
+    return any(entry.get("activation") == "runtime" for entry in entries)
+
+
+def _armed(host: str, item: Evidence | HostFault) -> Iterator[Obstacle]:
+    if isinstance(item, HostFault):
+        yield Obstacle(host, "FLAGS_UNKNOWN", f"which flags are armed is not known: {item}")
+        return
+    names = (item.status or {}).get("armed")
+    if isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names):
+        for name in names:
+            yield Obstacle(host, "FLAGS_ARMED", f"{name} is armed on it")
+    elif _may_arm(item):
+        text = f"process {item.main_pid} does not say which flags are armed; end it first"
+        yield Obstacle(host, "FLAGS_UNKNOWN", text)

@@ -1,0 +1,297 @@
+"""P3 and P5 in a rollout: nothing armed, and no bit in use that a new build reads otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploytool.errors import FaultKind, HostFault
+from deploytool.flags.phases import Purpose as FlagPurpose
+from deploytool.fleet.helper import HostFiles
+from deploytool.fleet.model import Inventory
+from deploytool.rehearsal.simulated import fleet, program
+from deploytool.rehearsal.simulated.events import EVENTS
+from deploytool.rehearsal.simulated.faults import Fault
+from deploytool.rehearsal.simulated.oracle import locked_by
+from deploytool.rehearsal.simulated.service import Quirk
+from deploytool.release.model import Manifest, Release
+from deploytool.rollout.model import Purpose, State
+from deploytool.rollout.outcome import conclude
+from deploytool.rollout.report import Report
+from deploytool.rollout.runner import Runner
+from tests.unit.flags.artifacts import table
+from tests.unit.flags.fleets import NEW_BUILD, rendered
+from tests.unit.flags.registries import POWER_PEG, flag, registry, reserved, runtime
+from tests.unit.flags.worlds import FLAG, World, code
+
+from .cases import Forgetful, Silent, inline
+
+Build = tuple[Manifest, bytes]
+
+
+def build(version: str, text: str | None) -> Build:
+    return program.build(version, flags=None if text is None else table(text))
+
+
+HIDDEN = flag("HIDDEN", 0)
+OLD = build("2011.4", registry(HIDDEN, POWER_PEG))
+NEXT = build("2026.2", registry(HIDDEN, runtime("RETAIL", 4), runtime("OTHER", 5)))
+GRADUATED = build("2027.1", registry(HIDDEN, flag("RETAIL", 4), runtime("OTHER", 5)))
+RETIRED = build("2027.2", registry(HIDDEN, reserved("RETAIL", 4), reserved("POWER_PEG", 3)))
+SILENT = build("2026.3", None)
+
+
+@pytest.fixture(autouse=True)
+def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    request.getfixturevalue("swift")
+
+    def before(_inventory: Inventory, host: str, _account: str) -> HostFiles:
+        return rendered().files[host]
+
+    monkeypatch.setattr("deploytool.parity.look.host_files", before)
+    for module in ("flags.routers", "flags.runner"):
+        monkeypatch.setattr(f"deploytool.{module}.fanout", inline)
+
+
+class Senders:
+    """Who says which bits are in use; None: nobody can be asked."""
+
+    def __init__(self, *bits: int | None) -> None:
+        self.bits = bits
+        self.asked = 0
+
+    def bits_in_use(self) -> frozenset[int]:
+        self.asked += 1
+        if None in self.bits:
+            raise HostFault(FaultKind.TIMEOUT, "no answer")
+        return frozenset(bit for bit in self.bits if bit is not None)
+
+
+class At(Silent):
+    """Something happens when the rollout comes to a state."""
+
+    def __init__(self, state: State, act: Callable[[], object]) -> None:
+        self._state, self._act = state, act
+
+    def state(self, state: State, hosts: tuple[str, ...]) -> None:
+        if state is self._state and hosts:
+            self._act()
+
+
+def roll(
+    world: World,
+    made: Build,
+    folder: Path,
+    senders: Senders | None = None,
+    observer: Silent | None = None,
+    purpose: Purpose = Purpose.DEPLOY,
+) -> tuple[Report, int]:
+    artifact = folder / "router"
+    artifact.write_bytes(made[1])
+    report = Runner(
+        rendered().inventory,
+        Release(made[0], str(artifact)),
+        world.hosts,
+        "me@here",
+        observer or Silent(),
+        Forgetful(),
+        plan_id=f"plan-{purpose.value}",
+        purpose=purpose,
+        senders=senders,
+    ).run()
+    return report, code(conclude(report, "inventory.yaml"))
+
+
+def rules(report: Report) -> set[str]:
+    return {obstacle.rule for obstacle in report.obstacles}
+
+
+def test_p3_nobody_deploys_while_a_flag_is_armed_and_the_way_out_is_named(tmp_path: Path) -> None:
+    world = World()
+    world.change(FlagPurpose.ARM)
+    for made in (NEXT, NEW_BUILD):
+        report, ended = roll(world, made, tmp_path)
+        assert (ended, rules(report)) == (3, {"FLAGS_ARMED"})
+        assert len(report.obstacles) == len(world.hosts)
+        error = conclude(report, "inventory.yaml")
+        assert error is not None
+        assert "deploytool flags disarm RETAIL -i inventory.yaml" in error.now
+        assert world.all_on
+        assert {locked_by(host.helper) for host in world.hosts.values()} == {None}
+    world.change(FlagPurpose.DISARM)
+    assert roll(world, NEXT, tmp_path)[1] == 0
+
+
+def test_p3_one_host_on_which_it_is_armed_is_enough(tmp_path: Path) -> None:
+    world = World()
+    board = world.hosts["router7"].helper.service.board()
+    assert board is not None
+    board.states[FLAG].name = "armed"
+    report, ended = roll(world, NEXT, tmp_path)
+    assert ended == 3
+    assert [o.host for o in report.obstacles] == ["router7"]
+
+
+def test_p3_what_was_armed_between_the_look_and_the_locks_is_seen_under_them(
+    tmp_path: Path,
+) -> None:
+    world = World()
+    at = At(State.LOCKING, lambda: world.change(FlagPurpose.ARM))
+    report, ended = roll(world, NEXT, tmp_path, observer=at)
+    assert (ended, rules(report)) == (3, {"FLAGS_ARMED"})
+    assert State.STAGING not in report.path
+    assert world.all_on, "the other operator's arming stands"
+    assert {locked_by(host.helper) for host in world.hosts.values()} == {None}
+
+
+@pytest.mark.parametrize("state", [State.STAGING, State.SWITCHING, State.PROVING])
+def test_p3_nothing_is_armed_while_a_fleet_is_changed(state: State, tmp_path: Path) -> None:
+    world, ends = World(), list[int]()
+    at = At(state, lambda: ends.append(code(world.change(FlagPurpose.ARM)[1])))
+    _, ended = roll(world, NEXT, tmp_path, observer=at)
+    assert ended == 0
+    assert set(ends) == {3}
+    assert world.all_off
+
+
+def test_p3_a_commit_that_a_rollout_overtakes_is_never_settled(tmp_path: Path) -> None:
+    """The locks come between the certificate and the commit: every host says no."""
+    world = World()
+    ends: list[int] = []
+
+    def at_commit(state: Any) -> None:
+        if state.name == "COMMITTING" and not ends:
+            ends.append(roll(world, NEXT, tmp_path)[1])
+
+    _, error = world.change(FlagPurpose.ARM, at=at_commit)
+    assert ends == [0]
+    assert code(error) == 4
+    assert world.all_off
+
+
+@pytest.mark.parametrize("purpose", [Purpose.RESUME, Purpose.ROLLBACK])
+def test_p3_what_was_interrupted_is_not_gone_on_with_while_a_flag_is_armed(
+    purpose: Purpose, tmp_path: Path
+) -> None:
+    world = World()
+
+    class Ended(BaseException):
+        pass
+
+    def end() -> None:
+        raise Ended
+
+    with pytest.raises(Ended):
+        roll(world, NEXT, tmp_path, observer=At(State.STAGING, end))
+    board = world.hosts["router2"].helper.service.board()
+    assert board is not None
+    board.states[FLAG].name = "armed"
+    report, ended = roll(world, NEXT, tmp_path, purpose=purpose)
+    assert (ended, rules(report)) == (3, {"FLAGS_ARMED"})
+    world.change(FlagPurpose.DISARM)
+    assert world.all_off, "disarming needs no lock"
+    assert roll(world, NEXT, tmp_path, purpose=purpose)[1] == 0
+
+
+def test_p3_a_process_that_does_not_say_what_is_armed_is_ended_first(tmp_path: Path) -> None:
+    world = World()
+    world.hosts["router3"].helper.service.quirks.add(Quirk.SILENT)
+    report, ended = roll(world, NEXT, tmp_path)
+    assert ended == 3
+    assert [(o.host, o.rule) for o in report.obstacles] == [("router3", "FLAGS_UNKNOWN")]
+    assert "end it first" in report.obstacles[0].text
+    world.hosts["router3"].helper.service.crash()
+    world.hosts["router3"].helper.service.quirks.clear()
+    assert roll(world, NEXT, tmp_path)[1] == 0
+
+
+# --- what a build makes of a bit ------------------------------------------------------------------
+
+READS: list[tuple[str, Build, Build, Senders | None, bool]] = [
+    ("a new runtime flag, nobody to ask: both reject it", OLD, OLD, None, True),
+    ("another flag beside, nobody to ask", NEW_BUILD, NEXT, None, True),
+    ("graduated, nobody to ask", NEW_BUILD, GRADUATED, None, False),
+    ("graduated, not in use", NEW_BUILD, GRADUATED, Senders(0), True),
+    ("graduated, in use", NEW_BUILD, GRADUATED, Senders(0, 4), False),
+    ("graduated, can't be seen", NEW_BUILD, GRADUATED, Senders(None), False),
+    ("retired, in use", NEW_BUILD, RETIRED, Senders(4), False),
+    ("retired, not in use", NEW_BUILD, RETIRED, Senders(), True),
+    ("the old build obeys it, nobody to ask", OLD, NEW_BUILD, None, False),
+    ("the old build obeys it, in use", OLD, NEW_BUILD, Senders(3), False),
+    ("the old build obeys it, not in use", OLD, NEW_BUILD, Senders(0, 1), True),
+    ("back to it, in use", NEW_BUILD, OLD, Senders(3), False),
+    ("back to it, not in use", NEW_BUILD, OLD, Senders(0), True),
+    ("back to it, nobody to ask", NEW_BUILD, OLD, None, False),
+    ("a build that says nothing, nobody to ask", SILENT, NEW_BUILD, None, False),
+    ("a build that says nothing, nothing in use", SILENT, NEW_BUILD, Senders(), True),
+    ("both say nothing", SILENT, build("2026.4", None), None, True),
+    ("the same build, whatever is in use", NEXT, NEXT, Senders(0, 4, 5), True),
+]
+
+
+@pytest.mark.parametrize(("before", "to", "senders", "may"), [case[1:] for case in READS],
+                         ids=[case[0] for case in READS])  # fmt: skip
+def test_p5_no_build_runs_that_reads_a_bit_in_use_otherwise(
+    before: Build, to: Build, senders: Senders | None, may: bool, tmp_path: Path
+) -> None:
+    world = World(fleet.fleet_of(rendered(), before))
+    report, ended = roll(world, to, tmp_path, senders)
+    if may:
+        assert ended == 0, report.obstacles
+        return
+    assert (ended, rules(report)) == (3, {"FLAGS_READ_DIFFERENTLY"})
+    assert {o.host for o in report.obstacles} == {*world.hosts}
+    error = conclude(report, "inventory.yaml")
+    assert error is not None
+    assert "deploytool stop --all" in error.now
+
+
+def test_p5_where_nothing_runs_no_bit_has_a_meaning_yet(tmp_path: Path) -> None:
+    world = World(fleet.fleet_of(rendered(), None))
+    assert roll(world, NEW_BUILD, tmp_path, Senders(None))[1] == 0
+
+
+def test_p5_halted_hosts_may_be_switched_whatever_is_sent(tmp_path: Path) -> None:
+    world = World(fleet.fleet_of(rendered(), OLD))
+    for host in world.hosts.values():
+        host.helper.machine.disk.put(f"{host.helper.root}/state/service/halted", b"")
+    assert roll(world, NEW_BUILD, tmp_path, Senders(3))[1] == 0
+    world = World(fleet.fleet_of(rendered(), OLD))
+    for name in [*world.hosts][:7]:
+        helper = world.hosts[name].helper
+        helper.machine.disk.put(f"{helper.root}/state/service/halted", b"")
+    assert roll(world, NEW_BUILD, tmp_path, Senders(3))[1] == 3, "one of eight still trades"
+
+
+def test_p5_a_bit_that_comes_into_use_during_staging_stops_it_before_any_switch(
+    tmp_path: Path,
+) -> None:
+    world, senders = World(fleet.fleet_of(rendered(), OLD)), Senders(0)
+
+    def begin() -> None:
+        senders.bits = (0, 3)
+
+    report, ended = roll(world, NEW_BUILD, tmp_path, senders, At(State.STAGING, begin))
+    assert ended == 4
+    assert State.STAGING in report.path
+    assert {item.release for item in world.look().values() if not isinstance(item, HostFault)} == {
+        OLD[0].sha256
+    }
+
+
+def test_p5_the_way_back_is_fenced_too(tmp_path: Path) -> None:
+    """Half of the fleet is switched, and then a sender uses the bit that the old build obeys."""
+    world, senders = World(fleet.fleet_of(rendered(), OLD)), Senders(0)
+
+    def begin() -> None:
+        senders.bits = (0, 3)
+        EVENTS[Fault.CRASHES](world.hosts["router8"].helper)
+
+    report, ended = roll(world, NEW_BUILD, tmp_path, senders, At(State.PROVING, begin))
+    assert (ended, report.state) == (5, State.HELD)
+    assert any("may not go back" in text for text in report.trouble.values())
+    now = {item.release for item in world.look().values() if not isinstance(item, HostFault)}
+    assert now == {NEW_BUILD[0].sha256}, "no host went back to what obeys it"
