@@ -78,7 +78,7 @@ class Fills:
         if not child.leaves:
             del self._children[token]
             parent.open_children -= 1
-        self._reports.report(parent, b"F", shares, price)
+        self._reports.report(parent, wire.TRADE, shares, price)
         if not parent.open_children:
             self._advance(parent)
 

@@ -115,7 +115,6 @@ class Server:
         self._shown = b""
         self._drain_until_s = 0.0
         self.in_doubt_at_end = 0
-        self.stopped = False
         self.control = control.Control(self, loop, control.bind(folder))
         loop.add(self._listener.fileno(), self._accept)
         loop.after.append(self.after)
@@ -227,7 +226,6 @@ class Server:
         if not self.in_doubt_at_end:
             recovery.write_snapshot(self.engine, self.folder)
         os.close(self._lock)
-        self.stopped = True
         self._loop.stopping = True
 
     # -- questions -----------------------------------------------------------------------------

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 CONNECT_S: Final = 5.0
 RETRY_S: Final = 0.25
 MAX_RETRY_S: Final = 5.0
-ORDER: Final = ord("O")
 
 
 class Venue:
@@ -24,7 +23,7 @@ class Venue:
 
     __slots__ = (
         "_config", "_connecting", "_deadline_s", "_engine", "_link", "_logged_in", "_loop",
-        "_password", "_refused", "_retry_at_s", "_retry_s", "index", "name", "next_sequence",
+        "_password", "_retry_at_s", "_retry_s", "index", "name", "next_sequence",
         "out", "retail", "session", "up", "why_down", "working",
     )  # fmt: skip
 
@@ -44,7 +43,6 @@ class Venue:
         self._connecting: socket.socket | None = None
         self._link: Link | None = None
         self._logged_in = False
-        self._refused = False
         self._deadline_s = self._retry_at_s = 0.0
         self._retry_s = RETRY_S
 
@@ -166,7 +164,6 @@ class Venue:
         if not sequence.isdigit() or int(sequence) != self.next_sequence:
             raise BadInputError(f"sequence {sequence!r} is not {self.next_sequence}: a gap")
         self._logged_in = True
-        self._refused = False
         self.session = session
         self._engine.record.session(self.index, session, self.next_sequence)
         self.why_down = "catching up"

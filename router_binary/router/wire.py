@@ -45,8 +45,6 @@ INFO_LENGTH: Final = 1 + struct.calcsize(INFO)
 REPORT_LENGTH: Final = 1 + struct.calcsize(REPORT)
 CANCEL_REJECT_LENGTH: Final = 1 + struct.calcsize(CANCEL_REJECT)
 UNPACK_NEW_ORDER: Final = struct.Struct(NEW_ORDER).unpack
-NEW_ORDER_LENGTH: Final = struct.calcsize(NEW_ORDER)
-BY_ID_LENGTH: Final = struct.calcsize(BY_ID)
 
 DAY: Final = b"0"
 IMMEDIATE: Final = b"3"
