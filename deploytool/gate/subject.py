@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +21,7 @@ from deploytool.release.model import Release
 from deploytool.release.store import find
 
 BUILD_GAP_S = 2.1
-"""Two builds begin so far apart: the clock that a zip file knows counts every other second."""
+"""Builds that are compared begin so far apart: the clock that a zip file knows counts every other second."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class Subject:
     def __init__(self, wish: Wish) -> None:
         self.wish = wish
         self.source = wish.registry.resolve().parent
+        self.made_at_s = float("-inf")
+        """When today's builds were begun, by the monotonic clock."""
         self._scratch = tempfile.TemporaryDirectory(prefix="deploytool-gate-")
 
     def __enter__(self) -> Self:
@@ -95,6 +98,7 @@ class Subject:
         Raises:
             InputError: a recipe can't be read.
         """
+        self.made_at_s = time.monotonic()
         return todays_builds(self.wish.registry, self.scratch / "store")
 
     @cached_property
