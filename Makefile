@@ -15,13 +15,14 @@ test: ## run all tests (containers need root, or Docker)
 	@scripts/setup test
 	@$(BIN)/pytest $(PYTEST_ARGS)
 
-check: ## lint, types, import rules, shell scripts
+check: ## lint, types, import rules, shell scripts, and the gate on this repository
 	@scripts/setup check
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	git ls-files -z -- '*.sh' scripts .ci/run ':!deploytool/fleet/onhost' | xargs -0 shellcheck
 	cat deploytool/fleet/onhost/*.sh | shellcheck -
+	$(BIN)/deploytool gate --branch HEAD --skip GATE_REHEARSED
 
 bench: ## measure a verified deploy beside other tools; writes benchmarks/RESULTS.md
 	@scripts/setup bench

@@ -21,7 +21,7 @@ from deploytool.release.model import Release
 from deploytool.release.store import find
 
 BUILD_GAP_S = 2.1
-"""Builds that are compared begin so far apart: the clock that a zip file knows counts every other second."""
+"""Builds that are compared begin so far apart: a zip file's clock counts every other second."""
 
 
 @dataclass(frozen=True)
