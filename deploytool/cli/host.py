@@ -8,10 +8,12 @@ from typing import Annotated
 
 import typer
 
+from deploytool.cli import signers
 from deploytool.cli.options import InventoryOption, JsonOption
 from deploytool.cli.output import finish, say
 
 app = typer.Typer(no_args_is_help=True, help="Make a bare host ready; see what it lacks.")
+app.add_typer(signers.app, name="signers")
 
 HostsOption = Annotated[
     list[str] | None, typer.Option("--host", help="Only this host; repeat for more.")

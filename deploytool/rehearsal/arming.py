@@ -48,13 +48,15 @@ def inventory_with_senders(
     *,
     only: tuple[str, ...] = (),
     dark: tuple[str, ...] = (),
+    like: Path | None = None,
 ) -> Path:
     """The fleet's inventory, with the gateway behind ``control`` as its senders and census.
 
-    It stands beside the fleet's own. ``only`` these hosts are in it, where some are named; those
-    that are ``dark`` can't be reached by it.
+    It stands beside the fleet's own, or the one that it is to be ``like``. ``only`` these hosts
+    are in it, where some are named; those that are ``dark`` can't be reached by it.
     """
-    said: dict[str, Any] = yaml.safe_load(fleet.inventory.read_text(encoding="utf-8"))
+    beside = like or fleet.inventory
+    said: dict[str, Any] = yaml.safe_load(beside.read_text(encoding="utf-8"))
     sender = [sys.executable, "-m", "deploytool.rehearsal.market.sender", "--control", str(control)]
     said["gateway"] = {
         "use": [*sender, "use", "{bit}", "--release", "{release}"],
@@ -67,7 +69,7 @@ def inventory_with_senders(
         said |= {"expect": len(only), "waves": ["rest"]}
     for host in dark:
         said["hosts"][host]["port"] = _CLOSED_PORT
-    path = fleet.inventory.with_name(name)
+    path = beside.with_name(name)
     path.write_text(yaml.safe_dump(said, sort_keys=False, width=1000), encoding="utf-8")
     return path
 

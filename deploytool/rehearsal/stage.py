@@ -162,7 +162,7 @@ class Trading:
 
     def __init__(self, stage: Stage, flow: Flow) -> None:
         self.flow = flow
-        self._stage = stage
+        self.stage = stage
         self._idle_before: dict[str, int] = {}
         record = stage.record
         routers = []
@@ -174,7 +174,7 @@ class Trading:
 
     def ready(self, releases: tuple[Release, ...]) -> str:
         """Trusts these releases, and waits for a session with every router; what went wrong."""
-        count = len(self._stage.record.hosts)
+        count = len(self.stage.record.hosts)
         self.flow.trust([release.digest for release in releases])
         if self.flow.wait_for_routers(count, _READY_S):
             return ""
@@ -228,7 +228,7 @@ class Trading:
             time.sleep(0.2)
 
     def _statuses(self) -> dict[str, dict[str, Any]]:
-        taken = self._stage.status().round
+        taken = self.stage.status().round
         return {
             item.host: dict(item.evidence.status)
             for item in (taken.hosts if taken else ())

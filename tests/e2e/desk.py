@@ -172,6 +172,7 @@ class Desk:
             "transfer_timeout_s": 60,
             **changes.pop("ssh", {}),
         }
+        said["signers"] = str(fleet / "signers")
         said["service"] |= {"ready_timeout_s": 8, "stop_timeout_s": 3, **changes.pop("service", {})}
         said |= {"expect": len(hosts), "hosts": {h: said["hosts"][h] for h in hosts}, **changes}
         path = self.folder / name

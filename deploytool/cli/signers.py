@@ -1,0 +1,137 @@
+"""``deploytool host signers``: who may sign certificates and requests to start, on every host."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from deploytool.cli.options import InventoryOption, JsonOption
+from deploytool.cli.output import finish, say
+
+if TYPE_CHECKING:
+    from deploytool.fleet.model import Inventory
+
+app = typer.Typer(no_args_is_help=True, help="Who may sign for the fleet: list, add, remove.")
+
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The person's name.")]
+AdminOption = Annotated[
+    str | None,
+    typer.Option("--admin", help="The account to install with: root, or one that may sudo."),
+]
+AdminKeyOption = Annotated[
+    Path | None, typer.Option("--admin-key", help="That account's private key file.")
+]
+
+
+def _read(path: Path) -> tuple[Inventory, Path, str]:
+    """The inventory, its signers file, and what is in it."""
+    from deploytool.errors import InputError
+    from deploytool.fleet.inventory import load_inventory
+
+    fleet = load_inventory(path)
+    if fleet.signers is None or fleet.allowed_signers is None:
+        raise InputError(
+            f"The inventory {path} names no signers file.",
+            "Nothing was touched.",
+            f"Write 'signers: signers/{fleet.fleet}' into it, make that file, and do this again",
+        )
+    return fleet, Path(fleet.signers), fleet.allowed_signers
+
+
+@app.command("list")
+def list_signers(inventory: InventoryOption, *, json: JsonOption = False) -> None:
+    """Show who may sign by the inventory's file. Whether hosts believe the same, status says."""
+    del json
+    from deploytool.fleet.signers import parse_signers
+
+    fleet, file, text = _read(inventory)
+    signers = parse_signers(text, str(file))
+    for signer in signers:
+        say(f"{signer.name:<24} {signer.key.split()[0]} {signer.key[-16:]}")
+    if not signers:
+        say(f"Nobody may sign for {fleet.fleet}: no flag can be armed.")
+    finish({"signers": [{"name": s.name, "key": s.key} for s in signers]}, None)
+
+
+@app.command()
+def add(
+    name: NameArgument,
+    key: Annotated[Path, typer.Argument(metavar="KEY.pub", help="Their public key's file.")],
+    inventory: InventoryOption,
+    admin: AdminOption = None,
+    admin_key: AdminKeyOption = None,
+    *,
+    json: JsonOption = False,
+) -> None:
+    """Let a person sign: in the inventory's file, and then on every host, which is looked at."""
+    del json
+    from deploytool.fleet.prepare import read_public_key
+    from deploytool.fleet.signers import parse_signers, with_signer, write_signers
+
+    _, file, text = _read(inventory)
+    public = " ".join(read_public_key(key).split()[:2])
+    known = {(signer.name, signer.key) for signer in parse_signers(text, str(file))}
+    if (name, public) not in known:
+        write_signers(file, with_signer(text, name, public, str(file)))
+        say(f"{name} may sign: written to {file}.")
+    _install(inventory, admin, admin_key, f"{name} may sign")
+
+
+@app.command()
+def remove(
+    name: NameArgument,
+    inventory: InventoryOption,
+    admin: AdminOption = None,
+    admin_key: AdminKeyOption = None,
+    *,
+    json: JsonOption = False,
+) -> None:
+    """Let a person sign no more: in the inventory's file, and then on every host."""
+    del json
+    from deploytool.fleet.signers import without_signer, write_signers
+
+    _, file, text = _read(inventory)
+    write_signers(file, without_signer(text, name, str(file)))
+    say(f"{name} may sign no more: taken out of {file}.")
+    _install(inventory, admin, admin_key, f"{name} may sign no more")
+
+
+def _install(path: Path, admin: str | None, admin_key: Path | None, what: str) -> None:
+    """Puts the file on every host, looks whether each has it, and ends the command."""
+    from deploytool.errors import HostFault, NotProven
+    from deploytool.fleet.inventory import load_inventory
+    from deploytool.fleet.prepare import Admin, prepare_fleet
+    from deploytool.fleet.remote import connect_fleet
+    from deploytool.parity.look import expect, probe_call, take_round
+    from deploytool.parity.rules import signers_rule
+
+    who = Admin(admin, str(admin_key.expanduser()) if admin_key else None, None)
+    outcomes = prepare_fleet(path, who, say)
+    fleet = load_inventory(path)
+    hosts = connect_fleet(fleet)
+    try:
+        seen = take_round(hosts, probe_call(disk=False), fleet.ssh.command_timeout_s)
+    finally:
+        for host in hosts.values():
+            host.close()
+    failed: dict[str, str] = {}
+    for name, item in seen.items():
+        outcome = outcomes[name]
+        if isinstance(item, HostFault):
+            failed[name] = str(outcome if isinstance(outcome, HostFault) else item)
+        elif findings := tuple(signers_rule(expect(fleet, name, None), item)):
+            failed[name] = "; ".join(map(str, findings))
+    error = None
+    if failed:
+        error = NotProven(
+            f"{what}, and {len(failed)} of {len(seen)} hosts are NOT shown to know it.",
+            "Those hosts may go on believing whoever they believed before. Nothing was armed or "
+            "disarmed.",
+            f"deploytool host prepare -i {path} --admin root, then: deploytool status -i {path}",
+            tuple(f"{name}: {text}" for name, text in failed.items()),
+        )
+    else:
+        say(f"{what} on all {len(seen)} hosts: each was seen to have the file.")
+    finish({"hosts": {name: failed.get(name, "has it") for name in seen}}, error)
