@@ -238,6 +238,8 @@ def _on_signal(loop: Loop, running: server.Server) -> None:
 
     The signal is there for whoever can't wait for a client to start.
     """
+    # Who started us may have ignored it: then nobody could say how `ssh-keygen` ended.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(writer)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -464,6 +465,27 @@ def test_an_epoch_that_cannot_be_written_is_no_promise(
             (router.state / "epoch.new").rmdir()
             (router.state / "epoch.json").mkdir()
             rig.refused(rig.seal(rig.certificate()), "EPOCH_NOT_WRITTEN", "can't be replaced")
+        finally:
+            router.kill()
+
+
+def test_it_arms_whatever_its_supervisor_does_with_the_ends_of_children(
+    binaries: dict[str, Path], tmp_path: Path
+) -> None:
+    router = Router(binaries["2026.1"], tmp_path)
+    with Market() as market:
+        before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # what starts now inherits it
+        try:
+            router.configure(base_config(market.port))
+            router.start(wait=False)
+        finally:
+            signal.signal(signal.SIGCHLD, before)
+        try:
+            assert router.process is not None
+            router.until(bool)
+            now = Path(f"/proc/{router.process.pid}/status").read_text()
+            (mask,) = re.findall(r"^SigIgn:\t(\w+)$", now, re.MULTILINE)
+            assert not int(mask, 16) >> (signal.SIGCHLD - 1) & 1
         finally:
             router.kill()
 
