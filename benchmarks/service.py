@@ -1,27 +1,25 @@
-"""A small service that keeps docs/contract.md: it is told apart by its payload only."""
+"""A small service that keeps docs/contract.md: it is told apart by its payload only.
 
-import argparse
-import hashlib
-import json
-import os
-import signal
-import socket
+A question is answered with no more imports than it needs: every tool pays for each of them.
+"""
+
 import sys
-from pathlib import Path
-from typing import BinaryIO, NoReturn
 
 VERSION = "@VERSION@"
 
 
-def own_bytes() -> tuple[BinaryIO, str]:
-    """The file that this was loaded from: held open, so that the kernel shows what runs here."""
-    held = Path(sys.argv[0]).resolve().open("rb")
-    return held, hashlib.file_digest(held, "sha256").hexdigest()
-
-
-def serve(state: str, listen: str) -> NoReturn:
+def serve(state: str, listen: str) -> None:
     """Listens where it was told to, and answers `status`, until SIGTERM."""
-    _held, release = own_bytes()
+    import hashlib
+    import json
+    import os
+    import signal
+    import socket
+    from pathlib import Path
+
+    # Held open, so that the kernel shows what runs here.
+    held = Path(sys.argv[0]).resolve().open("rb")
+    release = hashlib.file_digest(held, "sha256").hexdigest()
     host, _, port = listen.rpartition(":")
     _wire = socket.create_server((host, int(port)), backlog=16)
     path = Path(state, "control.sock")
@@ -54,28 +52,25 @@ def serve(state: str, listen: str) -> NoReturn:
 
 def status(state: str) -> None:
     """Asks the running process."""
+    import socket
+
     with socket.socket(socket.AF_UNIX) as control:
         control.settimeout(5)
-        control.connect(str(Path(state, "control.sock")))
+        control.connect(f"{state}/control.sock")
         print(b"".join(iter(lambda: control.recv(65536), b"")).decode())
 
 
 def main() -> int:
-    """Does what the arguments say."""
+    """Does what the arguments say: pairs of an option and its value, besides `--json`."""
     if sys.argv[1:] == ["--version"]:
         print(f"payload {VERSION}")
         return 0
-    parser = argparse.ArgumentParser()
-    parser.add_argument("command", choices=("serve", "status"))
-    known = ("--state", "--config", "--listen", "--host", "--fleet", "--signers", "--lease")
-    for option in known:
-        parser.add_argument(option)
-    parser.add_argument("--json", action="store_true")
-    given = parser.parse_args()
-    if given.command == "serve":
-        serve(given.state, given.listen)
+    command, *words = (word for word in sys.argv[1:] if word != "--json")
+    given = dict(zip(words[::2], words[1::2], strict=True))
+    if command == "serve":
+        serve(given["--state"], given["--listen"])
     try:
-        status(given.state)
+        status(given["--state"])
     except OSError as error:
         print(error, file=sys.stderr)
         return 1

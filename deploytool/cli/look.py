@@ -17,13 +17,15 @@ if TYPE_CHECKING:
 def _look(inventory_path: Path, release: str | None, store: Path) -> Round:
     from deploytool.fleet.inventory import load_inventory
     from deploytool.fleet.remote import connect_fleet
-    from deploytool.parity.look import judge, probe_call, shown_manifest, take_round
     from deploytool.release.store import find
 
     inventory = load_inventory(inventory_path)
     wanted = find(store, release).manifest if release is not None else None
-    hosts = connect_fleet(inventory)
+    hosts = connect_fleet(inventory, early=True)
     try:
+        # Read in while the hosts answer.
+        from deploytool.parity.look import judge, probe_call, shown_manifest, take_round
+
         seen = take_round(hosts, probe_call(), inventory.ssh.command_timeout_s)
     finally:
         for host in hosts.values():

@@ -179,21 +179,23 @@ def _run(
     forward: bool = False,
 ) -> None:
     """Runs a rollout to its end, shows it, and ends the command."""
-    import secrets
-
-    from deploytool.cli.screen import round_document, screen, show_round
-    from deploytool.flags.outside import senders_of
     from deploytool.fleet.remote import connect_fleet
-    from deploytool.parity.model import Parity
-    from deploytool.rollout.journal import Journal, journal_path
-    from deploytool.rollout.outcome import conclude
-    from deploytool.rollout.runner import Runner
 
-    # Never the bound plan's: two runs of one plan are two deployers.
-    plan_id = secrets.token_hex(8)
-    hosts = connect_fleet(fleet)
+    hosts = connect_fleet(fleet, early=True)
     title = f"{purpose.value} {wanted.label} on {fleet.fleet}"
     try:
+        # Read in while the hosts answer.
+        import secrets
+
+        from deploytool.cli.screen import round_document, screen, show_round
+        from deploytool.flags.outside import senders_of
+        from deploytool.parity.model import Parity
+        from deploytool.rollout.journal import Journal, journal_path
+        from deploytool.rollout.outcome import conclude
+        from deploytool.rollout.runner import Runner
+
+        # Never the bound plan's: two runs of one plan are two deployers.
+        plan_id = secrets.token_hex(8)
         with (
             Journal(journal_path(folder, fleet.fleet)) as journal,
             interruptible() as pending,

@@ -17,4 +17,4 @@ def helper_path(supervisor: str, service: str, root: str) -> str:
 
 def invocation(supervisor: str, path: str) -> str:
     """What the login shell is given to run, whatever the request."""
-    return f"sudo -n {quote(path)}" if supervisor == "systemd" else f"exec {quote(path)}"
+    return f"exec sudo -n {quote(path)}" if supervisor == "systemd" else f"exec {quote(path)}"

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from deploytool.errors import FaultKind, HostFault
+from deploytool.fleet.fanout import WIDTH
 from deploytool.fleet.helper import invocation, sudo_asks
 from deploytool.fleet.host import Payload
 from deploytool.fleet.model import Inventory
@@ -36,12 +37,33 @@ class RemoteHost:
         self._helper: Conversation | None = None
         self._failures = 0
         self._last: HostFault | None = None
+        self._early: Exception | None = None
         self._turn = threading.Lock()
 
     @property
     def name(self) -> str:
         """Its name in the inventory."""
         return self._name
+
+    def connect_early(self) -> None:
+        """Begins to open the session in the background, before it is needed.
+
+        Nothing is asked of the host. A fault is that of the next call, which then tries no more.
+        """
+        taken = threading.Event()
+
+        def work() -> None:
+            with self._turn:
+                taken.set()
+                try:
+                    self._helper = self._helper or self._connect(
+                        self._inventory.ssh.command_timeout_s
+                    )
+                except Exception as error:  # noqa: BLE001 it is raised by the next call, whole
+                    self._early = error
+
+        threading.Thread(target=work, name=f"connect-{self._name}", daemon=True).start()
+        taken.wait()  # so that whoever calls next waits for this attempt, and makes no other
 
     def call(self, call: Call, *, deadline_s: float, payload: Payload | None = None) -> Reply:
         """Has the helper do ``call`` once. See ``Host.call``."""
@@ -58,6 +80,9 @@ class RemoteHost:
             raise HostFault(self._last.kind, f"{self._last.text} (given up)")
         nonce = secrets.token_hex(16)
         try:
+            early, self._early = self._early, None
+            if early is not None:
+                raise early
             helper = self._helper or self._connect(deadline_s)
             asked_at = time.time()
             answer = helper.ask(
@@ -145,11 +170,16 @@ def _chunks(head: bytes, payload: Payload | None) -> Iterator[bytes]:
         raise HostFault(FaultKind.PROTOCOL, text, code="short-copy")
 
 
-def connect_fleet(inventory: Inventory) -> dict[str, RemoteHost]:
-    """A host for each declared name, in name order; nothing is sent yet.
+def connect_fleet(inventory: Inventory, *, early: bool = False) -> dict[str, RemoteHost]:
+    """A host for each declared name, in name order; nothing is asked of any yet.
+
+    ``early``: all will be asked presently, so sessions are opened while this machine gets ready.
 
     Raises:
         InputError: the file of pinned keys has lines that are not understood.
     """
     check_known_hosts(Path(inventory.ssh.known_hosts))
-    return {name: RemoteHost(inventory, name) for name in inventory.names}
+    hosts = {name: RemoteHost(inventory, name) for name in inventory.names}
+    for host in list(hosts.values())[: WIDTH if early else 0]:
+        host.connect_early()
+    return hosts

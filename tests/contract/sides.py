@@ -48,6 +48,8 @@ class Side(Protocol):
 
     def overwrite(self, path: str, content: bytes) -> None: ...
 
+    def replace(self, path: str, content: bytes) -> None: ...
+
     def remove(self, path: str) -> None: ...
 
     def paths(self) -> list[str]: ...
@@ -85,6 +87,9 @@ class Simulated:
 
     def overwrite(self, path: str, content: bytes) -> None:
         self._disk.files[f"{self.root}/{path}"].write(content)
+
+    def replace(self, path: str, content: bytes) -> None:
+        self._disk.put(f"{self.root}/{path}", content, 0o555)
 
     def remove(self, path: str) -> None:
         self._disk.remove(f"{self.root}/{path}")
@@ -124,6 +129,13 @@ class Real:
         where.chmod(0o644)
         where.write_bytes(content)
         where.chmod(mode)
+
+    def replace(self, path: str, content: bytes) -> None:
+        where = self._root / path
+        fresh = where.with_name("fresh")
+        fresh.write_bytes(content)
+        fresh.chmod(0o555)
+        fresh.replace(where)
 
     def remove(self, path: str) -> None:
         (self._root / path).unlink()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import time
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -241,6 +242,28 @@ def test_p1_only_what_is_staged_can_be_activated(side: Side) -> None:
     token = lock(side)
     assert refused(side, "activate", switch(token, SHA)) == "not-staged"
     assert side.read("current") is None
+
+
+def test_p1_what_was_altered_between_staging_and_switching_is_seen(side: Side) -> None:
+    token = lock(side)
+    manifest, content = side.release("1.0")
+    stage(side, (manifest, content), token)
+    altered = content + b"\n"
+    side.overwrite(f"releases/{manifest.sha256}/router", altered)
+    sent = {**switch(token, manifest.sha256), "disk": "skip"}
+    seen = read(asked(side, "activate", sent))
+    assert {run.sha for run in seen.runs} == {sha256(altered).hexdigest()}
+
+
+def test_p1_what_is_put_in_the_place_of_what_runs_is_told_apart_from_it(side: Side) -> None:
+    token = lock(side)
+    manifest, content = side.release("1.0")
+    stage(side, (manifest, content), token)
+    asked(side, "activate", switch(token, manifest.sha256))
+    side.replace(f"releases/{manifest.sha256}/router", content + b"\n")
+    seen = read(ask(side, "probe"))
+    assert seen.disk_sha == sha256(content + b"\n").hexdigest()
+    assert {run.sha for run in seen.runs} == {manifest.sha256}
 
 
 def test_p1_a_restart_is_a_new_process_and_takes_the_mark_away(side: Side) -> None:

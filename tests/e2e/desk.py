@@ -164,6 +164,7 @@ class Desk:
         """
         said = yaml.safe_load(self.containers.inventory.read_text())
         fleet = self.containers.folder
+        said["signers"] = str(fleet / said["signers"])
         said["ssh"] |= {
             "known_hosts": str(fleet / "known_hosts"),
             "identity_file": str(fleet / "id_ed25519"),

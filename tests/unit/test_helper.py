@@ -101,7 +101,7 @@ def test_sudo_allows_the_helper_and_no_arguments() -> None:
     rules = [line for line in files.sudoers.splitlines() if line.startswith("deploy ")]
     assert rules == [f'deploy ALL=(root) NOPASSWD: {files.helper_path} ""']
     assert "*" not in files.sudoers
-    assert invocation(SYSTEMD, "router1") == f"sudo -n {files.helper_path}"
+    assert invocation(SYSTEMD, "router1") == f"exec sudo -n {files.helper_path}"
     assert not files.helper_path.startswith(SYSTEMD.root("router1")), "root's, not the fleet's"
 
 

@@ -88,6 +88,14 @@ scan() { # -> RUNNING: lines "pid how path" of each process that runs a release 
     scan_command_lines
 }
 
+exe_of() { # PID -> EXE: what it runs, as the scan saw it
+    EXE=''
+    IFS=$NEWLINE
+    for line in $scanned; do
+        case ${line%% -> *} in *" /proc/$1/exe") EXE=${line#* -> }; return ;; esac
+    done
+}
+
 scan_command_lines() { # an interpreter that read the artifact and closed it is seen by its arguments
     set +f
     for file in /proc/[0-9]*/cmdline; do

@@ -74,31 +74,42 @@ start_service() { # without systemd
 }
 
 wait_ready() { # until the service owns its ports and its main process answers, or time is up
-    ready_until=$(($(date +%s) + READY_S))
-    ready_pause=0.04
+    time_up
+    ready_until=$((UP + READY_S)) ready_tries=0
     MAIN_PID=0 UNIT_STATE=''
-    while [ "$(date +%s)" -lt "$ready_until" ]; do
+    while [ "$UP" -lt "$ready_until" ]; do
         # Looked for first: it may be written while the state is read, and is no death then.
         if [ -f "$STATE/pid" ]; then began=yes; else began=no; fi
         if [ "$MAIN_PID" = 0 ] || ! stat_of "$MAIN_PID" || [ "$PROC_STATE" = Z ]; then unit_state; fi
-        case $UNIT_STATE in *ActiveState=failed*) return ;; esac
-        if [ "$SUPERVISOR" = process ] && [ "$MAIN_PID" = 0 ] && [ $began = yes ]; then return; fi
-        ready=$MAIN_PID
-        if [ "$ready" != 0 ]; then
-            listening_inodes
-            for port in $LISTEN_PORTS; do
-                case " $LISTENING" in *" $port:"*) ;; *) ready=0 ;; esac
-            done
+        case $UNIT_STATE in *ActiveState=failed*) break ;; esac
+        if [ "$SUPERVISOR" = process ] && [ "$MAIN_PID" = 0 ] && [ $began = yes ]; then break; fi
+        if worth_asking && answers; then
+            # What systemd said of this very process before it spoke is evidence still.
+            case $UNIT_STATE in *ActiveState=active*) case $UNIT_STATE in *SubState=running*) return ;; esac ;; esac
+            break
         fi
-        if [ "$ready" != 0 ]; then
-            CUR=$ROOT/current
-            if STATUS_ANSWER=$(run_status as_account 2>/dev/null | bounded); then
-                case $STATUS_ANSWER in *'"pid": '"$MAIN_PID"[!0-9]* | *'"pid":'"$MAIN_PID"[!0-9]*) return ;; esac
-            fi
-            STATUS_ANSWER=''
-        fi
-        sleep $ready_pause
-        ready_pause=0.1
+        sleep 0.05
+        time_up
     done
+    UNIT_STATE=''
+}
+
+worth_asking() { # a process that computes is still on its way: it is not asked each time, only now and then
+    [ "$MAIN_PID" != 0 ] || return 1
+    ready_tries=$((ready_tries + 1))
+    { stat_of "$MAIN_PID" && [ "$PROC_STATE" = S ]; } || [ $((ready_tries % 8)) -eq 0 ]
+}
+
+answers() { # -> STATUS_ANSWER, where the main process owns its ports and speaks for itself
+    listening_inodes
+    for port in $LISTEN_PORTS; do
+        case " $LISTENING" in *" $port:"*) ;; *) return 1 ;; esac
+    done
+    CUR=$ROOT/current
+    if STATUS_ANSWER=$(run_status as_account 2>/dev/null | bounded); then
+        case $STATUS_ANSWER in *'"pid": '"$MAIN_PID"[!0-9]* | *'"pid":'"$MAIN_PID"[!0-9]*) return ;; esac
+    fi
+    STATUS_ANSWER=''
+    return 1
 }
 

@@ -4,7 +4,9 @@ probe() { # one round of this host; probes of one host never overlap, so that no
     command exec 8<"$STATE/probe.lock" || refuse not-prepared "$STATE/probe.lock can't be opened"
     flock -w $((ASK_S * 4)) 8 || refuse busy 'another look at this host does not end'
     find_link
-    unit_state
+    # Whoever asks about one release has no use for the bytes and words of another.
+    if [ "$ask" = target ] && [ "${LINK#releases/}" != "$release" ]; then QUICK=yes disk=skip; fi
+    [ -n "$UNIT_STATE" ] || unit_state
     scan
     find_unit_files
     find_files
@@ -16,7 +18,8 @@ probe() { # one round of this host; probes of one host never overlap, so that no
     say "boot $SLURPED"
     say "clock $(date +%s.%N)"
     say "root $ROOT"
-    say "rights $(rights "$ROOT")$(rights "$ROOT/releases")$(rights "$STATE")"
+    rights "$ROOT" "$ROOT/releases" "$STATE"
+    say "rights $RIGHTS"
     free_bytes
     say "free $FREE"
     IFS=' '
@@ -37,15 +40,15 @@ probe() { # one round of this host; probes of one host never overlap, so that no
     exec 8<&-
 }
 
-find_link() { # -> LINK, what current says, and whether that release is worth a long look
+NOT_A_LINK='not a link'
+
+find_link() { # -> LINK, what current says
     LINK=none
     if [ -L "$ROOT/current" ]; then
-        LINK=$(readlink "$ROOT/current")
+        LINK=$(readlink "$ROOT/current") || LINK=none
     elif [ -e "$ROOT/current" ]; then
-        LINK='not a link'
+        LINK=$NOT_A_LINK
     fi
-    # Whoever asks about one release has no use for the bytes and words of another.
-    if [ "$ask" = target ] && [ "${LINK#releases/}" != "$release" ]; then QUICK=yes disk=skip; fi
 }
 
 find_unit_files() { # -> UNIT_FILES, one a line: wherever systemd.unit(5) would look for ours
@@ -79,9 +82,38 @@ find_files() { # asks about every file of the round at once: FACTS, DIGESTS
     each_config
     RUN_INODES=' ' INTERPRETERS=' ' REMEMBERED=''
     if slurp "$STATE/interpreter"; then REMEMBERED=$SLURPED; fi
+    FILE_INODE='' MAIN_FILE='' KNOWN=''
+    if [ "$disk" != skip ] && [ -f "$ROOT/current/$NAME" ] && fact_of "$ROOT/current/$NAME"; then FILE_INODE=${FACT%%|*}; fi
+    read_back
+    # The main process first: it is the one that won't be gone in a moment.
+    for running in $RUNNING; do case $running in "$MAIN_PID "*) find_running "$MAIN_PID" "${running#* }" ;; esac done
     for running in $RUNNING; do find_running "${running%% *}" "${running#* }"; done
     # shellcheck disable=SC2086 # one file a line
     digests $DIGESTED
+    DIGESTS=$DIGESTS$KNOWN
+    find_disk
+}
+
+read_back() { # -> READ_BACK: "facts digest" of what was staged here, where it is what has just been activated
+    # The copy was read from the disk when it was staged. As long as its inode says that nobody
+    # wrote to it, a wave doesn't wait for another reading: the round that proves parity reads it.
+    READ_BACK=''
+    [ "$VERB" = activate ] && slurp "$STATE/staged" || return 0
+    staged=$SLURPED
+    slurp /proc/sys/kernel/random/boot_id
+    case $staged in "$SLURPED "*) READ_BACK=${staged#* } ;; esac
+}
+
+find_disk() { # -> FILE_DISK, what the file that current leads to is on the disk
+    FILE_DISK='' DISK=''
+    [ -n "$FILE_INODE" ] || return 0
+    if [ -n "$MAIN_FILE" ]; then
+        disk_digest "$MAIN_FILE"
+        DIGESTS="$DIGESTS${DISK% *}  $MAIN_FILE$NEWLINE"
+    fi
+    # It may have ended meanwhile; the file is there all the same.
+    case $DISK in '' | unreadable*) disk_digest "$ROOT/current/$NAME" ;; esac
+    FILE_DISK=$DISK
 }
 
 find_running() { # PID "HOW PATH": each inode that runs is read once, by way of the process that runs it
@@ -93,7 +125,12 @@ find_running() { # PID "HOW PATH": each inode that runs is read once, by way of 
     yes* | *" $inode="*) ;;
     *)
         RUN_INODES="$RUN_INODES$inode=/proc/$1/$how "
-        DIGESTED="$DIGESTED/proc/$1/$how$NEWLINE" ;;
+        case "$1 $inode $READ_BACK" in
+        # What runs is the very file that current leads to: one reading, past the page cache, is of both.
+        "$MAIN_PID $FILE_INODE "*) MAIN_FILE=/proc/$1/$how ;;
+        "$1 $inode $FACT "*) KNOWN="$KNOWN${READ_BACK#* }  /proc/$1/$how$NEWLINE" ;;
+        *) DIGESTED="$DIGESTED/proc/$1/$how$NEWLINE" ;;
+        esac ;;
     esac
     [ "$how" != exe ] && fact_of "/proc/$1/exe" || return 0
     case $INTERPRETERS in *" $FACT="*) return ;; esac
@@ -101,18 +138,21 @@ find_running() { # PID "HOW PATH": each inode that runs is read once, by way of 
     case $REMEMBERED in "$FACT "*) ;; *) DIGESTED="$DIGESTED/proc/$1/exe$NEWLINE" ;; esac
 }
 
-rights() { # FOLDER: owner:group:mode and a blank
-    if fact_of "$1"; then
+rights() { # FILE... -> RIGHTS: owner:group:mode and a blank for each that is there
+    RIGHTS=''
+    for right in "$@"; do
+        fact_of "$right" || continue
         FACT=${FACT#*|*|}
-        printf '%s ' "${FACT%%|*}"
-    fi
+        RIGHTS="$RIGHTS${FACT%%|*} "
+    done
 }
 
 probe_signers() { # whose certificates this host believes: the file, and who may write there
     [ -n "$SIGNERS" ] || return 0
     digest_of "$SIGNERS"
     if [ ! -e "$SIGNERS" ]; then DIGEST=missing; fi
-    say "signers ${DIGEST:-unreadable} $(rights "$SIGNERS")$(rights "${SIGNERS%/*}")"
+    rights "$SIGNERS" "${SIGNERS%/*}"
+    say "signers ${DIGEST:-unreadable} $RIGHTS"
 }
 
 free_bytes() { # -> FREE: what anybody may still write in the folder of releases
@@ -165,10 +205,7 @@ probe_link() {
         set -- $FACT
         IFS=$NEWLINE
         say "file $1 $2 $3 $4 $5"
-        if [ "$disk" != skip ]; then
-            disk_digest "$probe_file"
-            say "disk $DISK"
-        fi
+        [ -z "$FILE_DISK" ] || say "disk $FILE_DISK"
     fi
     digest_of "$ROOT/current/release.json"
     if [ -n "$DIGEST" ]; then
@@ -254,7 +291,8 @@ probe_interpreter() { # PID; its digest is remembered as long as its inode says 
         digest_of "/proc/$1/exe"
         [ -z "$DIGEST" ] || put "$STATE/interpreter" "$FACT $DIGEST" 2>/dev/null ;;
     esac
-    say "interpreter ${DIGEST:-unreadable} $(readlink "/proc/$1/exe" | tr -c '[:print:]' '?')"
+    exe_of "$1"
+    say "interpreter ${DIGEST:-unreadable} $EXE"
 }
 
 probe_status() { # what the running process says of itself

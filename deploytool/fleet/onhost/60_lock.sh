@@ -7,36 +7,53 @@ mutex() { # one changing verb at a time: lock, token check and effect are one st
 
 release_mutex() { exec 9<&-; }
 
-lock_value() { # KEY -> its value in the lock file
+read_lock() { # -> lock_token lock_holder lock_purpose lock_plan lock_since; fails where there is no lock
+    lock_token='' lock_holder='' lock_purpose='' lock_plan='' lock_since=''
+    [ -f "$STATE/lock" ] || return 1
     while IFS=' ' read -r lock_key lock_rest; do
-        [ "$lock_key" != "$1" ] || { printf '%s' "$lock_rest"; return; }
+        case $lock_key in
+        token) lock_token=$lock_rest ;;
+        holder) lock_holder=$lock_rest ;;
+        purpose) lock_purpose=$lock_rest ;;
+        plan) lock_plan=$lock_rest ;;
+        since) lock_since=$lock_rest ;;
+        esac
     done <"$STATE/lock"
 }
 
-current_token() { cat "$STATE/token" 2>/dev/null || say 0; }
+current_token() { # -> SLURPED
+    slurp "$STATE/token" || SLURPED=0
+}
 
 check_token() {
     needs token
-    if [ ! -f "$STATE/lock" ]; then
+    if ! read_lock; then
         # The last token that was given out tells a lost answer from a lock that another gave back.
-        [ "$(current_token)" != "$token" ] || refuse unlocked "the lock of token $token was given back"
+        current_token
+        [ "$SLURPED" != "$token" ] || refuse unlocked "the lock of token $token was given back"
         refuse stale-token "nobody holds the lock of this host; token $token is not valid"
     fi
-    [ "$(lock_value token)" = "$token" ] ||
-        refuse stale-token "the lock is held by $(lock_value holder) with token $(lock_value token), not $token"
+    [ "$lock_token" = "$token" ] ||
+        refuse stale-token "the lock is held by $lock_holder with token $lock_token, not $token"
 }
 
-linked() { # -> the release that current names, or none
-    linked_to=$(readlink "$ROOT/current") || linked_to=none
-    printf '%s' "${linked_to#releases/}"
+linked() { # -> LINKED, the release that current names, or none
+    find_link
+    case $LINK in "$NOT_A_LINK") LINKED=none ;; *) LINKED=${LINK#releases/} ;; esac
 }
 
-write_mark() { # PHASE: how far the rollout has come on this host, for whoever finds it
-    put "$STATE/rollout" "plan $mark_plan
+mark_text() { # PHASE -> MARK: how far the rollout has come on this host, for whoever finds it
+    now
+    MARK="plan $mark_plan
 target $mark_target
 before $mark_before
 phase $1
-since $(date +%s)" || refuse cannot-write "$STATE/rollout can't be written"
+since $NOW"
+}
+
+write_mark() { # PHASE
+    mark_text "$1"
+    put "$STATE/rollout" "$MARK" || refuse cannot-write "$STATE/rollout can't be written"
 }
 
 read_mark() { # -> mark_plan mark_target mark_before; fails where there is no mark
@@ -50,42 +67,60 @@ read_mark() { # -> mark_plan mark_target mark_before; fails where there is no ma
     done <"$STATE/rollout"
 }
 
-take_lock() { # a token that nobody ever had, and the lock in the name of whoever asked
-    fresh=$(($(current_token) + 1)) || refuse damaged "$STATE/token is not a number"
-    put "$STATE/token" "$fresh" || refuse cannot-write "$STATE/token can't be written"
-    put "$STATE/lock" "token $fresh
+new_lock() { # -> NEW_LOCK, with a token that nobody ever had, in the name of whoever asked
+    current_token
+    number "$SLURPED" || refuse damaged "$STATE/token is not a number"
+    lock_token=$((SLURPED + 1))
+    put "$STATE/token" "$lock_token" || refuse cannot-write "$STATE/token can't be written"
+    now
+    NEW_LOCK="token $lock_token
 holder $holder
 purpose $purpose
 plan $plan
-since $(date +%s)" || refuse cannot-write "$STATE/lock can't be written"
+since $NOW"
 }
 
-begin_mark() { # what an interrupted rollout wrote down stays: it says what this host had before it
-    read_mark && return
-    [ "$purpose" != retire ] || return 0 # it is no rollout: nothing is to be finished or undone
-    mark_plan=$plan mark_target=$release mark_before=$(linked) mark_phase=locked
+take_lock() { put "$STATE/lock" "$NEW_LOCK" || refuse cannot-write "$STATE/lock can't be written"; }
+
+take_marked_lock() { # NEW_LOCK, if any, and a mark with it; a mark that is there stays: it says what this host had before
+    # One that is to retire is no rollout: nothing is to be finished or undone.
+    if read_mark || [ "$purpose" = retire ]; then
+        [ -z "$NEW_LOCK" ] || take_lock
+        return
+    fi
+    linked
+    mark_plan=$plan mark_target=$release mark_before=$LINKED mark_phase=locked
     if [ -n "$before" ] && [ "$before" != "$mark_before" ]; then
         # Its own mark went when this very rollout was finished here; whoever undoes it knows more.
         mark_before=$before mark_phase=confirmed
     fi
-    (write_mark $mark_phase >/dev/null) && return
+    mark_text $mark_phase
+    if [ -n "$NEW_LOCK" ]; then
+        put_both "$STATE/lock" "$NEW_LOCK" "$STATE/rollout" "$MARK"
+    else
+        put "$STATE/rollout" "$MARK"
+    fi && return
     # Whoever is refused has no lock: one without a mark would tell nobody what to go back to.
-    rm -f "$STATE/lock" 2>/dev/null || refuse lock-left "$STATE/rollout can't be written, and $STATE/lock not removed"
-    refuse cannot-write "$STATE/rollout can't be written"
+    mine=$lock_token
+    if read_lock && [ "$lock_token" = "$mine" ]; then
+        gone "$STATE/lock" 2>/dev/null || refuse lock-left "$STATE/rollout can't be written, and $STATE/lock not removed"
+    fi
+    refuse cannot-write "$STATE/lock and $STATE/rollout can't be written"
 }
 
 say_locked() { # the token, and what a plan was bound to, seen under the lock
-    say "token $(lock_value token)"
-    say "current $(readlink "$ROOT/current" || echo none)"
-    [ ! -f "$STATE/verified" ] || say "verified $(tr '\n' ' ' <"$STATE/verified")"
+    say "token $lock_token"
+    [ -n "$LINK" ] || find_link
+    say "current $LINK"
+    if slurp "$STATE/verified"; then say "verified $SLURPED"; fi
 }
 
 verb_takeover() { # explicit: it names the token of the lock that is taken away
     needs holder purpose plan token release
     mutex
-    if [ -f "$STATE/lock" ] && [ "$(lock_value plan)" != "$plan" ]; then check_token; fi
-    if [ ! -f "$STATE/lock" ] || [ "$(lock_value plan)" != "$plan" ]; then take_lock; fi
-    begin_mark
+    if read_lock && [ "$lock_plan" != "$plan" ]; then check_token; fi
+    if [ "$lock_plan" != "$plan" ]; then new_lock; fi
+    take_marked_lock
     say_locked
 }
 
@@ -93,6 +128,7 @@ verb_renew() { # a later token for a lock that is held: only its holder can, and
     needs holder purpose plan token
     mutex
     check_token
+    new_lock
     take_lock
     say_locked
 }
@@ -100,11 +136,12 @@ verb_renew() { # a later token for a lock that is held: only its holder can, and
 verb_lock() {
     needs holder purpose plan release
     mutex
-    if [ -f "$STATE/lock" ] && [ "$(lock_value plan)" != "$plan" ]; then
-        refuse locked "$(lock_value holder) holds the lock for $(lock_value purpose), plan $(lock_value plan), since $(lock_value since)"
+    if ! read_lock; then
+        new_lock
+    elif [ "$lock_plan" != "$plan" ]; then
+        refuse locked "$lock_holder holds the lock for $lock_purpose, plan $lock_plan, since $lock_since"
     fi
-    [ -f "$STATE/lock" ] || take_lock
-    begin_mark # also where the lock was taken before, and the disk had no room for the mark then
+    take_marked_lock # the mark also where the lock was taken before, and the disk had no room for it then
     say_locked
 }
 
@@ -112,36 +149,42 @@ verb_unlock() { # keep: how many releases stay on this host
     needs keep
     mutex
     check_token
+    linked
     if read_mark; then
         # For whoever finds the same rollout unfinished on another host.
-        put "$STATE/finished" "plan $mark_plan
+        finished="plan $mark_plan
 target $mark_target
-before $mark_before" || refuse cannot-write "$STATE/finished can't be written"
-        if [ "$mark_before" != "$(linked)" ]; then
-            put "$STATE/previous" "$mark_before" || refuse cannot-write "$STATE/previous can't be written"
-        fi
+before $mark_before"
+        if [ "$mark_before" = "$LINKED" ]; then
+            put "$STATE/finished" "$finished"
+        else
+            put_both "$STATE/finished" "$finished" "$STATE/previous" "$mark_before"
+        fi || refuse cannot-write "$STATE/finished or $STATE/previous can't be written"
     fi
     prune
     # The lock goes last: a lock without a mark would tell nobody what to do.
-    rm -f "$STATE/held" || refuse cannot-write "$STATE/held can't be removed"
-    rm -f "$STATE/rollout" || refuse cannot-write "$STATE/rollout can't be removed"
-    rm -f "$STATE/lock" || refuse cannot-write "$STATE/lock can't be removed"
+    gone "$STATE/held" || refuse cannot-write "$STATE/held can't be removed"
+    gone "$STATE/rollout" || refuse cannot-write "$STATE/rollout can't be removed"
+    gone "$STATE/lock" || refuse cannot-write "$STATE/lock can't be removed"
     sync "$STATE"
 }
 
 prune() { # the newest stay, and always the active one and the one before
-    kept=0
-    active=$(linked)
-    previous=$(cat "$STATE/previous" 2>/dev/null)
     set +f
-    rm -rf "$ROOT/releases/.incoming."* "$ROOT/releases/.damaged."*
+    for old in "$ROOT/releases/.incoming."* "$ROOT/releases/.damaged."*; do
+        [ ! -e "$old" ] || rm -rf "$old"
+    done
+    set -- "$ROOT/releases/"*
     set -f
+    [ $# -gt "$keep" ] || return 0
+    slurp "$STATE/previous" || SLURPED=''
+    kept=0
     IFS=$NEWLINE
     # shellcheck disable=SC2045 # by age, and every name that is no digest is passed over
     for old in $(ls -t "$ROOT/releases"); do
         is_digest "$old" || continue
         kept=$((kept + 1))
-        if [ $kept -gt "$keep" ] && [ "$old" != "$active" ] && [ "$old" != "$previous" ]; then
+        if [ $kept -gt "$keep" ] && [ "$old" != "$LINKED" ] && [ "$old" != "$SLURPED" ]; then
             # Away in one step, so that nobody finds half a release.
             mv -T "$ROOT/releases/$old" "$ROOT/releases/.incoming.$old" && rm -rf "$ROOT/releases/.incoming.$old"
             say "pruned $old"
@@ -153,10 +196,11 @@ verb_hold() { # the fleet is not what it should be: said here, for whoever looks
     needs verdict next holder plan
     mutex
     check_token
+    now
     put "$STATE/held" "verdict $verdict
 holder $holder
 plan $plan
 next $next
-since $(date +%s)" || refuse cannot-write "$STATE/held can't be written"
+since $NOW" || refuse cannot-write "$STATE/held can't be written"
 }
 

@@ -5,9 +5,11 @@ verb_stage() { # payload: the manifest's bytes, then the artifact's
     begin_stage
     # A slow sender keeps nobody out: whoever takes the lock over meanwhile ends this copy.
     release_mutex
+    umask 0222
     receive "$manifest_size" "$UPLOAD/release.json"
+    umask 022
     digest "$UPLOAD/release.json"
-    [ "$DIGEST" = "$manifest" ] || refuse bad-copy 'the manifest arrived altered'
+    [ "$DIGEST" = "$manifest" ] || altered "$manifest_size" "$UPLOAD/release.json" 'the manifest arrived altered'
     case $found in
     intact | unlabelled) timeout -k 1 "$seconds" head -c "$size" >/dev/null || refuse slow-copy 'the rest did not arrive' ;;
     *)
@@ -35,7 +37,7 @@ begin_stage() { # -> found, what is there of the release already; UPLOAD, where 
         refuse no-space "$available bytes are free in $ROOT/releases, $room are needed"
     # Each holder of the lock has its own: two of them never write into one file.
     UPLOAD=$ROOT/releases/.incoming.$release.$token
-    { rm -rf "$UPLOAD" && mkdir -m 0755 "$UPLOAD"; } 2>/dev/null ||
+    { { [ ! -e "$UPLOAD" ] || rm -rf "$UPLOAD"; } && mkdir -m 0755 "$UPLOAD"; } 2>/dev/null ||
         refuse cannot-write "$ROOT/releases can't be written"
 }
 
@@ -47,13 +49,17 @@ receive() { # BYTES FILE: exactly so many, within the deadline, on disk
     153) refuse cannot-write "files here may not grow to $1 bytes (RLIMIT_FSIZE)" ;;
     *) refuse cannot-write "the copy can't be written: $receive_error" ;;
     esac
+}
+
+altered() { # BYTES FILE TEXT: refuses what arrived, and says so where not all of it did
     received=$(stat -c %s "$2" 2>/dev/null)
     [ "$received" = "$1" ] || refuse short-copy "${received:-none} of $1 bytes arrived"
+    refuse bad-copy "$3"
 }
 
 check_copy() { # what arrived is what was announced, read back from the disk, and says so itself
     disk_digest "$UPLOAD/$NAME"
-    [ "${DISK%% *}" = "$release" ] || refuse bad-copy "read back from disk, the copy is ${DISK%% *}"
+    [ "${DISK%% *}" = "$release" ] || altered "$size" "$UPLOAD/$NAME" "read back from disk, the copy is ${DISK%% *}"
     chmod 0555 "$UPLOAD/$NAME" || refuse cannot-write 'modes can not be set'
     CUR=$UPLOAD
     said=$(run_version as_account 2>&1 | bounded)
@@ -62,7 +68,6 @@ check_copy() { # what arrived is what was announced, read back from the disk, an
 }
 
 finish_stage() { # under the mutex, with the token checked anew: in place by one rename
-    chmod 0444 "$UPLOAD/release.json" || refuse cannot-write 'modes can not be set'
     case $found in
     intact | unlabelled)
         { mv -T "$UPLOAD/release.json" "$ROOT/releases/$release/release.json" && sync "$ROOT/releases/$release"; } ||
@@ -74,7 +79,10 @@ finish_stage() { # under the mutex, with the token checked anew: in place by one
         rm -rf "$ROOT/releases/.damaged.$release"
         mv -T "$ROOT/releases/$release" "$ROOT/releases/.damaged.$release" || refuse cannot-write 'a damaged copy can not be moved away'
     fi
-    { mv -T "$UPLOAD" "$ROOT/releases/$release" && sync "$ROOT/releases"; } || refuse cannot-write "$ROOT/releases can't be written"
+    { mv -T "$UPLOAD" "$ROOT/releases/$release" && sync "$ROOT/releases/$release" "$ROOT/releases"; } || refuse cannot-write "$ROOT/releases can't be written"
+    slurp /proc/sys/kernel/random/boot_id
+    facts "$ROOT/releases/$release/$NAME"
+    fact_of "$ROOT/releases/$release/$NAME" && say "$SLURPED $FACT $release" >"$STATE/staged"
 }
 
 manifest_version_line() { # the manifest is canonical JSON, and its version_line has no quote or backslash

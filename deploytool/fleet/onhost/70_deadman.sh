@@ -1,9 +1,9 @@
 # --- dead-man -------------------------------------------------------------------------------
 
 arm_deadman() { # seconds: without a confirmation by then, this host stops serving
-    rm -f "$STATE/expired"
+    gone "$STATE/expired"
     if [ "$seconds" = 0 ]; then
-        rm -f "$STATE/deadman"
+        gone "$STATE/deadman"
         return
     fi
     slurp /proc/sys/kernel/random/boot_id
@@ -36,8 +36,9 @@ verb_expire() { # called by the host's own timer; the mutex decides between it a
     # shellcheck disable=SC2046
     set -- $(cat "$STATE/deadman")
     [ "${2:-}" = "$token" ] || return
+    now
     put "$STATE/expired" "token $token
-since $(date +%s)"
+since $NOW"
     fence
 }
 

@@ -69,7 +69,8 @@ halt_artifact() { # SECONDS: has the artifact halt itself, and tells what it sai
 
 runs_only() { # whether this host runs, or would start, a release that begins with these digits
     [ -n "$only" ] || return 0
-    case $(linked) in "$only"*) return 0 ;; esac
+    linked
+    case $LINKED in "$only"*) return 0 ;; esac
     scan
     case $NEWLINE$RUNNING in *"$ROOT/releases/$only"*) return 0 ;; esac
     return 1

@@ -5,6 +5,8 @@ Kept beside the helper by the contract suite, which asks both the same things.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from deploytool.rehearsal.simulated.copying import Copying
 from deploytool.rehearsal.simulated.evidence import show
 from deploytool.rehearsal.simulated.flags import Flags
@@ -67,7 +69,9 @@ class Helper(Locks, Copying, Flags):
         elif failed := self.service.start(orphaned=self._orphaned()):
             say(f"start {failed}")
         self.step("service started")
-        show(self, request, say)
+        # Whether the host holds the release besides is no question.
+        shown = {key: value for key, value in request.values.items() if key != "release"}
+        show(self, replace(request, values=shown), say)
 
     def _switch(self, request: Request) -> None:
         target = f"releases/{request['release']}"
