@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import tempfile
 import traceback
@@ -98,19 +99,28 @@ def _run() -> int:
         show_error(said)
         return said.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        stopped = Interrupted(
-            "You broke it off.",
-            "What was under way on a host may have ended there or not.",
-            "deploytool status -i INVENTORY says what is there now.",
-        )
-        document(error_document(stopped))
-        show_error(stopped)
-        return stopped.exit_code
+        return _broken_off()
+    # Typer makes this of a Ctrl-C, without a word.
+    if ended == Interrupted.exit_code:
+        return _broken_off()
     return ended if isinstance(ended, int) else 0
+
+
+def _broken_off() -> int:
+    stopped = Interrupted(
+        "You broke it off.",
+        "What was under way on a host may have ended there or not.",
+        "deploytool status -i INVENTORY says what is there now.",
+    )
+    document(error_document(stopped))
+    show_error(stopped)
+    return stopped.exit_code
 
 
 def main() -> None:
     """The console script."""
+    # Whoever ends it politely gets what Ctrl-C gets: throwaway fleets go, and what is left is said.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         code = _run()
     except BrokenPipeError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -52,5 +53,32 @@ def test_a_scenario_shows_what_it_has_to_show(name: str, tmp_path: Path) -> None
     assert kept.record.shape.waves == (1, 3, 4)
     # Nothing is left: neither the fleet's folder nor a process of it.
     assert not (tmp_path / ".deploytool/rehearsal/local").exists()
+    left = subprocess.run(["pgrep", "-f", str(tmp_path)], capture_output=True, text=True)
+    assert left.stdout == ""
+
+
+@pytest.mark.sshd
+def test_a_rehearsal_that_is_ended_takes_its_fleet_away(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "deploytool.cli.main", "rehearse", "--scenario", "healthy"]
+    process = subprocess.Popen(
+        [*command, "--source", str(ROOT / "router_binary")],
+        cwd=tmp_path,
+        env={"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert any("with sshd are up" in line for line in process.stdout), "no fleet came up"
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=DEADLINE_S)
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == 130, errors
+    assert "What to do now:" in errors
+    assert not (tmp_path / ".deploytool" / "rehearsal" / "local").exists()
     left = subprocess.run(["pgrep", "-f", str(tmp_path)], capture_output=True, text=True)
     assert left.stdout == ""
