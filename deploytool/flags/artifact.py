@@ -11,6 +11,8 @@ import importlib.util
 import io
 import json
 import marshal
+import re
+import tokenize
 import warnings
 import zipfile
 import zlib
@@ -23,6 +25,7 @@ from deploytool.flags.reach import Contents, Module, Word
 
 _BYTES_AT_MOST = 256 * 1024 * 1024
 _PYC_HEADER = 16
+_SHEBANG = re.compile(rb"#![^\n]*python[^\n]*\n")
 
 
 class NotReadable(ValueError):
@@ -62,7 +65,11 @@ def members(path: Path) -> dict[str, bytes]:
         NotReadable: it is no zipapp, or two of them have one name, or it holds too much.
     """
     try:
-        with zipfile.ZipFile(io.BytesIO(path.read_bytes())) as archive:
+        content = path.read_bytes()
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            begins = min((info.header_offset for info in archive.infolist()), default=0)
+            if begins and not _SHEBANG.fullmatch(content[:begins]):
+                raise NotReadable("more than one line of #!python stands before what is packed")
             names = [info.filename for info in archive.infolist() if not info.is_dir()]
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
@@ -85,6 +92,7 @@ def _read_module(member: str, code: CodeType, texts: tuple[tuple[str, int], ...]
 def _code(name: str, inside: bytes) -> CodeType:
     try:
         if name.endswith(".py"):
+            _check_encoding(name, inside)
             with warnings.catch_warnings(action="ignore"):
                 return compile(inside, name, "exec", dont_inherit=True)
         if inside[:4] != importlib.util.MAGIC_NUMBER:
@@ -95,6 +103,13 @@ def _code(name: str, inside: bytes) -> CodeType:
     if not isinstance(code, CodeType):
         raise NotReadable(f"{name} holds no code")
     return code
+
+
+def _check_encoding(name: str, inside: bytes) -> None:
+    """A file that says that it is something else than UTF-8 reads otherwise to others."""
+    found, _ = tokenize.detect_encoding(io.BytesIO(inside).readline)
+    if found != "utf-8":
+        raise NotReadable(f"{name} says that it is {found}, not UTF-8")
 
 
 def _texts(code: CodeType) -> Iterator[tuple[str, int]]:

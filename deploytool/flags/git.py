@@ -99,20 +99,25 @@ class Repository:
             )
         return found, commit
 
-    def versions(self, path: str, others: str, tip: str) -> tuple[Version, ...]:
-        """Every version of ``path`` and of files like ``others`` that ``tip``'s first parents had.
+    def versions(self, path: str, tip: str) -> tuple[tuple[Version, ...], frozenset[str]]:
+        """Every version of ``path`` and of any YAML file that ``tip``'s first parents had.
 
         ``path`` is followed through renames: what was added is held against what the same commit
-        took away.
+        took away. The second value are the names that it had, its own among them.
         """
         paths = [path]
-        changes = list(self._log(tip, f":(literal){path}", f":(glob){others}"))
+        changes = list(self._log(tip, f":(literal){path}", ":(glob)**/*.y*ml"))
         for name in paths:  # it grows while it is walked: a file may have moved more than once
             mine = changes if name == path else list(self._log(tip, f":(literal){name}"))
             changes += [] if mine is changes else mine
             added = [c for c in mine if c.status == "A" and c.path == name]
             paths += [s for c in added for s in self._sources(c) if s not in paths]
-        return self._contents(changes)
+        return self._contents(changes), frozenset(paths)
+
+    def names(self, tip: str) -> frozenset[str]:
+        """The files that are there in a commit."""
+        said = self._git("ls-tree", "-r", "-z", "--name-only", "--full-tree", tip)
+        return frozenset(said.split("\0"))
 
     def _log(self, tip: str, *specs: str) -> Iterator[_Change]:
         form = "--format=%x01%H %cs"

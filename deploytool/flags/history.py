@@ -37,7 +37,11 @@ class Source:
 
 
 def committed(repo: Repository, registry: Path, branch: str | None) -> tuple[Source, ...]:
-    """Every version of the registry, and of old builds' registries beside it, in the history.
+    """Every version of the registry, and of old builds' registries, in the history.
+
+    What is no longer there counts wherever it lay: a registry that went in one commit and came
+    back by another name in a later one is the same registry. What is still there counts where it
+    lies at or below this one's folder; elsewhere it is another artifact's.
 
     Raises:
         InputError: the history is not whole, or the registry never was committed.
@@ -51,9 +55,15 @@ def committed(repo: Repository, registry: Path, branch: str | None) -> tuple[Sou
             "Name the repository that it is kept in with --repo DIR.",
         ) from None
     name, tip = repo.branch(branch)
-    folder, stem = PurePosixPath(path).parent, PurePosixPath(path).stem
-    others = f"**/{stem}*.y*ml" if str(folder) == "." else f"{folder}/**/{stem}*.y*ml"
-    versions = repo.versions(path, others, tip)
+    versions, moved = repo.versions(path, tip)
+    here, folder = repo.names(tip), PurePosixPath(path).parent
+    versions = tuple(
+        version
+        for version in versions
+        if version.path in moved
+        or version.path not in here
+        or PurePosixPath(version.path).is_relative_to(folder)
+    )
     if not any(version.path == path for version in versions):
         raise InputError(
             f"{path} never was committed on {name}.",
@@ -61,7 +71,7 @@ def committed(repo: Repository, registry: Path, branch: str | None) -> tuple[Sou
             f"Commit it on {name}, or name the release branch with --branch BRANCH.",
         )
     sources = [(version.path, _version(version)) for version in versions]
-    # A file beside it with a like name is one of an old build only if it ever was a registry.
+    # Another file is a registry only if it ever was one that could be read.
     known = {at for at, said in sources if not said.trouble} | {path}
     known |= {version.path for version in versions if version.content is None}
     return tuple(said for at, said in sources if at in known)
@@ -70,6 +80,8 @@ def committed(repo: Repository, registry: Path, branch: str | None) -> tuple[Sou
 def _version(version: Version) -> Source:
     if version.content is None:
         return Source("commit", version.place, trouble="its content is missing from the clone")
+    if b"flags" not in version.content:
+        return Source("commit", version.place, trouble="is no flag registry", id=version.commit)
     return replace(_recalled("commit", version.place, version.content), id=version.commit)
 
 
@@ -88,13 +100,22 @@ def builds(registry: Path) -> tuple[Source, ...]:
     """
     return tuple(
         _file(path)
-        for path in sorted({named for _, named in recipes(registry)})
+        for path in sorted({recipe.registry for recipe in recipes(registry)})
         if path != registry.resolve()
     )
 
 
-def recipes(registry: Path) -> tuple[tuple[Path, Path], ...]:
-    """Each recipe in a ``builds/`` at or below the registry's folder, and the registry it names.
+@dataclass(frozen=True)
+class Recipe:
+    """How a build is made: its file, the registry that it names, whether it may be released."""
+
+    path: Path
+    registry: Path
+    rehearsal_only: bool
+
+
+def recipes(registry: Path) -> tuple[Recipe, ...]:
+    """Each recipe in a ``builds/`` at or below the registry's folder.
 
     Raises:
         InputError: a recipe can't be read.
@@ -108,7 +129,8 @@ def recipes(registry: Path) -> tuple[tuple[Path, Path], ...]:
                 f"The recipe {path} can't be read: {error}", _MEANS, f"Mend {path}."
             ) from error
         if isinstance(said, Mapping) and isinstance(named := said.get("registry"), str):
-            found.append((path, (path.parent.parent / named).resolve()))
+            only = said.get("rehearsal_only") is True
+            found.append(Recipe(path, (path.parent.parent / named).resolve(), only))
     return tuple(found)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from deploytool.flags.history import Source, builds, committed, live, recipes, s
 from deploytool.flags.model import Entry
 from deploytool.flags.reach import unreachable
 from deploytool.flags.registry import load_registry
-from deploytool.flags.rules import Refusal, held
+from deploytool.flags.rules import Refusal, between, held
 from deploytool.parity.look import Seen
 from deploytool.release.build import BUILDER, build
 from deploytool.release.model import Release
@@ -83,6 +83,7 @@ def lint(asked: Asked, seen: Seen | None = None, made: Made | None = None) -> Li
         sources += live(seen, manifests.get)
     past = [entry for source in sources for entry in source.entries]
     refusals = list(held(written.entries, past, str(asked.registry)))
+    refusals += _other_builds(asked.registry, (*past, *written.entries))
     with tempfile.TemporaryDirectory(prefix="deploytool-lint-") as scratch:
         made = todays_builds(asked.registry, Path(scratch)) if made is None else made
         sources += [Source("today's build", n, trouble=e.told()) for n, e in made.failed.items()]
@@ -115,11 +116,20 @@ def todays_names(registry: Path) -> tuple[str, ...]:
     source = registry.resolve().parent
     if not (source / BUILDER).is_file():
         return ()
-    return tuple(
-        path.stem
-        for path, named in recipes(registry)
-        if named == registry.resolve() and path.parent.parent == source
-    )
+    mine = (item.path.stem for item in recipes(registry) if item.registry == registry.resolve())
+    return tuple(dict.fromkeys(mine))
+
+
+def _other_builds(registry: Path, said: Sequence[Entry]) -> Iterator[Refusal]:
+    """What may be released with a registry of its own has to agree with all others.
+
+    Else a bit could be given away in a file that nobody holds against the past. Builds that are
+    for rehearsals only are the past.
+    """
+    own = {r.registry for r in recipes(registry) if not r.rehearsal_only} - {registry.resolve()}
+    for source in builds(registry):
+        if Path(source.place) in own:
+            yield from between(source.entries, said, source.place)
 
 
 def todays_builds(registry: Path, scratch: Path) -> Made:

@@ -28,6 +28,16 @@ class Rule(Enum):
     RETIRED_UNREACHABLE = "FLAG_RETIRED_UNREACHABLE"
 
 
+_OF_ONE_BIT = (
+    Rule.BIT_UNIQUE,
+    Rule.BIT_NO_REUSE,
+    Rule.NAME_NO_REUSE,
+    Rule.SAME_NAME,
+    Rule.SAME_SEMANTICS,
+)
+"""Rules about what is there, not about what is missing."""
+
+
 @dataclass(frozen=True)
 class Refusal:
     """One thing that a rule forbids: where it stands, what is wrong, what satisfies the rule.
@@ -60,6 +70,24 @@ def held(
     for places in told.values():
         found.extend(_against(registry, places, file, free))
     return tuple(dict.fromkeys(found))
+
+
+def between(own: Sequence[Entry], others: Iterable[Entry], file: str) -> tuple[Refusal, ...]:
+    """What the rules forbid between two builds, whichever is the older one.
+
+    Each may lack what the other has; what was retired or became permanent in the other one later
+    is still the same flag. But no bit and no name may be two flags' in builds that may both run.
+    """
+    mine = {(item.bit, item.name): item for item in own if not item.reserved}
+
+    def is_mine(item: Entry) -> bool:
+        same = mine.get((item.bit, item.name))
+        if same is None:
+            return False
+        return item.reserved or (item.meaning, item.handler) == (same.meaning, same.handler)
+
+    found = held(own, (item for item in others if not is_mine(item)), file)
+    return tuple(refusal for refusal in found if refusal.rule in _OF_ONE_BIT)
 
 
 def _told_once(past: Iterable[Entry]) -> Mapping[tuple[int, str, bool, str], list[Entry]]:

@@ -14,7 +14,7 @@ from deploytool.flags.artifact import NotReadable, read_artifact
 from deploytool.flags.history import stored
 from deploytool.flags.model import Entry
 from deploytool.flags.reach import unreachable
-from deploytool.flags.rules import Rule, held
+from deploytool.flags.rules import between
 from deploytool.gate.declared import read
 from deploytool.gate.inventories import objections as inventory_objections
 from deploytool.gate.manifest import objections as manifest_objections
@@ -22,15 +22,6 @@ from deploytool.gate.model import Check, Finding
 from deploytool.gate.rehearsed import judge
 from deploytool.release.model import Release
 from deploytool.release.store import MANIFEST, all_releases
-
-_OF_ONE_BIT = (
-    Rule.BIT_UNIQUE,
-    Rule.BIT_NO_REUSE,
-    Rule.NAME_NO_REUSE,
-    Rule.SAME_NAME,
-    Rule.SAME_SEMANTICS,
-)
-"""Rules that hold between any two releases, whichever is older; a deploy may also go back."""
 
 
 def hold(path: Path, release: Release, store: Path, now: float) -> None:
@@ -86,23 +77,9 @@ def _release(release: Release, store: Path) -> Iterator[Finding]:
     own = _table(release)
     others = [item for item in all_releases(store) if item.digest != release.digest]
     past = [entry for item in others for entry in _table(item)]
-    for refusal in held(own, _of_others(own, past), release.label):
-        if refusal.rule in _OF_ONE_BIT:
-            yield Finding(refusal.rule.value, place, 1, refusal.text, refusal.remedy)
+    for refusal in between(own, past, release.label):
+        yield Finding(refusal.rule.value, place, 1, refusal.text, refusal.remedy)
     yield from _code(release, own, past, place)
-
-
-def _of_others(own: Sequence[Entry], past: Sequence[Entry]) -> list[Entry]:
-    """The past without what is this release's own flag, as it became later: retired, permanent."""
-    mine = {(item.bit, item.name): item for item in own if not item.reserved}
-
-    def is_mine(item: Entry) -> bool:
-        same = mine.get((item.bit, item.name))
-        if same is None:
-            return False
-        return item.reserved or (item.meaning, item.handler) == (same.meaning, same.handler)
-
-    return [item for item in past if not is_mine(item)]
 
 
 def _code(

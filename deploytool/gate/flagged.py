@@ -9,7 +9,7 @@ from deploytool.errors import InputError
 from deploytool.flags.artifact import NotReadable, read_artifact
 from deploytool.flags.history import Source
 from deploytool.flags.reach import unreached
-from deploytool.flags.rules import Refusal, Rule
+from deploytool.flags.rules import Refusal, Rule, between
 from deploytool.gate.model import Check, Finding
 from deploytool.gate.rules import place
 from deploytool.gate.subject import Subject
@@ -32,6 +32,11 @@ def flags(subject: Subject) -> Found:
         for refusal in linted.refusals
         if refusal.rule is not Rule.RETIRED_UNREACHABLE
     ]
+    said = [entry for source in linted.sources for entry in source.entries]
+    for release in subject.released:
+        own = subject.table(release)
+        against = between(own, (*said, *subject.written.entries), release.label)
+        findings += [_placed(subject, refusal) for refusal in against]
     findings += _unread(subject, Check.FLAGS, tuple(s for s in linted.unread if not _is_code(s)))
     return (f"every rule was held against {linted.against}",), tuple(findings)
 
@@ -75,10 +80,12 @@ def _unread(subject: Subject, check: Check, sources: tuple[Source, ...]) -> list
 
 
 def _placed(subject: Subject, refusal: Refusal) -> Finding:
-    path, line = place(refusal.place, str(subject.wish.registry))
-    text = refusal.text if path else f"{refusal.place}: {refusal.text}"
-    found = Finding(refusal.rule.value, path, line, text, refusal.remedy)
-    return subject.finding(found)
+    path, line = place(refusal.place)
+    registry = subject.name(subject.wish.registry)
+    if not path:  # a release's, or the registry's as a whole
+        says = f"{refusal.place}: " if refusal.place != str(subject.wish.registry) else ""
+        return Finding(refusal.rule.value, registry, 1, f"{says}{refusal.text}", refusal.remedy)
+    return subject.finding(Finding(refusal.rule.value, path, line, refusal.text, refusal.remedy))
 
 
 def _in_code(subject: Subject, refusal: Refusal) -> Finding:

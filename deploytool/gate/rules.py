@@ -42,12 +42,12 @@ def _placed(check: Check, error: DeploytoolError) -> Iterator[Finding]:
             )
 
 
-def place(text: str, otherwise: str) -> tuple[str, int]:
-    """The path and the line of a place written ``path:line``; else ``otherwise``, line 1."""
+def place(text: str) -> tuple[str, int]:
+    """The path and the line of a place written ``path:line``; an empty path where it is none."""
     path, colon, line = text.rpartition(":")
     if colon and path and line.isdigit():
         return path, max(1, int(line))
-    return otherwise, 1
+    return "", 1
 
 
 def clock_is_off(now: float, newest: float) -> str:

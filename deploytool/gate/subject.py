@@ -112,6 +112,11 @@ class Subject:
         asked = Asked(wish.registry, self.source, wish.branch, wish.store, wish.excuses)
         return lint(asked, None, self.made)
 
+    @property
+    def released(self) -> tuple[Release, ...]:
+        """The release of the store that is named, where one is."""
+        return self.releases if self.wish.release is not None else ()
+
     @cached_property
     def releases(self) -> tuple[Release, ...]:
         """What is to be released.

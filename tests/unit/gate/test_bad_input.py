@@ -11,6 +11,9 @@ import pytest
 from deploytool.errors import InputError, Refused
 from deploytool.gate.model import Check, Finding, Report, Result
 from deploytool.gate.rules import settle, verdict
+from deploytool.release.store import add
+from tests.unit.flags.artifacts import manifest, put, table, zipapp
+from tests.unit.flags.registries import registry, runtime
 
 from .ground import Ground, refused
 
@@ -205,6 +208,26 @@ def test_a_release_that_is_not_what_the_source_gives(ground: Ground) -> None:
     report = ground.run(Check.REPRODUCIBLE, release=release)
     assert "router/terms.py" in said(report, Check.REPRODUCIBLE)
     assert "what is to be released is" in said(report, Check.REPRODUCIBLE)
+
+
+def test_a_release_with_another_registry_is_held_against_the_past_too(ground: Ground) -> None:
+    """It is in the store, built of something else: the registry that is checked out is fine."""
+    content = zipapp({"__main__.py": "# 9", "router/__init__.py": ""})
+    said = manifest(content, table(registry(runtime("SLOW", 4))), "9")
+    made = add(ground.wish.store, put(ground.folder.parent / "made", content), said)
+    found = refused(ground.run(Check.FLAGS, release=str(made.digest)))["GATE_FLAGS"]
+    assert "FLAG_BIT_NO_REUSE" in {item.rule for item in found}
+
+
+def test_a_build_whose_recipe_lies_deeper_is_opened_too(ground: Ground) -> None:
+    """The builder finds it in history/, so it can be released."""
+    ground.write("app/history/peg.py", "class PowerPeg:\n    pass\n")
+    recipe = ground.path("app/builds/1.yaml").read_text().replace('"1"', '"9"')
+    recipe = recipe.replace("registry: ", "registry: ../").replace("{}", "{peg: peg.py}")
+    ground.write("app/history/builds/9.yaml", recipe)
+    ground.commit()
+    found = refused(ground.run(Check.RETIRED_CODE))["GATE_RETIRED_CODE"]
+    assert ("app/history/peg.py", 1) in {(item.path, item.line) for item in found}
 
 
 def test_a_builder_that_writes_down_the_time_is_found_out(ground: Ground) -> None:
