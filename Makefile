@@ -29,6 +29,7 @@ bench: ## measure a verified deploy beside other tools; writes benchmarks/RESULT
 	@$(BIN)/python benchmarks/deploy.py
 	@$(BIN)/python benchmarks/flags.py
 	@$(BIN)/python benchmarks/router.py
+	@$(BIN)/python benchmarks/stop.py
 
 lock: ## renew the hashed locks from pyproject.toml (asks the package index)
 	@scripts/lock

@@ -56,7 +56,7 @@ def conclude(seen: Seen, inventory: str) -> tuple[dict[str, Any], DeploytoolErro
         "drifted": seen.drifted,
         "unknown": seen.unknown,
         "rounds": seen.rounds,
-        "slowest_round_s": round(seen.slowest_round_s, 4),
+        "took_s": [round(seconds, 4) for seconds in seen.took_s],
         "pictures": {
             host: {"verdict": p.verdict.value, "release": p.release, "text": p.text, "at": p.at}
             for host, p in sorted(seen.pictures.items())

@@ -18,8 +18,10 @@ from deploytool.stop.rules import CONNECT_S, DEADLINE_S, FIRST, ON_HOST_S, UNGUA
 
 _PAUSE_S = 0.2
 """Between two knocks at a door that was shut at once."""
-FIRST_WORD_S = 1.5
+FIRST_WORD_S = 6.0
 """Until a host that let us in must have begun to answer; a line that stays silent is dead."""
+GIVEN_S = 3.0
+"""The same for a line that was open beforehand: one that died unseen is soon replaced."""
 _LOOKS = frozenset({Rung.LOOK, Rung.LOOK_AGAIN})
 _WORDS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789@._:-"
 
@@ -118,11 +120,11 @@ class Climb:
         rung = self.rung
         assert isinstance(rung, Rung)  # noqa: S101 nothing begins at an end
         self._pausing = False
-        patience = FIRST_WORD_S
+        patience = GIVEN_S if self.line is self._given else FIRST_WORD_S
         try:
             if self.line is None or self.line.over:
                 self.line = Line(self.target.argv)
-                patience += CONNECT_S
+                patience = FIRST_WORD_S + CONNECT_S
             self.line.ask(call_of(rung, self._order))
         except HostFault as fault:
             self._happened(Event.UNREACHABLE, fault.text)

@@ -19,7 +19,7 @@ from deploytool.stop.rules import quiet, stopped
 from deploytool.stop.warm import Warm
 from deploytool.stop.witness import ask_witness
 
-STOP_S = 30.0
+STOP_S = 60.0
 """From the key press: whoever has not come to an end by then is not shown to have stopped."""
 WARM_S = 20.0
 """So long a host that has begun to answer the warm way is left to it."""

@@ -66,8 +66,11 @@ DEADLINE_S: Mapping[Rung, float] = MappingProxyType(
     }
 )
 """How long we wait for the answer to a rung once the host was reached; then the next is tried."""
-CONNECT_S = 3
-"""How long a host may take to let us in, in whole seconds (ssh_config(5), ConnectTimeout)."""
+CONNECT_S = 6
+"""How long a host may take to let us in, in whole seconds (ssh_config(5), ConnectTimeout).
+
+Nobody waits for it but this host: a machine that is drowning in what is to be stopped is slow.
+"""
 QUIET_S = 0.5
 """So long the witness must have seen nothing of a host before that is silence."""
 

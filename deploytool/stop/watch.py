@@ -10,9 +10,10 @@ import random
 import secrets
 import selectors
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -48,7 +49,8 @@ _TICK_S = 0.25
 _AGAIN_S = 5.0
 _ROUND_S = 5.0
 """So long a round waits for a host at least, however often there is one."""
-_ROUNDS_KEPT = 10_000_000
+_ROUNDS_COUNTED = 10_000_000
+_TIMES_KEPT = 1000
 Say = Callable[[str], None]
 
 
@@ -72,7 +74,8 @@ class Seen:
     unknown: dict[str, str]
     pictures: dict[str, Picture]
     rounds: int = 0
-    slowest_round_s: float = 0.0
+    took_s: deque[float] = field(default_factory=lambda: deque(maxlen=_TIMES_KEPT))
+    """How long each of the last rounds took, from the question to the verdict."""
 
 
 class _Stopping:
@@ -246,8 +249,8 @@ class Watch:
     def _judge(self) -> None:
         """Judges a whole round; what is not seen is unknown, and the last sure picture stays."""
         took = time.monotonic() - self._round_began
-        self.seen.slowest_round_s = max(self.seen.slowest_round_s, took)
-        self.seen.rounds = (self.seen.rounds + 1) % _ROUNDS_KEPT
+        self.seen.took_s.append(took)
+        self.seen.rounds = (self.seen.rounds + 1) % _ROUNDS_COUNTED
         seen: dict[str, Evidence | HostFault] = {}
         for host, outcome in self._round.items():
             seen[host] = outcome
