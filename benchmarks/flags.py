@@ -99,11 +99,11 @@ def section(found: dict[int, dict[str, float]], load_before: float) -> str:
         f"({os.cpu_count()} cores, load before the start {load_before:.1f}); on machines of their",
         "own they work at the same time, as one alone does here.",
         "",
-        "| hosts | round | arming | beyond | hosts may differ for |",
-        "|---|---|---|---|---|",
+        "| hosts | round | arming | beyond | aim | hosts may differ for |",
+        "|---|---|---|---|---|---|",
         *(
             f"| {count} | {s['round']:.2f} | {s['arming']:.2f} | {s['beyond']:.2f} "
-            f"| {s['window']:.2f} |"
+            f"| {'met' if s['beyond'] < AIM_S else 'missed'} | {s['window']:.2f} |"
             for count, s in found.items()
         ),
     ]
