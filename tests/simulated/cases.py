@@ -145,10 +145,14 @@ def _revived(ended: Ended, cases: tuple[Case, ...]) -> Iterator[str]:
         helper = ended.hosts[case.host].helper
         if case.fault is not Fault.STOPPED or helper.machine.disk.read_only:
             continue
+        if case.moment not in ended.hosts[case.host].struck:
+            continue  # another fault led elsewhere before it came to that
         if any(not process.stubborn for process in helper.service.of_this_root()):
             yield f"P6: {case.host} was stopped, and something runs there again"
-        probes = [m for m in ended.hosts[case.host].moments if m.verb == "probe"]
-        at, moments = ended.hosts[case.host].struck, ended.hosts[case.host].moments
+        # When a round was begun: what a stop itself does after the last one comes after the proof.
+        moments = ended.hosts[case.host].moments
+        probes = [m for m in moments if (m.verb, m.part) == ("probe", BEFORE)]
+        at = ended.hosts[case.host].struck
         if ended.code == 0 and at and moments.index(at[0]) < moments.index(probes[-1]):
             yield f"P6: {case.host} was stopped before the proof, and the rollout ended with 0"
 
@@ -157,7 +161,10 @@ def _false_proofs(ended: Ended, now: Mapping[str, Truth], cases: tuple[Case, ...
     for name, seen in _proven(ended, now, cases):
         if ended.code == 0 and not seen.runs(NEW[0].sha256):
             yield f"P1: exit 0, and {name} does not run the release: {seen}"
-        if ended.code == 4 and seen != ended.hosts[name].seen[0]:
+        then = ended.hosts[name].seen[0]
+        # One that had died before the rollout, and serves what it had again, is brought back too.
+        back = then.linked is not None and then.main is None and seen.runs(then.linked)
+        if ended.code == 4 and seen != then and not back:
             yield f"P1: exit 4, and {name} is not what it was: {seen}"
 
 

@@ -24,6 +24,12 @@ def lift(host: SimulatedHost, files: dict[str, bytes]) -> None:
         if machine.disk.files[path].content != content:
             machine.disk.files[path].write(content)
             machine.disk.files[path].sync()
+    if helper.text("fenced") is not None:
+        # What "deploytool start" does, which a second person signs.
+        helper.remove("fenced", "halted", "service/halted")
+        service.unfence()
+        if helper.linked() != "none":
+            service.start()
     if service.unit is not None:
         service.unit.drop_ins.clear()
         service.unit.override = None
