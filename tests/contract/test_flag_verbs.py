@@ -26,7 +26,7 @@ from deploytool.rehearsal.fleets.ready import account, prepare
 from deploytool.rehearsal.simulated import fleet, program
 from deploytool.release.build import describe
 
-from .sides import SHA, claim
+from .sides import SHA, Real, claim
 from .test_artifact import deploy
 
 HERE = Path(__file__).parent
@@ -98,7 +98,9 @@ def flagged(request: pytest.FixtureRequest) -> Iterator[Flagged]:
         return
     path = request.getfixturevalue("flagged_fleet")
     hosts = connect_fleet(load_inventory(path))
-    other = connect_fleet(load_inventory(request.getfixturevalue("shell_fleet")))
+    shells = load_inventory(request.getfixturevalue("shell_fleet"))
+    other = connect_fleet(shells)
+    Real(other["router3"], shells).reset()  # whatever an earlier test deployed there
     try:
         told(hosts["router1"], "flag_disarm", flag=FLAG)
         yield Flagged(hosts["router1"], other["router3"])
