@@ -6,6 +6,7 @@ it, whatever a machine can think up is a certificate to both or to neither.
 
 from __future__ import annotations
 
+import copy
 import json
 import sys
 from pathlib import Path
@@ -92,7 +93,7 @@ def test_p3_a_certificate_to_both_or_to_neither(changes: list[tuple[tuple[str, .
             if isinstance(place, dict):
                 place = place.get(key)
         if isinstance(place, dict):
-            place[path[-1]] = value
+            place[path[-1]] = copy.deepcopy(value)  # one value may be drawn twice, into itself
     text = json.dumps(said, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     mine, yours = both(text.encode("utf-8", "surrogatepass") + b"\n")
     assert mine == yours, changes
