@@ -12,6 +12,7 @@ from deploytool.flags.compatibility import (
     objection,
     read_differently,
 )
+from deploytool.fleet.model import Digest
 from deploytool.parity.model import Evidence
 from deploytool.release.model import FlagTable, Manifest
 from deploytool.rollout.planning import Obstacle
@@ -45,14 +46,18 @@ class Fence:
         what the senders mean. Where nothing runs, no bit has a meaning yet.
         """
         running = {host: item for host, item in evidence.items() if item.main_pid}
+        tables = [_table(item) for item in running.values()]
+        differ = [table for at, table in enumerate(tables) if table not in tables[:at]]
         found: dict[str, str] = {}
+        asked: dict[Digest, str | None] = {}  # the senders are asked once for each build
         for host, manifest in to.items():
             if manifest is None:
                 continue  # nothing is to run there
-            for item in running.values():
-                why = self._objection(_table(item), manifest.flags)
-                if why:
-                    found[host] = why
+            if manifest.digest() not in asked:
+                whys = (self._objection(table, manifest.flags) for table in differ)
+                asked[manifest.digest()] = next(filter(None, whys), None)
+            if why := asked[manifest.digest()]:
+                found[host] = why
         if not found or self._halted(running):
             return ()
         return tuple(Obstacle(host, "FLAGS_READ_DIFFERENTLY", why) for host, why in found.items())

@@ -41,6 +41,7 @@ def swift(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tenacity.nap, "time", _NoTime)
     monkeypatch.setattr(time, "time", lambda: NOW)
     monkeypatch.setattr("deploytool.rollout.hands.fanout", inline)
+    monkeypatch.setattr("deploytool.rollout.locks.fanout", inline)
     monkeypatch.setattr("deploytool.parity.look.fanout", inline)
     monkeypatch.setattr("deploytool.parity.look.host_files", _rendered_before)
 

@@ -1,0 +1,98 @@
+"""The way back: the old release is whole, it may run, it runs, and that is proven."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from deploytool.errors import HostFault
+from deploytool.parity.look import judge, probe_call, shown_manifest
+from deploytool.parity.model import Evidence, HostVerdict, Verdict
+from deploytool.parity.rules import strays
+from deploytool.release.model import Manifest
+from deploytool.rollout.model import Event
+from deploytool.rollout.standing import Standing
+
+
+class Back(Standing):
+    """The effects that restore what every touched host had."""
+
+    def _check_old(self) -> Event:
+        """Before one goes back: every touched host that answers must hold its old release."""
+        answering: dict[str, Evidence] = {}
+        # Waits for whatever is still under way there, and refuses what would come later.
+        if self._hands.renew(self._touched):
+            return Event.FAILED
+        looked = self._hands.look_for_old(self._touched, self._base)
+        if self._stopped(looked):
+            return Event.STOPPED
+        for name, outcome in looked.items():
+            if isinstance(outcome, HostFault):
+                self._report.trouble.setdefault(name, str(outcome))
+                continue
+            answering[name] = outcome
+            old = self._base[name].release
+            if self._base[name].still(outcome):
+                self._touched.remove(name)
+                continue
+            self._old[name] = _labelled(outcome) if old is not None else None
+            label = self._old[name]
+            known = label is not None and label.sha256 == old
+            if old is not None and (outcome.holds != "intact" or not known):
+                self._report.trouble[name] = f"the old release {old[:12]} is {outcome.holds} there"
+                return Event.FAILED
+        if self._touched and not answering:
+            return Event.UNKNOWN
+        return Event.OLD_INTACT if self._may_go_back(answering) else Event.FAILED
+
+    def _may_go_back(self, evidence: Mapping[str, Evidence]) -> bool:
+        """P5: no sender uses a bit that the old build reads differently, or all is halted."""
+        going = {host: evidence[host] for host in self._touched if host in evidence}
+        why = self._fence.readings(going, {host: self._old.get(host) for host in going})
+        for obstacle in why:
+            self._report.trouble[obstacle.host] = f"may not go back: {obstacle.text}"
+        return not why
+
+    def _revert(self) -> Event:
+        hosts = [host for host in self._touched if host in self._old]
+        if hosts:
+            event = self._switch(hosts, {host: self._old[host] for host in hosts})
+            if event is not None:
+                return event
+        return Event.REVERTED if len(hosts) == len(self._touched) else Event.UNKNOWN
+
+    def _prove_old(self) -> Event:
+        """Touched hosts are proven on what they had; the others to be as they were found."""
+        self._soak(lambda: False)
+        seen = self._hands.look(self._inventory.names, probe_call())
+        stopped = self._stopped(seen)
+        bad: dict[str, HostVerdict] = {}
+        for name, outcome in seen.items():
+            if isinstance(outcome, Evidence) and self._untouched(name, outcome):
+                continue
+            verdict = self._verdict(name, outcome, self._old.get(name))
+            if name not in self._old or verdict.verdict is not Verdict.MATCH:
+                bad[name] = verdict
+                self._report.trouble.setdefault(name, "is not as it was before")
+        self._report.round = judge(self._inventory, seen, shown_manifest(seen))
+        if stopped:
+            return Event.STOPPED
+        return (self._troubles(bad) or Event.FAILED) if bad else Event.PARITY
+
+    def _untouched(self, name: str, now: Evidence) -> bool:
+        """Whether a host is what it was when it was found, and nothing was put beside it since."""
+        base, then = self._base.get(name), self._found.get(name)
+        if base is None or then is None or not base.still(now):
+            return False
+        if base.release is None and self._verdict(name, now, None).verdict is not Verdict.MATCH:
+            return False
+        return {*strays(now)} <= {*strays(then)}
+
+
+def _labelled(evidence: Evidence) -> Manifest | None:
+    """The manifest that a host holds beside the release that it was asked for."""
+    if evidence.label is None:
+        return None
+    try:
+        return Manifest.parse(evidence.label)
+    except ValueError:
+        return None

@@ -1,0 +1,104 @@
+"""Before anything is changed: what hosts show, what forbids it, and their locks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from deploytool.errors import HostFault
+from deploytool.parity.look import judge, probe_call
+from deploytool.parity.model import Evidence, Parity
+from deploytool.rollout.baseline import Baseline, find, fresh, left, marks
+from deploytool.rollout.model import Event, Purpose
+from deploytool.rollout.planning import Obstacle, make_plan, moved
+from deploytool.rollout.standing import Standing
+from deploytool.rollout.survey import consider
+
+
+class Beginning(Standing):
+    """The effects that look and lock."""
+
+    def _look_at_all(self) -> dict[str, Evidence | HostFault]:
+        held = (self._manifest.sha256, self._manifest.digest())
+        return self._hands.look(
+            self._inventory.names, probe_call(held, self._manifest.requires, only_target=True)
+        )
+
+    def _remember(self, evidence: Mapping[str, Evidence], base: dict[str, Baseline]) -> None:
+        self._found, self._base = dict(evidence), base
+        self._hands.latches = {h: e.halt.latch for h, e in evidence.items() if e.halt is not None}
+        self._report.before = {host: item.release for host, item in base.items()}
+
+    def _check(self) -> Event:
+        found = consider(self._inventory, self._manifest, self._look_at_all(), self._id)
+        self._report.plan, self._report.obstacles = found.plan, found.obstacles
+        if found.plan is None or found.round is None:
+            return Event.REFUSED
+        self._remember(found.evidence, {h: fresh(e) for h, e in found.evidence.items()})
+        if self._bound is not None and (differences := moved(self._bound, found.plan)):
+            self._report.obstacles = differences
+            return Event.REFUSED
+        if obstacles := self._flags_in_the_way(self._found):
+            self._report.obstacles = obstacles
+            return Event.REFUSED
+        if found.round.parity is Parity.PARITY:
+            self._report.round, self._report.already = found.round, True
+            return Event.ALREADY
+        return Event.CHECKED
+
+    def _find(self) -> Event:
+        """What an interrupted rollout left, by what the hosts show."""
+        seen = self._look_at_all()
+        purpose = self._report.purpose
+        self._report.obstacles = find(seen, self._manifest.sha256, purpose, forward=self._forward)
+        if self._report.obstacles:
+            return Event.REFUSED
+        evidence = {name: item for name, item in seen.items() if isinstance(item, Evidence)}
+        plans = frozenset(mark.plan for mark in marks(seen).values())
+        base = {host: left(item, plans) for host, item in evidence.items()}
+        self._remember(evidence, base)
+        self._touched = [host for host, item in base.items() if item.as_found is None]
+        if purpose is Purpose.RESUME:
+            taken = judge(self._inventory, seen, self._manifest)
+            verdicts = {verdict.host: verdict for verdict in taken.hosts}
+            self._report.plan = make_plan(
+                self._id, self._inventory, self._manifest, evidence, verdicts
+            )
+            if not self._release.artifact and (lacking := self._plan.to_stage):
+                text = f"lacks {self._release.label}, and so does this machine's store"
+                self._report.obstacles = tuple(
+                    Obstacle(host, "RESUME_RELEASE", text) for host in lacking
+                )
+                return Event.REFUSED
+        self._report.obstacles = self._flags_in_the_way(self._found)
+        return Event.REFUSED if self._report.obstacles else Event.FOUND
+
+    def _flags_in_the_way(self, found: Mapping[str, Evidence]) -> tuple[Obstacle, ...]:
+        """P3, and P5 for what is to run; for what is gone back to, its manifest isn't known yet."""
+        going = {} if self._report.purpose is Purpose.ROLLBACK else dict.fromkeys(self._switched)
+        to = dict.fromkeys(going, self._manifest)
+        return (*self._fence.armed(found), *self._fence.readings(found, to))
+
+    @property
+    def _switched(self) -> tuple[str, ...]:
+        """The hosts that the plan switches or restarts."""
+        return tuple(host for wave in self._plan.waves for host in wave)
+
+    def _lock(self) -> Event:
+        return self._locked(self._hands.lock(self._found, self._release.digest))
+
+    def _take_over(self) -> Event:
+        return self._locked(self._hands.take_over(self._found, self._base, self._release.digest))
+
+    def _locked(self, outcome: tuple[list[Obstacle], dict[str, str]]) -> Event:
+        refused, in_doubt = outcome
+        self._report.trouble |= in_doubt
+        # Nobody can arm anything on a host that is locked, so what holds now goes on holding.
+        self._report.obstacles = tuple(refused) or (() if in_doubt else self._flags_under_lock())
+        if in_doubt:
+            return Event.UNKNOWN
+        return Event.REFUSED if self._report.obstacles else Event.LOCKED
+
+    def _flags_under_lock(self) -> tuple[Obstacle, ...]:
+        """The same again, of processes that may have been told something since they were seen."""
+        return self._flags_in_the_way({h: replace(e, status=None) for h, e in self._found.items()})

@@ -1,0 +1,42 @@
+"""The way forward: copied to all, switched wave by wave, proven over all."""
+
+from __future__ import annotations
+
+from deploytool.parity.look import judge, probe_call
+from deploytool.parity.model import Parity
+from deploytool.rollout.model import Event
+from deploytool.rollout.standing import Standing
+
+
+class Forward(Standing):
+    """The effects that bring the release to every host."""
+
+    def _stage(self) -> Event:
+        return self._faults(self._hands.stage(self._plan.to_stage, self._release), Event.STAGED)
+
+    def _switch_wave(self) -> Event:
+        wave = self._next_wave
+        if (event := self._stopped_meanwhile()) is not None:
+            return event
+        why = self._fence.readings(self._found, dict.fromkeys(wave, self._manifest))
+        if why:
+            self._report.trouble |= {obstacle.host: obstacle.text for obstacle in why}
+            return Event.FAILED
+        if wave:
+            self._touched += [host for host in wave if host not in self._touched]
+            event = self._switch(wave, dict.fromkeys(wave, self._manifest))
+            if event is not None:
+                return event
+        self._wave += 1
+        return Event.WAVE_PROVEN if self._wave < len(self._plan.waves) else Event.LAST_WAVE_PROVEN
+
+    def _prove(self) -> Event:
+        if not self._soak(self._interrupted):
+            return Event.INTERRUPTED
+        seen = self._hands.look(self._inventory.names, probe_call())
+        self._report.round = judge(self._inventory, seen, self._manifest)
+        if self._stopped(seen):
+            return Event.STOPPED
+        if self._report.round.parity is Parity.PARITY:
+            return Event.PARITY
+        return self._troubles({v.host: v for v in self._report.round.hosts}) or Event.UNKNOWN

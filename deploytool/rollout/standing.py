@@ -1,0 +1,176 @@
+"""What a rollout knows of its hosts while it goes on, and what each of its effects needs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+from deploytool.errors import HostFault, IllegalEvent
+from deploytool.flags.compatibility import Senders
+from deploytool.fleet.host import Host
+from deploytool.fleet.model import Inventory
+from deploytool.parity.look import expect, probe_call
+from deploytool.parity.model import Evidence, Halt, HostVerdict, Verdict
+from deploytool.parity.rules import first_trouble, judge_host
+from deploytool.release.model import Manifest, Release
+from deploytool.rollout.baseline import Baseline
+from deploytool.rollout.fence import Fence
+from deploytool.rollout.hands import Hands
+from deploytool.rollout.model import Event, Plan
+from deploytool.rollout.report import Observer, Report
+
+_SOAK_POLL_S = 0.1
+
+
+class Standing:
+    """One rollout's hosts, and how they are switched, verified and judged, forward and back."""
+
+    def __init__(
+        self,
+        inventory: Inventory,
+        release: Release,
+        hosts: Mapping[str, Host],
+        holder: str,
+        observer: Observer,
+        report: Report,
+        plan_id: str,
+        bound: Plan | None,
+        senders: Senders | None,
+        interrupted: Callable[[], bool],
+        *,
+        forward: bool,
+    ) -> None:
+        self._inventory = inventory
+        self._release = release
+        self._manifest = release.manifest
+        self._observer = observer
+        self._report = report
+        self._id = plan_id
+        self._bound = bound
+        self._interrupted = interrupted
+        self._forward = forward
+        self._hands = Hands(inventory, hosts, holder, plan_id, report.purpose, self._done)
+        self._fence = Fence(senders, lambda names: self._hands.look(names, probe_call(disk=False)))
+        self._found: dict[str, Evidence] = {}
+        self._base: dict[str, Baseline] = {}
+        self._old: dict[str, Manifest | None] = {}
+        self._touched: list[str] = []
+        self._wave = 0
+        self._switched_at: float | None = None
+
+    @property
+    def _plan(self) -> Plan:
+        if self._report.plan is None:
+            raise IllegalEvent("there is no plan yet")
+        return self._report.plan
+
+    @property
+    def _next_wave(self) -> tuple[str, ...]:
+        """The hosts that are switched next; none where the plan has nothing to switch."""
+        return self._plan.waves[self._wave] if self._wave < len(self._plan.waves) else ()
+
+    # --- switching, forward and back -------------------------------------------------------------
+
+    def _switch(self, hosts: Iterable[str], to: Mapping[str, Manifest | None]) -> Event | None:
+        """Switches hosts, has each verified by its running process, and writes that down there."""
+        seen = self._hands.activate(hosts, {h: m.sha256 if m else None for h, m in to.items()})
+        self._switched_at = time.monotonic()
+        if self._stopped(seen):
+            return Event.STOPPED
+        verdicts = {
+            name: self._verdict(name, outcome, to[name], verified=False, disk=False)
+            for name, outcome in seen.items()
+        }
+        if (event := self._troubles(verdicts)) is not None:
+            return event
+        running = {
+            name: item
+            for name, item in seen.items()
+            if isinstance(item, Evidence) and to[name] is not None
+        }
+        event = self._faults(self._hands.confirm(running), Event.STAGED)
+        return None if event is Event.STAGED else event
+
+    def _soak(self, interrupted: Callable[[], bool]) -> bool:
+        """Gives what was switched the time to die young; False where the user broke it off."""
+        while self._switched_at is not None:
+            left_s = self._inventory.service.soak_s - (time.monotonic() - self._switched_at)
+            if left_s <= 0:
+                break
+            if interrupted():
+                return False
+            time.sleep(min(left_s, _SOAK_POLL_S))
+        return True
+
+
+    # --- somebody stopped a host ------------------------------------------------------------------
+
+    def _stopped(self, seen: Mapping[str, Evidence | HostFault]) -> bool:
+        """Whether a host shows a stop that it did not show when this rollout began."""
+        found = {
+            name: item if isinstance(item, HostFault) else item.halt for name, item in seen.items()
+        }
+        return self._note_stops(found)
+
+    def _stopped_meanwhile(self) -> Event | None:
+        """Asked before each wave, of all hosts: a stop anywhere is the end of switching."""
+        found = self._hands.halts(self._inventory.names)
+        if self._note_stops(found):
+            return Event.STOPPED
+        faults = {name: item for name, item in found.items() if isinstance(item, HostFault)}
+        event = self._faults(faults, Event.STAGED)
+        return None if event is Event.STAGED else event
+
+    def _note_stops(self, found: Mapping[str, Halt | HostFault | None]) -> bool:
+        for name, item in found.items():
+            if isinstance(item, HostFault):
+                if item.code == "halted":
+                    self._report.stopped = True
+            elif item is not None and item.latch != self._hands.latches.get(name):
+                text = f"was stopped by {item.by}: {item.reason} (latch {item.latch})"
+                self._report.trouble[name] = text
+                self._report.stopped = True
+        return self._report.stopped
+
+    # --- what hosts showed ------------------------------------------------------------------------
+
+    def _verdict(
+        self,
+        name: str,
+        outcome: Evidence | HostFault,
+        manifest: Manifest | None,
+        *,
+        verified: bool = True,
+        disk: bool = True,
+    ) -> HostVerdict:
+        if isinstance(outcome, HostFault):
+            return HostVerdict(name, (), None, None)
+        expected = expect(self._inventory, name, manifest, verified=verified, disk=disk)
+        return judge_host(name, expected, outcome)
+
+    def _troubles(self, verdicts: Mapping[str, HostVerdict]) -> Event | None:
+        """Writes down every host that isn't a MATCH; None when there is none."""
+        bad = {n: v for n, v in verdicts.items() if v.verdict is not Verdict.MATCH}
+        for name, verdict in bad.items():
+            text = first_trouble(verdict)
+            if verdict.evidence is not None or name not in self._report.trouble:
+                self._report.trouble[name] = text
+            self._observer.host(name, text, good=False)
+        if not bad:
+            return None
+        seen_bad = any(verdict.verdict is Verdict.MISMATCH for verdict in bad.values())
+        return Event.FAILED if seen_bad else Event.UNKNOWN
+
+    def _faults(self, faults: Mapping[str, HostFault], fine: Event) -> Event:
+        for name, fault in faults.items():
+            self._report.trouble[name] = str(fault)
+        if not faults:
+            return fine
+        if self._note_stops(faults):
+            return Event.STOPPED
+        return Event.UNKNOWN if any(f.in_doubt for f in faults.values()) else Event.FAILED
+
+    def _done(self, host: str, text: str, fault: HostFault | None) -> None:
+        if fault is not None:
+            self._report.trouble[host] = str(fault)
+        self._observer.host(host, str(fault) if fault else text, good=fault is None)
