@@ -53,7 +53,8 @@ def test_p7_every_crash_of_a_recovery_is_ended_too(
     cases = [(first, then) for first in points for then in BOTH]
     found: list[str] = []
     seconds = 0
-    for first, then in sampling.draw(cases, sampling.crashes // 2, chance):
+    drawn = sampling.draw(cases, max(1, sampling.crashes // 2), chance)
+    for first, then in drawn:
         second = chance.choice(points)
         fleet = Fleet.on(rendered(supervisor), artifact)
         assert fleet.killed(Purpose.DEPLOY, first), f"{first} did not happen"
@@ -61,7 +62,7 @@ def test_p7_every_crash_of_a_recovery_is_ended_too(
         last = chance.choice(BOTH)
         name = f"{first}; {then.value} {second}; {last.value}"
         found += [f"{name}: {told}" for told in recover(fleet, last)]
-    assert seconds > 10, "the sample has to kill twice"
+    assert seconds > len(drawn) / 4, "the sample has to kill twice"
     assert not found, f"seed {sampling.seed}: {len(found)} of them: {found[:10]}"
 
 
