@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -205,6 +206,7 @@ def main() -> None:
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     load = os.getloadavg()[0]
     store = FOLDER / "store"
+    shutil.rmtree(store, ignore_errors=True)
     subprocess.run(
         [TOOL, "release", "build", "2026.1", "--store", str(store)], cwd=ROOT, check=True
     )

@@ -1,0 +1,70 @@
+"""A stop under systemd: what is fenced comes back by no supervisor, reboot or deployment (P6)."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from .conftest import Trio
+from .desk import NEW, ROOT, Ended
+
+pytestmark = [pytest.mark.containers, pytest.mark.slow]
+
+
+def _alive(trio: Trio) -> str:
+    """What runs a release on the victim, by the kernel."""
+    script = f"ls -l /proc/[0-9]*/fd 2>/dev/null | grep -c '{ROOT}/releases/' || true"
+    return trio.hurt(script).strip()
+
+
+def _start(trio: Trio, folder: Path) -> Ended:
+    """Two people let it in again."""
+    asked = trio.desk.tool(
+        *("start", "-i", trio.inventory, "--host", trio.victim, "--reason", "mended"),
+        *("--by", "rehearsal", "--out", folder),
+    )
+    assert asked.code == 0, asked
+    key = trio.desk.containers.folder / "second_ed25519"
+    subprocess.run(
+        ["ssh-keygen", "-q", "-Y", "sign", "-n", "start.deploytool", "-f", str(key),
+         str(folder / f"{trio.victim}.request")],
+        check=True, capture_output=True, timeout=20,
+    )  # fmt: skip
+    return trio.desk.tool("start", "-i", trio.inventory, "--request", folder)
+
+
+def test_p6_what_is_fenced_stays_so_until_two_people_start_it(trio: Trio, tmp_path: Path) -> None:
+    victim = trio.victim
+    trio.hurt("kill -STOP $(systemctl show -p MainPID --value router)")
+    stopped = trio.desk.tool(
+        "stop", "-i", trio.inventory, "--host", victim, "--reason", "hung", "--json"
+    )
+    (row,) = stopped.document["hosts"]
+    assert (row["end"], row["stopped"]) == ("DEAD", True), row
+    assert [step["rung"] for step in row["steps"]][-3:] == ["fence", "kill", "look"]
+    assert _alive(trio) == "0"
+    time.sleep(1.5)  # the unit's RestartSec, and some
+    assert _alive(trio) == "0", "its supervisor started it again"
+    assert trio.hurt("systemctl is-enabled router || true").strip() == "masked"
+
+    # Somebody takes the mask off: what is written in the state folder still holds.
+    trio.hurt("systemctl unmask router; systemctl start router || true; sleep 0.5")
+    assert _alive(trio) == "0", "the unit itself must not start what is fenced"
+    prepared = trio.desk.prepare("-i", trio.inventory, "--host", victim)
+    assert prepared.code == 0, prepared
+    trio.desk.containers.kill(victim)
+    trio.desk.containers.start(victim)
+    trio.hurt("systemctl is-system-running --wait >/dev/null || true; sleep 0.5")
+    assert _alive(trio) == "0", "a reboot brought it back"
+    refused = trio.deploy(NEW)
+    assert refused.code == 3, refused
+    assert _alive(trio) == "0", "a deployment brought it back"
+
+    began = _start(trio, tmp_path / "asked")
+    assert began.code == 0, began
+    assert trio.hurt("systemctl is-active router").strip() == "active"
+    assert trio.hurt("systemctl is-enabled router").strip() == "enabled"
+    assert trio.status().code == 0
