@@ -46,7 +46,10 @@ class Fence:
         what the senders mean. Where nothing runs, no bit has a meaning yet.
         """
         running = {host: item for host, item in evidence.items() if item.main_pid}
-        tables = [_table(item) for item in running.values()]
+        shown = (_manifest(item) for item in evidence.values())
+        known = {m.sha256: m for m in (*shown, *to.values()) if m is not None}
+        builds = {sha: known.get(sha) for item in running.values() for sha in _running(item)}
+        tables = [build.flags if build is not None else None for build in builds.values()]
         differ = [table for at, table in enumerate(tables) if table not in tables[:at]]
         found: dict[str, str] = {}
         asked: dict[Digest, str | None] = {}  # the senders are asked once for each build
@@ -99,11 +102,14 @@ def _manifest(evidence: Evidence) -> Manifest | None:
     return found if found.sha256 == evidence.release else None
 
 
-def _table(evidence: Evidence) -> FlagTable | None:
-    """What the running build says of its flags; None where it says nothing, or is another one."""
-    others = {run.sha for run in evidence.runs} - {evidence.release, "unread"}
-    manifest = _manifest(evidence)
-    return manifest.flags if manifest is not None and not others else None
+def _running(evidence: Evidence) -> set[str]:
+    """What runs on a host, by its bytes; where those were not read, by the folder they lie in."""
+    found = {run.sha if run.sha != "unread" else _folder(run.path) for run in evidence.runs}
+    return found or {str(evidence.release)}
+
+
+def _folder(path: str) -> str:
+    return path.rpartition("/releases/")[2].partition("/")[0]
 
 
 def _may_arm(evidence: Evidence) -> bool:

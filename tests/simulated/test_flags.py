@@ -12,12 +12,15 @@ from deploytool.errors import FaultKind, HostFault
 from deploytool.flags.phases import Purpose as FlagPurpose
 from deploytool.fleet.helper import HostFiles
 from deploytool.fleet.model import Inventory
+from deploytool.parity.look import probe_call, read
+from deploytool.parity.model import Evidence
 from deploytool.rehearsal.simulated import fleet, program
 from deploytool.rehearsal.simulated.events import EVENTS
 from deploytool.rehearsal.simulated.faults import Fault
 from deploytool.rehearsal.simulated.oracle import locked_by
 from deploytool.rehearsal.simulated.service import Quirk
 from deploytool.release.model import Manifest, Release
+from deploytool.rollout.fence import Fence
 from deploytool.rollout.model import Purpose, State
 from deploytool.rollout.outcome import conclude
 from deploytool.rollout.report import Report
@@ -295,3 +298,32 @@ def test_p5_the_way_back_is_fenced_too(tmp_path: Path) -> None:
     assert any("may not go back" in text for text in report.trouble.values())
     now = {item.release for item in world.look().values() if not isinstance(item, HostFault)}
     assert now == {NEW_BUILD[0].sha256}, "no host went back to what obeys it"
+
+
+def _link_switched_to(old: Build) -> dict[str, Evidence]:
+    """A fleet that runs NEXT; on one host another hand has switched the link to an old release."""
+    hosts = fleet.fleet_of(rendered(), NEXT)
+    helper = next(iter(hosts.values())).helper
+    folder = f"{helper.service.root}/releases/{old[0].sha256}"
+    helper.machine.disk.put(f"{folder}/release.json", old[0].canonical(), 0o444)
+    helper.machine.disk.put(f"{folder}/{old[0].name}", old[1], 0o555)
+    EVENTS[Fault.LINK_SWITCHED](helper)
+    return {
+        name: read(host.call(probe_call(disk=False), deadline_s=5)) for name, host in hosts.items()
+    }
+
+
+def test_p5_what_runs_is_what_counts_wherever_a_link_leads() -> None:
+    seen = _link_switched_to(OLD)
+    to = dict.fromkeys(seen, NEXT[0])
+    assert Fence(None, lambda _names: {}).readings(seen, to) == ()
+    back = Fence(None, lambda _names: {}).readings(seen, dict.fromkeys(seen, OLD[0]))
+    assert {obstacle.host for obstacle in back} == set(seen)
+
+
+def test_p5_a_build_that_nobody_knows_stands_in_the_way() -> None:
+    seen = _link_switched_to(OLD)
+    first = next(iter(seen))
+    alone = {first: seen[first]}
+    assert Fence(None, lambda _names: {}).readings(alone, {first: OLD[0]})
+    assert not Fence(None, lambda _names: {}).readings(alone, {first: NEXT[0]})

@@ -143,9 +143,10 @@ class Rehearsal:
         first = self._operators.fresh("elsewhere", store=False) if case.elsewhere else operator
         done: list[str] = []
         verb = self._next(case, self.look(), done)
-        by = first if verb in {"resume", "rollback"} else operator
+        by = operator if verb in {"deploy", "status"} else first
         for _ in range(_MENDS_AT_MOST):
-            ended = by.run(verb, *([self.new] if verb == "deploy" else []))
+            words = [self.new] if verb == "deploy" else verb.split()[1:]
+            ended = by.run(verb.split()[0], *words)
             done.append(f"{verb} ({ended.code})")
             seen = self.look()
             if ended.code == DEPLOYED and (release := self._one(seen)) is not None:
@@ -164,6 +165,8 @@ class Rehearsal:
 
     def _next(self, case: Case, seen: Truths, done: list[str]) -> str:
         if any(item.locked or item.marked or item.held for item in seen.values()):
+            if "resume (3)" in done and "rollback (5)" in done:
+                return "resume --forward"  # as both have said by now
             verbs = ("resume", "rollback")
             return verbs[(verbs.index(case.recovery) + len(done)) % 2]
         return "deploy" if done else "status"
