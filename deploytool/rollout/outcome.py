@@ -80,10 +80,7 @@ def _way_out(rules: list[str], report: Report, inventory: str) -> str:
     if "PREFLIGHT_REACHABLE" in rules or "RESUME_REACHABLE" in rules:
         return f"See why the hosts named do not answer, then: deploytool status -i {inventory}"
     if "RESUME_DIRECTION" in rules:
-        return (
-            f"Finish going back: deploytool rollback -i {inventory}, or go on to "
-            f"{report.label} all the same: deploytool resume --forward -i {inventory}"
-        )
+        return _both_ways(report, inventory)
     if "NOTHING_INTERRUPTED" in rules:
         return f"There is nothing to finish or to undo: deploytool status -i {inventory}"
     if {"PREFLIGHT_LOCK", "LOCK_HELD"} & {*rules}:
@@ -98,6 +95,15 @@ def _way_out(rules: list[str], report: Report, inventory: str) -> str:
     if "PREFLIGHT_HOST" in rules:
         return f"deploytool host check -i {inventory}, mend what it names, then: {again}"
     return f"Mend what the lines name, then: {again}"
+
+
+def _both_ways(report: Report, inventory: str) -> str:
+    """What ends a rollout that has turned back; the way that is meant comes last."""
+    return (
+        f"To go on to {report.label} all the same: deploytool resume --forward -i {inventory}. "
+        "To finish going back, mend what the lines name, then: "
+        f"deploytool rollback -i {inventory}"
+    )
 
 
 def _flags_way_out(rules: list[str], report: Report, inventory: str) -> str:
@@ -161,10 +167,7 @@ def _held(report: Report, inventory: str, trouble: tuple[str, ...]) -> Deploytoo
     resume = f"deploytool resume -i {inventory}"
     rollback = f"deploytool rollback -i {inventory}"
     if _BACK & {*report.path}:
-        now = (
-            f"Mend what the lines name, then: {rollback}; or go on to {report.label} "
-            f"all the same: {resume} --forward"
-        )
+        now = _both_ways(report, inventory)
     else:
         now = f"Finish it: {resume}, or undo it: {rollback}"
     return kind(f"{report.label}: stopped while {last.value}.", means, now, details)
