@@ -43,20 +43,25 @@ class Fence:
         """Every host of ``to`` that may not run that build now, for what it makes of a bit.
 
         It is held against every build that runs on any host of ``evidence``: what those read is
-        what the senders mean. Where nothing runs, no bit has a meaning yet.
+        what the senders mean. Where nothing runs, no bit has a meaning yet. Bytes that nobody
+        knows read every bit otherwise, unless the build to be run serves beside them already: to
+        replace them by it starts no new reading, and to leave them would be worse.
         """
         running = {host: item for host, item in evidence.items() if item.main_pid}
         shown = (_manifest(item) for item in evidence.values())
         known = {m.sha256: m for m in (*shown, *to.values()) if m is not None}
         builds = {sha: known.get(sha) for item in running.values() for sha in _running(item)}
-        tables = [build.flags if build is not None else None for build in builds.values()]
-        differ = [table for at, table in enumerate(tables) if table not in tables[:at]]
+        tables = [build.flags for build in builds.values() if build is not None]
+        unknown = [None] if None in builds.values() else []
         found: dict[str, str] = {}
         asked: dict[Digest, str | None] = {}  # the senders are asked once for each build
         for host, manifest in to.items():
             if manifest is None:
                 continue  # nothing is to run there
             if manifest.digest() not in asked:
+                # Where it runs already, its readings are nothing new beside what nobody can read.
+                beside = tables + ([] if manifest.sha256 in builds else unknown)
+                differ = [table for at, table in enumerate(beside) if table not in beside[:at]]
                 whys = (self._objection(table, manifest.flags) for table in differ)
                 asked[manifest.digest()] = next(filter(None, whys), None)
             if why := asked[manifest.digest()]:

@@ -106,6 +106,16 @@ def _both_ways(report: Report, inventory: str) -> str:
     )
 
 
+def _flags_unknown(report: Report, inventory: str) -> str:
+    """A process that does not say what is armed is ended: one that starts has every flag off."""
+    again = f"deploytool deploy -i {inventory} {short(report.release)}"
+    for obstacle in report.obstacles:
+        words = obstacle.text.split()
+        if obstacle.rule == "FLAGS_UNKNOWN" and words[0] == "process":
+            return f"On {obstacle.host}, as root: kill {words[1]}; then: {again}"
+    return f"deploytool flags status -i {inventory} shows what each host says; then: {again}"
+
+
 def _flags_way_out(rules: list[str], report: Report, inventory: str) -> str:
     """What ends it that a flag stands in the way; nothing where none does."""
     armed = {o.text.split(" ")[0] for o in report.obstacles if o.rule == "FLAGS_ARMED"}
@@ -113,7 +123,7 @@ def _flags_way_out(rules: list[str], report: Report, inventory: str) -> str:
         commands = (f"deploytool flags disarm {flag} -i {inventory}" for flag in sorted(armed))
         return f"{' && '.join(commands)}; or give this command --disarm, which does it first"
     if "FLAGS_UNKNOWN" in rules:
-        return f"deploytool flags status -i {inventory} shows what each host says"
+        return _flags_unknown(report, inventory)
     if "FLAGS_READ_DIFFERENTLY" in rules:
         return (
             f"Have the senders withdraw those bits (deploytool flags disarm FLAG -i {inventory}), "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -327,3 +328,16 @@ def test_p5_a_build_that_nobody_knows_stands_in_the_way() -> None:
     alone = {first: seen[first]}
     assert Fence(None, lambda _names: {}).readings(alone, {first: OLD[0]})
     assert not Fence(None, lambda _names: {}).readings(alone, {first: NEXT[0]})
+
+
+def test_p5_what_nobody_knows_is_replaced_where_the_build_serves_beside_it() -> None:
+    seen = _link_switched_to(OLD)
+    first = next(iter(seen))
+    altered = tuple(replace(run, sha="f" * 64) for run in seen[first].runs)
+    assert altered
+    seen[first] = replace(seen[first], runs=altered)
+    fence = Fence(None, lambda _names: {})
+    assert fence.readings(seen, {first: NEXT[0]}) == ()
+    assert fence.readings(seen, {first: OLD[0]})
+    nobody = {host: replace(item, runs=altered) for host, item in seen.items()}
+    assert fence.readings(nobody, {first: NEXT[0]}), "what the senders mean is not known"
