@@ -131,7 +131,7 @@ def rehearse(
         return
     count = hosts or (_HOSTS if like is None else len(like.hosts))
     fleet = open_fleet(kind.value, folder / kind.value)
-    stage = Stage(fleet, *releases, say)
+    stage = Stage(fleet, *releases, say, source=source)
     said = f"{stage.baseline.label} -> {stage.candidate.label}"
     say(f"Rehearsing {said} on {count} {kind.value} hosts")
     fleet.down(lambda _line: None)

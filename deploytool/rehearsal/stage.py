@@ -70,9 +70,18 @@ class Stage:
     """A fleet that is up, with the releases that a scenario plays with."""
 
     def __init__(
-        self, fleet: Throwaway, baseline: Release, candidate: Release, say: Callable[[str], None]
+        self,
+        fleet: Throwaway,
+        baseline: Release,
+        candidate: Release,
+        say: Callable[[str], None],
+        *,
+        source: Path = Path("router_binary"),
+        inventory: Path | None = None,
     ) -> None:
         self.fleet = fleet
+        self.source = source
+        self._inventory = inventory
         self.baseline = baseline
         self.candidate = candidate
         self.say = say
@@ -92,13 +101,29 @@ class Stage:
         return record
 
     @property
+    def inventory(self) -> Path:
+        """The inventory that its commands use: the fleet's own, where no other was named."""
+        return self._inventory or self.fleet.inventory
+
+    def by(self, inventory: Path) -> Stage:
+        """The same stage, played on by another inventory of the same fleet."""
+        return Stage(
+            self.fleet,
+            self.baseline,
+            self.candidate,
+            self.say,
+            source=self.source,
+            inventory=inventory,
+        )
+
+    @property
     def last_host(self) -> str:
         """The host that faults are brought upon: the eighth."""
         return self.record.hosts[-1].name
 
-    def deploy(self, release: Release, path: Path | None = None) -> Ended:
-        """``deploytool deploy``, by the fleet's inventory or by the one at ``path``."""
-        inventory = load_inventory(path or self.fleet.inventory)
+    def deploy(self, release: Release) -> Ended:
+        """``deploytool deploy``."""
+        inventory = load_inventory(self.inventory)
         hosts = connect_fleet(inventory)
         try:
             with Journal(journal_path(self.fleet.folder / "journal", inventory.fleet)) as journal:
@@ -117,12 +142,12 @@ class Stage:
         finally:
             for host in hosts.values():
                 host.close()
-        error = conclude(report, str(self.fleet.inventory))
+        error = conclude(report, str(self.inventory))
         return Ended(_code(error), _text(error, report.round), report, report.round)
 
     def status(self) -> Ended:
         """``deploytool status``."""
-        inventory = load_inventory(self.fleet.inventory)
+        inventory = load_inventory(self.inventory)
         hosts = connect_fleet(inventory)
         try:
             seen = take_round(hosts, probe_call(), inventory.ssh.command_timeout_s)
@@ -131,12 +156,12 @@ class Stage:
                 host.close()
         taken = judge(inventory, seen, shown_manifest(seen))
         proven = taken.parity is Parity.PARITY
-        error = None if proven else not_proven(taken, str(self.fleet.inventory), taken.parity.value)
+        error = None if proven else not_proven(taken, str(self.inventory), taken.parity.value)
         return Ended(_code(error), _text(error, taken), None, taken)
 
     def forget(self, release: Release) -> None:
         """Takes a release that isn't active off the disks of all hosts, past SSH."""
-        inventory = load_inventory(self.fleet.inventory)
+        inventory = load_inventory(self.inventory)
         for host in inventory.names:
             folder = f"{inventory.root(host)}/releases/{release.digest}"
             if isinstance(self.fleet, ContainerFleet):

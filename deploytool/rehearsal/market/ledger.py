@@ -131,9 +131,7 @@ class Ledger:
         if len(self.problems) < _MAX_PROBLEMS:
             self.problems.append(text)
 
-    def _why_not(
-        self, router: str, parent: Parent | None, report: wire.ExecutionReport
-    ) -> str:
+    def _why_not(self, router: str, parent: Parent | None, report: wire.ExecutionReport) -> str:
         last = self._last_exec_id.get(router, 0)
         total = report.cum_qty + report.leaves_qty + report.cxl_qty
         if parent is None:

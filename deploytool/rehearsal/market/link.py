@@ -79,11 +79,7 @@ class Link:
     @property
     def takes_orders(self) -> bool:
         """Whether a new parent may go there now."""
-        return (
-            self.trusted
-            and self.info is not None
-            and self.info.trading_state == wire.ACTIVE
-        )
+        return self.trusted and self.info is not None and self.info.trading_state == wire.ACTIVE
 
     async def run(self) -> None:
         """Connect, and again whenever the line breaks, with pauses that have an upper bound."""

@@ -246,4 +246,3 @@ def _fields(layout: Struct, payload: bytes) -> tuple[int | bytes, ...]:
     if len(payload) != layout.size:
         raise Malformed(f"message {payload[:1]!r} of {len(payload)} bytes, not {layout.size}")
     return layout.unpack(payload)
-

@@ -52,9 +52,7 @@ class Market:
             raise ValueError("a market needs venues, each with a name of its own")
         try:
             for address in self.listen:
-                venue = Venue(
-                    address.venue, Exchange(self.quotes, self.max_orders), self.deadlines
-                )
+                venue = Venue(address.venue, Exchange(self.quotes, self.max_orders), self.deadlines)
                 host, port = await venue.start(address.host, address.port)
                 self._venues[address.venue] = venue
                 self.bound.append(Address(address.venue, host, port))

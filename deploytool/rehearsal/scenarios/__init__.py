@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deploytool.rehearsal.scenarios import arming, deploying, underload
+from deploytool.rehearsal.scenarios import arming, deploying, stopdrill, underload
 from deploytool.rehearsal.scenarios.model import Scenario
 
 FIRST: tuple[Scenario, ...] = (
@@ -12,4 +12,9 @@ FIRST: tuple[Scenario, ...] = (
 )
 """What is played when nothing is named: the main job, in little time."""
 
-SCENARIOS: tuple[Scenario, ...] = (*FIRST, underload.UNDER_LOAD, arming.FLAG_ARMING)
+SCENARIOS: tuple[Scenario, ...] = (
+    *FIRST,
+    underload.UNDER_LOAD,
+    arming.FLAG_ARMING,
+    stopdrill.STOP_DRILL,
+)

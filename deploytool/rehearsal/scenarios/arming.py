@@ -37,7 +37,7 @@ def _one_is_old(stage: Stage, showing: Showing, whole: Path, control: Path) -> N
     """Somebody brings the old build to one host, with an inventory that names no other."""
     victim = stage.last_host
     alone = inventory_with_senders(stage.fleet, control, "alone.yaml", only=(victim,))
-    old = stage.deploy(stage.baseline, alone)
+    old = stage.by(alone).deploy(stage.baseline)
     showing.point(old.exit_code == 0, f"{victim} alone goes back to the old build: {old.text}")
     refused = change(whole, FLAG, Purpose.ARM)
     named = {o.host for o in refused.report.obstacles if o.rule == "ARM_PARITY"}
@@ -46,7 +46,7 @@ def _one_is_old(stage: Stage, showing: Showing, whole: Path, control: Path) -> N
         f"seven new, one old: {refused}; in the way by its build: {', '.join(sorted(named))}",
     )
     showing.point(_armed(stage) == {}, f"no router changed: armed are {_armed(stage) or 'none'}")
-    again = stage.deploy(stage.candidate, whole)
+    again = stage.by(whole).deploy(stage.candidate)
     showing.point(again.exit_code == 0, f"the fleet is deployed anew: {again.text}")
 
 
@@ -63,7 +63,7 @@ def _eight_of_eight(stage: Stage, showing: Showing, trading: Trading, whole: Pat
     trouble = trading.all_done(_PARENTS)
     showing.point(not trouble, trouble or f"{_PARENTS} flagged parents flowed through all hosts")
     for release in (stage.baseline, stage.candidate):
-        ended = stage.deploy(release, whole)
+        ended = stage.by(whole).deploy(release)
         rules = {o.rule for o in ended.report.obstacles} if ended.report else set()
         showing.point(
             ended.exit_code == 3 and "FLAGS_ARMED" in rules and len(_armed(stage)) > 0,
