@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from deploytool.fleet.protocol import Call, request
+from deploytool.parity.look import read
 from deploytool.release.model import Manifest
 
 from .sides import Real, asked, claim, lock, refusal, stage, staging
@@ -76,6 +77,16 @@ def test_p7_two_copies_of_one_release_do_not_meet(real: Real) -> None:
     held = Path(real.root) / "releases" / manifest.sha256 / "router"
     assert held.read_bytes() == content
     assert [path.name for path in held.parent.parent.iterdir()] == [manifest.sha256]
+
+
+def test_p1_a_copy_under_way_is_no_process_that_runs_the_release(real: Real) -> None:
+    manifest, content = real.release("1.0")
+    token = lock(real)
+    with copying(real, manifest, content, token) as slow:
+        evidence = read(asked(real, "probe", {}))
+        assert (evidence.runs, evidence.unseen) == ((), frozenset())
+        slow.finish()
+    assert (Path(real.root) / "releases" / manifest.sha256).is_dir()
 
 
 def test_p7_a_lock_is_given_back_while_a_lost_copy_still_hangs(real: Real) -> None:

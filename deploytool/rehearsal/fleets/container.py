@@ -213,17 +213,13 @@ class ContainerFleet:
         The bridge goes with the last host on it, and the market's address with the bridge.
         """
         record, found = self._host(host)
-        named_engine(record.engine or "").do(
-            "network", "disconnect", record.network or "", found.container or ""
-        )
+        named_engine(record.engine or "").unplug(found.container or "", record.network or "")
 
     def reconnect(self, host: str) -> None:
         """Plugs a host in again, at the same address."""
         record, found = self._host(host)
-        named_engine(record.engine or "").do(
-            *("network", "connect", "--ip", found.address),
-            *(record.network or "", found.container or ""),
-        )
+        engine = named_engine(record.engine or "")
+        engine.plug(found.container or "", record.network or "", found.address)
 
     def inside(
         self, host: str, argv: Sequence[str], stdin: str = "", timeout_s: float = 20.0
