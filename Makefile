@@ -11,9 +11,11 @@ rehearse: ## deploy to eight real SSH hosts on this machine, with and without fa
 	@scripts/setup
 	@$(BIN)/deploytool rehearse
 
+# Two at a time, each file by one of them, the slow ones first. Not more: each brings up a fleet of
+# eight containers, and their number on one machine is bounded (inotify).
 test: ## run all tests (containers need root, or Docker)
 	@scripts/setup test
-	@$(BIN)/pytest $(PYTEST_ARGS)
+	@$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 check: ## lint, types, import rules, shell scripts, and the gate on this repository
 	@scripts/setup check
