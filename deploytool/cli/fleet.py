@@ -26,11 +26,16 @@ class FleetKind(Enum):
 
     LOCAL = "local"
     CONTAINER = "container"
+    VAGRANT = "vagrant"
 
 
 KindOption = Annotated[
     FleetKind,
-    typer.Option("--fleet", help="local: sshd on loopback, no root. container: podman or Docker."),
+    typer.Option(
+        "--fleet",
+        help="local: sshd on loopback, no root. container: podman or Docker. "
+        "vagrant: virtual machines.",
+    ),
 ]
 FolderOption = Annotated[
     Path | None,
@@ -75,8 +80,17 @@ def up(
 ) -> None:
     """Bring a throwaway fleet up, ready to deploy to, and write its inventory."""
     del json
+    from deploytool.errors import Interrupted
+
     fleet = _open(kind, folder)
-    inventory = fleet.up(hosts, _progress)
+    try:
+        inventory = fleet.up(hosts, _progress)
+    except KeyboardInterrupt as stop:
+        raise Interrupted(
+            "You broke it off while the fleet came up.",
+            "What was begun of it is still there.",
+            _command("down", kind, folder),
+        ) from stop
     say(f"{hosts} {'host is' if hosts == 1 else 'hosts are'} up. The inventory: {inventory}")
     say(f"  deploy to them:  deploytool deploy -i {inventory} RELEASE")
     say(f"  take them away:  {_command('down', kind, folder)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,13 +15,15 @@ from deploytool.cli.output import finish, say
 
 if TYPE_CHECKING:
     from deploytool.rehearsal.faults.whole import Wish
+    from deploytool.rehearsal.fleets.model import Throwaway
     from deploytool.rehearsal.recording import Recorder
     from deploytool.rehearsal.scenarios.model import Scenario
 
 _HOSTS = 8
 
 
-def _chosen(words: list[str]) -> tuple[Scenario, ...]:
+def _chosen(words: list[str], kind: FleetKind) -> tuple[Scenario, ...]:
+    """The scenarios that are asked for; what this kind of fleet can't play is never left out."""
     from deploytool.errors import InputError
     from deploytool.rehearsal.scenarios import FIRST, SCENARIOS
 
@@ -34,8 +37,38 @@ def _chosen(words: list[str]) -> tuple[Scenario, ...]:
             tuple(f"{s.name}: {s.sentence}" for s in SCENARIOS),
         )
     if words == ["all"]:
-        return SCENARIOS
-    return tuple(known[word] for word in words) if words else FIRST
+        for s in (s for s in SCENARIOS if kind.value not in s.kinds):
+            say(f"left out: {s.name}; it needs --fleet {' or '.join(s.kinds)}")
+        return tuple(s for s in SCENARIOS if kind.value in s.kinds)
+    chosen = tuple(known[word] for word in words) if words else FIRST
+    if wrong := [s for s in chosen if kind.value not in s.kinds]:
+        raise InputError(
+            f"A {kind.value} fleet can't play {', '.join(s.name for s in wrong)}.",
+            "Nothing was rehearsed.",
+            f"deploytool rehearse --fleet {wrong[0].kinds[0]} --scenario {wrong[0].name}",
+            tuple(f"{s.name}: needs --fleet {' or '.join(s.kinds)}" for s in wrong),
+        )
+    return chosen
+
+
+def _waiting(kind: FleetKind) -> Callable[[str], None]:
+    """Machines take minutes to boot: what they do meanwhile is shown, and what they need."""
+    if kind is not FleetKind.VAGRANT:
+        return lambda _line: None
+    return lambda line: say(f"  {line}")
+
+
+def _figures(fleet: Throwaway) -> tuple[str, ...]:
+    """What each machine took and takes, where hosts are machines of their own."""
+    from deploytool.rehearsal.fleets.vagrant import VagrantFleet
+
+    if not isinstance(fleet, VagrantFleet):
+        return ()
+    return ("at the end:", *map(str, fleet.figures()))
+
+
+def _said(held: bool, text: str) -> None:  # noqa: FBT001 reads as: the point held
+    say(f"  {'ok  ' if held else 'FAIL'} {text}")
 
 
 def _faults(wish: Wish, folder: Path, recorder: Recorder) -> None:
@@ -118,7 +151,7 @@ def rehearse(
     from deploytool.release.build import build
 
     folder = Path(".deploytool/rehearsal")
-    scenarios = _chosen(scenario or [])
+    scenarios = _chosen(scenario or [], kind)
     like = None if inventory is None else load_inventory(inventory)
     store = folder / "store"
     releases = (build(store, source, baseline), build(store, source, candidate))
@@ -138,7 +171,7 @@ def rehearse(
     results: list[dict[str, Any]] = []
     try:
         began = time.monotonic()
-        fleet.up(count, lambda _line: None)
+        fleet.up(count, _waiting(kind))
         if like is not None:
             text = fleet.inventory.read_text(encoding="utf-8")
             fleet.inventory.write_text(with_waves(text, like.waves), encoding="utf-8")
@@ -146,18 +179,18 @@ def rehearse(
         say(f"{count} hosts with sshd are up, {time.monotonic() - began:.1f} s")
         for item in scenarios:
             began = time.monotonic()
-            showing = Showing()
+            showing = Showing(_said)
             say(f"\n{item.name}: {item.sentence}")
             item.play(stage, showing)
             seconds = time.monotonic() - began
-            for held, text in showing.points:
-                say(f"  {'ok  ' if held else 'FAIL'} {text}")
             say(f"  {'PASSED' if showing.passed else 'FAILED'} {item.name}, {seconds:.1f} s")
             points = [{"held": held, "text": text} for held, text in showing.points]
             results.append(
                 {"scenario": item.name, "passed": showing.passed, "seconds": round(seconds, 1),
                  "points": points}
             )  # fmt: skip
+        for line in _figures(fleet):
+            say(f"  {line}")
     finally:
         fleet.down(lambda _line: None)
     failed = [result["scenario"] for result in results if not result["passed"]]

@@ -20,7 +20,6 @@ from deploytool.fleet.model import Argv, Digest, Inventory
 UNIT_FOLDER = "/usr/local/lib/systemd/system"
 """A unit here can be masked; one in /etc/systemd/system can't (systemctl(1), mask)."""
 
-STATUS_DEADLINE_S = 5
 FLAG_VERBS = ("observe", "prepare", "commit", "settle", "disarm")
 
 
@@ -122,7 +121,7 @@ def _settings(inventory: Inventory, host: str) -> str:
         "STOP_S": str(max(1, round(service.stop_timeout_s))),
         "SIGNERS": inventory.signers_path(host) if inventory.signers else "",
         "FLAGS": "yes" if service.flags else "",
-        "ASK_S": str(STATUS_DEADLINE_S),
+        "ASK_S": str(max(1, round(service.ask_timeout_s))),
         "LISTEN_PORTS": " ".join(map(str, ports(inventory, host))),
         # As proc_net_tcp(5) spells them.
         "PORTS_HEX": " ".join(f"{port}:{port:04X}" for port in ports(inventory, host)),

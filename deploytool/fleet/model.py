@@ -116,6 +116,8 @@ class Service(Frozen):
     listen: tuple[Line, ...] = ()
     ready_timeout_s: Seconds = 20.0
     stop_timeout_s: Seconds = 10.0
+    ask_timeout_s: Annotated[float, Field(ge=1, le=300)] = 5.0
+    """How long ``version``, ``status`` and the artifact's other short commands may take."""
     soak_s: Annotated[float, Field(ge=0, le=3600)] = 3.0
     """How long the last wave runs before the whole fleet is proven: what dies young is seen."""
     deadman_s: Annotated[int, Field(ge=0, le=86400)] = 0

@@ -22,6 +22,7 @@ from deploytool.fleet.signing import sign
 from deploytool.rehearsal.fleets.files import SIGNER_IDENTITY
 from deploytool.rehearsal.fleets.model import Throwaway
 
+_ASK_S = 5.0
 _CLOSED_PORT = 1
 """Nobody listens there: whoever asks is refused at once."""
 
@@ -57,13 +58,16 @@ def inventory_with_senders(
     """
     beside = like or fleet.inventory
     said: dict[str, Any] = yaml.safe_load(beside.read_text(encoding="utf-8"))
+    record = fleet.record()
+    timeout_s = _ASK_S * (record.factor if record else 1.0)
     sender = [sys.executable, "-m", "deploytool.rehearsal.market.sender", "--control", str(control)]
     said["gateway"] = {
         "use": [*sender, "use", "{bit}", "--release", "{release}"],
         "withdraw": [*sender, "withdraw", "{bit}"],
         "observe": [*sender, "observe"],
+        "timeout_s": timeout_s,
     }
-    said["membership"] = {"command": [*sender, "membership"]}
+    said["membership"] = {"command": [*sender, "membership"], "timeout_s": timeout_s}
     if only:
         said["hosts"] = {host: said["hosts"][host] for host in only}
         said |= {"expect": len(only), "waves": ["rest"]}

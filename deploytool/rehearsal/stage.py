@@ -18,12 +18,16 @@ from typing import Any
 from deploytool.errors import DeploytoolError, EnvironmentProblem
 from deploytool.flags.outside import senders_of
 from deploytool.fleet.inventory import load_inventory
+from deploytool.fleet.model import Inventory
 from deploytool.fleet.remote import connect_fleet
 from deploytool.parity.look import judge, probe_call, shown_manifest, take_round
 from deploytool.parity.model import Parity, Round
-from deploytool.rehearsal.fleets.container import ContainerFleet
+from deploytool.rehearsal.faults.ground import Ground
+from deploytool.rehearsal.faults.truth import Truth, truth
 from deploytool.rehearsal.fleets.files import SYMBOLS
-from deploytool.rehearsal.fleets.model import FleetRecord, Throwaway
+from deploytool.rehearsal.fleets.local import LocalFleet
+from deploytool.rehearsal.fleets.model import FleetRecord, Machines, Throwaway
+from deploytool.rehearsal.fleets.run import for_each
 from deploytool.rehearsal.market.exchange import Quote
 from deploytool.rehearsal.market.flow import Client, Flow, Router
 from deploytool.rehearsal.market.load import Load
@@ -31,17 +35,22 @@ from deploytool.rehearsal.market.reconcile import Reconciliation
 from deploytool.rehearsal.market.venue import Address
 from deploytool.release.model import Release
 from deploytool.rollout.journal import Journal, journal_path
-from deploytool.rollout.model import State
+from deploytool.rollout.model import Purpose, State
 from deploytool.rollout.outcome import conclude, not_proven
-from deploytool.rollout.report import Report
+from deploytool.rollout.recovery import locate
+from deploytool.rollout.report import Observer, Report
 from deploytool.rollout.runner import Runner
 
 _READY_S = 30.0
 _TRADE_S = 60.0
 _SETTLE_S = 10.0
+_HURRIED_S, _HURRIED_COPY_S = 12.0, 30.0
+_HURRIED_BY_FACTOR_S, _HURRIED_COPY_BY_FACTOR_S = 6.0, 12.0
+"""Deadlines where a scenario has a host fall silent: they are waited for, several times. On slow
+hosts what counts is a multiple of what their commands take."""
 
 
-class _Silent:
+class Unwatched:
     """A rollout that nobody watches; what it came to is in its report."""
 
     def state(self, state: State, hosts: tuple[str, ...]) -> None:
@@ -121,22 +130,85 @@ class Stage:
         """The host that faults are brought upon: the eighth."""
         return self.record.hosts[-1].name
 
-    def deploy(self, release: Release) -> Ended:
-        """``deploytool deploy``."""
+    @property
+    def machines(self) -> Machines:
+        """The fleet, where its hosts have a power switch and a cable each.
+
+        Raises:
+            EnvironmentProblem: they haven't.
+        """
+        if isinstance(self.fleet, Machines):
+            return self.fleet
+        raise EnvironmentProblem(
+            f"Hosts of a {self.fleet.kind} fleet have no power switch of their own.",
+            "Nothing was proven.",
+            "deploytool rehearse --fleet vagrant",
+        )
+
+    def truths(self, hosts: tuple[str, ...] | None = None) -> dict[str, Truth]:
+        """What is true on hosts (None: on all), asked past deploytool."""
         inventory = load_inventory(self.inventory)
+        old, new = self.baseline.digest, self.candidate.digest
+        names = inventory.names if hosts is None else hosts
+
+        def look(name: str) -> Truth:
+            return truth(Ground(self.fleet, inventory, name, old, new))
+
+        return dict(zip(names, for_each(names, look), strict=True))
+
+    def deploy(
+        self,
+        release: Release,
+        *,
+        observer: Observer | None = None,
+        hurried: bool = False,
+    ) -> Ended:
+        """``deploytool deploy``; ``hurried``: with short deadlines."""
+        inventory = load_inventory(self.inventory)
+        if hurried:
+            slow = self.record.factor
+            short = {
+                "command_timeout_s": max(_HURRIED_S, _HURRIED_BY_FACTOR_S * slow),
+                "transfer_timeout_s": max(_HURRIED_COPY_S, _HURRIED_COPY_BY_FACTOR_S * slow),
+            }
+            ssh = inventory.ssh.model_copy(update=short)
+            inventory = inventory.model_copy(update={"ssh": ssh})
+        return self._roll(inventory, release, Purpose.DEPLOY, observer or Unwatched())
+
+    def rollback(self) -> Ended:
+        """``deploytool rollback``, once every host answers again."""
+        inventory = load_inventory(self.inventory)
+        hosts = connect_fleet(inventory)
+        folder = self.fleet.folder
+        try:
+            left = locate(
+                inventory, hosts, folder / "no-store", folder / "journal",
+                str(self.inventory), Purpose.ROLLBACK,
+            )  # fmt: skip
+        finally:
+            for host in hosts.values():
+                host.close()
+        return self._roll(inventory, left.release, Purpose.ROLLBACK, Unwatched())
+
+    def _roll(
+        self, inventory: Inventory, release: Release, purpose: Purpose, observer: Observer
+    ) -> Ended:
         hosts = connect_fleet(inventory)
         try:
             with Journal(journal_path(self.fleet.folder / "journal", inventory.fleet)) as journal:
                 plan_id = secrets.token_hex(8)
-                journal.begin(plan_id, "deploy", inventory.fleet, release.digest, "rehearsal")
+                journal.begin(
+                    plan_id, purpose.value, inventory.fleet, release.digest, "rehearsal"
+                )
                 report = Runner(
                     inventory,
                     release,
                     hosts,
                     "rehearsal",
-                    _Silent(),
+                    observer,
                     journal,
                     plan_id=plan_id,
+                    purpose=purpose,
                     senders=senders_of(inventory, self.fleet.folder),
                 ).run()
         finally:
@@ -164,10 +236,10 @@ class Stage:
         inventory = load_inventory(self.inventory)
         for host in inventory.names:
             folder = f"{inventory.root(host)}/releases/{release.digest}"
-            if isinstance(self.fleet, ContainerFleet):
-                self.fleet.inside(host, ("rm", "-rf", folder))
-            else:
+            if isinstance(self.fleet, LocalFleet):
                 shutil.rmtree(folder, ignore_errors=True)
+            else:
+                self.machines.inside(host, ("rm", "-rf", folder))
 
     @contextmanager
     def trading(self) -> Iterator[Trading]:
@@ -201,7 +273,7 @@ class Trading:
         """Trusts these releases, and waits for a session with every router; what went wrong."""
         count = len(self.stage.record.hosts)
         self.flow.trust([release.digest for release in releases])
-        if self.flow.wait_for_routers(count, _READY_S):
+        if self.flow.wait_for_routers(count, _READY_S * self.stage.record.factor):
             return ""
         standing = (f"{m['host']} {m['standing']}: {m['why']}" for m in self.flow.members())
         return f"not all {count} routers take orders: {'; '.join(standing)}"
@@ -216,7 +288,7 @@ class Trading:
         before = {member["host"]: member["sent"] for member in self.flow.members()}
         limits = {name: (price + 500, price - 500) for name, price in SYMBOLS.items()}
         self.flow.send(Load(parents, limits, qty=(1, 300), seed=seed))
-        progress = self.flow.wait(_TRADE_S)
+        progress = self.flow.wait(_TRADE_S * self.stage.record.factor)
         if not progress.finished or progress.done != parents * (seed + 1):
             return f"not every parent came to its end: {progress}"
         idle = [m["host"] for m in self.flow.members() if m["sent"] == before[m["host"]]]
@@ -235,7 +307,7 @@ class Trading:
 
     def all_done(self, parents: int) -> str:
         """Waits for the end of each of so many; what went wrong, and whom none flowed through."""
-        progress = self.flow.wait(_TRADE_S)
+        progress = self.flow.wait(_TRADE_S * self.stage.record.factor)
         if not progress.finished or progress.done != parents:
             return f"not every parent came to its end: {progress}"
         idle = [m["host"] for m in self.flow.members() if m["sent"] == self._idle_before[m["host"]]]
@@ -243,7 +315,7 @@ class Trading:
 
     def reconcile(self) -> Reconciliation:
         """Holds client, routers and market against each other, share by share."""
-        ends = time.monotonic() + _SETTLE_S
+        ends = time.monotonic() + _SETTLE_S * self.stage.record.factor
         while True:
             told = self._statuses()
             counters = [item.get("counters", {}) for item in told.values()]

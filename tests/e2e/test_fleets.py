@@ -17,7 +17,7 @@ import yaml
 
 from deploytool.errors import EnvironmentProblem, InputError
 from deploytool.fleet.inventory import load_inventory
-from deploytool.rehearsal.fleets import container, open_fleet
+from deploytool.rehearsal.fleets import containerplan, open_fleet
 from deploytool.rehearsal.fleets.container import ContainerFleet
 from deploytool.rehearsal.fleets.local import MARK, LocalFleet
 from deploytool.rehearsal.fleets.model import FleetRecord, HostRecord, Kind, Throwaway, silent
@@ -30,7 +30,7 @@ KINDS = [
 UP = """
 import sys
 from pathlib import Path
-from deploytool.rehearsal.fleets import container, open_fleet
+from deploytool.rehearsal.fleets import open_fleet
 open_fleet(sys.argv[1], Path(sys.argv[2])).up(int(sys.argv[3]), print)
 """
 
@@ -378,7 +378,7 @@ def test_more_containers_than_the_machine_has_room_for_are_refused_before_any_st
 ) -> None:
     limit = tmp_path / "max_user_instances"
     limit.write_text("9\n")
-    monkeypatch.setattr(container, "_INOTIFY", limit)
+    monkeypatch.setattr(containerplan, "_INOTIFY", limit)
     with pytest.raises(EnvironmentProblem, match="allows 9 inotify"):
         containers.up(2, silent)
     assert not containers.folder.exists()

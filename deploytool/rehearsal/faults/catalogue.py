@@ -30,7 +30,10 @@ DURING = (Moment.STAGING, *LATE)
 ALWAYS = (Moment.BEFORE, *DURING)
 ON_THE_WAY = (Moment.LOCKING, *DURING, Moment.UNLOCKING)
 """For what strikes the way alone: a host that was proven stays what it is."""
-BOTH: tuple[Kind, ...] = ("container", "local")
+ANYWHERE: tuple[Kind, ...] = ("container", "local", "vagrant")
+ENTERED: tuple[Kind, ...] = ("container", "local")
+"""For what breaks every way in by SSH: a virtual machine has no other."""
+MACHINES: tuple[Kind, ...] = ("container", "vagrant")
 CONTAINERS: tuple[Kind, ...] = ("container",)
 
 DEPLOYED, REFUSED, RESTORED, HELD = 0, 3, 4, 5
@@ -75,80 +78,86 @@ def _shared(
 
 def _deployer(name: str, sentence: str, moments: tuple[Moment, ...], *ends: int) -> Entry:
     allowed = frozenset(ends)
-    return Entry(name, sentence, BOTH, moments, allowed, allowed, every_host=False)
+    return Entry(name, sentence, ANYWHERE, moments, allowed, allowed, every_host=False)
 
 
 CATALOGUE: tuple[Entry, ...] = (
     # The way to the host. What is there before the deploy is refused before anything is changed.
-    _shared(Fault.CONNECTION_REFUSED, BOTH, (Moment.BEFORE, *ON_THE_WAY), {REFUSED}, relayed=True),
-    _shared(Fault.CONNECT_TIMEOUT, BOTH, (Moment.BEFORE, *ON_THE_WAY), {REFUSED}, relayed=True),
-    _shared(Fault.CONNECTION_LOST, BOTH, ON_THE_WAY, relayed=True),
+    _shared(
+        Fault.CONNECTION_REFUSED, ANYWHERE, (Moment.BEFORE, *ON_THE_WAY), {REFUSED}, relayed=True
+    ),
+    _shared(Fault.CONNECT_TIMEOUT, ANYWHERE, (Moment.BEFORE, *ON_THE_WAY), {REFUSED}, relayed=True),
+    _shared(Fault.CONNECTION_LOST, ANYWHERE, ON_THE_WAY, relayed=True),
     Entry(
         "connection-lost-midway",
         "the connection is lost in the middle of a command",
-        BOTH,
+        ANYWHERE,
         ON_THE_WAY,
         relayed=True,
     ),
     Entry(
-        "answer-lost", "the command is done, and its answer is lost", BOTH, ON_THE_WAY, relayed=True
+        "answer-lost",
+        "the command is done, and its answer is lost",
+        ANYWHERE,
+        ON_THE_WAY,
+        relayed=True,
     ),
-    _shared(Fault.ANSWER_CUT, BOTH, ON_THE_WAY, relayed=True),
-    _shared(Fault.LATE, BOTH, ON_THE_WAY, relayed=True),
+    _shared(Fault.ANSWER_CUT, ANYWHERE, ON_THE_WAY, relayed=True),
+    _shared(Fault.LATE, ANYWHERE, ON_THE_WAY, relayed=True),
     Entry(
         "bytes-altered-on-the-way",
         "a bit is turned on its way to the host",
-        BOTH,
+        ANYWHERE,
         ON_THE_WAY,
         relayed=True,
     ),
-    _shared(Fault.AUTH_REFUSED, BOTH, ALWAYS, {REFUSED}),
-    _shared(Fault.HOST_KEY_CHANGED, BOTH, ALWAYS, {REFUSED}),
-    _shared(Fault.SHELL_NOISE, BOTH, (Moment.BEFORE,), {DEPLOYED}),
-    _shared(Fault.SUDO_ASKS, CONTAINERS, ALWAYS, {REFUSED}),
+    _shared(Fault.AUTH_REFUSED, ANYWHERE, ALWAYS, {REFUSED}),
+    _shared(Fault.HOST_KEY_CHANGED, ENTERED, ALWAYS, {REFUSED}),
+    _shared(Fault.SHELL_NOISE, ANYWHERE, (Moment.BEFORE,), {DEPLOYED}),
+    _shared(Fault.SUDO_ASKS, MACHINES, ALWAYS, {REFUSED}),
     Entry(
         "sessions-killed",
         "every process of sshd but its first is killed on the host",
         CONTAINERS,
         DURING,
     ),
-    _shared(Fault.HANGS, CONTAINERS, ALWAYS, {REFUSED}, FAILED),
-    _shared(Fault.GONE, CONTAINERS, ALWAYS, {REFUSED}, FAILED),
-    _shared(Fault.REBOOT, CONTAINERS, DURING),
+    _shared(Fault.HANGS, MACHINES, ALWAYS, {REFUSED}, FAILED),
+    _shared(Fault.GONE, MACHINES, ALWAYS, {REFUSED}, FAILED),
+    _shared(Fault.REBOOT, MACHINES, DURING),
     # Disks and rights.
-    _shared(Fault.COPY_TRUNCATED, BOTH, (Moment.BEFORE,), {RESTORED}),
-    _shared(Fault.BYTES_CHANGED, BOTH, ALWAYS),
-    _shared(Fault.DISK_FULL, CONTAINERS, EARLY, {REFUSED}),
-    _shared(Fault.DISK_READ_ONLY, CONTAINERS, ALWAYS, {REFUSED, RESTORED}, FAILED),
+    _shared(Fault.COPY_TRUNCATED, ANYWHERE, (Moment.BEFORE,), {RESTORED}),
+    _shared(Fault.BYTES_CHANGED, ANYWHERE, ALWAYS),
+    _shared(Fault.DISK_FULL, MACHINES, EARLY, {REFUSED}),
+    _shared(Fault.DISK_READ_ONLY, MACHINES, ALWAYS, {REFUSED, RESTORED}, FAILED),
     Entry(
         "rights-lost",
         "the helper may no longer be run",
-        BOTH,
+        ANYWHERE,
         ALWAYS,
         frozenset({REFUSED}),
     ),
-    _shared(Fault.HELPER_CHANGED, BOTH, ALWAYS, {REFUSED}, FAILED),
-    _shared(Fault.CONFIG_CHANGED, BOTH, ALWAYS, {REFUSED}, FAILED),
+    _shared(Fault.HELPER_CHANGED, ANYWHERE, ALWAYS, {REFUSED}, FAILED),
+    _shared(Fault.CONFIG_CHANGED, ANYWHERE, ALWAYS, {REFUSED}, FAILED),
     # The service.
-    _shared(Fault.WONT_START, CONTAINERS, ALWAYS),
+    _shared(Fault.WONT_START, MACHINES, ALWAYS),
     Entry(
         "dies-young",
         "the service starts, and dies after two seconds",
-        CONTAINERS,
+        MACHINES,
         (Moment.BEFORE, Moment.STAGING, Moment.STAGED),
         FAILED,
         FAILED,
     ),
-    _shared(Fault.CRASHES, BOTH, ALWAYS),
-    _shared(Fault.RESTARTED, CONTAINERS, ALWAYS),
-    _shared(Fault.SILENT, BOTH, (Moment.SWITCHED,), HONEST, FAILED),
-    _shared(Fault.VERSION_LIES, CONTAINERS, (*EARLY, Moment.STAGED), {RESTORED}),
-    _shared(Fault.STATUS_STALE, CONTAINERS, ALWAYS, FAILED),
-    _shared(Fault.OLD_SURVIVES, CONTAINERS, ALWAYS, {REFUSED}, FAILED),
-    _shared(Fault.SECOND_COPY, CONTAINERS, ALWAYS, {REFUSED}),
-    _shared(Fault.PORT_KEPT, CONTAINERS, ALWAYS, {REFUSED}, FAILED),
-    _shared(Fault.DROP_IN, CONTAINERS, ALWAYS, {REFUSED}, FAILED),
-    _shared(Fault.LINK_SWITCHED, BOTH, ALWAYS),
+    _shared(Fault.CRASHES, ANYWHERE, ALWAYS),
+    _shared(Fault.RESTARTED, MACHINES, ALWAYS),
+    _shared(Fault.SILENT, ANYWHERE, (Moment.SWITCHED,), HONEST, FAILED),
+    _shared(Fault.VERSION_LIES, MACHINES, (*EARLY, Moment.STAGED), {RESTORED}),
+    _shared(Fault.STATUS_STALE, MACHINES, ALWAYS, FAILED),
+    _shared(Fault.OLD_SURVIVES, MACHINES, ALWAYS, {REFUSED}, FAILED),
+    _shared(Fault.SECOND_COPY, MACHINES, ALWAYS, {REFUSED}),
+    _shared(Fault.PORT_KEPT, MACHINES, ALWAYS, {REFUSED}, FAILED),
+    _shared(Fault.DROP_IN, MACHINES, ALWAYS, {REFUSED}, FAILED),
+    _shared(Fault.LINK_SWITCHED, ANYWHERE, ALWAYS),
     # The deployer itself. Where one is killed it is resumed, or undone; here, and from elsewhere.
     _deployer("deployer-killed", "the deployer is killed", DURING, KILLED),
     _deployer(

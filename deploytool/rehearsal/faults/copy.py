@@ -1,8 +1,8 @@
 """A host that refuses the copy: its file system takes no file beyond a size.
 
 The limit is the kernel's own (RLIMIT_FSIZE, setrlimit(2)). On a local host it is its ``sshd``'s,
-and every session inherits it. In a container PAM gives each session and each ``sudo`` limits of
-its own (limits.conf(5)), so it is said there. It hurts nothing else of the machine.
+and every session inherits it. In a container, and on a virtual machine, PAM gives each session and
+each ``sudo`` limits of its own (limits.conf(5)), so it is said there. It hurts nothing else.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from deploytool.errors import EnvironmentProblem
-from deploytool.rehearsal.fleets.container import ContainerFleet
 from deploytool.rehearsal.fleets.local import LocalFleet
-from deploytool.rehearsal.fleets.model import Throwaway
+from deploytool.rehearsal.fleets.model import Machines, Throwaway
 
 _LIMIT_BYTES = 32 * 1024
 _EXEC_S = 20.0
@@ -41,7 +40,7 @@ def refuses_copies(fleet: Throwaway, host: str) -> Iterator[None]:
         finally:
             resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
         return
-    if isinstance(fleet, ContainerFleet):
+    if isinstance(fleet, Machines):
         _limit_inside(fleet, host, str(_LIMIT_BYTES // 1024))
         try:
             yield
@@ -67,5 +66,5 @@ def _local_sshd(fleet: LocalFleet, host: str) -> int:
     return pids[0]
 
 
-def _limit_inside(fleet: ContainerFleet, host: str, limit: str) -> None:
+def _limit_inside(fleet: Machines, host: str, limit: str) -> None:
     fleet.inside(host, ("sh", "-c", _LIMIT, "sh", limit), timeout_s=_EXEC_S)

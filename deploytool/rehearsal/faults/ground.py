@@ -8,19 +8,18 @@ from dataclasses import dataclass
 from deploytool.errors import EnvironmentProblem
 from deploytool.fleet.helper import helper_path
 from deploytool.fleet.model import Inventory
-from deploytool.rehearsal.fleets.container import ContainerFleet
 from deploytool.rehearsal.fleets.local import LocalFleet
+from deploytool.rehearsal.fleets.model import Machines, Throwaway
 from deploytool.rehearsal.fleets.run import find, run
 
 _SHELL_S = 45.0
-Fleet = ContainerFleet | LocalFleet
 
 
 @dataclass(frozen=True)
 class Ground:
     """Where a fault strikes. ``old`` and ``new``: the releases that the case is about."""
 
-    fleet: Fleet
+    fleet: Throwaway
     inventory: Inventory
     host: str
     old: str
@@ -59,7 +58,7 @@ class Ground:
         """
         if isinstance(self.fleet, LocalFleet):
             return run(argv, _SHELL_S)
-        outcome = self.fleet.inside(self.host, argv, timeout_s=_SHELL_S)
+        outcome = self._machines.inside(self.host, argv, timeout_s=_SHELL_S)
         if outcome.code != 0:
             raise EnvironmentProblem(
                 f"{self.host}: {argv[0]} failed with exit code {outcome.code}.",
@@ -70,11 +69,14 @@ class Ground:
         return outcome.out
 
     def outside(self, script: str) -> None:
-        """Runs a script in the host's mount namespace with this machine's rights.
+        """Runs a script in the host's mount namespace, with the right to mount.
 
         Raises:
             EnvironmentProblem: it failed; a container's own root may not mount.
         """
+        if self.fleet.kind == "vagrant":
+            self.shell(script)  # a machine's root may
+            return
         record = self.fleet.record()
         names = [h.container for h in record.hosts if h.name == self.host] if record else []
         engine = (record.engine if record else None) or "podman"
@@ -82,6 +84,12 @@ class Ground:
         pid = run(asked, _SHELL_S).strip()
         enter = (find("nsenter", "util-linux"), "-t", pid, "-m", "-p", "sh", "-c")
         run([*enter, f"set -u\n{self._settings()}\n{script}"], _SHELL_S)
+
+    @property
+    def _machines(self) -> Machines:
+        if isinstance(self.fleet, Machines):
+            return self.fleet
+        raise TypeError(f"there is no way into a {self.fleet.kind} host past SSH")
 
     def _settings(self) -> str:
         if isinstance(self.fleet, LocalFleet):

@@ -28,6 +28,7 @@ class Operators:
         self._folder = fleet.folder / "operators"
         self._store = store
         record = fleet.record()
+        self._slow = record.factor if record else 1.0
         hosts = record.hosts if record else ()
         self.relays = {host.name: Relay(host.address, host.port) for host in hosts}
         self._write("straight", _SOAK_S, {})
@@ -57,8 +58,11 @@ class Operators:
     def _write(self, way: str, soak_s: float, relays: dict[str, Relay]) -> None:
         said = yaml.safe_load(self._fleet.inventory.read_text(encoding="utf-8"))
         said["service"]["soak_s"] = soak_s
-        said["ssh"] |= {"connect_timeout_s": _CONNECT_S, "command_timeout_s": _COMMAND_S}
-        said["ssh"]["transfer_timeout_s"] = _TRANSFER_S
+        said["ssh"] |= {
+            "connect_timeout_s": _CONNECT_S * self._slow,
+            "command_timeout_s": _COMMAND_S * self._slow,
+            "transfer_timeout_s": _TRANSFER_S * self._slow,
+        }
         for name, relay in relays.items():
             said["hosts"][name] |= {"address": "127.0.0.1", "port": relay.port}
         if relays:

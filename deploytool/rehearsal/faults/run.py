@@ -21,11 +21,12 @@ from deploytool.rehearsal.faults.catalogue import (
     Moment,
 )
 from deploytool.rehearsal.faults.deployer import Deployer, Finished, Operator
-from deploytool.rehearsal.faults.ground import Fleet, Ground
+from deploytool.rehearsal.faults.ground import Ground
 from deploytool.rehearsal.faults.operators import Operators
 from deploytool.rehearsal.faults.report import Campaign, Played
 from deploytool.rehearsal.faults.strikes import AT_WORK, LOOK_LATER, STRIKES, Scene
 from deploytool.rehearsal.faults.truth import Truth, truth
+from deploytool.rehearsal.fleets.model import Throwaway
 from deploytool.rehearsal.fleets.run import for_each
 from deploytool.release.model import Release
 
@@ -49,7 +50,7 @@ class Rehearsal:
     """A fleet that is up, two releases, and whoever deploys them."""
 
     def __init__(
-        self, fleet: Fleet, operators: Operators, releases: tuple[Release, Release]
+        self, fleet: Throwaway, operators: Operators, releases: tuple[Release, Release]
     ) -> None:
         self._fleet = fleet
         self._operators = operators

@@ -13,7 +13,7 @@ from deploytool.rehearsal.faults.deployer import Deployer, Finished, Operator
 from deploytool.rehearsal.faults.ground import Ground
 from deploytool.rehearsal.faults.relay import Relay
 from deploytool.rehearsal.faults.scripts import SCRIPTS, Script
-from deploytool.rehearsal.fleets.container import ContainerFleet
+from deploytool.rehearsal.fleets.model import Machines
 
 
 @dataclass
@@ -28,10 +28,10 @@ class Scene:
     others: list[Finished] = field(default_factory=list)
 
     @property
-    def containers(self) -> ContainerFleet:
-        """The fleet, where it is one of containers."""
-        if not isinstance(self.ground.fleet, ContainerFleet):
-            raise TypeError("this fault is for containers")
+    def machines(self) -> Machines:
+        """The fleet, where its hosts have a power switch each."""
+        if not isinstance(self.ground.fleet, Machines):
+            raise TypeError("this fault needs hosts with a power switch")
         return self.ground.fleet
 
 
@@ -66,26 +66,26 @@ def _relayed(bring: Callable[[Relay], None]) -> Strike:
 
 @contextmanager
 def _hangs(scene: Scene) -> Iterator[None]:
-    scene.containers.pause(scene.ground.host)
+    scene.machines.pause(scene.ground.host)
     try:
         yield
     finally:
-        scene.containers.unpause(scene.ground.host)
+        scene.machines.unpause(scene.ground.host)
 
 
 @contextmanager
 def _gone(scene: Scene) -> Iterator[None]:
-    scene.containers.kill(scene.ground.host)
+    scene.machines.kill(scene.ground.host)
     try:
         yield
     finally:
-        scene.containers.start(scene.ground.host)
+        scene.machines.start(scene.ground.host)
 
 
 @contextmanager
 def _reboot(scene: Scene) -> Iterator[None]:
-    scene.containers.kill(scene.ground.host)
-    scene.containers.start(scene.ground.host)
+    scene.machines.kill(scene.ground.host)
+    scene.machines.start(scene.ground.host)
     yield
 
 

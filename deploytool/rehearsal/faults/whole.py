@@ -14,12 +14,11 @@ from deploytool.rehearsal.faults.cases import every_case, sample, select
 from deploytool.rehearsal.faults.operators import Operators
 from deploytool.rehearsal.faults.report import Campaign
 from deploytool.rehearsal.faults.run import Rehearsal, campaign
-from deploytool.rehearsal.fleets.container import ContainerFleet
-from deploytool.rehearsal.fleets.local import LocalFleet
+from deploytool.rehearsal.fleets import open_fleet
 from deploytool.rehearsal.fleets.model import Kind, silent
 from deploytool.release.model import Release
 
-CASES = {"container": 200, "local": 60}
+CASES = {"container": 200, "local": 60, "vagrant": 20}
 """How many cases are played where nobody says a number."""
 HOSTS = 3
 """A canary and a wave behind it: what can go wrong between hosts shows with few of them."""
@@ -52,7 +51,7 @@ def rehearse_faults(
         EnvironmentProblem: there is no such fleet on this machine, or no baseline.
     """
     chosen = select(wish.faults, wish.kind)
-    fleet = LocalFleet(folder) if wish.kind == "local" else ContainerFleet(folder)
+    fleet = open_fleet(wish.kind, folder)
     names = tuple(f"router{number}" for number in range(1, wish.hosts + 1))
     possible = every_case(chosen, names)
     seed = random.randrange(_SEEDS) if wish.seed is None else wish.seed  # noqa: S311 printed

@@ -1,9 +1,9 @@
 """Throwaway fleets: real SSH hosts on this machine, brought up and taken away without a trace.
 
-Two kinds: ``local`` (some ``sshd`` on loopback, no root needed) and ``container`` (podman or
-Docker, systemd inside, an address each). Both write an inventory with pinned host keys, and both
-write down what they are about to create before they create it, so that ``down`` finds all of it
-whatever happened to ``up``.
+Three kinds: ``local`` (some ``sshd`` on loopback, no root needed), ``container`` (podman or
+Docker, systemd inside, an address each) and ``vagrant`` (virtual machines, with a kernel, a disk
+and a clock each). All write an inventory with pinned host keys, and all write down what they are
+about to create before they create it, so that ``down`` finds all of it whatever happened to ``up``.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ def open_fleet(kind: Kind, folder: Path | None = None) -> Throwaway:
     """The throwaway fleet of this kind in ``folder``, whether it is up or not."""
     from deploytool.rehearsal.fleets.container import ContainerFleet
     from deploytool.rehearsal.fleets.local import LocalFleet
+    from deploytool.rehearsal.fleets.vagrant import VagrantFleet
 
     where = folder or default_folder(kind)
+    if kind == "vagrant":
+        return VagrantFleet(where)
     return LocalFleet(where) if kind == "local" else ContainerFleet(where)

@@ -6,20 +6,20 @@ else was prepared. Host keys are read past SSH, through the engine, before anybo
 
 from __future__ import annotations
 
-import random
-import secrets
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from importlib import resources
 from pathlib import Path
 
 from deploytool.errors import EnvironmentProblem
 from deploytool.rehearsal.fleets import files, processes
+from deploytool.rehearsal.fleets.containerplan import check_room, on_subnet, plan
 from deploytool.rehearsal.fleets.engine import Engine, find_engine, named_engine
 from deploytool.rehearsal.fleets.folder import FleetFolder
 from deploytool.rehearsal.fleets.image import ensure_image
 from deploytool.rehearsal.fleets.model import (
-    Client,
-    Endpoint,
     FleetRecord,
     FleetStatus,
     HostRecord,
@@ -31,32 +31,12 @@ from deploytool.rehearsal.fleets.ready import make_key, make_signers, prepare, w
 from deploytool.rehearsal.fleets.run import Outcome, for_each
 
 RELEASE_ROOT = "/opt/router"
-_MARKET_PORT = 9001
-_FIRST_ADDRESS = 11
 _SUBNETS_TRIED = 10
 _SSH_S = 60.0
 _GRACE_S = 10.0
 _PATIENCE_S = 10.0
 _END_S = 60.0
-_INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
-_INOTIFY_PER_HOST = 5
-
-# $1: the admin's public key, $2: the release root; the router's configuration comes on stdin.
-_MAKE_REACHABLE = """\
-set -eu
-umask 022
-mkdir -p -m 0700 /root/.ssh
-printf '%s\\n' "$1" > /root/.ssh/authorized_keys
-mkdir -p "$2/etc"
-cat > "$2/etc/router.json"
-tries=0
-until [ -s /etc/ssh/ssh_host_ed25519_key.pub ]; do
-    tries=$((tries + 1))
-    [ "$tries" -lt 300 ] || { echo 'host keys did not appear within 30 s' >&2; exit 1; }
-    sleep 0.1
-done
-cat /etc/ssh/ssh_host_*_key.pub
-"""
+_POLL_S = 0.05
 
 
 class ContainerFleet:
@@ -89,10 +69,10 @@ class ContainerFleet:
             EnvironmentProblem: there is no engine, or it does not do what it should.
         """
         engine = find_engine()
-        _check_room(count)
+        check_room(count)
         with self._folder.locked(create=True):
             self._folder.claim(count)
-            record = _plan(count, engine)
+            record = plan(count, engine)
             self._folder.save(record)
             image = ensure_image(engine, self.folder / "image", progress)
             record = self._make_network(engine, record)
@@ -114,7 +94,7 @@ class ContainerFleet:
     def _make_network(self, engine: Engine, record: FleetRecord) -> FleetRecord:
         """Finds a subnet that nobody has; each try is written down before it is made."""
         for _ in range(_SUBNETS_TRIED):
-            record = _on_subnet(record)
+            record = on_subnet(record)
             self._folder.save(record)
             if engine.make_network(record.network or "", record.subnet or "", record.id):
                 return record
@@ -131,8 +111,9 @@ class ContainerFleet:
         name = host.container or ""
         engine.start(record.id, name, host.name, record.network or "", host.address, image)
         public = (self.folder / files.ADMIN_IDENTITY).with_suffix(".pub").read_text().strip()
-        script = ("sh", "-c", _MAKE_REACHABLE, "sh", public, RELEASE_ROOT)
-        told = engine.inside(name, script, files.router_config(record), _SSH_S)
+        script = resources.files("deploytool.rehearsal.fleets").joinpath("provision.sh")
+        argv = ("sh", "-c", script.read_text(encoding="utf-8"), "sh", public, RELEASE_ROOT)
+        told = engine.inside(name, argv, files.router_config(record), _SSH_S)
         if told.code != 0:
             raise EnvironmentProblem(
                 f"{host.name} did not come up: {told.err.strip() or told.out.strip()}",
@@ -207,6 +188,44 @@ class ContainerFleet:
         del record
         wait_for_ssh(found.name, found.address, found.port, _SSH_S)
 
+    def reset(self, host: str) -> None:
+        """Ends a host at once and boots it again; the kernel below it goes on, and its cache."""
+        self._do("kill", host)
+        self._do("start", host)
+
+    def await_boot(self, host: str) -> None:
+        """Waits for the SSH server of a host that was reset."""
+        _record, found = self._host(host)
+        wait_for_ssh(found.name, found.address, found.port, _SSH_S)
+
+    @contextmanager
+    def kill_when(self, host: str, condition: str) -> Iterator[None]:
+        """Within the block the host is ended as soon as a shell ``condition`` holds in it."""
+        over = threading.Event()
+
+        def watch() -> None:
+            while not over.wait(_POLL_S):
+                if self.inside(host, ("sh", "-c", condition)).code == 0:
+                    self.kill(host)
+                    return
+
+        watching = threading.Thread(target=watch, daemon=True)
+        watching.start()
+        try:
+            yield
+        finally:
+            over.set()
+            watching.join(_END_S)
+
+    @contextmanager
+    def cut_off(self, host: str) -> Iterator[None]:
+        """Pulls a host's network cable; it is plugged in again when the block ends."""
+        self.disconnect(host)
+        try:
+            yield
+        finally:
+            self.reconnect(host)
+
     def disconnect(self, host: str) -> None:
         """Pulls a host's network cable; it goes on running.
 
@@ -239,55 +258,3 @@ class ContainerFleet:
             if record is not None and host.name == name:
                 return record, host
         raise KeyError(name)
-
-
-def _check_room(count: int) -> None:
-    """Each systemd takes its share of a number that all containers of this machine draw on.
-
-    Raises:
-        EnvironmentProblem: there is not enough of it; hosts would hang at boot without a word.
-    """
-    allowed = int(_INOTIFY.read_text()) if _INOTIFY.exists() else 0
-    if _INOTIFY.exists() and count * _INOTIFY_PER_HOST > allowed:
-        raise EnvironmentProblem(
-            f"This machine allows {allowed} inotify instances; {count} hosts with systemd need "
-            f"about {count * _INOTIFY_PER_HOST}.",
-            "Nothing was started.",
-            "sudo sysctl fs.inotify.max_user_instances=1024",
-        )
-
-
-def _plan(count: int, engine: Engine) -> FleetRecord:
-    """The fleet before anything of it exists: its names are what ``down`` looks for."""
-    identity = secrets.token_hex(4)
-    hosts = tuple(
-        HostRecord(
-            name=f"router{number}",
-            address="",
-            port=22,
-            listen="0.0.0.0:7001",
-            container=f"deploytool-{identity}-router{number}",
-        )
-        for number in range(1, count + 1)
-    )
-    return FleetRecord(
-        id=identity,
-        kind="container",
-        phase="rising",
-        hosts=hosts,
-        market=Endpoint("", _MARKET_PORT),
-        client=Client("GATE01", secrets.token_hex(5)),
-        engine=engine.name,
-        network=f"deploytool-{identity}",
-    )
-
-
-def _on_subnet(record: FleetRecord) -> FleetRecord:
-    """The same fleet with addresses in a private subnet picked at random."""
-    net = f"10.{random.randrange(200, 250)}.{random.randrange(256)}"  # noqa: S311 (only spread)
-    hosts = tuple(
-        replace(host, address=f"{net}.{_FIRST_ADDRESS + number}")
-        for number, host in enumerate(record.hosts)
-    )
-    market = replace(record.market, host=f"{net}.1")
-    return replace(record, hosts=hosts, market=market, subnet=f"{net}.0/24")

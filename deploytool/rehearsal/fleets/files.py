@@ -23,6 +23,8 @@ SIGNERS = "signers"
 KNOWN_HOSTS = "known_hosts"
 INVENTORY = "inventory.yaml"
 ROUTER_CONFIG = "router.json"
+_COMMIT_S, _COMMIT_AT_MOST_S = 15, 60
+"""How long an armed flag is provisional; a router takes no more (docs/wire.md)."""
 SYMBOLS = {"ACME": 100_000, "GLOBEX": 250_000, "INITECH": 1_234_500, "UMBRELLA": 50_000}
 
 
@@ -43,6 +45,8 @@ def inventory(
 ) -> str:
     """The inventory, in the shape of ``inventories/example.yaml``."""
     state = ["--state", "{state}"]
+    slow = record.factor
+    stretched = {"stop_timeout_s": 10 * slow, "ask_timeout_s": 5 * slow} if slow > 1 else {}
     start = ["{current}/router", "serve", *state, "--config", "{root}/etc/router.json"]
     start += ["--listen", "{listen}", "--host", "{host}"]
     document = {
@@ -77,7 +81,8 @@ def inventory(
                 },
             },
             "listen": ["{listen}"],
-            "ready_timeout_s": 20,
+            "ready_timeout_s": 20 * slow,
+            **stretched,
         },
         "lease_s": 0,
         "config_files": ["{root}/etc/router.json"],
@@ -86,8 +91,8 @@ def inventory(
             "user": ssh_user,
             "known_hosts": KNOWN_HOSTS,
             "identity_file": IDENTITY,
-            "connect_timeout_s": 5,
-            "command_timeout_s": 30,
+            "connect_timeout_s": 5 * slow,
+            "command_timeout_s": 30 * slow,
         },
         "waves": _waves(len(record.hosts)),
         "hosts": {host.name: _host(host) for host in record.hosts},
@@ -162,6 +167,6 @@ def router_config(record: FleetRecord) -> str:
         },
         "drain_s": 5,
         # All hosts share one machine, which has other work: long enough for the slowest of them.
-        "flags": {"commit_s": 15},
+        "flags": {"commit_s": min(_COMMIT_AT_MOST_S, round(_COMMIT_S * record.factor))},
     }
     return json.dumps(document, indent=2) + "\n"

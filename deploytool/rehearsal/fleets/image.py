@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from importlib import resources
 from pathlib import Path
 
 from deploytool.rehearsal.fleets.engine import Engine
@@ -17,34 +18,10 @@ from deploytool.rehearsal.fleets.run import run
 _BUILD_S = 900.0
 _IMPORT_S = 180.0
 _SUITE = "bookworm"
-_PACKAGES = (*("systemd-sysv", "dbus", "openssh-server", "sudo", "python3", "iproute2", "procps"),)
-
-# Both kinds of key: a client must then pick the kind that is pinned, as with real hosts.
-_HOST_KEYS_UNIT = """\
-[Unit]
-Description=Host keys of this machine
-Before=ssh.service
-ConditionPathExists=!/etc/ssh/ssh_host_ed25519_key.pub
-
-[Service]
-Type=oneshot
-ExecStart=/usr/bin/ssh-keygen -q -t ecdsa -N "" -f /etc/ssh/ssh_host_ecdsa_key
-ExecStart=/usr/bin/ssh-keygen -q -t ed25519 -N "" -f /etc/ssh/ssh_host_ed25519_key
-
-[Install]
-WantedBy=multi-user.target
-"""
-
-_CUSTOMISE = f"""\
-set -eu
-rm -f "$1"/etc/ssh/ssh_host_*
-cat > "$1/etc/systemd/system/host-keys.service" <<'END'
-{_HOST_KEYS_UNIT}END
-mkdir -p "$1/etc/systemd/system/multi-user.target.wants"
-ln -sf ../host-keys.service "$1/etc/systemd/system/multi-user.target.wants/host-keys.service"
-: > "$1/etc/machine-id"
-rm -f "$1/var/lib/dbus/machine-id"
-"""
+_HERE = resources.files("deploytool.rehearsal.fleets")
+_PACKAGES = tuple(_HERE.joinpath("bare.packages").read_text(encoding="utf-8").split())
+_CUSTOMISE = _HERE.joinpath("bare.sh").read_text(encoding="utf-8")
+"""What virtual machines are made by too (vagrant/build-box)."""
 
 _CONTAINERFILE = f"""\
 FROM debian:{_SUITE}-slim

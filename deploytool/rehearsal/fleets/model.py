@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-Kind = Literal["local", "container"]
+    from deploytool.rehearsal.fleets.run import Outcome
+
+Kind = Literal["local", "container", "vagrant"]
 Phase = Literal["rising", "up"]
 HostState = Literal["running", "paused", "stopped", "missing"]
 FleetState = Literal["absent", "incomplete", "up"]
@@ -55,7 +58,11 @@ class HostRecord:
 
 @dataclass(frozen=True)
 class FleetRecord:
-    """What ``fleet.json`` says. It is written before anything else of the fleet exists."""
+    """What ``fleet.json`` says. It is written before anything else of the fleet exists.
+
+    ``engine`` runs the hosts (podman, docker, libvirt...). ``factor``: how many times slower than
+    a usual host these are; every deadline of the fleet is stretched by it.
+    """
 
     id: str
     kind: Kind
@@ -66,6 +73,7 @@ class FleetRecord:
     engine: str | None = None
     network: str | None = None
     subnet: str | None = None
+    factor: float = 1.0
     schema: Literal[1] = 1
 
 
@@ -115,3 +123,37 @@ class Throwaway(Protocol):
 
     def status(self) -> FleetStatus:
         """Looks at what is there now."""
+
+
+@runtime_checkable
+class Machines(Throwaway, Protocol):
+    """A fleet whose hosts have a power switch and a network cable each, and a root account."""
+
+    def inside(
+        self, host: str, argv: Sequence[str], stdin: str = "", timeout_s: float = 20.0
+    ) -> Outcome:
+        """Runs a program as root on a host, past deploytool."""
+
+    def pause(self, host: str) -> None:
+        """Freezes a host: it hangs, and its connections stay open."""
+
+    def unpause(self, host: str) -> None:
+        """Lets a frozen host go on."""
+
+    def kill(self, host: str) -> None:
+        """Ends a host at once, as a power cut does."""
+
+    def start(self, host: str) -> None:
+        """Boots a host that was killed, and waits for its SSH server."""
+
+    def reset(self, host: str) -> None:
+        """Pulls a host's power and gives it back at once; does not wait until it is up."""
+
+    def await_boot(self, host: str) -> None:
+        """Waits for the SSH server of a host that was reset."""
+
+    def kill_when(self, host: str, condition: str) -> AbstractContextManager[None]:
+        """Within the block a host loses its power as soon as a shell ``condition`` holds there."""
+
+    def cut_off(self, host: str) -> AbstractContextManager[None]:
+        """Pulls a host's network cable for the length of the block."""

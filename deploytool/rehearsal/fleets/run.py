@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+import threading
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import IO, TYPE_CHECKING, TypeVar
 
 from deploytool.errors import EnvironmentProblem
 
@@ -47,10 +48,17 @@ def find(program: str, package: str) -> str:
     )
 
 
-def attempt(argv: Sequence[str], timeout_s: float, stdin: str = "") -> Outcome:
+def attempt(
+    argv: Sequence[str],
+    timeout_s: float,
+    stdin: str = "",
+    env: Mapping[str, str] | None = None,
+    line: Callable[[str], None] | None = None,
+) -> Outcome:
     """Runs a program to its end, whatever that is.
 
-    It gets a session of its own: Ctrl-C reaches us alone, and we end it in good order.
+    It gets a session of its own: Ctrl-C reaches us alone, and we end it in good order. ``env`` is
+    put beside our environment. ``line`` is told each line of its output as it comes.
 
     Raises:
         EnvironmentProblem: it could not be started, or did not end in time.
@@ -64,6 +72,7 @@ def attempt(argv: Sequence[str], timeout_s: float, stdin: str = "") -> Outcome:
             text=True,
             errors="replace",
             start_new_session=True,
+            env=None if env is None else {**os.environ, **env},
         )
     except OSError as error:
         raise EnvironmentProblem(
@@ -73,7 +82,10 @@ def attempt(argv: Sequence[str], timeout_s: float, stdin: str = "") -> Outcome:
         ) from error
     with process:
         try:
-            out, err = process.communicate(stdin, timeout=timeout_s)
+            if line is None:
+                out, err = process.communicate(stdin, timeout=timeout_s)
+            else:
+                out, err = _watch(process, timeout_s, line)
         except BaseException as error:
             _end(process)
             if isinstance(error, subprocess.TimeoutExpired):
@@ -86,6 +98,31 @@ def attempt(argv: Sequence[str], timeout_s: float, stdin: str = "") -> Outcome:
     return Outcome(process.returncode, out, err)
 
 
+def _watch(
+    process: subprocess.Popen[str], timeout_s: float, line: Callable[[str], None]
+) -> tuple[str, str]:
+    """Reads what a program says while it says it, both streams as one."""
+    said: list[str] = []
+
+    def read(stream: IO[str] | None) -> None:
+        for text in stream or ():
+            said.append(text)
+            line(text.rstrip())
+
+    readers = [
+        threading.Thread(target=read, args=(stream,), daemon=True)
+        for stream in (process.stdout, process.stderr)
+    ]
+    for reader in readers:
+        reader.start()
+    if process.stdin is not None:
+        process.stdin.close()
+    process.wait(timeout_s)
+    for reader in readers:
+        reader.join(_GRACE_S)
+    return "".join(said), ""
+
+
 def _end(process: subprocess.Popen[str]) -> None:
     """SIGTERM first: mmdebstrap and podman then clean up after themselves."""
     process.terminate()
@@ -95,13 +132,19 @@ def _end(process: subprocess.Popen[str]) -> None:
         process.kill()
 
 
-def run(argv: Sequence[str], timeout_s: float, stdin: str = "") -> str:
-    """Runs a program that must succeed, and gives what it printed.
+def run(
+    argv: Sequence[str],
+    timeout_s: float,
+    stdin: str = "",
+    env: Mapping[str, str] | None = None,
+    line: Callable[[str], None] | None = None,
+) -> str:
+    """Runs a program that must succeed, and gives what it printed. See ``attempt``.
 
     Raises:
         EnvironmentProblem: it failed; with the last lines that it wrote.
     """
-    outcome = attempt(argv, timeout_s, stdin)
+    outcome = attempt(argv, timeout_s, stdin, env, line)
     if outcome.code != 0:
         said = (outcome.err.strip() or outcome.out.strip()).splitlines()[-8:]
         raise EnvironmentProblem(
@@ -113,12 +156,14 @@ def run(argv: Sequence[str], timeout_s: float, stdin: str = "") -> str:
     return outcome.out
 
 
-def for_each(items: Iterable[Item], job: Callable[[Item], Result]) -> list[Result]:
+def for_each(
+    items: Iterable[Item], job: Callable[[Item], Result], at_once: int = _AT_ONCE
+) -> list[Result]:
     """Does ``job`` for all items, a few at a time; all end before the first error is raised.
 
     Jobs here only run programs through this module, so each of them ends by a deadline.
     """
-    pool = ThreadPoolExecutor(max_workers=_AT_ONCE)
+    pool = ThreadPoolExecutor(max_workers=at_once)
     try:
         futures = [pool.submit(job, item) for item in items]
         return [future.result() for future in futures]

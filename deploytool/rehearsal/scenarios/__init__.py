@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from deploytool.rehearsal.scenarios import arming, deploying, stopdrill, underload
+from deploytool.rehearsal.scenarios import (
+    arming,
+    deploying,
+    power,
+    stopdrill,
+    surroundings,
+    underload,
+)
 from deploytool.rehearsal.scenarios.model import Scenario
 
 FIRST: tuple[Scenario, ...] = (
@@ -12,8 +19,19 @@ FIRST: tuple[Scenario, ...] = (
 )
 """What is played when nothing is named: the main job, in little time."""
 
+MACHINES: tuple[Scenario, ...] = (
+    power.REBOOT_MID_ROLLOUT,
+    power.POWER_OFF,
+    power.REBOOT_BRINGS_OLD_BUILD,
+    surroundings.DISK_FULL,
+    surroundings.CLOCK_OFF,
+    surroundings.NETWORK_PARTITION,
+)
+"""What needs hosts with a power switch, a disk, a clock or a cable of their own."""
+
 SCENARIOS: tuple[Scenario, ...] = (
     *FIRST,
+    *MACHINES,
     underload.UNDER_LOAD,
     arming.FLAG_ARMING,
     stopdrill.STOP_DRILL,

@@ -17,7 +17,7 @@ from deploytool.rehearsal.fleets.files import ADMIN_IDENTITY
 from deploytool.rehearsal.stage import Ended, Stage
 from deploytool.release.store import MANIFEST
 
-_DEADLINE_S = 120
+_DEADLINE_S = 120.0
 
 
 def _switch(inventory: Inventory, host: str, release: str) -> str:
@@ -45,6 +45,7 @@ def _switch(inventory: Inventory, host: str, release: str) -> str:
 def the_old_way(stage: Stage) -> Ended:
     """Deploys the candidate with the shell loop, as whoever may write on the hosts."""
     inventory = load_inventory(stage.fleet.inventory)
+    deadline_s = _DEADLINE_S * stage.record.factor
     release = stage.candidate
     admin = stage.fleet.inventory.with_name(ADMIN_IDENTITY).resolve()
     routes = {name: route(inventory, name) for name in inventory.names}
@@ -63,7 +64,7 @@ def the_old_way(stage: Stage) -> Ended:
             make = shlex.join(["mkdir", "-p", into])
             subprocess.run(
                 ["ssh", "-F", str(folder / "ssh_config"), name, make],
-                timeout=_DEADLINE_S,
+                timeout=deadline_s,
                 check=True,
                 stdin=subprocess.DEVNULL,
             )
@@ -74,7 +75,7 @@ def the_old_way(stage: Stage) -> Ended:
             [*command, str(folder), *inventory.names],
             capture_output=True,
             text=True,
-            timeout=_DEADLINE_S,
+            timeout=deadline_s,
             check=False,
         )
     return Ended(done.returncode, (done.stdout.strip() + " " + done.stderr.strip()).strip()[:200])

@@ -266,4 +266,5 @@ STOP_DRILL = Scenario(
     "stop-drill",
     "every host is stopped under load, one by one and at once, also those that don't obey",
     stop_drill,
+    ("local", "container"),
 )

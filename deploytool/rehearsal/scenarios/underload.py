@@ -26,13 +26,13 @@ def under_load(stage: Stage, showing: Showing) -> None:
 def _trade(stage: Stage, showing: Showing, trading: Trading) -> None:
     flow, count = trading.flow, len(stage.record.hosts)
     flow.trust([stage.baseline.digest, stage.candidate.digest])
-    ready = flow.wait_for_routers(count, _READY_S)
+    ready = flow.wait_for_routers(count, _READY_S * stage.record.factor)
     showing.point(ready, f"{count} routers take orders")
     limits = {name: (price + 500, price - 500) for name, price in SYMBOLS.items()}
     flow.send(Load(PARENTS, limits, rate=_RATE_PER_S, qty=(1, 300), seed=7))
     second = stage.deploy(stage.candidate)
     showing.point(second.exit_code == 0, f"candidate deployed under load: {second.text}")
-    progress = flow.wait(_TRADE_S)
+    progress = flow.wait(_TRADE_S * stage.record.factor)
     showing.point(progress.finished, f"every parent came to its end: {progress}")
     ended = progress.done + progress.rejected
     showing.point(ended == PARENTS, f"{ended} of {PARENTS} parents are accounted for")

@@ -1,0 +1,197 @@
+"""Libvirt on this machine, by its command line: whether it runs, and what is left of a fleet in it.
+
+Vagrant brings machines up and takes them down. This finds what Vagrant no longer knows of (its
+folder was removed, it was killed), and starts libvirt where no service manager does.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from deploytool.errors import EnvironmentProblem
+from deploytool.rehearsal.fleets import processes
+from deploytool.rehearsal.fleets.run import attempt, find, run
+
+_URI = "qemu:///system"
+_ASK_S = 120.0
+_START_S = 60.0
+_POLL_S = 0.5
+_GRACE_S = 10.0
+_END_S = 40.0
+_DAEMONS = ("libvirtd", "virtlogd")
+_NEEDED = (
+    ("virsh", "libvirt-clients"),
+    ("libvirtd", "libvirt-daemon-system"),
+    ("dnsmasq", "dnsmasq-base"),
+    ("qemu-system-x86_64", "qemu-system-x86"),
+)
+_IMAGES = "/var/lib/libvirt/images"
+_KVM = Path("/dev/kvm")
+_KVM_TRIAL_S = 15.0
+
+# Libvirt asks QEMU what it can do before each machine. Where /dev/kvm is there and no kernel starts
+# on it, that stalls for half a minute a machine: to these daemons it is not there.
+_HIDDEN = ("unshare", "--mount", "sh", "-c", 'mount --bind /dev/null /dev/kvm && exec "$@"', "sh")
+
+
+def virsh(*words: str) -> list[str]:
+    """The command that asks libvirt, or tells it something."""
+    return [find("virsh", "libvirt-clients"), "--connect", _URI, "--quiet", *words]
+
+
+def answers() -> bool:
+    """Whether libvirt can be asked now."""
+    if shutil.which("virsh") is None:
+        return False
+    return attempt(virsh("uri"), _ASK_S).code == 0
+
+
+def kvm_works(kernel: Path) -> bool:
+    """Whether this machine's virtualization starts an ordinary kernel, by starting one."""
+    if not os.access(_KVM, os.R_OK | os.W_OK):
+        return False
+    emulator = find("qemu-system-x86_64", "qemu-system-x86")
+    argv = [emulator, "-accel", "kvm", "-cpu", "host", "-m", "128", "-nographic", "-no-reboot"]
+    argv += ["-kernel", str(kernel), "-append", "console=ttyS0 panic=-1"]
+    try:
+        # Without a root file system it panics, says so, and ends: all that is to be seen.
+        said = attempt(argv, _KVM_TRIAL_S).out
+    except EnvironmentProblem:
+        return False
+    return "Linux version" in said
+
+
+def start_daemons(folder: Path, *, hide_kvm: bool) -> None:
+    """Starts libvirt, known by its files in ``folder``; does nothing where it answers already.
+
+    Raises:
+        EnvironmentProblem: it can't be started, or does not answer.
+    """
+    if answers():
+        return
+    if os.geteuid() != 0:
+        raise EnvironmentProblem(
+            "Libvirt does not answer on this machine, and starting it needs root.",
+            "Nothing was started.",
+            "sudo systemctl start libvirtd, and be in the group libvirt; or run this with sudo",
+        )
+    for name in reversed(_DAEMONS):
+        program = find(name, "libvirt-daemon-system")
+        pid_file = folder / f"{name}.pid"
+        command = [program, "--daemon", "--pid-file", str(pid_file)]
+        if hide_kvm and _KVM.exists():
+            command = [find("unshare", "util-linux"), *_HIDDEN[1:], *command]
+        # One that is there already refuses to start; whether libvirt answers is asked below.
+        attempt(command, _START_S)
+    deadline = time.monotonic() + _START_S
+    while not answers():
+        if time.monotonic() > deadline:
+            raise EnvironmentProblem(
+                f"Libvirt was started and does not answer within {_START_S:g} s.",
+                "No machine was started.",
+                "See why: libvirtd --verbose",
+            )
+        time.sleep(_POLL_S)
+
+
+def stop_daemons(folder: Path) -> int:
+    """Ends the daemons that were started for the fleet in ``folder``, and gives how many."""
+    return processes.end_all(_ours(folder), _GRACE_S, _END_S)
+
+
+def _ours(folder: Path) -> processes.Selector:
+    files = {str(folder / f"{name}.pid") for name in _DAEMONS}
+    # dnsmasq descends from libvirtd, but ends with its network.
+    return lambda p: p.name in _DAEMONS and any(word in files for word in p.argv)
+
+
+def started_here(folder: Path) -> bool:
+    """Whether daemons run that were started for the fleet in ``folder``."""
+    return any(map(_ours(folder), processes.everyone().values()))
+
+
+def others(prefix: str) -> tuple[str, ...]:
+    """Machines of libvirt's that are not named with ``prefix``."""
+    names = run(virsh("list", "--all", "--name"), _ASK_S).split()
+    return tuple(name for name in names if not name.startswith(prefix))
+
+
+def left(prefix: str) -> tuple[str, ...]:
+    """What libvirt has by names with ``prefix``, each with its kind: machines, networks, pools.
+
+    The network and the pool are named by the prefix without its last dash.
+    """
+    found = []
+    for kind, verb in (("machine", "list"), ("network", "net-list"), ("pool", "pool-list")):
+        said = run(virsh(verb, "--all", "--name"), _ASK_S).split()
+        ours = (name for name in said if name.startswith(prefix) or f"{name}-" == prefix)
+        found += [f"{kind} {name}" for name in ours]
+    return tuple(found)
+
+
+def require() -> None:
+    """Makes sure that what runs machines is installed, before anything is begun.
+
+    Raises:
+        EnvironmentProblem: a program is missing; names the Debian package that holds it.
+    """
+    for program, package in _NEEDED:
+        find(program, package)
+
+
+def subnets() -> tuple[str, ...]:
+    """The addresses that this machine has, with their prefix lengths."""
+    said = run([find("ip", "iproute2"), "-o", "-4", "addr", "show"], _ASK_S)
+    return tuple(line.split()[3] for line in said.splitlines())
+
+
+def make_pool(name: str) -> None:
+    """Makes a storage pool for one fleet, so that all of it can be removed.
+
+    Raises:
+        EnvironmentProblem: libvirt refuses.
+    """
+    run(virsh("pool-define-as", name, "dir", "--target", f"{_IMAGES}/{name}"), _ASK_S)
+    run(virsh("pool-build", name), _ASK_S)
+    run(virsh("pool-start", name), _ASK_S)
+
+
+def _remove_pool(pool: str) -> None:
+    attempt(virsh("pool-start", pool), _ASK_S)  # one that is not active shows no volumes
+    for line in attempt(virsh("vol-list", pool), _ASK_S).out.splitlines():
+        if line.split():
+            attempt(virsh("vol-delete", "--pool", pool, line.split()[0]), _ASK_S)
+    for verb in ("pool-destroy", "pool-delete", "pool-undefine"):
+        attempt(virsh(verb, pool), _ASK_S)
+
+
+def sweep(prefix: str, progress: Callable[[str], None]) -> tuple[str, ...]:
+    """Removes all that libvirt has by names with ``prefix``, and names it.
+
+    Raises:
+        EnvironmentProblem: something is still there afterwards.
+    """
+    pool = prefix.removesuffix("-")
+    removed = left(prefix)
+    for name in run(virsh("list", "--all", "--name"), _ASK_S).split():
+        if name.startswith(prefix):
+            attempt(virsh("destroy", name), _ASK_S)  # refused where it does not run
+            attempt(virsh("undefine", name, "--managed-save", "--snapshots-metadata"), _ASK_S)
+    if f"network {pool}" in removed:
+        for verb in ("net-destroy", "net-undefine"):
+            attempt(virsh(verb, pool), _ASK_S)
+    if f"pool {pool}" in removed:
+        _remove_pool(pool)
+    if still := left(prefix):
+        raise EnvironmentProblem(
+            f"Libvirt still has {', '.join(still)}.",
+            "What is left of the fleet may still be running.",
+            f"See why: virsh --connect {_URI} list --all",
+        )
+    if removed:
+        progress(f"removed {', '.join(removed)}")
+    return removed

@@ -1,0 +1,153 @@
+"""The ``vagrant`` command, for one fleet: its environment, its verbs, and what it answers."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploytool.rehearsal.fleets.box import CHECKOUT
+from deploytool.rehearsal.fleets.model import HostState
+from deploytool.rehearsal.fleets.run import attempt, find, run
+
+MARK = "DEPLOYTOOL_FLEET"
+SETTINGS = "machines.json"
+BOOT_S = 900.0
+_ASK_S = 120.0
+_ACT_S = 300.0
+_DESTROY_S = 600.0
+
+# As the libvirt and VirtualBox providers word them; any other word is a machine that is off.
+_STATES: Mapping[str, HostState] = {
+    "running": "running",
+    "paused": "paused",
+    "saved": "paused",
+    "not_created": "missing",
+}
+_SAID = re.compile(r"^(?:==>)?\s*(?P<machine>[a-z0-9-]+): (?P<text>\S.*)$")
+
+
+@dataclass(frozen=True)
+class Way:
+    """How Vagrant itself comes into a machine."""
+
+    address: str
+    port: int
+    user: str
+    key: str
+
+
+class Vagrant:
+    """Vagrant as it is run for the fleet in ``folder``; whatever it keeps lies there too."""
+
+    def __init__(self, folder: Path, fleet: str, provider: str) -> None:
+        self._program = find("vagrant", "vagrant vagrant-libvirt")
+        self._folder = folder
+        self._env = {
+            "VAGRANT_CWD": str(CHECKOUT),
+            "VAGRANT_HOME": str(folder / "vagrant-home"),
+            "VAGRANT_DOTFILE_PATH": str(folder / "vagrant-machines"),
+            "VAGRANT_DEFAULT_PROVIDER": provider,
+            "VAGRANT_NO_COLOR": "1",
+            "VAGRANT_CHECKPOINT_DISABLE": "1",
+            "DEPLOYTOOL_MACHINES": str(folder / SETTINGS),
+            MARK: fleet,
+        }
+
+    @property
+    def knows_machines(self) -> bool:
+        """Whether it ever began to make machines for this fleet."""
+        return (self._folder / "vagrant-machines").is_dir()
+
+    def validate(self) -> None:
+        """Has Vagrant read the Vagrantfile with the fleet's settings.
+
+        Raises:
+            EnvironmentProblem: it refuses.
+        """
+        self._do("validate", timeout_s=_ASK_S)
+
+    def add_box(self, name: str, file: Path, provider: str) -> None:
+        """Makes a box known to this fleet's Vagrant."""
+        words = ("--name", name, "--provider", provider, str(file))
+        self._do("box", "add", *words, timeout_s=_ACT_S)
+
+    def up(self, heard: Callable[[str, str], None]) -> None:
+        """Brings all machines up, side by side; ``heard`` is told the machine and what it does.
+
+        Raises:
+            EnvironmentProblem: one did not come up.
+        """
+
+        def line(text: str) -> None:
+            if (said := _SAID.match(text)) is not None:
+                heard(said["machine"], said["text"])
+
+        run(
+            [self._program, "up", "--parallel", "--no-provision", "--no-destroy-on-error"],
+            BOOT_S + _ACT_S,
+            env=self._env,
+            line=line,
+        )
+
+    def boot(self, machine: str) -> None:
+        """Boots one machine that is off."""
+        self._do("up", "--no-provision", machine, timeout_s=BOOT_S + _ACT_S)
+
+    def cut_power(self, machine: str) -> None:
+        """Switches one machine off, without telling it."""
+        self._do("halt", "--force", machine, timeout_s=_ACT_S)
+
+    def suspend(self, machine: str) -> None:
+        """Freezes one machine."""
+        self._do("suspend", machine, timeout_s=_ACT_S)
+
+    def resume(self, machine: str) -> None:
+        """Lets a frozen machine go on."""
+        self._do("resume", machine, timeout_s=_ACT_S)
+
+    def destroy(self) -> bool:
+        """Removes all machines that it knows of; false where it could not."""
+        argv = [self._program, "destroy", "--force", "--parallel"]
+        return attempt(argv, _DESTROY_S, env=self._env).code == 0
+
+    def states(self) -> dict[str, HostState]:
+        """What every machine does now."""
+        return parse_states(self._do("status", "--machine-readable", timeout_s=_ASK_S))
+
+    def ways(self) -> dict[str, Way]:
+        """How to come into every machine that runs."""
+        return parse_ssh_config(self._do("ssh-config", timeout_s=_ASK_S))
+
+    def _do(self, *words: str, timeout_s: float) -> str:
+        return run([self._program, *words], timeout_s, env=self._env)
+
+
+def parse_states(text: str) -> dict[str, HostState]:
+    """Reads ``vagrant status --machine-readable``: lines of time, machine, kind and data."""
+    rows = (line.split(",") for line in text.splitlines())
+    return {
+        row[1]: _STATES.get(row[3], "stopped")
+        for row in rows
+        if len(row) >= 4 and row[2] == "state" and row[1]
+    }
+
+
+def parse_ssh_config(text: str) -> dict[str, Way]:
+    """Reads ``vagrant ssh-config``: a block for each machine, in the form of ssh_config(5)."""
+    blocks: dict[str, dict[str, str]] = {}
+    block: dict[str, str] = {}
+    for line in text.splitlines():
+        words = shlex.split(line)
+        if len(words) < 2:
+            continue
+        if words[0] == "Host":
+            block = blocks.setdefault(words[1], {})
+        else:
+            block.setdefault(words[0], words[1])
+    return {
+        name: Way(said["HostName"], int(said["Port"]), said["User"], said["IdentityFile"])
+        for name, said in blocks.items()
+    }
