@@ -1,15 +1,19 @@
 # Every target installs what it needs first; `scripts/setup` does nothing when all is there.
 .DEFAULT_GOAL := help
-.PHONY: help rehearse test check bench lock clean
+.PHONY: help rehearse rehearse-vagrant test check bench lock clean
 
 BIN := .venv/bin
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-17s %s\n", $$1, $$2}' Makefile
 
 rehearse: ## deploy to eight real SSH hosts on this machine, with and without faults
 	@scripts/setup
 	@$(BIN)/deploytool rehearse
+
+rehearse-vagrant: ## the same, and more, on eight virtual machines; minutes, and root or libvirt
+	@scripts/setup vagrant
+	@$(BIN)/deploytool rehearse --fleet vagrant --scenario all $(REHEARSE_ARGS)
 
 # Two at a time, each file by one of them, the slow ones first. Not more: each brings up a fleet of
 # eight containers, and their number on one machine is bounded (inotify).
@@ -22,8 +26,11 @@ check: ## lint, types, import rules, shell scripts, and the gate on this reposit
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	git ls-files -z -- '*.sh' scripts .ci/run ':!deploytool/fleet/onhost' | xargs -0 shellcheck
+	git ls-files -z -- '*.sh' scripts vagrant/build-box .ci/run ':!deploytool/fleet/onhost' | \
+		xargs -0 shellcheck
 	cat deploytool/fleet/onhost/*.sh | shellcheck -
+	VAGRANT_HOME=$(CURDIR)/.deploytool/vagrant-home VAGRANT_DEFAULT_PROVIDER=libvirt \
+		VAGRANT_DOTFILE_PATH=$(CURDIR)/.deploytool/vagrant-machines vagrant validate
 	$(BIN)/deploytool gate --branch HEAD --skip GATE_REHEARSED
 
 bench: ## measure a verified deploy beside other tools; writes benchmarks/RESULTS.md

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from deploytool.rehearsal.arming import inventory_with_senders
-from deploytool.rehearsal.stage import Stage, Trading
+from deploytool.rehearsal.stage import Stage
+from deploytool.rehearsal.trading import Trading
 from deploytool.release.store import find
 from tests.unit.test_signers import key
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from deploytool.flags.phases import Purpose
 from deploytool.rehearsal.arming import Changed, change, inventory_with_senders
 from deploytool.rehearsal.scenarios.model import Scenario, Showing
-from deploytool.rehearsal.stage import Stage, Trading
+from deploytool.rehearsal.stage import Stage
+from deploytool.rehearsal.trading import Trading
 
 FLAG, BIT = "RETAIL_LIQUIDITY", 4
 _PARENTS = 400

@@ -17,7 +17,8 @@ from deploytool.rehearsal.drill.setting import LEASE_S, Said, Setting, setting
 from deploytool.rehearsal.fleets.files import SYMBOLS
 from deploytool.rehearsal.market.load import MAX_PARENTS, Load
 from deploytool.rehearsal.scenarios.model import Scenario, Showing
-from deploytool.rehearsal.stage import Stage, Trading
+from deploytool.rehearsal.stage import Stage
+from deploytool.rehearsal.trading import Trading
 from deploytool.release.model import Release
 
 _PER_S = 500.0

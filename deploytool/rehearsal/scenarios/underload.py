@@ -5,7 +5,8 @@ from __future__ import annotations
 from deploytool.rehearsal.fleets.files import SYMBOLS
 from deploytool.rehearsal.market.load import Load
 from deploytool.rehearsal.scenarios.model import Scenario, Showing
-from deploytool.rehearsal.stage import Stage, Trading
+from deploytool.rehearsal.stage import Stage
+from deploytool.rehearsal.trading import Trading
 
 PARENTS = 10_000
 _RATE_PER_S = 1_000.0

@@ -1,0 +1,98 @@
+"""A market and a client gateway beside a stage: orders through every host, all accounted for."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from deploytool.rehearsal.fleets.files import SYMBOLS
+from deploytool.rehearsal.market.flow import Client, Flow, Router
+from deploytool.rehearsal.market.load import Load
+from deploytool.rehearsal.market.reconcile import Reconciliation
+from deploytool.release.model import Release
+
+if TYPE_CHECKING:
+    from deploytool.rehearsal.stage import Stage
+
+_READY_S = 30.0
+_TRADE_S = 60.0
+_SETTLE_S = 10.0
+
+
+class Trading:
+    """Parents sent through every host, and accounted for to the share."""
+
+    def __init__(self, stage: Stage, flow: Flow) -> None:
+        self.flow = flow
+        self.stage = stage
+        self._idle_before: dict[str, int] = {}
+        record = stage.record
+        routers = []
+        for number, host in enumerate(record.hosts, start=1):
+            address, _, port = host.listen.rpartition(":")
+            reached = host.address if address == "0.0.0.0" else address  # noqa: S104 compared, not bound
+            routers.append(Router(host.name, reached, int(port), f"RTR{number:03d}"))
+        flow.start_gateway(routers, Client(record.client.user, record.client.password))
+
+    def ready(self, releases: tuple[Release, ...]) -> str:
+        """Trusts these releases, and waits for a session with every router; what went wrong."""
+        count = len(self.stage.record.hosts)
+        self.flow.trust([release.digest for release in releases])
+        if self.flow.wait_for_routers(count, _READY_S * self.stage.record.factor):
+            return ""
+        standing = (f"{m['host']} {m['standing']}: {m['why']}" for m in self.flow.members())
+        return f"not all {count} routers take orders: {'; '.join(standing)}"
+
+    def through_all(self, release: Release, parents: int, seed: int) -> str:
+        """Sends parents to routers of this release only, and waits for the end of each.
+
+        Returns what went wrong, in words; nothing where all is well.
+        """
+        if trouble := self.ready((release,)):
+            return trouble
+        before = {member["host"]: member["sent"] for member in self.flow.members()}
+        limits = {name: (price + 500, price - 500) for name, price in SYMBOLS.items()}
+        self.flow.send(Load(parents, limits, qty=(1, 300), seed=seed))
+        progress = self.flow.wait(_TRADE_S * self.stage.record.factor)
+        if not progress.finished or progress.done != parents * (seed + 1):
+            return f"not every parent came to its end: {progress}"
+        idle = [m["host"] for m in self.flow.members() if m["sent"] == before[m["host"]]]
+        return f"no order flowed through {', '.join(idle)}" if idle else ""
+
+    def flagged(self, parents: int, bit: int) -> None:
+        """Begins to send parents that carry the bit: each waits until the senders may use it."""
+        self._idle_before = {member["host"]: member["sent"] for member in self.flow.members()}
+        limits = {name: (price + 500, price - 500) for name, price in SYMBOLS.items()}
+        self.flow.send(Load(parents, limits, qty=(1, 300), seed=11, flags=1 << bit))
+
+    def held_back(self, for_s: float) -> int:
+        """How many parents wait with the senders, after that long."""
+        time.sleep(for_s)
+        return self.flow.progress().waiting
+
+    def all_done(self, parents: int) -> str:
+        """Waits for the end of each of so many; what went wrong, and whom none flowed through."""
+        progress = self.flow.wait(_TRADE_S * self.stage.record.factor)
+        if not progress.finished or progress.done != parents:
+            return f"not every parent came to its end: {progress}"
+        idle = [m["host"] for m in self.flow.members() if m["sent"] == self._idle_before[m["host"]]]
+        return f"no order flowed through {', '.join(idle)}" if idle else ""
+
+    def reconcile(self) -> Reconciliation:
+        """Holds client, routers and market against each other, share by share."""
+        ends = time.monotonic() + _SETTLE_S * self.stage.record.factor
+        while True:
+            told = self._statuses()
+            counters = [item.get("counters", {}) for item in told.values()]
+            left = sum(c.get("open_parents", 1) + c.get("in_doubt", 1) for c in counters)
+            if not left or time.monotonic() > ends:
+                return self.flow.reconcile(told)
+            time.sleep(0.2)
+
+    def _statuses(self) -> dict[str, dict[str, Any]]:
+        taken = self.stage.status().round
+        return {
+            item.host: dict(item.evidence.status)
+            for item in (taken.hosts if taken else ())
+            if item.evidence is not None and item.evidence.status is not None
+        }
