@@ -109,7 +109,10 @@ def rehearse(
         int | None, typer.Option("--cases", min=1, help="How many cases of faults; 200 or 60.")
     ] = None,
     seed: Annotated[
-        int | None, typer.Option("--seed", help="Which cases of faults, and in what order.")
+        int | None,
+        typer.Option(
+            "--seed", min=0, max=2**63 - 1, help="Which cases of faults, and in what order."
+        ),
     ] = None,
     hosts: Annotated[
         int | None,

@@ -25,6 +25,7 @@ FAULT_HOSTS_AT_LEAST = 3
 """A canary and a wave behind it: with fewer hosts, nothing that is between hosts shows."""
 
 Count = Annotated[int, Field(ge=0, le=1_000_000)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Second = Annotated[int, Field(ge=0, le=2**40)]
 
 
@@ -67,7 +68,7 @@ class PlayedFaults(Frozen):
     """How a campaign of faults went."""
 
     faults: tuple[Line, ...]
-    seed: Count
+    seed: Seed
     planned: Count
     played: Count
     struck: Count

@@ -92,7 +92,8 @@ class Simulated:
         self._disk.put(f"{self.root}/{path}", content, 0o555)
 
     def remove(self, path: str) -> None:
-        self._disk.remove(f"{self.root}/{path}")
+        if self._disk.links.pop(f"{self.root}/{path}", None) is None:
+            self._disk.remove(f"{self.root}/{path}")
 
     def paths(self) -> list[str]:
         return sorted(path.removeprefix(f"{self.root}/") for path in self._disk.below(self.root))

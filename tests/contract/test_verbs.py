@@ -266,6 +266,18 @@ def test_p1_what_is_put_in_the_place_of_what_runs_is_told_apart_from_it(side: Si
     assert {run.sha for run in seen.runs} == {manifest.sha256}
 
 
+def test_p3_a_process_speaks_for_itself_where_the_link_was_taken_away(side: Side) -> None:
+    token = lock(side)
+    manifest, content = side.release("1.0")
+    stage(side, (manifest, content), token)
+    asked(side, "activate", switch(token, manifest.sha256))
+    side.remove("current")
+    seen = read(ask(side, "probe"))
+    assert seen.release is None
+    assert seen.status is not None
+    assert (seen.status["release"], seen.status["pid"]) == (manifest.sha256, seen.main_pid)
+
+
 def test_p1_a_restart_is_a_new_process_and_takes_the_mark_away(side: Side) -> None:
     token = lock(side)
     one, two = side.release("1.0"), side.release("2.0")

@@ -20,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any, TypeVar
 
 import testinfra
@@ -231,7 +232,10 @@ class Desk:
             f"  IdentityFile {folder / 'id_ed25519'}\n  IdentitiesOnly yes\n  ConnectTimeout 5\n"
         )
         path = self.folder / "ssh_config"
-        path.write_text("\n".join([*blocks, strict]))
+        # Several threads ask for it: none may find half of it.
+        with NamedTemporaryFile("w", dir=self.folder, delete=False) as file:
+            file.write("\n".join([*blocks, strict]))
+        Path(file.name).replace(path)
         return path
 
     def seen(self, host: str) -> Any:

@@ -94,6 +94,15 @@ wait_ready() { # until the service owns its ports and its main process answers, 
     UNIT_STATE=''
 }
 
+client_folder() { # -> CUR, where what asks the main process lies: where the link leads nowhere, beside that process
+    CUR=$ROOT/current
+    [ ! -e "$CUR/$NAME" ] || return 0
+    IFS=$NEWLINE
+    for line in $RUNNING; do
+        case $line in "$MAIN_PID "*" $ROOT/releases/"*"/$NAME") CUR=${line##* } CUR=${CUR%/*}; return 0 ;; esac
+    done
+}
+
 worth_asking() { # a process that computes is still on its way: it is not asked each time, only now and then
     [ "$MAIN_PID" != 0 ] || return 1
     ready_tries=$((ready_tries + 1))

@@ -297,7 +297,7 @@ probe_interpreter() { # PID; its digest is remembered as long as its inode says 
 
 probe_status() { # what the running process says of itself
     [ "$MAIN_PID" != 0 ] && [ $QUICK = no ] && [ "$ask" != never ] || return 0
-    CUR=$ROOT/current
+    client_folder
     if [ -n "$STATUS_ANSWER" ]; then
         say "status $(printf '%s' "$STATUS_ANSWER" | base64 -w0)"
     else
