@@ -47,7 +47,7 @@ def show(rows: tuple[Row, ...], hosts: tuple[str, ...], senders: Gateway | HostF
         sinces = sorted({_since(cell) for cell in armed} - {""})
         cells = [Text(clean(c.state), _STYLES.get(c.state, "")) for c in row.cells.values()]
         used = [_used(row.bit, senders), ", ".join(epochs) or "-", sinces[0] if sinces else "-"]
-        table.add_row(row.name, str(row.bit), *cells, *used)
+        table.add_row(Text(clean(row.name)), str(row.bit), *cells, *used)
     try:
         console.print(table)
     except BrokenPipeError:

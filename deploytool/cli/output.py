@@ -8,6 +8,7 @@ import sys
 from typing import Any, TextIO
 
 from deploytool.errors import DeploytoolError, Refused
+from deploytool.fleet.protocol import one_line
 
 _SHOWN_AT_MOST = 64
 
@@ -62,16 +63,19 @@ def error_document(error: DeploytoolError) -> dict[str, Any]:
 
 
 def show_error(error: DeploytoolError) -> None:
-    """The details, and then the three lines: what happened, what it means, what to do now."""
+    """The details, and then the three lines: what happened, what it means, what to do now.
+
+    Each is one line, whatever a host has said: it must not speak in our name.
+    """
     bold, plain = ("\033[1m", "\033[0m") if colour(sys.stderr) else ("", "")
     red = "\033[31m" if bold else ""
-    lines = [f"  {clean(line)}" for line in error.details[:_SHOWN_AT_MOST]]
+    lines = [f"  {one_line(line)}" for line in error.details[:_SHOWN_AT_MOST]]
     if len(error.details) > _SHOWN_AT_MOST:
         lines.append(f"  ... and {len(error.details) - _SHOWN_AT_MOST} more lines (--json has all)")
     lines += [
-        f"{bold}{red}What happened:{plain}  {clean(error.what)}",
-        f"{bold}What it means:{plain}  {clean(error.means)}",
-        f"{bold}What to do now:{plain} {clean(error.now)}",
+        f"{bold}{red}What happened:{plain}  {one_line(error.what)}",
+        f"{bold}What it means:{plain}  {one_line(error.means)}",
+        f"{bold}What to do now:{plain} {one_line(error.now)}",
     ]
     print("\n".join(lines), file=sys.stderr, flush=True)
 

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deploytool.cli.output import clean, colour, put, wants_json
+from deploytool.fleet.protocol import one_line
 from deploytool.parity.left import under_way
 from deploytool.parity.model import Round, Verdict
 from deploytool.parity.rules import first_trouble, short
@@ -39,7 +40,7 @@ class PlainScreen:
         return None
 
     def _say(self, text: str) -> None:
-        put(f"{time.monotonic() - self._began:6.1f}s  {text}", _stream())
+        put(f"{time.monotonic() - self._began:6.1f}s  {one_line(text)}", _stream())
 
     def state(self, state: Enum, hosts: tuple[str, ...]) -> None:
         """Says what is done now, and where."""
@@ -132,7 +133,7 @@ def show_round(taken: Round) -> None:
         table.add_row(
             item.host,
             Text(item.verdict.value, _STYLES[item.verdict]),
-            short(item.release or "none"),
+            Text(clean(short(item.release or "none"))),
             str(seen.main_pid or "-") if seen else "-",
             Text(clean(trading)),
             Text(clean(first_trouble(item))),

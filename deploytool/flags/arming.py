@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from deploytool.flags.certificate import CLOCK_SKEW_S
 from deploytool.flags.model import Entry, entries_of
+from deploytool.fleet.protocol import excerpt
 from deploytool.parity.model import Evidence, HostVerdict, Round, Verdict
 from deploytool.parity.rules import first_trouble, short
 from deploytool.release.model import Manifest
@@ -184,7 +185,7 @@ def state_rule(situation: Situation) -> Iterator[Obstacle]:
             yield Obstacle(host, "ARM_ALREADY", f"{situation.flag} is armed on it: disarm it first")
         if said.get("trading_state") != "ACTIVE":
             why = said.get("reason") or "no reason given"
-            text = f"it is {said.get('trading_state')}, not ACTIVE: {why}"
+            text = excerpt(f"it is {said.get('trading_state')}, not ACTIVE: {why}")
             yield Obstacle(host, "ARM_STATE", text)
     usual = Counter(armed.values()).most_common(1)
     for host, names in armed.items():

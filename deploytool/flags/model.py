@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
-from deploytool.fleet.model import Frozen
+from deploytool.fleet.model import FLAG_NAME, Frozen
 from deploytool.release.model import FlagTable
 
 BITS = 16
@@ -35,7 +35,7 @@ def _words(text: str) -> str:
 
 Text = Annotated[str, AfterValidator(_words)]
 Bit = Annotated[int, Field(ge=0, lt=BITS)]
-FlagName = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]{0,31}$")]
+FlagName = Annotated[str, StringConstraints(pattern=FLAG_NAME)]
 Handler = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*$")
 ]

@@ -15,11 +15,14 @@ from typing import TypeVar
 from deploytool.errors import FaultKind, HostFault
 from deploytool.fleet.fanout import fanout
 from deploytool.fleet.host import Host, Payload
+from deploytool.fleet.model import FLAG_NAME
 from deploytool.fleet.protocol import Call, Reply, excerpt
 
 T = TypeVar("T")
 ON = frozenset({"provisional", "armed"})
 _STATES = ON | {"off", "promised", "always"}
+_LAST_SECOND = 2**37
+"""A calendar goes a little further: what is later can't be shown."""
 _REFUSED = 3
 """The exit code with which a process says no, on purpose (docs/contract.md)."""
 _DISARMS_AT_MOST = 3
@@ -49,6 +52,10 @@ class Shown:
     def state(self, flag: str) -> str:
         """The flag's state; ``absent`` where the build has none of that name."""
         return next((f.state for f in self.flags if f.name == flag), "absent")
+
+    def bit_of(self, flag: str) -> int | None:
+        """The flag's bit; None where the build has none of that name."""
+        return next((f.bit for f in self.flags if f.name == flag), None)
 
     def epoch_of(self, flag: str) -> int:
         """The epoch of the certificate that the flag was last prepared with."""
@@ -233,10 +240,14 @@ def _shown(said: dict[str, object]) -> Shown:
 def _flag(item: object) -> FlagState:
     if not isinstance(item, dict) or not isinstance(item.get("name"), str):
         raise _bad("a flag without a name")
+    if re.fullmatch(FLAG_NAME, item["name"]) is None:
+        raise _bad(f"a flag that is called {excerpt(repr(item['name']))}")
     state, since = item.get("state"), item.get("since")
     if state not in _STATES:
         raise _bad(f"state {excerpt(repr(state))}")
     if since is not None and (isinstance(since, bool) or not isinstance(since, int | float)):
+        raise _bad(f"since {excerpt(repr(since))}")
+    if since is not None and not 0 <= since <= _LAST_SECOND:
         raise _bad(f"since {excerpt(repr(since))}")
     bit, epoch = _count(item.get("bit"), "bit"), _count(item.get("epoch"), "epoch")
     return FlagState(item["name"], bit, state, epoch, None if since is None else int(since))

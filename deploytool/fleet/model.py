@@ -43,6 +43,7 @@ OPERATORS_COMMANDS = ("gateway", "membership", "silence")
 """Keys whose commands run on the operator's machine: no host's words are known there."""
 
 NAME = r"^[a-z][a-z0-9_-]{0,31}$"
+FLAG_NAME = r"^[A-Z][A-Z0-9_]{0,31}$"
 
 
 def _one_line(text: str) -> str:
@@ -145,6 +146,8 @@ class Silence(Frozen):
 
     command: Argv
     timeout_s: Seconds = 5.0
+
+
 class RehearsalDemand(Frozen):
     """What must have been rehearsed before a release comes to this fleet. See docs/gate.md.
 

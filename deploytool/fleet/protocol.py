@@ -98,12 +98,16 @@ def parse_reply(output: bytes, nonce: str, call: Call) -> Reply:
         code, _, sentence = reason.partition(" ")
         kind = FaultKind.REFUSED if word == "refused" else FaultKind.PROTOCOL
         raise HostFault(kind, sentence or verdict, code=code)
-    pairs = (line.partition(" ") for line in body.split("\n") if line)
+    pairs = (one_line(line).partition(" ") for line in body.split("\n") if line)
     return Reply(tuple((key, value) for key, _, value in pairs))
+
+
+def one_line(text: str) -> str:
+    """``text`` as one line: with nothing in it that moves a cursor, or that can't be seen."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
 
 
 def excerpt(text: str) -> str:
     """What a host printed, short and harmless enough for one line of a message."""
-    clean = "".join(c if c.isprintable() else " " for c in text)
-    clean = " ".join(clean.split())
+    clean = " ".join(one_line(text).split())
     return (clean[:157] + "...") if len(clean) > 160 else (clean or "nothing")

@@ -6,8 +6,11 @@ import base64
 import binascii
 import hashlib
 import json
+import math
+import re
 
 from deploytool.errors import FaultKind, HostFault
+from deploytool.fleet.model import FLAG_NAME
 from deploytool.fleet.protocol import Reply, excerpt
 from deploytool.parity.model import (
     Evidence,
@@ -21,6 +24,12 @@ from deploytool.parity.model import (
     Run,
     Signers,
 )
+
+_LAST_SECOND = 2**37
+"""A calendar goes a little further: what is later can't be shown."""
+_RIGHTS = re.compile(r"[0-9]{1,10}:[0-9]{1,10}:[0-7]{1,5}")
+"""Owner, group and mode, as stat(1) says them with ``%u:%g:%a``."""
+_FLAG_NAME = re.compile(FLAG_NAME)
 
 
 def parse_evidence(reply: Reply, now: float) -> Evidence:
@@ -40,6 +49,8 @@ def _skew_s(clock: float, asked_at: float, now: float) -> float:
 
     A slow answer is not a slow clock.
     """
+    if not math.isfinite(clock):
+        raise ValueError(f"{clock} is no time")
     return clock - max(asked_at, min(clock, now))
 
 
@@ -48,6 +59,28 @@ def _must(reply: Reply, key: str) -> str:
     if value is None:
         raise KeyError(key)
     return value
+
+
+def _second(text: str) -> int:
+    """Seconds since the epoch, no further off than a calendar goes."""
+    found = int(text)
+    if not 0 <= found <= _LAST_SECOND:
+        raise ValueError(f"{text} is no time")
+    return found
+
+
+def _rights(words: list[str]) -> tuple[str, ...]:
+    for word in words:
+        if _RIGHTS.fullmatch(word) is None:
+            raise ValueError(f"{word!r} is no owner, group and mode")
+    return tuple(words)
+
+
+def _file(text: str | None) -> str | None:
+    """What is said of a file: its inode, size, rights and times."""
+    if text is not None:
+        _rights([text.split()[2]])
+    return text
 
 
 def _pairs(text: str) -> dict[str, str]:
@@ -60,7 +93,7 @@ def _lock(text: str | None) -> Lock | None:
         return None
     said = _pairs(text)
     return Lock(
-        int(said["token"]), said["holder"], said["purpose"], said["plan"], int(said["since"])
+        int(said["token"]), said["holder"], said["purpose"], said["plan"], _second(said["since"])
     )
 
 
@@ -69,7 +102,7 @@ def _mark(text: str | None) -> Mark | None:
         return None
     said = _pairs(text)
     return Mark(
-        said["release"], int(said["pid"]), int(said["start"]), said["boot"], int(said["since"])
+        said["release"], int(said["pid"]), int(said["start"]), said["boot"], _second(said["since"])
     )
 
 
@@ -86,7 +119,7 @@ def _rollout(text: str | None) -> RolloutMark | None:
         _release(said["target"]),
         _release(said["before"]),
         said["phase"],
-        int(said["since"]),
+        _second(said["since"]),
     )
 
 
@@ -101,7 +134,7 @@ def _hold(text: str | None) -> Hold | None:
     if text is None:
         return None
     said = _pairs(text)
-    return Hold(said["verdict"], said["holder"], said["plan"], said["next"], int(said["since"]))
+    return Hold(said["verdict"], said["holder"], said["plan"], said["next"], _second(said["since"]))
 
 
 def parse_halt(reply: Reply) -> Halt | None:
@@ -119,7 +152,7 @@ def parse_halt(reply: Reply) -> Halt | None:
         said.get("latch", ""),
         said.get("by", "unknown"),
         said.get("reason", "unknown").replace("+", " "),
-        int(since) if since.isdecimal() else 0,
+        min(int(since), _LAST_SECOND) if since.isdecimal() and len(since) < 20 else 0,
         fenced,
         said.get("artifact", ""),
     )
@@ -129,7 +162,7 @@ def _signers(text: str | None) -> Signers | None:
     if text is None:
         return None
     sha, *rights = text.split()
-    return Signers(sha, tuple(rights))
+    return Signers(sha, _rights(rights))
 
 
 def _label(text: str | None) -> bytes | None:
@@ -159,7 +192,14 @@ def _status(text: str | None) -> tuple[dict[str, object] | None, str]:
         said = json.loads(plain)
     except (ValueError, RecursionError):
         return None, excerpt(plain)
-    return (said, "") if isinstance(said, dict) else (None, excerpt(plain))
+    if not isinstance(said, dict):
+        return None, excerpt(plain)
+    armed = said.get("armed")
+    for name in armed if isinstance(armed, list) else ():
+        # It ends up in commands that a person pastes.
+        if not isinstance(name, str) or _FLAG_NAME.fullmatch(name) is None:
+            return None, f"it says that {excerpt(repr(name))} is armed, which is no flag's name"
+    return said, ""
 
 
 def _parse(reply: Reply, now: float) -> Evidence:
@@ -178,7 +218,7 @@ def _parse(reply: Reply, now: float) -> Evidence:
         machine=_must(reply, "machine"),
         boot=_must(reply, "boot"),
         root=_must(reply, "root"),
-        rights=tuple(_must(reply, "rights").split()),
+        rights=_rights(_must(reply, "rights").split()),
         skew_s=_skew_s(float(_must(reply, "clock")), reply.asked_at or now, now),
         current=_must(reply, "current"),
         main_pid=int(_must(reply, "main")),
@@ -195,7 +235,7 @@ def _parse(reply: Reply, now: float) -> Evidence:
         unconfirmed=reply.one("deadman") is not None,
         holds=(reply.one("holds") or "").rpartition(" ")[2] or None,
         label=_label(reply.one("label")),
-        file=reply.one("file"),
+        file=_file(reply.one("file")),
         disk_sha=disk[0] if disk else None,
         disk_way=disk[1] if disk else None,
         manifest_sha=manifest[0] if manifest else None,

@@ -116,7 +116,7 @@ def _commands(verdict: HostVerdict) -> Iterator[str]:
     if files or whats & set(_RELOADED):
         yield "systemctl daemon-reload"
     if whats & {"mode of the artifact", "owner of the artifact"}:
-        path = f"{seen.root}/{quote(seen.current)}/*"
+        path = f"{quote(seen.root)}/{quote(seen.current)}/*"
         yield f"chown root:root {path} && chmod a-w {path}"
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from deploytool.fleet.protocol import one_line
 from deploytool.parity.model import (
     Evidence,
     Expected,
@@ -24,12 +25,12 @@ CLOCK_SKEW_AT_MOST_S = 30.0
 
 def wrong(what: str, expected: object, found: object) -> Finding:
     """It was seen, and it is not what it has to be."""
-    return Finding(Level.MISMATCH, what, str(expected), str(found))
+    return Finding(Level.MISMATCH, what, str(expected), one_line(str(found)))
 
 
 def unseen(what: str, expected: object, why: object) -> Finding:
     """It could not be seen."""
-    return Finding(Level.UNKNOWN, what, str(expected), str(why))
+    return Finding(Level.UNKNOWN, what, str(expected), one_line(str(why)))
 
 
 def short(digest: object) -> str:
@@ -40,13 +41,24 @@ def short(digest: object) -> str:
 
 def lineage(evidence: Evidence) -> frozenset[int]:
     """The main process and its descendants, by the parents that the kernel showed."""
-    family = {evidence.main_pid} if evidence.main_pid else set()
-    for _ in range(len(evidence.processes)):
-        children = {p.pid for p in evidence.processes.values() if p.parent in family}
-        if children <= family:
-            break
-        family |= children
+    # In one pass each: a host that shows all the processes that an answer can hold costs no more.
+    children: dict[int, list[int]] = {}
+    for process in evidence.processes.values():
+        children.setdefault(process.parent, []).append(process.pid)
+    family: set[int] = set()
+    ahead = [evidence.main_pid] if evidence.main_pid else []
+    while ahead:
+        pid = ahead.pop()
+        if pid not in family:
+            family.add(pid)
+            ahead += children.get(pid, ())
     return frozenset(family)
+
+
+def stayed(pid: int, evidence: Evidence) -> bool:
+    """Whether a process was there all through the round; one that was not looked at may have."""
+    process = evidence.processes.get(pid)
+    return process is None or _stayed(process, evidence)
 
 
 def _stayed(process: Process, evidence: Evidence) -> bool:

@@ -14,6 +14,7 @@ from deploytool.flags.compatibility import (
 )
 from deploytool.fleet.model import Digest
 from deploytool.parity.model import Evidence
+from deploytool.parity.rules import stayed
 from deploytool.release.model import FlagTable, Manifest
 from deploytool.rollout.planning import Obstacle
 
@@ -43,16 +44,21 @@ class Fence:
         """Every host of ``to`` that may not run that build now, for what it makes of a bit.
 
         It is held against every build that runs on any host of ``evidence``: what those read is
-        what the senders mean. Where nothing runs, no bit has a meaning yet. Bytes that nobody
-        knows read every bit otherwise, unless the build to be run serves beside them already: to
-        replace them by it starts no new reading, and to leave them would be worse.
+        what the senders mean; and where they can be asked, against what was active on a host whose
+        process has died, for they may mean that yet. Where nothing is active, no bit has a meaning
+        yet. Bytes that nobody knows read every bit otherwise, unless the build to be run serves
+        beside them already: to replace them by it starts no new reading, and to leave them would
+        be worse.
         """
-        running = {host: item for host, item in evidence.items() if item.main_pid}
-        shown = (_manifest(item) for item in evidence.values())
-        known = {m.sha256: m for m in (*shown, *to.values()) if m is not None}
-        builds = {sha: known.get(sha) for item in running.values() for sha in _running(item)}
-        tables = [build.flags for build in builds.values() if build is not None]
-        unknown = [None] if None in builds.values() else []
+        running = {host: item for host, item in evidence.items() if _serving(item)}
+        active = {h: item for h, item in evidence.items() if h in running or item.release}
+        serving = _builds(running)
+        builds = serving if self._senders is None else _builds(active)
+        # A host that lies about a build says nothing for the others: each word about it counts.
+        shown = (*map(_manifest, evidence.values()), *to.values())
+        known = [manifest for manifest in shown if manifest is not None]
+        tables = [manifest.flags for manifest in known if manifest.sha256 in builds]
+        unknown = [None] if builds - {manifest.sha256 for manifest in known} else []
         found: dict[str, str] = {}
         asked: dict[Digest, str | None] = {}  # the senders are asked once for each build
         for host, manifest in to.items():
@@ -60,13 +66,13 @@ class Fence:
                 continue  # nothing is to run there
             if manifest.digest() not in asked:
                 # Where it runs already, its readings are nothing new beside what nobody can read.
-                beside = tables + ([] if manifest.sha256 in builds else unknown)
+                beside = tables + ([] if manifest.sha256 in serving else unknown)
                 differ = [table for at, table in enumerate(beside) if table not in beside[:at]]
                 whys = (self._objection(table, manifest.flags) for table in differ)
                 asked[manifest.digest()] = next(filter(None, whys), None)
             if why := asked[manifest.digest()]:
                 found[host] = why
-        if not found or self._halted(running):
+        if not found or self._halted(active):
             return ()
         return tuple(Obstacle(host, "FLAGS_READ_DIFFERENTLY", why) for host, why in found.items())
 
@@ -86,14 +92,30 @@ class Fence:
             in_use = None
         return objection(differing, in_use, halted=False)
 
-    def _halted(self, running: Evidences) -> bool:
-        """Whether every process that runs now was seen to be HALTED."""
-        unasked = tuple(host for host, item in running.items() if item.status is None)
-        seen = {**running, **(self._look(unasked) if unasked else {})}
-        return all(
-            isinstance(item, Evidence) and (item.status or {}).get("trading_state") == "HALTED"
-            for item in seen.values()
-        )
+    def _halted(self, active: Evidences) -> bool:
+        """Whether every process was seen to be HALTED just now, and what comes after it will be.
+
+        A host whose process has died is not: what is started there serves. Nor is one that shows
+        HALTED with nothing latched: it only waits for its first lease.
+        """
+        seen = {**active, **self._look(tuple(active))}
+        return all(isinstance(item, Evidence) and _latched(item) for item in seen.values())
+
+
+def _latched(evidence: Evidence) -> bool:
+    said = evidence.status or {}
+    # Not every artifact shows its latch (docs/contract.md); one that does shows whether it has one.
+    return said.get("trading_state") == "HALTED" and bool(said.get("latch", True))
+
+
+def _serving(evidence: Evidence) -> int:
+    """The process that serves, also one that its supervisor has lost sight of; 0: there is none."""
+    left = (run.pid for run in evidence.runs if stayed(run.pid, evidence))
+    return evidence.main_pid or next(left, 0)
+
+
+def _builds(evidence: Evidences) -> frozenset[str]:
+    return frozenset(sha for item in evidence.values() for sha in _running(item))
 
 
 def _manifest(evidence: Evidence) -> Manifest | None:
@@ -119,7 +141,7 @@ def _folder(path: str) -> str:
 
 def _may_arm(evidence: Evidence) -> bool:
     """Whether something runs that may have a flag armed, as far as is known."""
-    if not evidence.main_pid:
+    if not _serving(evidence):
         return False
     manifest = _manifest(evidence)
     if manifest is None:
@@ -137,5 +159,5 @@ def _armed(host: str, item: Evidence | HostFault) -> Iterator[Obstacle]:
         for name in names:
             yield Obstacle(host, "FLAGS_ARMED", f"{name} is armed on it")
     elif _may_arm(item):
-        text = f"process {item.main_pid} does not say which flags are armed; end it first"
+        text = f"process {_serving(item)} does not say which flags are armed; end it first"
         yield Obstacle(host, "FLAGS_UNKNOWN", text)

@@ -27,7 +27,7 @@ from deploytool.rollout.outcome import conclude
 from deploytool.rollout.report import Report
 from deploytool.rollout.runner import Runner
 from tests.unit.flags.artifacts import table
-from tests.unit.flags.fleets import NEW_BUILD, rendered
+from tests.unit.flags.fleets import NAMES, NEW_BUILD, rendered
 from tests.unit.flags.registries import POWER_PEG, flag, registry, reserved, runtime
 from tests.unit.flags.worlds import FLAG, World, code
 
@@ -299,6 +299,73 @@ def test_p5_the_way_back_is_fenced_too(tmp_path: Path) -> None:
     assert any("may not go back" in text for text in report.trouble.values())
     now = {item.release for item in world.look().values() if not isinstance(item, HostFault)}
     assert now == {NEW_BUILD[0].sha256}, "no host went back to what obeys it"
+
+
+# --- what is not the end of what a bit means (P3, P5) ---------------------------------------
+
+
+def _shown(made: Build) -> dict[str, Evidence]:
+    hosts = fleet.fleet_of(rendered(), made)
+    return {n: read(host.call(probe_call(disk=False), deadline_s=5)) for n, host in hosts.items()}
+
+
+def _saying(seen: dict[str, Evidence], **said: object) -> dict[str, Evidence]:
+    return {h: replace(item, status={**(item.status or {}), **said}) for h, item in seen.items()}
+
+
+def _objected(shown: dict[str, Evidence], now: dict[str, Evidence], *bits: int | None) -> bool:
+    """Whether anything is said against the new build; ``now`` is what hosts show when asked."""
+    fence = Fence(Senders(*bits), lambda names: {name: now[name] for name in names})
+    return bool(fence.readings(shown, dict.fromkeys(shown, NEW_BUILD[0])))
+
+
+def test_p5_halted_with_nothing_latched_only_waits_for_its_first_lease() -> None:
+    waits = _saying(_shown(OLD), trading_state="HALTED", latch=None, reason="no lease yet")
+    assert _objected(waits, waits, 3)
+    assert not _objected(waits, waits, 0)
+    latched = _saying(waits, latch="ab12")
+    assert not _objected(latched, latched, 3)
+
+
+def test_p5_hosts_that_were_halted_once_and_were_started_since_are_not_halted() -> None:
+    trading = _shown(OLD)
+    once = _saying(trading, trading_state="HALTED", latch="ab12")
+    assert not _objected(once, once, 3)
+    assert _objected(once, trading, 3)
+
+
+def test_p5_a_host_whose_process_has_died_is_not_halted_and_its_bits_are_meant_yet() -> None:
+    halted = _saying(_shown(OLD), trading_state="HALTED", latch="ab12")
+    dead = {
+        host: replace(item, main_pid=0, runs=(), processes={}, still={}, status=None)
+        for host, item in halted.items()
+    }
+    assert _objected(dead, dead, 3)
+    assert _objected(dead, dead, None), "nobody knows what is sent"
+    assert not _objected(dead, dead, 0)
+    one = {**halted, NAMES[0]: dead[NAMES[0]]}
+    assert _objected(one, one, 3), "what is started there serves"
+    assert not Fence(None, lambda _names: {}).readings(dead, dict.fromkeys(dead, NEW_BUILD[0])), (
+        "without a gateway nobody can be asked, and nothing runs"
+    )
+
+
+def test_p3_p5_a_process_that_its_supervisor_lost_sight_of_serves_all_the_same() -> None:
+    lost = {h: replace(item, main_pid=0, status=None) for h, item in _shown(OLD).items()}
+    assert _objected(lost, lost, 3)
+    lost = {h: replace(item, main_pid=0, status=None) for h, item in _shown(NEW_BUILD).items()}
+    obstacles = Fence(None, lambda names: {n: lost[n] for n in names}).armed(lost)
+    assert {(o.host, o.rule) for o in obstacles} == {(host, "FLAGS_UNKNOWN") for host in lost}
+    pid = lost[NAMES[0]].runs[0].pid
+    assert f"process {pid} " in obstacles[0].text, "the advice names it"
+
+
+@pytest.mark.parametrize("liar", [NAMES[0], NAMES[-1]])
+def test_p5_one_host_s_word_about_a_build_does_not_count_for_the_others(liar: str) -> None:
+    seen = _shown(OLD)
+    lie = OLD[0].model_copy(update={"flags": NEW_BUILD[0].flags})
+    seen[liar] = replace(seen[liar], manifest=lie.canonical())
+    assert _objected(seen, seen, 3)
 
 
 def _link_switched_to(old: Build) -> dict[str, Evidence]:

