@@ -341,17 +341,39 @@ class Runner:
                 continue
             event = Event.UNKNOWN if isinstance(item, HostFault) else Event.FAILED
             self.report.trouble[host] = self.report.standing[host]
+        bits = self._bits_said()
+        if len(bits) > 1:
+            event = Event.FAILED
         try:
-            self._watch()
+            used = sorted(self._watch().bits & bits)
         except HostFault as fault:
             self._senders(str(fault))
+        else:
+            self.report.in_use = bool(used) if bits else None
+            if used:
+                named = ", ".join(map(str, used))
+                self._senders(f"bit {named} is still in use, or in open orders")
         if self.report.in_use is not False:
-            if self.report.in_use:
-                self._senders(f"bit {self.report.bit} is still in use, or in open orders")
-            elif self.report.bit is None:
+            if self.report.bit is None:
                 self._senders(f"no host could say which bit {self._flag} is")
             return Event.UNKNOWN
         return event
+
+    def _bits_said(self) -> frozenset[int]:
+        """Every bit that the flag is by anybody's word: the senders were told the first that came.
+
+        One host that says another bit than the rest must not pass for all of them.
+        """
+        mine = self.report.bit
+        if mine is None:
+            return frozenset()
+        shown = ((host, s) for host, s in self.report.seen.items() if isinstance(s, Shown))
+        said = {host: bit for host, s in shown if (bit := s.bit_of(self._flag)) is not None}
+        for host, bit in said.items():
+            if bit != mine:
+                text = f"says that {self._flag} is bit {bit}; the senders were told bit {mine}"
+                self.report.trouble[host] = text
+        return frozenset({mine, *said.values()})
 
     # --- small things ---------------------------------------------------------------------------
 

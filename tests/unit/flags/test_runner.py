@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from itertools import product
@@ -371,6 +372,37 @@ def test_senders_that_don_t_withdraw_are_named_and_the_hosts_are_off(wrong: Told
     assert any(line.startswith(f"{SENDERS}:") for line in error.details)
     assert world.all_off
     assert report.in_use
+
+
+def _says_another_bit(world: World, name: str, bit: int) -> None:
+    """From now on that process says that the flag is another bit than it is."""
+    host = world.hosts[name]
+    asked = host.call
+
+    def call(call: Call, *, deadline_s: float, payload: Payload | None = None) -> Reply:
+        reply = asked(call, deadline_s=deadline_s, payload=payload)
+        if call.verb != "flag_observe":
+            return reply
+        said = json.loads(base64.b64decode(reply.one("answer") or ""))
+        for flag in said["flags"]:
+            flag["bit"] = bit if flag["name"] == FLAG else flag["bit"]
+        told = base64.b64encode(json.dumps(said).encode()).decode()
+        return Reply(tuple((k, told if k == "answer" else v) for k, v in reply.lines))
+
+    host.call = call  # type: ignore[method-assign] # this one host lies
+
+
+@pytest.mark.parametrize("liar", [NAMES[0], NAMES[-1]])
+def test_p3_one_host_s_word_about_the_bit_is_no_proof_that_the_senders_withdrew(liar: str) -> None:
+    world = World()
+    world.change(Purpose.ARM)
+    _says_another_bit(world, liar, 9)
+    report, error = world.change(Purpose.DISARM)
+    assert (code(error), report.state) == (5, State.NAMED)
+    assert world.all_off
+    assert report.in_use is (BIT in world.market.bits)
+    odd = liar if liar != NAMES[0] else NAMES[1]
+    assert "bit" in report.trouble[odd]
 
 
 def test_disarming_with_one_host_out_of_reach_says_so() -> None:
