@@ -15,6 +15,11 @@ from deploytool.errors import StopNotConfirmed
 from deploytool.stop.model import Climbed, End, Event, Order, Renewal, Rung, Step, Witnessed
 from deploytool.stop.rules import last_child_s, lease_end, quiet, stopped
 
+_NOT_SILENT = (
+    "the witness saw a child order too late, does not know this host, or its answer was of before "
+    "the stop (an old one, or a clock that is behind)"
+)
+
 
 @dataclass(frozen=True)
 class Row:
@@ -151,7 +156,7 @@ def conclude(answer: Answer, inventory: str) -> StopNotConfirmed | None:
 
 def _why(row: Row, witness: str) -> str:
     if row.stopped:
-        said = witness or "the witness saw a child order too late, or does not know this host"
+        said = witness or _NOT_SILENT
         return f"{row.host}: {row.end.value}, but {said}"
     if row.lease_end is not None:
         ends = f"its lease ends by {instant(row.lease_end)} at the latest; that rests on"

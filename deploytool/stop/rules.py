@@ -116,9 +116,10 @@ def quiet(witnessed: Witnessed, host: str, since: float) -> bool:
     """Whether the witness shows a host's silence since ``since`` (our clock).
 
     It must have been asked after that, and have seen nothing of the host for a while. A host that
-    it doesn't know is not silent.
+    it doesn't know is not silent. What it saw must be of after that too: one that repeats an old
+    answer can't be told from one whose clock is behind, and neither has shown silence.
     """
-    if host not in witnessed.last_child or witnessed.asked < since:
+    if host not in witnessed.last_child or min(witnessed.asked, witnessed.taken) < since:
         return False
     last = witnessed.last_child[host]
     return last is None or witnessed.taken - last >= QUIET_S

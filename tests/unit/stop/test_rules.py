@@ -107,6 +107,15 @@ def test_p6_a_host_that_the_witness_does_not_know_is_not_silent() -> None:
     assert not quiet(seen, "a", 100.05), "it was asked before the host had stopped"
 
 
+def test_p6_what_the_witness_saw_before_the_stop_is_no_silence() -> None:
+    """A drop copy that hangs answers with what it had: that says nothing of now."""
+    pressed = 2000.0
+    hung = Witnessed(1000.0, 2001.0, 2001.1, {"a": 990.0, "b": None})
+    assert not quiet(hung, "a", pressed)
+    assert not quiet(hung, "b", pressed)
+    assert quiet(Witnessed(2001.0, 2001.0, 2001.1, {"a": 990.0}), "a", pressed)
+
+
 def test_a_witness_with_a_clock_of_its_own_is_put_right() -> None:
     seen = Witnessed(1000.0 + 3600, 1000.0, 1000.1, {"a": 990.0 + 3600})
     assert last_child_s(seen, "a", 985.0) == pytest.approx(5.0, abs=0.2)
