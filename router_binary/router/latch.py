@@ -24,7 +24,7 @@ class ResumeRefusedError(Exception):
 class Latch:
     """The trading state and why. A latch that can't be read counts as HALTED."""
 
-    __slots__ = ("_path", "by", "latch_id", "reason", "state")
+    __slots__ = ("_path", "_unwritten", "by", "latch_id", "reason", "state")
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "latch.json"
@@ -32,6 +32,7 @@ class Latch:
         self.reason = ""
         self.by = ""
         self.latch_id: str | None = None
+        self._unwritten = ""
         self._read()
 
     def _read(self) -> None:
@@ -50,22 +51,35 @@ class Latch:
         self.state, self.reason, self.latch_id, self.by = state, reason, latch_id, by
 
     def close(self, state: str, reason: str, by: str) -> str:
-        """Stop, or stop harder; an earlier latch keeps its id, and its reason if it has one."""
-        if self.latch_id is not None and (self.state == HALTED or state == self.state):
-            if self.reason != BY_SIGNAL or reason == BY_SIGNAL:
-                return self.latch_id
-            state = self.state  # a signal can't say why or by whom: this says it for it
-        self.state = state
-        self.reason = reason[:1000] or "no reason given"
-        self.by = by[:100]
-        self.latch_id = self.latch_id or secrets.token_hex(8)
-        document = {"state": state, "reason": self.reason, "by": self.by, "latch": self.latch_id}
+        """Stop, or stop harder.
+
+        A second halt keeps the first one's id and reason. A halt of what only was REDUCING is a
+        latch of its own: who let it trade freely again has not let it trade again.
+        """
+        harder = (self.state, state) == (REDUCING, HALTED)
+        if self.latch_id is None or harder:
+            self.state, self.latch_id = state, secrets.token_hex(8)
+            self._because(reason, by)
+        elif self.reason == BY_SIGNAL != reason:
+            self._because(reason, by)  # a signal can't say why or by whom: this says it for it
+        elif not self._unwritten:
+            return self.latch_id
+        self.reason = self.reason.removesuffix(self._unwritten)
+        document = {
+            "state": self.state, "reason": self.reason, "by": self.by, "latch": self.latch_id,
+        }  # fmt: skip
         try:
             self._write(json.dumps(document).encode())
+            self._unwritten = ""
         except OSError as error:
             # Stopped all the same; but a restart wouldn't know, so the reason says it.
-            self.reason += f" (NOT on disk: {error}; a restart would not be halted)"
+            self._unwritten = f" (NOT on disk: {error}; a restart would not be halted)"
+            self.reason += self._unwritten
         return self.latch_id
+
+    def _because(self, reason: str, by: str) -> None:
+        self.reason = reason[:1000] or "no reason given"
+        self.by = by[:100]
 
     def _write(self, data: bytes) -> None:
         draft = self._path.with_suffix(".new")
@@ -96,3 +110,4 @@ class Latch:
         self._path.unlink(missing_ok=True)
         self._sync_folder()
         self.state, self.reason, self.by, self.latch_id = ACTIVE, "", "", None
+        self._unwritten = ""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from router.latch import ResumeRefusedError
+from router.latch import HALTED, Latch, ResumeRefusedError
 from router.resume import parse
 
 from .conftest import Router, base_config, free_port
@@ -128,6 +128,31 @@ def test_p6_what_is_not_for_this_latch_here_and_now_is_refused(
     done = stopped.run("resume", "--latch", good["latch"])
     assert (done.returncode, "SECOND_PERSON" in done.stderr) == (3, True), "no way round"
     assert resume(stopped, sealed(good, bob)).returncode == 0, "all else was right"
+
+
+def test_p6_a_start_signed_for_a_reduction_does_not_release_the_halt_that_came_since(
+    stopped: Router, people: dict[str, Operator]
+) -> None:
+    assert resume(stopped, sealed(request(stopped), people["bob"])).returncode == 0
+    assert stopped.run("reduce", "--reason", "slowly", "--by", "alice").returncode == 0
+    signed = sealed(request(stopped), people["bob"])
+    assert stopped.run("halt", "--reason", "runaway", "--by", "carol").returncode == 0
+    assert stopped.status()["reason"] == "runaway"
+    done = resume(stopped, signed)
+    assert (done.returncode, b"(LATCH)" in done.stderr) == (3, True)
+    assert stopped.status()["trading_state"] == "HALTED"
+
+
+def test_p6_a_halt_that_could_not_be_written_is_written_by_the_next(tmp_path: Path) -> None:
+    (tmp_path / "latch.new").mkdir()  # as a disk without room: nothing can be written
+    latch = Latch(tmp_path)
+    first = latch.close(HALTED, "runaway", "alice")
+    assert "NOT on disk" in latch.reason
+    (tmp_path / "latch.new").rmdir()
+    assert latch.close(HALTED, "again", "bob") == first
+    assert (latch.reason, latch.by) == ("runaway", "alice")
+    after = Latch(tmp_path)
+    assert (after.state, after.latch_id, after.reason) == (HALTED, first, "runaway")
 
 
 def test_p6_a_signer_who_was_taken_out_is_out(
