@@ -26,6 +26,7 @@ _LAST_SECOND = 2**37
 _REFUSED = 3
 """The exit code with which a process says no, on purpose (docs/contract.md)."""
 _DISARMS_AT_MOST = 3
+_PROVISIONAL_AT_MOST_S = 3600.0
 TELL_S = 20.0
 """A host's mutex and the process's own deadline come before this."""
 
@@ -262,7 +263,9 @@ def _nonce(said: dict[str, object]) -> tuple[str, int]:
 
 def _provisional(said: dict[str, object]) -> float:
     seconds = said.get("provisional_s")
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        raise _bad(f"provisional_s {excerpt(repr(seconds))}")
+    if not 0 < seconds <= _PROVISIONAL_AT_MOST_S:
         raise _bad(f"provisional_s {excerpt(repr(seconds))}")
     return float(seconds)
 

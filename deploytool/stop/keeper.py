@@ -117,6 +117,13 @@ class Thread:
             self.line = None
 
 
+def _length(value: object) -> float:
+    """So long a lease may be, in seconds: what the inventory allows, too."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 3600:
+        raise ValueError(f"{value!r:.20} is no length of a lease")
+    return float(value)
+
+
 class Lease:
     """One host's lease as its renewer knows it."""
 
@@ -137,13 +144,13 @@ class Lease:
         """Takes in the answer to a renewal; in words what is wrong with it, or nothing."""
         try:
             plain = base64.b64decode(reply.one("lease") or "").decode("utf-8", "replace")
-        except ValueError:
+        except (ValueError, HostFault):
             return "the answer to a renewal is not understood"
         try:
             said = json.loads(plain)
-            nonce, lease_s = str(said["nonce"]), float(said["lease_s"])
-            self.left_s = float(said["left_s"])
-        except (ValueError, KeyError, TypeError):
+            nonce, lease_s = str(said["nonce"]), _length(said["lease_s"])
+            self.left_s = _length(said["left_s"])
+        except (ValueError, KeyError, TypeError, RecursionError):
             if "LEASE_TAKEN" in plain:
                 self.taken = excerpt(plain)
             elif "LEASE_NONCE" in plain:

@@ -51,11 +51,9 @@ def event_of(rung: Rung, reply: Reply) -> tuple[Event, str]:
     if rung in {Rung.QUIESCE, Rung.AGAIN}:
         return _quiesced(reply)
     if rung is Rung.FENCE:
-        fenced = reply.one("fenced") or "no"
         masked = reply.one("masked")
-        text = f"fenced {fenced}" + (f", masked {masked}" if masked else "")
-        held = fenced != "no" or masked == "yes"
-        return (Event.DONE if held else Event.NOT_CONFIRMED), text
+        text = f"fenced {reply.one('fenced') or 'no'}" + (f", masked {masked}" if masked else "")
+        return (Event.DONE if _holds(reply) else Event.NOT_CONFIRMED), text
     if rung in {Rung.KILL, Rung.KILL_AGAIN}:
         return Event.DONE, f"{reply.one('killed') or '0'} processes killed"
     alive, ports = reply.all("alive"), reply.all("open")
@@ -63,6 +61,11 @@ def event_of(rung: Rung, reply: Reply) -> tuple[Event, str]:
         return Event.EMPTY, "no process, and no port open"
     left = [f"process {pid}" for pid in alive] + [f"port {port} open" for port in ports]
     return Event.ALIVE, ", ".join(left[:6])
+
+
+def _holds(reply: Reply) -> bool:
+    """Whether a fence, by its own answer, keeps the host from being started again."""
+    return (reply.one("fenced") or "no") != "no" or reply.one("masked") == "yes"
 
 
 def _quiesced(reply: Reply) -> tuple[Event, str]:
@@ -99,6 +102,8 @@ class Climb:
         self.rung: Rung | End = FIRST
         self.steps: list[Step] = []
         self._notes: list[str] = []
+        self._guarded = False
+        """Whether it was shown that nothing starts it again."""
         self.wakes = 0.0
         """When something is due here though nothing was heard (``time.monotonic``)."""
         self._pausing = False
@@ -150,8 +155,12 @@ class Climb:
             self.heard = True
             self.wakes = time.monotonic() + DEADLINE_S[rung]
         if reply is not None:
-            self._note(rung, reply)
-            self._happened(*event_of(rung, reply))
+            try:
+                self._note(rung, reply)
+                happened = event_of(rung, reply)
+            except HostFault as fault:  # it says one thing twice: that is no answer
+                happened = Event.NOT_CONFIRMED, fault.text
+            self._happened(*happened)
 
     def late(self) -> None:
         """Its time is up: the line is given up, and the next rung has a new one."""
@@ -192,8 +201,11 @@ class Climb:
         latched = reply.one("latched")
         if latched == "no":
             self._notes.append("not latched by deploytool: its state folder can't be written")
-        if rung is Rung.FENCE and reply.one("fenced") == "no" and reply.one("masked") != "yes":
-            self._notes.append(f"{UNGUARDED}: a supervisor or a reboot may start it again")
+        if rung is Rung.FENCE:
+            self._guarded = _holds(reply)
+        elif rung in _LOOKS:
+            # The answer to the fence may have been lost; what it did is there to be seen.
+            self._guarded = self._guarded or bool(reply.all("fenced"))
 
     def _drop(self) -> None:
         if self.line is not None:
@@ -210,7 +222,10 @@ class Climb:
         """How it ended."""
         end = self.rung if isinstance(self.rung, End) else End.NOT_SHOWN
         at_s = self.steps[-1].at_s if self.steps else 0.0
-        return Climbed(self.host, end, at_s, tuple(self.steps), tuple(self._notes))
+        notes = tuple(self._notes)
+        if end is End.DEAD and not self._guarded:
+            notes += (f"{UNGUARDED}: a supervisor or a reboot may start it again",)
+        return Climbed(self.host, end, at_s, tuple(self.steps), notes)
 
 
 class Ladder:

@@ -253,7 +253,9 @@ def _verify(inventory: Inventory, hosts: Mapping[str, Host], before: Seen, by: s
             lock = Call.of(
                 "lock", holder=by, purpose="start", plan=secrets.token_hex(8), release=item.release
             )
-            token = int(hosts[host].call(lock, deadline_s=deadline_s).one("token") or "0")
+            token = hosts[host].call(lock, deadline_s=deadline_s).one("token") or ""
+            if not (token.isascii() and token.isdecimal()):
+                continue  # no lock was shown to be held: nothing is written there
             main = item.processes[item.main_pid]
             confirm = Call.of(
                 "confirm",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import subprocess
 import time
 
@@ -11,6 +10,7 @@ from deploytool.stop.card import Card
 from deploytool.stop.model import Witnessed
 
 _BYTES_AT_MOST = 1024 * 1024
+_LAST_SECOND = 2**37
 
 
 def ask_witness(card: Card) -> Witnessed | str:
@@ -41,7 +41,7 @@ def ask_witness(card: Card) -> Witnessed | str:
     try:
         return parse(done.stdout[:_BYTES_AT_MOST], asked, answered)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        return f"the witness is not understood: {error!r}"
+        return f"the witness is not understood: {error!r:.200}"
 
 
 def parse(output: bytes, asked: float, answered: float) -> Witnessed:
@@ -51,11 +51,15 @@ def parse(output: bytes, asked: float, answered: float) -> Witnessed:
         ValueError, KeyError, TypeError: it is not one.
     """
     said = json.loads(output)
+    if not isinstance(said, dict) or not isinstance(said["last_child"], dict):
+        raise TypeError("it is no JSON object with an object of hosts in it")
     last = {str(h): None if t is None else _second(t) for h, t in said["last_child"].items()}
     return Witnessed(_second(said["taken"]), asked, answered, last)
 
 
 def _second(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{value!r} is no time")
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{value!r:.40} is no time")
+    if not 0 <= value <= _LAST_SECOND:
+        raise ValueError("that is no time")
     return float(value)

@@ -12,6 +12,7 @@ from deploytool.stop import ladder, rules
 from deploytool.stop.card import Target
 from deploytool.stop.ladder import climb_all, in_words
 from deploytool.stop.model import Climbed, End, Event, Order, Rung
+from deploytool.stop.rules import stopped
 
 HELPER = """
 import base64, json, os, sys, time
@@ -124,6 +125,27 @@ def test_p6_dead_and_not_fenced_is_not_stopped(tmp_path: Path) -> None:
     climbed, _ = press(tmp_path, quiesce=ACTIVE, fence=["masked no", "fenced no"])
     assert climbed.end is End.DEAD
     assert not rules.stopped(climbed)
+
+
+@pytest.mark.parametrize("rung", ["quiesce", "fence", "kill"])
+def test_p6_a_host_that_says_one_thing_twice_keeps_no_other_from_stopping(
+    tmp_path: Path, rung: str
+) -> None:
+    twice = ["halt e30=", "halt e30=", "latched yes", "latched no", *FENCED, *FENCED]
+    climbed, asked = press(tmp_path, **{"quiesce": ACTIVE, rung: [*twice, "killed 1", "killed 2"]})
+    assert (climbed.end, asked) == (End.DEAD, ["quiesce", "fence", "kill", "look"])
+    assert stopped(climbed) is (rung != "fence"), "two words about the fence are none"
+
+
+@pytest.mark.usefixtures("swift")
+@pytest.mark.parametrize("fence", ["hang", "die", "refuse", []])
+def test_p6_dead_and_nobody_knows_whether_it_is_fenced_is_not_stopped(
+    tmp_path: Path, fence: object
+) -> None:
+    climbed, _ = press(tmp_path, quiesce=ACTIVE, fence=fence)
+    assert (climbed.end, stopped(climbed)) == (End.DEAD, False)
+    climbed, _ = press(tmp_path, quiesce=ACTIVE, fence=fence, look=[*EMPTY, "fenced "])
+    assert (climbed.end, stopped(climbed)) == (End.DEAD, True), "the host shows it at last"
 
 
 def test_a_client_that_is_not_there_is_a_host_out_of_reach() -> None:

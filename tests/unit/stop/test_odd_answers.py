@@ -1,0 +1,62 @@
+"""Odd answers to a renewal, and of a witness: none of them ends a watch or a stop."""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from deploytool.fleet.protocol import Reply
+from deploytool.stop.card import Card
+from deploytool.stop.keeper import Lease
+from deploytool.stop.witness import ask_witness
+
+HUGE = 10**400
+
+
+def answer(text: str) -> Reply:
+    return Reply((("lease", base64.b64encode(text.encode()).decode()),))
+
+
+def renewal(lease_s: object, left_s: object = 1) -> str:
+    return json.dumps({"nonce": "ab", "lease_s": lease_s, "left_s": left_s})
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply((*answer(renewal(10)).lines, *answer(renewal(10)).lines)),
+        answer("[" * 100_000),
+        *map(answer, (renewal(HUGE), renewal(10, HUGE), renewal(float("inf")), renewal(-1))),
+        answer(renewal(float("nan"))),
+    ],
+)
+def test_p6_an_odd_answer_to_a_renewal_is_that_host_s_trouble_and_ends_no_watch(
+    reply: Reply,
+) -> None:
+    lease = Lease("router1")
+    assert lease.learn(reply, 1000.0)
+    assert lease.renewal is None, "no instant can be named by it"
+    assert lease.learn(answer(renewal(10)), 1000.0) == ""
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"taken": HUGE, "last_child": {}},
+        {"taken": 1, "last_child": []},
+        {"taken": 1, "last_child": {"a": HUGE}},
+    ],
+)
+def test_p6_a_witness_that_is_not_understood_is_none_and_the_stop_says_so(
+    tmp_path: Path, said: object
+) -> None:
+    told = tmp_path / "said"
+    told.write_text(json.dumps(said))
+    command = (sys.executable, "-c", f"print(open({str(told)!r}).read())")
+    heard = ask_witness(Card("f", str(tmp_path), (), silence=command))
+    assert isinstance(heard, str)
+    assert "not understood" in heard
