@@ -7,10 +7,14 @@ import sys
 
 def main() -> None:
     """Does what was typed; ends the process with its exit code."""
-    if len(sys.argv) > 1 and sys.argv[1] == "stop" and "--help" not in sys.argv:
-        from deploytool.cli.stopnow import run
+    try:
+        if len(sys.argv) > 1 and sys.argv[1] == "stop" and "--help" not in sys.argv:
+            from deploytool.cli.stopnow import run
 
-        sys.exit(run(sys.argv[2:]))
-    from deploytool.cli.main import main as everything
+            sys.exit(run(sys.argv[2:]))
+        from deploytool.cli.main import main as everything
+    except KeyboardInterrupt:  # in a stop, or while the rest is still being read in
+        from deploytool.cli.output import broken_off
 
+        sys.exit(broken_off())
     everything()

@@ -253,7 +253,7 @@ def status(inventory: InventoryOption, *, json: JsonOption = False) -> None:
     from deploytool.flags.arming import Gateway
     from deploytool.flags.outside import Commands
     from deploytool.flags.routers import Routers
-    from deploytool.flags.standing import rows
+    from deploytool.flags.standing import remedy, rows
     from deploytool.fleet.inventory import load_inventory
     from deploytool.fleet.remote import connect_fleet
     from deploytool.parity.look import probe_call, take_round
@@ -279,9 +279,7 @@ def status(inventory: InventoryOption, *, json: JsonOption = False) -> None:
     if odd:
         error = NotProven(
             f"The flags of {fleet.fleet} are not the same everywhere, or not known.",
-            "A flag that is armed here and off there is obeyed by some hosts only; those where it "
-            "is off reject what is flagged.",
-            f"deploytool flags disarm FLAG -i {quote(str(inventory))} ends it from any state",
+            *remedy(found, seen, quote(str(inventory))),
             odd,
         )
     finish(document(found, senders), error)

@@ -14,13 +14,14 @@ from rich.text import Text
 from deploytool.cli.output import clean, colour, put, say, wants_json
 from deploytool.errors import HostFault
 from deploytool.flags.arming import Gateway
-from deploytool.flags.routers import ON
+from deploytool.flags.routers import NOT_RUNNING, ON
 from deploytool.flags.standing import DIFFERS, UNKNOWN, Cell, Row
 from deploytool.parity.model import Evidence
 
 _STYLES = {
     "armed": "green",
     "provisional": "bold yellow",
+    NOT_RUNNING: "bold yellow",
     UNKNOWN: "bold yellow",
     DIFFERS: "bold red",
 }
@@ -30,7 +31,7 @@ def _since(cell: Cell) -> str:
     """When it was armed, by the host's clock, as people read it."""
     if cell.since is None or cell.state not in ON:
         return ""
-    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(cell.since))
+    return time.strftime("%m-%d %H:%M:%SZ", time.gmtime(cell.since))
 
 
 def show(rows: tuple[Row, ...], hosts: tuple[str, ...], senders: Gateway | HostFault) -> None:
@@ -40,7 +41,7 @@ def show(rows: tuple[Row, ...], hosts: tuple[str, ...], senders: Gateway | HostF
     console = Console(file=stream, no_color=not colour(stream), width=width, highlight=False)
     table = Table(box=None, pad_edge=False)
     for name in ("flag", "bit", *hosts, "senders", "epoch", "since"):
-        table.add_column(name, overflow="fold", no_wrap=name in {"flag", "bit"})
+        table.add_column(name, overflow="fold", no_wrap=name in {"flag", "bit", "epoch"})
     for row in rows:
         armed = [cell for cell in row.cells.values() if cell.state in ON]
         epochs = sorted({str(cell.epoch) for cell in armed})
@@ -69,12 +70,18 @@ def lines(
 ) -> tuple[str, ...]:
     """A line for everything that is not the same everywhere, or not known; none where all is."""
     found = [f"{host}: {item}" for host, item in seen.items() if isinstance(item, HostFault)]
+    here = [host for host, item in seen.items() if isinstance(item, Evidence) and not item.idle]
+    found += [
+        f"{host}: nothing runs there, and nothing obeys a flag there"
+        for host, item in seen.items()
+        if isinstance(item, Evidence) and item.idle
+    ]
     for row in rows:
-        if not row.same:
+        if not row.alike(here):
+            cells = {host: row.cells[host] for host in here}
             found += [
                 f"{host}: {row.name}: {cell.state}{f': {cell.why}' if cell.why else ''}"
-                for host, cell in row.cells.items()
-                if not isinstance(seen[host], HostFault)
+                for host, cell in cells.items()
             ]
         runtime = row.activation == "runtime"
         on = any(cell.state in ON for cell in row.cells.values())

@@ -54,7 +54,7 @@ def status(
 
     taken = _look(inventory, release, store)
     show_round(taken)
-    lines = show_under_way(taken)
+    lines = show_under_way(taken, inventory)
     proven = taken.parity is Parity.PARITY
     count = f"{taken.count(Verdict.MATCH)} of {len(taken.hosts)} hosts"
     if proven:
@@ -92,7 +92,7 @@ def verify(
     results = run_specs(load_inventory(inventory), spec) if spec is not None else ()
     taken = _look(inventory, release, store)
     show_round(taken)
-    lines = show_under_way(taken)
+    lines = show_under_way(taken, inventory)
     failed = tuple(result for result in results if not result.good)
     for result in results:
         say(f"{result.host}: {result.passed} specs passed{'' if result.good else ', FAILED'}")

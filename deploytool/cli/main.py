@@ -13,7 +13,15 @@ import typer
 
 from deploytool import __version__
 from deploytool.cli import flags, fleet, gate, host, look, rehearse, release, rollout, stop
-from deploytool.cli.output import Ended, document, error_document, show_error, wants_json
+from deploytool.cli.output import (
+    Ended,
+    broken_off,
+    document,
+    error_document,
+    inventory_named,
+    show_error,
+    wants_json,
+)
 from deploytool.errors import DeploytoolError, InputError, Interrupted
 
 app = typer.Typer(
@@ -99,22 +107,11 @@ def _run() -> int:
         show_error(said)
         return said.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        return _broken_off()
+        return broken_off()
     # Typer makes this of a Ctrl-C, without a word.
     if ended == Interrupted.exit_code:
-        return _broken_off()
+        return broken_off()
     return ended if isinstance(ended, int) else 0
-
-
-def _broken_off() -> int:
-    stopped = Interrupted(
-        "You broke it off.",
-        "What was under way on a host may have ended there or not.",
-        "deploytool status -i INVENTORY says what is there now.",
-    )
-    document(error_document(stopped))
-    show_error(stopped)
-    return stopped.exit_code
 
 
 def main() -> None:
@@ -131,7 +128,7 @@ def main() -> None:
         bug = DeploytoolError(
             f"A bug of deploytool: {type(error).__name__}: {error}",
             "What it was doing may be half done; nothing is proven.",
-            f"deploytool status -i INVENTORY, and send us the report in {path}",
+            f"Send us the report in {path}, and look: deploytool status -i {inventory_named()}",
         )
         if wants_json():
             document(error_document(bug))

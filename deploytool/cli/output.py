@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import sys
+from shlex import join, quote
 from typing import Any, TextIO
 
-from deploytool.errors import DeploytoolError, Refused
+from deploytool.errors import DeploytoolError, Interrupted, Refused
 from deploytool.fleet.protocol import one_line
 
 _SHOWN_AT_MOST = 64
@@ -16,6 +17,17 @@ _SHOWN_AT_MOST = 64
 def wants_json() -> bool:
     """Whether ``--json`` was given: known before options are parsed, so that errors obey it too."""
     return "--json" in sys.argv[1:]
+
+
+def inventory_named() -> str:
+    """The inventory as it was typed after ``-i``, for advice that is pasted; else a placeholder."""
+    words = sys.argv[1:]
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        if word in {"-i", "--inventory"} and following:
+            return quote(following)
+        if word.startswith("--inventory="):
+            return quote(word.partition("=")[2])
+    return "INVENTORY"
 
 
 def colour(stream: Any) -> bool:  # noqa: ANN401 any text stream
@@ -78,6 +90,19 @@ def show_error(error: DeploytoolError) -> None:
         f"{bold}What to do now:{plain} {one_line(error.now)}",
     ]
     print("\n".join(lines), file=sys.stderr, flush=True)
+
+
+def broken_off() -> int:
+    """Says that the user broke it off; gives the exit code."""
+    again = f"deploytool status -i {inventory_named()}"
+    if sys.argv[1:2] == ["stop"]:
+        again = f"Press it again: {join(['deploytool', *sys.argv[1:]])}"
+    stopped = Interrupted(
+        "You broke it off.", "What was under way on a host may have ended there or not.", again
+    )
+    document(error_document(stopped))
+    show_error(stopped)
+    return stopped.exit_code
 
 
 class Ended(Exception):

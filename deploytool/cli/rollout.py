@@ -9,6 +9,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -22,7 +23,7 @@ from deploytool.cli.options import (
     ReleaseArgument,
     StoreOption,
 )
-from deploytool.cli.output import finish, say
+from deploytool.cli.output import finish, inventory_named, say
 
 if TYPE_CHECKING:
     from deploytool.fleet.model import Inventory
@@ -118,9 +119,10 @@ def plan(
     del json
     import secrets
 
-    from deploytool.errors import Refused
     from deploytool.flags.outside import senders_of
     from deploytool.fleet.remote import connect_fleet
+    from deploytool.rollout.model import Purpose
+    from deploytool.rollout.outcome import refused
     from deploytool.rollout.survey import survey
 
     fleet, wanted = _inputs(inventory, store, release)
@@ -132,13 +134,7 @@ def plan(
         for host in hosts.values():
             host.close()
     if found.plan is None:
-        raise Refused(
-            found.obstacles[0].rule,
-            f"{wanted.label} can't be deployed to {fleet.fleet} now.",
-            "Nothing was changed.",
-            f"Mend what the lines name, then: deploytool plan -i {inventory} {release}",
-            tuple(map(str, found.obstacles)),
-        )
+        raise refused(found.obstacles, wanted, Purpose.DEPLOY, str(inventory))
     say(f"{wanted.label} to {fleet.fleet}: plan {found.plan.id}")
     for item in found.plan.hosts:
         say(f"  {item.host:<16} {item.action.value}")
@@ -146,7 +142,8 @@ def plan(
         say(f"  wave {number}: {', '.join(wave)}")
     if out is not None:
         out.write_text(found.plan.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        say(f"Written to {out}: deploytool deploy -i {inventory} {release} --plan {out}")
+        bound = f"{quote(release)} --plan {quote(str(out))}"
+        say(f"Written to {out}: deploytool deploy -i {quote(str(inventory))} {bound}")
     finish({"plan": found.plan.model_dump(mode="json")}, None)
 
 
@@ -164,7 +161,7 @@ def _bound(path: Path | None) -> Plan | None:
         raise InputError(
             f"{path} is no plan: {' '.join(str(error).split())[:300]}",
             "Nothing was touched.",
-            "Make one: deploytool plan -i INVENTORY RELEASE --out FILE",
+            f"Make one: deploytool plan -i {inventory_named()} RELEASE --out {quote(str(path))}",
         ) from error
 
 
@@ -180,18 +177,19 @@ def _run(
 ) -> None:
     """Runs a rollout to its end, shows it, and ends the command."""
     from deploytool.fleet.remote import connect_fleet
+    from deploytool.rollout.model import Purpose
 
     hosts = connect_fleet(fleet, early=True)
-    title = f"{purpose.value} {wanted.label} on {fleet.fleet}"
+    title = f"{'undo' if purpose is Purpose.ROLLBACK else 'deploy'} {wanted.label} on {fleet.fleet}"
     try:
         # Read in while the hosts answer.
         import secrets
 
-        from deploytool.cli.screen import round_document, screen, show_round
+        from deploytool.cli.screen import round_document, screen, show_halts, show_round
         from deploytool.flags.outside import senders_of
         from deploytool.parity.model import Parity
         from deploytool.rollout.journal import Journal, journal_path
-        from deploytool.rollout.outcome import conclude
+        from deploytool.rollout.outcome import conclude, cut_short
         from deploytool.rollout.runner import Runner
 
         # Never the bound plan's: two runs of one plan are two deployers.
@@ -216,14 +214,21 @@ def _run(
                 forward=forward,
                 senders=senders_of(fleet, inventory_path.resolve().parent),
             ).run()
+    except KeyboardInterrupt as again:  # the second Ctrl-C
+        raise cut_short(wanted.label, str(inventory_path)) from again
     finally:
         for host in hosts.values():
             host.close()
     error = conclude(report, str(inventory_path))
     if report.round is not None:
         show_round(report.round)
+        show_halts(report.round, inventory_path)
     if error is None and report.round is not None:
-        done = "was proven to run already" if report.already else "is deployed and proven"
+        done = "is deployed and proven"
+        if purpose is Purpose.ROLLBACK:
+            done = "is what it was before, and proven"
+        if report.already:
+            done = "was proven to run already"
         if report.round.parity is Parity.PARITY:
             say(f"PARITY: {report.round.label} {done} on all {len(fleet.names)} hosts.")
         else:
@@ -278,7 +283,7 @@ def _broken_off(path: Path) -> Exception:
     return Interrupted(
         "You broke it off while a flag was turned off.",
         "The flag was observed off everywhere; no host was switched.",
-        f"deploytool status -i {path}",
+        f"deploytool status -i {quote(str(path))}",
     )
 
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 import sys
 import time
 from enum import Enum
+from pathlib import Path
+from shlex import quote
 from types import TracebackType
 from typing import Self, TextIO
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from deploytool.cli.output import clean, colour, put, wants_json
 from deploytool.fleet.protocol import one_line
-from deploytool.parity.left import under_way
+from deploytool.parity.left import halts, under_way
 from deploytool.parity.model import Round, Verdict
 from deploytool.parity.rules import first_trouble, short
 from deploytool.rollout.model import State
@@ -52,7 +54,7 @@ class PlainScreen:
 
 
 class LiveScreen:
-    """One row a host, stage by stage; what went wrong stands in the host's own row."""
+    """One row a host, stage by stage; what went wrong stands below, where there is room for it."""
 
     _COLUMNS = ("seen", "locked", "staged", "activated", "verified", "unlocked")
 
@@ -82,6 +84,9 @@ class LiveScreen:
     def state(self, state: State, hosts: tuple[str, ...]) -> None:
         """Shows what is done now."""
         self._state = f"{state.value} ({len(hosts)} of {len(self._hosts)} hosts)"
+        if state is State.REVERTING:
+            for host in hosts:  # from here on these are said of the old release
+                self._reached[host] -= {"activated", "verified"}
         if state is State.STAGING:
             for host in self._hosts:
                 if host not in hosts:
@@ -94,24 +99,22 @@ class LiveScreen:
         else:
             self._reached[host].add(text)
 
-    def _table(self) -> Table:
-        table = Table(
-            title=self._title,
-            caption=f"{self._state}, {time.monotonic() - self._began:.1f} s",
-            title_justify="left",
-            caption_justify="left",
-        )
+    def _table(self) -> Group:
+        table = Table(title=self._title, title_justify="left")
         table.add_column("host", no_wrap=True)
         for column in self._COLUMNS:
             table.add_column(column, justify="center")
-        table.add_column("trouble", overflow="fold", ratio=1)
         for host in self._hosts:
             marks = [
                 Text("ok", "green") if column in self._reached[host] else Text("·", "dim")
                 for column in self._COLUMNS
             ]
-            table.add_row(host, *marks, Text(clean(self._trouble.get(host, "")), "bold red"))
-        return table
+            table.add_row(Text(host, "bold red" if host in self._trouble else ""), *marks)
+        trouble = [
+            Text(f"{host}: {clean(text)}", "bold red") for host, text in self._trouble.items()
+        ]
+        since = f"{self._state}, {time.monotonic() - self._began:.1f} s"
+        return Group(table, *trouble, Text(since, "italic dim"))
 
 
 def screen(hosts: tuple[str, ...], title: str) -> PlainScreen | LiveScreen:
@@ -144,12 +147,25 @@ def show_round(taken: Round) -> None:
         put("", stream)
 
 
-def show_under_way(taken: Round) -> tuple[str, ...]:
+def show_halts(taken: Round, inventory: Path) -> None:
+    """Says which hosts a stop holds, although all may be proven, and what lets them trade again."""
+    _tell(halts(taken.evidence, time.time()), taken, inventory)
+
+
+def show_under_way(taken: Round, inventory: Path) -> tuple[str, ...]:
     """What hosts say of a stop, or of a rollout that did not end; gives the lines."""
     lines = under_way(taken.evidence, time.time())
+    _tell(lines, taken, inventory)
+    return lines
+
+
+def _tell(lines: tuple[str, ...], taken: Round, inventory: Path) -> None:
     for line in lines:
         put(line, _stream())
-    return lines
+    if held := [host for host, seen in taken.evidence.items() if seen.halt is not None]:
+        chosen = " ".join(f"--host {host}" for host in held)
+        start = f"deploytool start -i {quote(str(inventory))} {chosen} --reason WHY --by YOU"
+        put(f"Stopped hosts do not trade. When the cause is gone: {start}", _stream())
 
 
 def round_document(taken: Round) -> dict[str, object]:

@@ -14,6 +14,7 @@ from deploytool.errors import (
 )
 from deploytool.flags.phases import Purpose, State
 from deploytool.flags.report import Report
+from deploytool.flags.routers import OFF
 
 _NO_OBSTACLE = {
     State.ASKING: "ARM_NONCE",
@@ -102,7 +103,7 @@ def _named(report: Report, inventory: str) -> DeploytoolError:
             "Nothing was armed, and nothing was changed on any host.",
             f"deploytool flags status -i {inventory} lists the flags",
         )
-    odd = {host: text for host, text in report.standing.items() if text not in _QUIET}
+    odd = {host: text for host, text in report.standing.items() if text not in OFF}
     lines = tuple(f"{host}: {text}" for host, text in odd.items())
     beside = tuple(line for line in _trouble(report) if line.split(":")[0] not in odd)
     kind: type[DeploytoolError] = Interrupted if report.interrupted else NotProven
@@ -114,9 +115,6 @@ def _named(report: Report, inventory: str) -> DeploytoolError:
         "there: a process that starts anew has every flag off",
         (*lines, *beside),
     )
-
-
-_QUIET = frozenset({"off", "promised", "absent"})
 
 
 def _sides(report: Report) -> list[str]:

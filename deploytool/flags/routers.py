@@ -20,6 +20,10 @@ from deploytool.fleet.protocol import Call, Reply, excerpt
 
 T = TypeVar("T")
 ON = frozenset({"provisional", "armed"})
+NOT_RUNNING = "not running"
+"""The state of every flag where nothing runs: what starts there comes up with all of them off."""
+OFF = frozenset({"off", "promised", "absent", NOT_RUNNING})
+"""States in which a host obeys nothing: a promise arms nothing, and lapses by itself."""
 _STATES = ON | {"off", "promised", "always"}
 _LAST_SECOND = 2**37
 """A calendar goes a little further: what is later can't be shown."""
@@ -44,14 +48,20 @@ class FlagState:
 
 @dataclass(frozen=True)
 class Shown:
-    """What one process says of its flags; ``epoch`` is the newest that its host ever accepted."""
+    """What one process says of its flags; ``epoch`` is the newest that its host ever accepted.
+
+    Not ``running``: nobody says anything, for a look showed that nothing runs there.
+    """
 
     flags: tuple[FlagState, ...]
     armed: tuple[str, ...]
     epoch: int
+    running: bool = True
 
     def state(self, flag: str) -> str:
         """The flag's state; ``absent`` where the build has none of that name."""
+        if not self.running:
+            return NOT_RUNNING
         return next((f.state for f in self.flags if f.name == flag), "absent")
 
     def bit_of(self, flag: str) -> int | None:

@@ -24,17 +24,19 @@ from deploytool.flags.certificate import certify, next_epoch, seal
 from deploytool.flags.outside import Outside
 from deploytool.flags.phases import ENDS, FIRST, Effect, Event, Purpose, State, advance
 from deploytool.flags.report import OPERATOR, SENDERS, Observer, Report
-from deploytool.flags.routers import ON, Routers, Shown
+from deploytool.flags.routers import OFF, ON, Routers, Shown
 from deploytool.fleet.fanout import fanout
 from deploytool.fleet.host import Host
 from deploytool.fleet.model import Inventory
 from deploytool.parity.look import judge, probe_call, shown_manifest, take_round
+from deploytool.parity.model import Evidence
 
 _STEPS_AT_MOST = 32
 _POLL_S = 0.05
 _OUTSIDE_MORE_S = 5.0
-_OFF = frozenset({"off", "promised", "absent"})
-"""States in which a process obeys nothing: a promise arms nothing, and lapses by itself."""
+_ANSWERED = frozenset({FaultKind.PROTOCOL, FaultKind.REFUSED})
+"""A host answered that has these faults; it may be that nothing runs there."""
+_NOTHING_RUNS = Shown((), (), 0, running=False)
 _BREAKABLE = frozenset(State) - ENDS - {State.CLOSING, State.WITHDRAWING, State.PROVING_OFF}
 """Where the user may break it off; on the way back there is nothing safer than to go on."""
 
@@ -336,8 +338,9 @@ class Runner:
         """Looks at every host and at the senders, whatever was heard before."""
         event = Event.SEEN_OFF
         self.report.seen = dict(self._routers.observe(insist=True))
+        self._look_where_nobody_answers()
         for host, item in self.report.seen.items():
-            if isinstance(item, Shown) and item.state(self._flag) in _OFF:
+            if isinstance(item, Shown) and item.state(self._flag) in OFF:
                 continue
             event = Event.UNKNOWN if isinstance(item, HostFault) else Event.FAILED
             self.report.trouble[host] = self.report.standing[host]
@@ -374,6 +377,27 @@ class Runner:
                 text = f"says that {self._flag} is bit {bit}; the senders were told bit {mine}"
                 self.report.trouble[host] = text
         return frozenset({mine, *said.values()})
+
+    def _look_where_nobody_answers(self) -> None:
+        """A process that is gone obeys nothing; that it is gone is seen by the kernel's word.
+
+        An arming that failed has more to prove than that: its hosts are to be what they were.
+        """
+        if self.report.purpose is not Purpose.DISARM:
+            return
+        mute = {
+            host: self._hosts[host]
+            for host, item in self.report.seen.items()
+            if isinstance(item, HostFault) and item.kind in _ANSWERED
+        }
+        if not mute:
+            return
+        deadline_s = self._inventory.ssh.command_timeout_s
+        for host, item in take_round(mute, probe_call(disk=False), deadline_s).items():
+            if isinstance(item, Evidence) and item.idle:
+                self.report.seen[host] = _NOTHING_RUNS
+                self.report.trouble.pop(host, None)
+                self._observer.host(host, "nothing runs there", good=True)
 
     # --- small things ---------------------------------------------------------------------------
 

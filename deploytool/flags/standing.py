@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from deploytool.errors import HostFault
 from deploytool.flags.model import Entry, entries_of
-from deploytool.flags.routers import ON, FlagState, Shown
+from deploytool.flags.routers import NOT_RUNNING, ON, FlagState, Shown
 from deploytool.parity.model import Evidence
 from deploytool.release.model import Manifest
 
@@ -37,10 +37,13 @@ class Row:
     @property
     def same(self) -> bool:
         """Whether it is the same everywhere, by one certificate where it is armed; and known."""
-        states = {
-            (cell.state, cell.epoch if cell.state in ON else 0) for cell in self.cells.values()
-        }
-        return len(states) == 1 and not {state for state, _ in states} & {UNKNOWN, DIFFERS}
+        return self.alike(self.cells)
+
+    def alike(self, hosts: Iterable[str]) -> bool:
+        """The same of some hosts; true of none."""
+        cells = [self.cells[host] for host in hosts]
+        states = {(cell.state, cell.epoch if cell.state in ON else 0) for cell in cells}
+        return len(states) <= 1 and not {state for state, _ in states} & {UNKNOWN, DIFFERS}
 
 
 def _table(evidence: Evidence) -> tuple[Entry, ...] | str:
@@ -68,9 +71,40 @@ def rows(
     for name in dict.fromkeys(entry.name for entry in sorted(entries, key=lambda e: e.bit)):
         alike = Counter(e.digest for e in entries if e.name == name)
         usual = next(e for e in entries if e.digest == alike.most_common(1)[0][0])
-        cells = {host: _cell(usual, tables[host], shown[host]) for host in seen}
+        cells = {
+            host: Cell(NOT_RUNNING)
+            if isinstance(item, Evidence) and item.idle
+            else _cell(usual, tables[host], shown[host])
+            for host, item in seen.items()
+        }
         found.append(Row(name, usual.bit, usual.activation, cells))
     return tuple(found)
+
+
+def remedy(
+    table: tuple[Row, ...], seen: Mapping[str, Evidence | HostFault], inventory: str
+) -> tuple[str, str]:
+    """What it means that flags are not the same everywhere, and what to do now.
+
+    ``inventory`` as it is pasted.
+    """
+    again = f"deploytool flags status -i {inventory}"
+    here = [host for host, item in seen.items() if isinstance(item, Evidence) and not item.idle]
+    if odd := [r.name for r in table if r.activation == "runtime" and not r.alike(here)]:
+        means = (
+            "A flag that is armed here and off there is obeyed by some hosts only; those where it "
+            "is off reject what is flagged."
+        )
+        return means, " && ".join(f"deploytool flags disarm {f} -i {inventory}" for f in odd)
+    if dark := [host for host, item in seen.items() if isinstance(item, HostFault)]:
+        why = f"See why {dark[0]} gives no answer (docs/runbook.md has what each means)"
+        return f"What {', '.join(dark)} obeys is UNKNOWN.", f"{why}, then: {again}"
+    if len(here) < len(seen):
+        return (
+            "Where nothing runs nothing is obeyed; what is started there has every flag off.",
+            f"See what is to be done first: deploytool status -i {inventory}",
+        )
+    return "What the lines name is not known, or not meant.", f"Mend it, then: {again}"
 
 
 def _cell(usual: Entry, table: tuple[Entry, ...] | str, shown: Shown | HostFault) -> Cell:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 
 from deploytool.parity.model import Evidence, Halt, Hold, Lock
@@ -14,16 +14,31 @@ def under_way(seen: Mapping[str, Evidence], now: float) -> tuple[str, ...]:
     ``now`` in seconds since the epoch. A fleet that was left MIXED is said to be so by every
     command, from any machine, until it has ended.
     """
+    return _grouped(seen, now, _said)
+
+
+def halts(seen: Mapping[str, Evidence], now: float) -> tuple[str, ...]:
+    """The lines of ``under_way`` that tell of stops."""
+    return _grouped(seen, now, _stops)
+
+
+def _grouped(
+    seen: Mapping[str, Evidence], now: float, said: Callable[[Evidence], Iterator[tuple[str, int]]]
+) -> tuple[str, ...]:
     groups: dict[str, list[str]] = {}
     for host, item in seen.items():
-        for text, since in _said(item):
+        for text, since in said(item):
             groups.setdefault(f"{text}, for {_lasting(now, since)}", []).append(host)
     return tuple(f"{', '.join(hosts)}: {text}" for text, hosts in groups.items())
 
 
-def _said(evidence: Evidence) -> Iterator[tuple[str, int]]:
+def _stops(evidence: Evidence) -> Iterator[tuple[str, int]]:
     if evidence.halt is not None:
         yield halted(evidence.halt), evidence.halt.since
+
+
+def _said(evidence: Evidence) -> Iterator[tuple[str, int]]:
+    yield from _stops(evidence)
     if evidence.hold is not None:
         yield held(evidence.hold), evidence.hold.since
     elif evidence.lock is not None:

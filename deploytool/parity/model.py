@@ -169,6 +169,12 @@ class Evidence:
         return name if prefix == "releases" else None
 
     @property
+    def idle(self) -> bool:
+        """Whether it was seen that nothing of the service runs there: no process, and no port."""
+        running = self.main_pid or self.group or self.runs or self.processes
+        return not (running or self.unseen or self.owners)
+
+    @property
     def identity(self) -> tuple[str, str]:
         """What makes it one host: eight release roots on one machine are eight hosts."""
         return self.machine, self.root

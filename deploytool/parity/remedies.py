@@ -72,14 +72,18 @@ def _with_deploytool(taken: Round, bad: list[HostVerdict], inventory: str) -> st
         commands = (f"deploytool flags disarm {flag} -i {inventory}" for flag in armed)
         return f"Flags are not the same everywhere; turn them off: {' && '.join(commands)}"
     release = short(taken.release) if taken.release else "RELEASE"
-    return f"deploytool deploy -i {inventory} {release}"
+    disarm = " --disarm" if _said_armed(taken) else ""  # while a flag is armed it refuses
+    return f"deploytool deploy -i {inventory} {release}{disarm}"
 
 
 def _armed(taken: Round) -> tuple[str, ...]:
     """The flags that some process says are armed, where not all say the same."""
     findings = {finding.what for verdict in taken.hosts for finding in verdict.findings}
-    if "armed flags" not in findings:
-        return ()
+    return _said_armed(taken) if "armed flags" in findings else ()
+
+
+def _said_armed(taken: Round) -> tuple[str, ...]:
+    """The flags that some process says are armed."""
     said = [(v.evidence.status or {}).get("armed") for v in taken.hosts if v.evidence is not None]
     names = {str(name) for armed in said if isinstance(armed, (list, tuple)) for name in armed}
     return tuple(sorted(names))
@@ -115,7 +119,8 @@ def _commands(verdict: HostVerdict) -> Iterator[str]:
         yield f"rm {' '.join(files)}"
     if files or whats & set(_RELOADED):
         yield "systemctl daemon-reload"
-    if whats & {"mode of the artifact", "owner of the artifact"}:
+    replaced = "artifact on disk" in whats  # a deployment brings another file
+    if whats & {"mode of the artifact", "owner of the artifact"} and not replaced:
         path = f"{quote(seen.root)}/{quote(seen.current)}/*"
         yield f"chown root:root {path} && chmod a-w {path}"
 

@@ -9,6 +9,7 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from shlex import quote
 
 from pydantic import ValidationError
 
@@ -148,10 +149,13 @@ def find(store: Path, word: str) -> Release:
     if len(matching) == 1 and not by_digest:
         return matching[0]
     candidates = [item.label for item in matching or all_releases(store)]
-    what = "means more than one release" if matching or by_digest else "is no release"
+    many = bool(matching or by_digest)
+    what = "means more than one release" if many else "is no release"
+    make = f"deploytool release build {quote(word) if candidates else '2026.1'}"
+    one = f"Name one that is there, or make it: {make}" if candidates else make
     raise InputError(
         f"{word!r} {what} in the store {store}.",
         "Nothing was touched.",
-        "deploytool release build 2026.1" if not candidates else "Name one by its SHA-256.",
+        "Name one by its SHA-256: deploytool release list" if many else one,
         tuple(f"in the store: {label}" for label in candidates),
     )

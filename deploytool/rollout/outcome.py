@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from shlex import quote
+
 from deploytool.errors import DeploytoolError, Interrupted, NotProven, Refused, Restored
 from deploytool.parity.model import Parity, Round, Verdict
 from deploytool.parity.remedies import remedy
 from deploytool.parity.rules import first_trouble, short
+from deploytool.release.model import Release
 from deploytool.rollout.model import Purpose, State
+from deploytool.rollout.planning import Obstacle
 from deploytool.rollout.report import Report
 
 _BACK = frozenset(
@@ -42,6 +47,7 @@ def conclude(report: Report, inventory: str) -> DeploytoolError | None:
     Raises:
         ValueError: the report is not at one of the table's ends.
     """
+    inventory = quote(inventory)
     trouble = tuple(f"{host}: {text}" for host, text in sorted(report.trouble.items()))
     if report.state is State.DONE:
         if report.round is None or report.round.parity is not Parity.PARITY:
@@ -54,6 +60,26 @@ def conclude(report: Report, inventory: str) -> DeploytoolError | None:
     if report.state is State.HELD:
         return _held(report, inventory, trouble)
     raise ValueError(f"{report.state} is not an end")
+
+
+def refused(
+    obstacles: Sequence[Obstacle], release: Release, purpose: Purpose, inventory: str
+) -> DeploytoolError:
+    """The refusal of a rollout that was only considered: the same words as where it was tried."""
+    report = Report(purpose, State.REFUSED, release.label, release.digest)
+    report.obstacles = tuple(obstacles)
+    return _refused(report, quote(inventory), ())
+
+
+def cut_short(label: str, inventory: str) -> Interrupted:
+    """The end of a rollout whose user did not wait for it to bring back what it had switched."""
+    return Interrupted(
+        f"{label}: you broke it off, and did not let it bring back what it had switched.",
+        "The fleet may be MIXED: what was under way ends on the hosts by itself, or not at all. "
+        "Its locks are kept, so that nobody builds on it.",
+        f"Undo it: deploytool rollback -i {quote(inventory)}, or finish it: "
+        f"deploytool resume -i {quote(inventory)}",
+    )
 
 
 def _refused(report: Report, inventory: str, trouble: tuple[str, ...]) -> DeploytoolError:
@@ -92,6 +118,8 @@ def _way_out(rules: list[str], report: Report, inventory: str) -> str:
         return flags
     if "PREFLIGHT_STOPPED" in rules:
         return f"When its cause is gone: deploytool start -i {inventory} --all --reason TEXT"
+    if rules == ["PLAN_MOVED"]:
+        return f"See what would be done now: {again}"
     if "PREFLIGHT_HOST" in rules:
         return f"deploytool host check -i {inventory}, mend what it names, then: {again}"
     return f"Mend what the lines name, then: {again}"
@@ -121,7 +149,9 @@ def _flags_way_out(rules: list[str], report: Report, inventory: str) -> str:
     armed = {o.text.split(" ")[0] for o in report.obstacles if o.rule == "FLAGS_ARMED"}
     if armed:
         commands = (f"deploytool flags disarm {flag} -i {inventory}" for flag in sorted(armed))
-        return f"{' && '.join(commands)}; or give this command --disarm, which does it first"
+        release = f" {short(report.release)}" if report.purpose is Purpose.DEPLOY else ""
+        itself = f"deploytool {report.purpose.value} -i {inventory}{release} --disarm"
+        return f"{' && '.join(commands)}; or let it be done first: {itself}"
     if "FLAGS_UNKNOWN" in rules:
         return _flags_unknown(report, inventory)
     if "FLAGS_READ_DIFFERENTLY" in rules:

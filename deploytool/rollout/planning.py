@@ -87,11 +87,12 @@ def _room(evidence: Evidence, manifest: Manifest) -> tuple[tuple[str, Finding], 
         ("PREFLIGHT_REQUIRES", wrong("programs", f"{program} on PATH", "none"))
         for program in evidence.lacks
     ]
-    need = manifest.size + ROOM_BYTES
+    need, what = manifest.size + ROOM_BYTES, f"free space in {evidence.root}/releases"
     if evidence.free_bytes is None:
-        found.append(("PREFLIGHT_SPACE", unseen("free space", f"{need} bytes", "df did not say")))
+        found.append(("PREFLIGHT_SPACE", unseen(what, f"{need} bytes", "df did not say")))
     elif evidence.holds != "intact" and evidence.free_bytes < need:
-        found.append(("PREFLIGHT_SPACE", wrong("free space", f"{need} bytes", evidence.free_bytes)))
+        free = f"{evidence.free_bytes} bytes"
+        found.append(("PREFLIGHT_SPACE", wrong(what, f"{need} bytes", free)))
     return tuple(found)
 
 
@@ -150,8 +151,28 @@ def moved(plan: Plan, fresh: Plan) -> tuple[Obstacle, ...]:
     for item in fresh.hosts:
         old = then.get(item.host)
         if old is None or old.observed != item.observed or old.action is not item.action:
-            obstacles.append(Obstacle(item.host, "PLAN_MOVED", "is not as the plan found it"))
+            obstacles.append(Obstacle(item.host, "PLAN_MOVED", _since_then(old, item)))
     return tuple(obstacles)
+
+
+def _since_then(old: HostPlan | None, fresh: HostPlan) -> str:
+    """What is another on a host than the plan found."""
+    if old is None:
+        return "is not in the plan"
+    was, now = old.observed, fresh.observed
+    if was.machine != now.machine:
+        return "is another machine than the plan found"
+    if was.release != now.release:
+        return f"was on {_named(was.release)} when the plan was made, is on {_named(now.release)}"
+    if was.token != now.token:
+        return "was locked by a rollout since the plan was made"
+    if (was.pid, was.start) != (now.pid, now.start):
+        return f"runs process {now.pid}, the plan found {was.pid}"
+    return f"needs another thing than the plan says: {fresh.action.value}"
+
+
+def _named(release: str | None) -> str:
+    return release[:12] if release else "no release"
 
 
 def readiness(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -156,6 +157,36 @@ def test_any_artifact_can_have_flags(tmp_path: Path) -> None:
         assert said in shown
     for wrong in ((), ("--wire", "latest")):
         assert run(*words, *wrong, cwd=tmp_path).returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("module", "words", "next_command"),
+    [
+        ("typer", "status -i 'a fleet.yaml'", "deploytool status -i 'a fleet.yaml'"),
+        ("typer", "release list", "deploytool status -i INVENTORY"),
+        ("deploytool.stop.warm", "stop --all -i f.yaml", "deploytool stop --all -i f.yaml"),
+    ],
+)
+def test_ctrl_c_is_never_answered_with_a_traceback(
+    module: str, words: str, next_command: str, tmp_path: Path
+) -> None:
+    """Not even while modules are still being read in: what is imported first breaks it off."""
+    code = (
+        "import sys\n"
+        "class Struck:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name == {module!r}: raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Struck())\n"
+        "from deploytool.cli.entry import main\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *shlex.split(words), "--json"],
+        capture_output=True, text=True, cwd=tmp_path, timeout=TIMEOUT_S,
+    )  # fmt: skip
+    assert done.returncode == 130
+    assert "Traceback" not in done.stderr
+    assert document(done)["now"].removesuffix(" --json").endswith(next_command)
 
 
 def test_a_fleet_that_is_not_there_is_said_to_be_absent(tmp_path: Path) -> None:

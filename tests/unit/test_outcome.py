@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from deploytool.errors import DeploytoolError
 from deploytool.fleet.model import Digest
 from deploytool.parity.model import Finding, HostVerdict, Level, Parity, Round, Verdict
+from deploytool.release.model import Release
 from deploytool.rollout.model import Purpose, State
-from deploytool.rollout.outcome import conclude, host_lines, not_proven
+from deploytool.rollout.outcome import conclude, cut_short, host_lines, not_proven, refused
 from deploytool.rollout.planning import Obstacle
 from deploytool.rollout.report import Report
 from deploytool.rollout.rules import ENDS
@@ -130,6 +131,40 @@ def test_p2_a_held_fleet_names_its_hosts_and_both_ways_out() -> None:
     assert "MIXED or UNKNOWN" in error.means
     assert "deploytool resume -i fleet.yaml" in error.now
     assert "deploytool rollback -i fleet.yaml" in error.now
+
+
+def test_a_plan_is_refused_in_the_words_of_a_deployment() -> None:
+    release = Release(MANIFEST, "")
+    for rule, text in (
+        ("PREFLIGHT_LOCK", "locked by you@there"),
+        ("PREFLIGHT_REACHABLE", "connection refused"),
+        ("FLAGS_ARMED", "RETAIL is armed on it"),
+        ("PLAN_MOVED", "was locked by a rollout since the plan was made"),
+    ):
+        found = (Obstacle("router1", rule, text),)
+        considered = refused(found, release, Purpose.DEPLOY, "fleet.yaml")
+        tried = conclude(report(State.REFUSED, obstacles=found), "fleet.yaml")
+        assert tried is not None
+        assert considered.exit_code == 3
+        assert (considered.what, considered.now) == (tried.what, tried.now)
+        three_lines(considered)
+
+
+def test_advice_names_an_inventory_so_that_it_can_be_pasted() -> None:
+    made = report(State.HELD, round=MIXED)
+    error = conclude(made, "my fleets/a.yaml")
+    assert error is not None
+    assert "rollback -i 'my fleets/a.yaml'" in error.now
+    assert "rollback -i 'my fleets/a.yaml'" in cut_short("router 1", "my fleets/a.yaml").now
+
+
+def test_what_is_armed_is_turned_off_first_by_the_command_that_was_refused() -> None:
+    found = (Obstacle("router1", "FLAGS_ARMED", "RETAIL is armed on it"),)
+    for purpose in Purpose:
+        error = conclude(report(State.REFUSED, obstacles=found, purpose=purpose), "f.yaml")
+        assert error is not None
+        assert f"deploytool {purpose.value} -i f.yaml" in error.now
+        assert error.now.endswith(" --disarm")
 
 
 @pytest.mark.parametrize("taken", [None, MIXED, LOST])

@@ -330,16 +330,18 @@ def _ended_by_a_fresh_disarm(world: World) -> None:
         host.strikes = {}
         host._gone = False
         host.helper.service.quirks.clear()
-    _, error = world.change(Purpose.DISARM)
-    silent = [h.name for h in world.hosts.values() if h.helper.service.board() is None]
+    report, error = world.change(Purpose.DISARM)
+    silent = {h.name for h in world.hosts.values() if h.helper.service.board() is None}
+    gone = {h.name for h in world.hosts.values() if not h.helper.service.of_this_root()}
     assert world.all_off
     assert BIT not in world.market.bits
-    if not silent:
+    assert {host for host, text in report.standing.items() if text == "not running"} == gone
+    if silent == gone:
         assert code(error) == 0, error
     else:
         assert code(error) == 5
         assert error is not None
-        assert {line.split(":")[0] for line in error.details} == {*silent}
+        assert {line.split(":")[0] for line in error.details} == silent - gone
 
 
 @pytest.mark.parametrize(
@@ -420,6 +422,27 @@ def test_disarming_with_one_host_out_of_reach_says_so() -> None:
     assert [n for n, s in world.truth.items() if s == "on"] == ["router8"]
     assert world.market.bits == {0}, "nobody sends what it would obey"
     _ended_by_a_fresh_disarm(world)
+
+
+def test_disarming_where_a_router_is_dead_is_proven_by_a_look_and_only_by_that() -> None:
+    world = World()
+    world.change(Purpose.ARM)
+    world.hosts["router2"].helper.service.crash()
+    report, error = world.change(Purpose.DISARM)
+    assert code(error) == 0, error
+    assert report.standing["router2"] == "not running"
+    assert world.all_off
+    # The look is lost: nobody answers, and that nothing runs is no more than a guess.
+    unlucky = World()
+    unlucky.change(Purpose.ARM)
+    unlucky.hosts["router2"].helper.service.crash()
+    unlucky.hosts["router2"].strikes = {
+        Moment("probe", n, BEFORE): Fault.CONNECT_TIMEOUT for n in (2, 3)
+    }
+    _, error = unlucky.change(Purpose.DISARM)
+    assert code(error) == 5
+    assert error is not None
+    assert [line.split(":")[0] for line in error.details] == ["router2"]
 
 
 # --- the operator is gone -------------------------------------------------------------------------
