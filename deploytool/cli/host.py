@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from shlex import join, quote
 from typing import Annotated
 
 import typer
@@ -62,12 +64,47 @@ def prepare(
         error = NotProven(
             f"{len(failed)} of {len(outcomes)} hosts are NOT prepared.",
             "No release was touched. A deployment will be refused until they are.",
-            f"deploytool host check -i {inventory}",
+            _prepare_again(inventory, outcomes, admin, admin_key, authorize),
             tuple(f"{name}: {text}" for name, text in failed.items()),
         )
     else:
         say(f"All {len(outcomes)} hosts are prepared.")
     finish({"changed": changed, "failed": failed}, error)
+
+
+def _dark(outcomes: Mapping[str, object]) -> str | None:
+    """The first host that nobody gets through to; one that lets nobody in yet is none."""
+    from deploytool.errors import FaultKind, HostFault
+
+    kinds = {FaultKind.UNREACHABLE, FaultKind.HOST_KEY, FaultKind.TIMEOUT, FaultKind.LOST}
+    found = (h for h, o in outcomes.items() if isinstance(o, HostFault) and o.kind in kinds)
+    return next(found, None)
+
+
+def _prepare_again(
+    inventory: Path,
+    outcomes: Mapping[str, object],
+    admin: str | None,
+    admin_key: Path | None,
+    authorize: Path | None,
+) -> str:
+    """What to do where a host could not be prepared."""
+    words = [*("deploytool", "host", "prepare", "-i", str(inventory))]
+    for option, value in (
+        ("--admin", admin), ("--admin-key", admin_key), ("--authorize", authorize),
+    ):  # fmt: skip
+        words += [] if value is None else [option, str(value)]
+    dark = _dark(outcomes)
+    first = f"See why {dark} gives no answer" if dark else "Mend what the lines name"
+    return f"{first} (docs/runbook.md has what each means), then: {join(words)}"
+
+
+def _after_check(inventory: Path, seen: Mapping[str, object]) -> str:
+    """What to do where a host is not ready."""
+    if dark := _dark(seen):
+        why = f"See why {dark} gives no answer (docs/runbook.md has what each means)"
+        return f"{why}, then: deploytool host check -i {quote(str(inventory))}"
+    return f"deploytool host prepare -i {quote(str(inventory))} --admin root"
 
 
 @app.command()
@@ -104,7 +141,7 @@ def check(
         error = NotProven(
             f"{sum(map(bool, missing.values()))} of {len(chosen)} hosts are not ready.",
             "A deployment to this fleet will be refused.",
-            f"deploytool host prepare -i {inventory} --admin root",
+            _after_check(inventory, seen),
             tuple(map(str, lacking)),
         )
     finish({"hosts": missing}, error)
@@ -153,7 +190,8 @@ def retire(
             raise NotProven(
                 f"{host} is NOT shown to be out of service: {fault}",
                 "It may serve now, or come back; nothing else was changed.",
-                f"Switch it off, then: deploytool host retire {host} -i {inventory} --dead",
+                "Switch it off, then: "
+                f"deploytool host retire {host} -i {quote(str(inventory))} --dead",
             ) from fault
         finally:
             old.close()

@@ -70,6 +70,7 @@ def _root(
 ) -> None:
     del version
 
+
 _USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
 """What typer raises for wrong options; it has a copy of click of its own in some versions."""
 

@@ -17,7 +17,7 @@ from deploytool.fleet.model import Inventory
 from deploytool.fleet.remote import RemoteHost, connect_fleet
 from deploytool.fleet.select import select_hosts
 from deploytool.parity.model import Evidence
-from deploytool.stop.request import NAMESPACE
+from deploytool.stop.request import signing
 from deploytool.stop.start import ask, begin, check, look, read, write
 
 
@@ -50,7 +50,7 @@ def ask_for(
         raise InputError(
             "Say why with --reason, and what with --host or --all.",
             "Nothing was started.",
-            f"deploytool start -i {quote(str(path))} --all --reason TEXT",
+            f"deploytool start -i {quote(str(path))} --all --reason TEXT --by YOU",
         )
     inventory = load_inventory(path)
     if chosen:
@@ -58,13 +58,12 @@ def ask_for(
     with _connected(inventory) as hosts:
         seen = look(inventory, hosts)
     now = int(time.time())
-    requests = ask(inventory, seen, chosen, by or getpass.getuser(), reason, now)
+    requests = ask(inventory, seen, chosen, by or getpass.getuser(), reason, now, str(path))
     folder = out or Path(f"start-{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%SZ}")
     places = write(requests, folder)
-    names = " ".join(quote(str(place)) for place in places)
     for one in requests:
         say(f"{one.host}: asked for by {one.by}, to release latch {one.latch}: {one.reason}")
-    say(f"A second person signs: ssh-keygen -Y sign -n {NAMESPACE} -f KEY {names}")
+    say(f"A second person signs: {signing(tuple(map(str, places)))}")
     say(f"and then: deploytool start -i {quote(str(path))} --request {quote(str(folder))}")
     finish({"requests": [str(place) for place in places], "folder": str(folder)}, None)
 
@@ -81,7 +80,7 @@ def do(path: Path, requests: tuple[Path, ...], signatures: tuple[Path, ...]) -> 
     signed = read(requests, signatures)
     with _connected(inventory) as hosts:
         seen = look(inventory, hosts)
-        check(inventory, signed, seen, time.time())
+        check(inventory, signed, seen, time.time(), str(path))
         outcomes = begin(inventory, hosts, signed, seen, holder())
         after = look(inventory, hosts)
     states = {}

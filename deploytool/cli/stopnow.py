@@ -123,13 +123,15 @@ def _rest(words: Words, order: tuple[str, str, str, float], warm: Warm | None, t
     except DeploytoolError as error:
         return _failed(error, {})
     except KeyboardInterrupt:
+        import shlex
+
         broken_off = Interrupted(
             "You broke it off.",
             "Every host that could be reached was told to stop; what came of it is not known.",
-            f"The same again: deploytool stop {' '.join(sys.argv[2:])}",
+            f"The same again: {shlex.join(['deploytool', *sys.argv[1:]])}",
         )
         return _failed(broken_off, {})
-    for line in lines(answer):
+    for line in lines(answer, _width()):
         shown(line)
     failed = conclude(answer, words.inventory)
     if failed is not None:
@@ -137,6 +139,13 @@ def _rest(words: Words, order: tuple[str, str, str, float], warm: Warm | None, t
     shown(f"{len(answer.targets)} of {len(answer.targets)} stopped, and seen to be silent.")
     _documented({"exit": 0, **document(answer)})
     return 0
+
+
+def _width() -> int:
+    """Columns of the terminal; of what is no terminal, enough that no line is broken."""
+    import shutil
+
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 400
 
 
 def _failed(error: DeploytoolError, said: dict[str, Any]) -> int:

@@ -24,6 +24,8 @@ from deploytool.fleet.session import Session, check_known_hosts
 from deploytool.fleet.sshconfig import Route, route
 
 _DEADLINE_S = 120
+_NAMED = 3
+"""So many changes of one host are named in its line."""
 _PUBLIC_KEY = re.compile(r"^(ssh|ecdsa|sk)-[a-z0-9@.-]+ [A-Za-z0-9+/=]+( [ -~]*)?$")
 
 
@@ -107,6 +109,13 @@ def _prepare_host(inventory: Inventory, host: str, admin: Admin) -> tuple[str, .
         raise HostFault(fault.kind, errors, in_doubt=True) from fault
 
 
+def what_changed(changed: tuple[str, ...]) -> str:
+    """What a preparation changed on a host, in words; of a bare host, how much."""
+    if not changed:
+        return "nothing had to be changed"
+    return f"changed: {', '.join(changed) if len(changed) <= _NAMED else len(changed)}"
+
+
 def prepare_fleet(
     inventory_path: Path,
     admin: Admin,
@@ -128,7 +137,7 @@ def prepare_fleet(
         if isinstance(outcome, HostFault):
             progress(f"{name}: NOT prepared: {outcome}")
         else:
-            progress(f"{name}: prepared, {len(outcome)} things changed")
+            progress(f"{name}: prepared; {what_changed(outcome)}")
 
     return fanout(
         {

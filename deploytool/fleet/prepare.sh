@@ -15,23 +15,32 @@ no() {
 }
 changed() { printf 'changed %s\n' "$1"; }
 
-folder() { # PATH MODE OWNER
-    if [ ! -d "$1" ]; then
-        mkdir -p "$1" || no "$1 can't be made"
-        changed "$1"
-    fi
+rights() { stat -c '%a %u:%g' "$1"; }
+
+allow() { # PATH MODE OWNER NEW: with rights as they have to be; said where it is not NEW itself
+    before=$(rights "$1")
     chmod "$2" "$1" || no "the mode of $1 can't be set"
     [ -z "$3" ] || chown "$3" "$1" || no "the owner of $1 can't be set"
+    if [ -n "$4" ]; then changed "$1"; elif [ "$before" != "$(rights "$1")" ]; then changed "rights of $1"; fi
+}
+
+folder() { # PATH MODE OWNER
+    new=''
+    if [ ! -d "$1" ]; then
+        mkdir -p "$1" || no "$1 can't be made"
+        new=yes
+    fi
+    allow "$1" "$2" "$3" "$new"
 }
 
 place() { # PATH MODE OWNER CONTENT
+    new=''
     if [ ! -f "$1" ] || [ "$(cat "$1"; echo .)" != "$4." ]; then
         printf '%s' "$4" >"$1.new" || no "$1 can't be written"
         { chmod "$2" "$1.new" && mv -T "$1.new" "$1"; } || no "$1 can't be put in its place"
-        changed "$1"
+        new=yes
     fi
-    chmod "$2" "$1" || no "the mode of $1 can't be set"
-    [ -z "$3" ] || chown "$3" "$1" || no "the owner of $1 can't be set"
+    allow "$1" "$2" "$3" "$new"
 }
 
 needs() {
@@ -100,7 +109,8 @@ if [ -n "$UNIT_PATH" ]; then
         changed "$NAME.service enabled"
     fi
     # Sudo reads no file with a dot in its name, so this one is checked before it counts.
-    place "$SUDOERS_PATH.checked" 0440 root:root "$SUDOERS"
+    { printf '%s' "$SUDOERS" >"$SUDOERS_PATH.checked" && chmod 0440 "$SUDOERS_PATH.checked"; } ||
+        no "$SUDOERS_PATH.checked can't be written"
     visudo -cqf "$SUDOERS_PATH.checked" || no 'sudo does not accept the line of rights'
     rm -f "$SUDOERS_PATH.checked"
     place "$SUDOERS_PATH" 0440 root:root "$SUDOERS"

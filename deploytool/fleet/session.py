@@ -238,8 +238,10 @@ class Session:
                 FaultKind.TIMEOUT, f"no SSH session within {connect_timeout_s:g} s"
             ) from error
         except NoValidConnectionsError as error:
-            reasons = ", ".join(sorted({str(cause) for cause in error.errors.values()}))
-            raise HostFault(FaultKind.UNREACHABLE, reasons) from error
+            causes = error.errors.values()
+            reasons = {getattr(cause, "strerror", "") or str(cause) for cause in causes}
+            where = f"{last.host}:{last.port}: {', '.join(sorted(reasons))}"
+            raise HostFault(FaultKind.UNREACHABLE, where) from error
         except (SSHException, OSError, EOFError, ValueError) as error:
             # Paramiko says so when its own deadline for the first exchange has passed.
             late = "banner" in str(error) or "No existing session" in str(error)

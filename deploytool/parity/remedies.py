@@ -54,7 +54,10 @@ def remedy(taken: Round, inventory: str) -> str:
         return f"When the cause is gone: {start}"
     silent = [verdict.host for verdict in bad if verdict.evidence is None]
     if silent:
-        return f"See why {silent[0]} gives no answer, then: {again}"
+        return (
+            f"See why {silent[0]} gives no answer (docs/runbook.md has what each means), "
+            f"then: {again}"
+        )
     for verdict in bad:
         if commands := tuple(_commands(verdict)):
             return f"On {verdict.host}, as root: {' && '.join(commands)}; then: {again}"

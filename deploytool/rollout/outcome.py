@@ -104,7 +104,9 @@ def _refused(report: Report, inventory: str, trouble: tuple[str, ...]) -> Deploy
 def _way_out(rules: list[str], report: Report, inventory: str) -> str:
     again = f"deploytool plan -i {inventory} {short(report.release)}"
     if "PREFLIGHT_REACHABLE" in rules or "RESUME_REACHABLE" in rules:
-        return f"See why the hosts named do not answer, then: deploytool status -i {inventory}"
+        dark = next(o.host for o in report.obstacles if o.rule.endswith("_REACHABLE"))
+        why = f"See why {dark} gives no answer (docs/runbook.md has what each means)"
+        return f"{why}, then: deploytool status -i {inventory}"
     if "RESUME_DIRECTION" in rules:
         return _both_ways(report, inventory)
     if "NOTHING_INTERRUPTED" in rules:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 from deploytool.errors import HostFault, InputError, NotProven, Refused
 from deploytool.fleet.host import Host
@@ -52,7 +53,7 @@ def locate(
         raise NotProven(
             "No host answers.",
             "Nothing was changed, and nothing is known.",
-            f"deploytool status -i {inventory_name}",
+            f"deploytool status -i {quote(inventory_name)}",
             tuple(f"{name}: {item}" for name, item in seen.items()),
         )
     found = marks(seen)
@@ -63,7 +64,7 @@ def locate(
         current = shown_manifest(seen)
         return Left(seen, Release(current or _bare(inventory, "0" * 64), ""), None)
     if target is None:
-        raise _no_target(seen, inventory_name)
+        raise _no_target(seen, inventory_name, purpose)
     path = journal_path(journal_folder, inventory.fleet)
     unfinished = None
     if path.exists():
@@ -84,14 +85,29 @@ def _bare(inventory: Inventory, release: str) -> Manifest:
     return Manifest(name=name, version="0", sha256=release, size=1, version_line="unknown")
 
 
-def _no_target(seen: Mapping[str, Evidence | HostFault], inventory: str) -> Refused:
-    found = marks(seen)
+def _before(seen: Mapping[str, Evidence | HostFault]) -> str | None:
+    """The one release that every host that answers had before the last rollout, if it is one."""
+    shown = [item for item in seen.values() if isinstance(item, Evidence)]
+    found = {item.previous for item in shown} - {item.release for item in shown}
+    return found.pop() if len(found) == 1 else None
+
+
+def _no_target(
+    seen: Mapping[str, Evidence | HostFault], inventory: str, purpose: Purpose
+) -> Refused:
+    found, inventory = marks(seen), quote(inventory)
     if not found:
+        now = f"deploytool status -i {inventory}"
+        if purpose is Purpose.ROLLBACK and (before := _before(seen)) is not None:
+            now = (
+                "There is nothing to undo. To run the release before this one again: "
+                f"deploytool deploy -i {inventory} {before[:12]}"
+            )
         return Refused(
             "NOTHING_INTERRUPTED",
             "No host that answers has the mark of a rollout that did not end.",
             "Nothing was changed.",
-            f"deploytool status -i {inventory}",
+            now,
             tuple(f"{n}: {f}" for n, f in seen.items() if isinstance(f, HostFault)),
         )
     return Refused(

@@ -5,9 +5,11 @@ Exit 0 only where every target was shown to have stopped *and* somebody else saw
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from itertools import chain
 from shlex import quote
 from typing import Any
 
@@ -19,6 +21,8 @@ _NOT_SILENT = (
     "the witness saw a child order too late, does not know this host, or its answer was of before "
     "the stop (an old one, or a clock that is behind)"
 )
+_NARROWEST = 24
+"""So many columns a reason gets at least, however narrow the terminal is."""
 
 
 @dataclass(frozen=True)
@@ -88,17 +92,23 @@ def make_row(
     )
 
 
-def lines(answer: Answer) -> tuple[str, ...]:
-    """The table for people: rung reached, confirmed how, and the last child order."""
+def lines(answer: Answer, columns: int) -> tuple[str, ...]:
+    """The table for people: rung reached, confirmed how, and the last child order.
+
+    What does not fit into ``columns`` goes on below, under its own heading.
+    """
     width = max([4, *(len(row.host) for row in answer.rows)])
-    head = f"{'host':<{width}}  {'end':<13}  {'after':>7}  {'last child order':<22}  how"
-    return (head, *(_line(row, width) for row in answer.rows))
+    head = f"{'host':<{width}}  {'end':<13}  {'after':>7}  {'last child order':<19}  how"
+    return tuple(chain([head], *(_lines(row, width, columns) for row in answer.rows)))
 
 
-def _line(row: Row, width: int) -> str:
+def _lines(row: Row, width: int, columns: int) -> list[str]:
     how = "; ".join((row.how, *row.notes)).strip("; ")
-    end = f"{row.end.value:<13}"
-    return f"{row.host:<{width}}  {end}  {row.at_s:6.2f}s  {_last(row):<22}  {how}"
+    before = f"{row.host:<{width}}  {row.end.value:<13}  {row.at_s:6.2f}s  {_last(row):<19}  "
+    room = max(_NARROWEST, columns - len(before))
+    return textwrap.wrap(
+        how, room + len(before), initial_indent=before, subsequent_indent=" " * len(before)
+    ) or [before.rstrip()]
 
 
 def _last(row: Row) -> str:
@@ -129,7 +139,7 @@ def conclude(answer: Answer, inventory: str) -> StopNotConfirmed | None:
         )
     unstopped = [row for row in bad if not row.stopped]
     names = ", ".join(row.host for row in bad)
-    details = tuple(_why(row, answer.witness) for row in bad)
+    details = _reasons(bad, answer.witness)
     if unstopped:
         what = f"{len(unstopped)} of {len(answer.targets)} hosts are NOT shown to have stopped."
         ends = [row.lease_end for row in unstopped]
@@ -144,26 +154,35 @@ def conclude(answer: Answer, inventory: str) -> StopNotConfirmed | None:
             f"deploytool stop -i {quote(inventory)} {hosts}"
         )
     else:
-        what = (
-            f"All {len(answer.targets)} hosts say that they stopped; silence is not shown: {names}."
-        )
+        stopped_too = f"{len(answer.targets)} of {len(answer.targets)} say that they stopped"
+        what = f"{stopped_too}; nobody else was seen to confirm their silence: {names}."
         means = "Nobody but the hosts themselves has said so."
-        now = "Ask the market or the drop copy by hand" + (
-            "." if answer.witness.startswith("the witness") else ", and name it under silence:."
+        now = "Ask the market, or whoever has a drop copy, whether these hosts are silent." + (
+            ""
+            if answer.witness.startswith("the witness")
+            else " Name that witness in the inventory (silence:, docs/stop.md) for the next time."
         )
     return StopNotConfirmed(what, means, now, (*details, *answer.trouble))
+
+
+def _reasons(bad: Sequence[Row], witness: str) -> tuple[str, ...]:
+    """A line for each reason, with the hosts that it holds for."""
+    groups: dict[str, list[str]] = {}
+    for row in bad:
+        groups.setdefault(_why(row, witness), []).append(row.host)
+    return tuple(f"{', '.join(hosts)}: {why}" for why, hosts in groups.items())
 
 
 def _why(row: Row, witness: str) -> str:
     if row.stopped:
         said = witness or _NOT_SILENT
-        return f"{row.host}: {row.end.value}, but {said}"
+        return f"{row.end.value}, but {said}"
     if row.lease_end is not None:
         ends = f"its lease ends by {instant(row.lease_end)} at the latest; that rests on"
     else:
         ends = "no instant can be named:"
     notes = "".join(f"; {note}" for note in row.notes)
-    return f"{row.host}: {row.end.value}: {row.how}{notes}; {ends} {row.rests_on}".rstrip()
+    return f"{row.end.value}: {row.how}{notes}; {ends} {row.rests_on}".rstrip()
 
 
 def document(answer: Answer) -> dict[str, Any]:

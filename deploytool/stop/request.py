@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from shlex import quote
 
 from deploytool.errors import HostFault
 from deploytool.fleet.model import Inventory
@@ -180,3 +181,32 @@ def people_objection(request: Request, signer: str, names: frozenset[str]) -> Ob
         text = f"{signer} asked for it and signed it: a second person must sign"
         return Objection(request.host, "START_SECOND_PERSON", text)
     return None
+
+
+def signing(files: tuple[str, ...]) -> str:
+    """The command with which the second person signs."""
+    return f"ssh-keygen -Y sign -n {NAMESPACE} -f KEY {' '.join(map(quote, files))}"
+
+
+def way_out(
+    rules: set[str], inventory: str, chosen: tuple[str, ...], requests: tuple[str, ...]
+) -> str:
+    """What to do where some of these rules refused, the last thing a command to paste.
+
+    ``inventory`` as it is pasted; ``chosen``: the hosts, none for all that are stopped;
+    ``requests``: the files that were signed, where it came to that.
+    """
+    hosts = " ".join(f"--host {host}" for host in chosen) or "--all"
+    again = f"deploytool start -i {inventory} {hosts} --reason TEXT --by YOU"
+    status = f"deploytool status -i {inventory}"
+    if rules & {"START_UNSEEN", "START_MIXED", "START_HOST"}:
+        return f"Do first what this advises: {status}; then ask again: {again}"
+    if "START_NOT_STOPPED" in rules:
+        return f"See what is stopped, and start only that: {status}"
+    if "START_CAUSE" in rules:
+        return f"Mend the cause that the lines name, then ask again: {again}"
+    if requests and rules <= {"START_SECOND_PERSON", "START_SIGNATURE"}:
+        named = " ".join(f"--request {quote(file)}" for file in requests)
+        start = f"deploytool start -i {inventory} {named}"
+        return f"Have another person sign: {signing(requests)}; then: {start}"
+    return f"Ask anew, as one of the signers: {again}"

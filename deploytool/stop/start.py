@@ -6,10 +6,11 @@ import base64
 import json
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 from deploytool.errors import HostFault, InputError, Refused
 from deploytool.fleet.fanout import fanout
@@ -32,6 +33,8 @@ from deploytool.stop.request import (
     latch_of,
     people_objection,
     request_objections,
+    signing,
+    way_out,
 )
 
 _LEASE_S = 30.0
@@ -72,9 +75,17 @@ def look(inventory: Inventory, hosts: Mapping[str, Host]) -> Seen:
 
 
 def ask(
-    inventory: Inventory, seen: Seen, chosen: tuple[str, ...], by: str, reason: str, now: int
+    inventory: Inventory,
+    seen: Seen,
+    chosen: tuple[str, ...],
+    by: str,
+    reason: str,
+    now: int,
+    inventory_name: str,
 ) -> tuple[Request, ...]:
     """The requests for the hosts that are chosen; with none chosen, for all that are stopped.
+
+    ``inventory_name`` is what the inventory is called in advice.
 
     Raises:
         Refused: a rule forbids to start them; nothing was changed.
@@ -82,7 +93,7 @@ def ask(
     names = signer_names(inventory)
     if by not in names:
         only = people_objection(Request(by, "-", "-", "-", "-", 0, 1), "", names)
-        raise refused((only,) if only else ())
+        raise refused((only,) if only else (), inventory_name, chosen)
     found = list(fleet_objections(inventory, seen, shown_manifest(seen)))
     requests = []
     for host in inventory.names:
@@ -97,18 +108,23 @@ def ask(
     if not requests and not found:
         found.append(Objection(inventory.fleet, "START_NOT_STOPPED", "no host is stopped"))
     if found:
-        raise refused(tuple(found))
+        raise refused(tuple(found), inventory_name, chosen)
     return tuple(requests)
 
 
-def refused(objections: tuple[Objection, ...]) -> Refused:
-    """The refusal that says all of it."""
+def refused(
+    objections: tuple[Objection, ...],
+    inventory: str,
+    chosen: tuple[str, ...],
+    requests: tuple[str, ...] = (),
+) -> Refused:
+    """The refusal that says all of it. ``requests``: the files that were signed, if any."""
     rules = sorted({objection.rule for objection in objections})
     return Refused(
         rules[0],
         f"Refused by {', '.join(rules)}.",
         "Nothing was started, and nothing was changed: what was stopped stays stopped.",
-        "Mend what the lines name, then ask again: deploytool start ... --reason TEXT",
+        way_out({*rules}, quote(inventory), chosen, requests),
         tuple(map(str, objections)),
     )
 
@@ -152,24 +168,32 @@ def read(places: tuple[Path, ...], signatures: tuple[Path, ...]) -> tuple[Signed
             content = file.read_bytes()[: BYTES_AT_MOST + 1]
             text = signature.read_text(encoding="ascii")[: BYTES_AT_MOST + 1]
             signed.append(Signed(Request.parse(content), content, text, str(file)))
+        except FileNotFoundError as error:
+            if not file.is_file():
+                raise _unreadable(f"there is no {file}") from error
+            raise _unreadable(f"{file} is not signed: there is no {signature}", files) from error
         except (OSError, ValueError) as error:
-            raise _unreadable(f"{file}: {error}") from error
+            raise _unreadable(f"{file}: {error}", files) from error
     hosts = [one.request.host for one in signed]
     if not signed or len(set(hosts)) != len(hosts):
         raise _unreadable("no request was named" if not signed else "two requests for one host")
     return tuple(signed)
 
 
-def _unreadable(text: str) -> InputError:
+def _unreadable(text: str, files: Sequence[Path] = ()) -> InputError:
     return InputError(
         f"No signed request: {text}.",
         "Nothing was started.",
-        f"The second person signs each file: ssh-keygen -Y sign -n {NAMESPACE} -f KEY FILE",
+        f"The second person signs each file: {signing(tuple(map(str, files)) or ('FILE',))}",
     )
 
 
-def check(inventory: Inventory, signed: tuple[Signed, ...], seen: Seen, now: float) -> None:
+def check(
+    inventory: Inventory, signed: tuple[Signed, ...], seen: Seen, now: float, inventory_name: str
+) -> None:
     """Everything that forbids what is asked for, all at once.
+
+    ``inventory_name`` is what the inventory is called in advice.
 
     Raises:
         Refused: something does.
@@ -193,7 +217,9 @@ def check(inventory: Inventory, signed: tuple[Signed, ...], seen: Seen, now: flo
         if (objection := people_objection(request, signer, names)) is not None:
             found.append(objection)
     if found:
-        raise refused(tuple(found))
+        hosts = tuple(one.request.host for one in signed)
+        places = tuple(one.place for one in signed)
+        raise refused(tuple(found), inventory_name, hosts, places)
 
 
 def begin(
