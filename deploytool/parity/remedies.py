@@ -50,7 +50,7 @@ def remedy(taken: Round, inventory: str) -> str:
             f"deploytool resume -i {quote(inventory)}"
         )
     if (hosts := _fenced(bad)) is not None:
-        start = f"deploytool start -i {quote(inventory)} {hosts} --reason WHY"
+        start = f"deploytool start -i {quote(inventory)} {hosts} --reason WHY --by YOU"
         return f"When the cause is gone: {start}"
     silent = [verdict.host for verdict in bad if verdict.evidence is None]
     if silent:

@@ -119,7 +119,8 @@ def _way_out(rules: list[str], report: Report, inventory: str) -> str:
     if flags := _flags_way_out(rules, report, inventory):
         return flags
     if "PREFLIGHT_STOPPED" in rules:
-        return f"When its cause is gone: deploytool start -i {inventory} --all --reason TEXT"
+        start = f"deploytool start -i {inventory} --all --reason WHY --by YOU"
+        return f"When its cause is gone: {start}"
     if rules == ["PLAN_MOVED"]:
         return f"See what would be done now: {again}"
     if "PREFLIGHT_HOST" in rules:

@@ -92,7 +92,7 @@ def ask(
     """
     names = signer_names(inventory)
     if by not in names:
-        only = people_objection(Request(by, "-", "-", "-", "-", 0, 1), "", names)
+        only = people_objection(Request(by, inventory.fleet, "-", "-", "-", 0, 1), "", names)
         raise refused((only,) if only else (), inventory_name, chosen)
     found = list(fleet_objections(inventory, seen, shown_manifest(seen)))
     requests = []
