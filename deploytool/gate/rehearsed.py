@@ -30,6 +30,11 @@ def rehearsed(subject: Subject) -> Found:
         clock = Finding(RULE, name, 1, off, "set this machine's clock", unknown=True)
         return (), (clock,)
     declared = [item for item in subject.declared.values() if isinstance(item, Declared)]
+    for path, item in subject.declared.items():
+        if not isinstance(item, Declared):
+            text = "it can't be read: what has to be rehearsed for its fleet is not known"
+            remedy = f"deploytool gate --check {Check.INVENTORY.value} names what is wrong in it"
+            findings.append(subject.finding(Finding(RULE, str(path), 1, text, remedy, unknown=True)))
     for release in subject.releases:
         mine = [item for item in declared if item.inventory.service.name == release.manifest.name]
         if not mine:

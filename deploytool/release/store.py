@@ -128,6 +128,9 @@ def all_releases(store: Path) -> tuple[Release, ...]:
         return ()
     folders = sorted(path for path in store.iterdir() if not path.name.startswith("."))
     found = [load(folder) for folder in folders]
+    for folder, release in zip(folders, found, strict=True):
+        if folder.name != release.digest:
+            raise _bad(folder, f"it holds {release.label}, not what its name says")
     return tuple(sorted(found, key=lambda item: (item.manifest.version, item.digest)))
 
 
@@ -144,7 +147,10 @@ def find(store: Path, word: str) -> Release:
         name for name in folders if name.startswith(word) and len(word) >= _PREFIX_AT_LEAST
     ]
     if len(by_digest) == 1:
-        return load(store / by_digest[0])
+        found = load(store / by_digest[0])
+        if found.digest != by_digest[0]:
+            raise _bad(store / by_digest[0], f"it holds {found.label}, not what its name says")
+        return found
     matching = [item for item in all_releases(store) if item.manifest.version == word]
     if len(matching) == 1 and not by_digest:
         return matching[0]

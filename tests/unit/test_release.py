@@ -184,6 +184,16 @@ def test_a_name_that_no_manifest_may_have_is_refused(tmp_path: Path, name: str) 
     assert len(caught.value.details) == 3, "every mistake at once"
 
 
+def test_p1_a_digest_never_means_a_release_that_lies_under_its_name(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    one, two = made(tmp_path, "1.0"), made(tmp_path, "2.0")
+    folder_of(two).rename(tmp_path / "two")
+    folder_of(one).rename(store / two.digest)
+    for word in (two.digest, two.digest[:8], "1.0", "2.0"):
+        with pytest.raises(InputError, match="not what its name says"):
+            find(store, word)
+
+
 def test_a_word_means_one_release_or_none(tmp_path: Path) -> None:
     store = tmp_path / "store"
     one, two = made(tmp_path, "1.0"), made(tmp_path, "2.0")

@@ -168,8 +168,9 @@ def test_any_yaml_in_a_folder_of_inventories_has_to_be_one(ground: Ground) -> No
     ground.write("inventories/other.yaml", "a: b\n")
     ground.commit()
     report = ground.run()
-    assert set(refused(report)) == {"GATE_INVENTORY"}
-    assert "inventories/other.yaml:1" in said(report, Check.INVENTORY)
+    assert set(refused(report)) == {"GATE_INVENTORY", "GATE_REHEARSED"}
+    for check in (Check.INVENTORY, Check.REHEARSED):
+        assert "inventories/other.yaml:1" in said(report, check)
 
 
 def test_every_duplicate_address_is_named(ground: Ground) -> None:
