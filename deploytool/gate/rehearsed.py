@@ -34,7 +34,8 @@ def rehearsed(subject: Subject) -> Found:
         if not isinstance(item, Declared):
             text = "it can't be read: what has to be rehearsed for its fleet is not known"
             remedy = f"deploytool gate --check {Check.INVENTORY.value} names what is wrong in it"
-            findings.append(subject.finding(Finding(RULE, str(path), 1, text, remedy, unknown=True)))
+            lost = Finding(RULE, str(path), 1, text, remedy, unknown=True)
+            findings.append(subject.finding(lost))
     for release in subject.releases:
         mine = [item for item in declared if item.inventory.service.name == release.manifest.name]
         if not mine:

@@ -50,12 +50,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Answer:
-    """The whole of a stop. ``witness``: why there is no witnessed; empty where there is."""
+    """The whole of a stop. ``witness``: why there is no witnessed; empty where there is.
+
+    ``doubt``: why there may be hosts of the fleet that nobody told to stop.
+    """
 
     order: Order
     rows: tuple[Row, ...]
     witness: str
     trouble: tuple[str, ...] = ()
+    doubt: str = ""
 
     @property
     def targets(self) -> tuple[Row, ...]:
@@ -129,7 +133,7 @@ def conclude(answer: Answer, inventory: str) -> StopNotConfirmed | None:
     """None where every target is proven to be silent; else who isn't, and what will stop them."""
     bad = [row for row in answer.targets if not row.proven]
     if not bad and answer.targets:
-        return None
+        return _doubted(answer, inventory) if answer.doubt else None
     if not answer.targets:
         return StopNotConfirmed(
             "No host was found that runs what was to be stopped.",
@@ -140,6 +144,7 @@ def conclude(answer: Answer, inventory: str) -> StopNotConfirmed | None:
     unstopped = [row for row in bad if not row.stopped]
     names = ", ".join(row.host for row in bad)
     details = _reasons(bad, answer.witness)
+    details += (answer.doubt,) if answer.doubt else ()
     if unstopped:
         what = f"{len(unstopped)} of {len(answer.targets)} hosts are NOT shown to have stopped."
         ends = [row.lease_end for row in unstopped]
@@ -173,6 +178,15 @@ def _reasons(bad: Sequence[Row], witness: str) -> tuple[str, ...]:
     return tuple(f"{', '.join(hosts)}: {why}" for why, hosts in groups.items())
 
 
+def _doubted(answer: Answer, inventory: str) -> StopNotConfirmed:
+    return StopNotConfirmed(
+        f"All {len(answer.targets)} hosts that were read stopped, but {answer.doubt}.",
+        "A host that is not listed, or under a name that stands there twice, may go on sending.",
+        f"See what is wrong: deploytool status -i {quote(inventory)}; mend it, and stop again",
+        answer.trouble,
+    )
+
+
 def _why(row: Row, witness: str) -> str:
     if row.stopped:
         said = witness or _NOT_SILENT
@@ -194,7 +208,7 @@ def document(answer: Answer) -> dict[str, Any]:
         "pressed": answer.order.pressed,
         "witness": answer.witness or None,
         "hosts": [row_document(row) for row in answer.rows],
-        "trouble": list(answer.trouble),
+        "trouble": [*answer.trouble, *([answer.doubt] if answer.doubt else [])],
     }
 
 

@@ -52,6 +52,8 @@ class Card:
     lease_s: float = 0.0
     silence: tuple[str, ...] = ()
     silence_s: float = 5.0
+    doubt: str = ""
+    """Why these may not be all hosts of the fleet: nothing can then prove that it has stopped."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -108,7 +110,15 @@ def _card(said: object, folder: Path) -> Card:
         lease_s=_number(top.get("lease_s"), 0.0),
         silence=_argv(witness.get("command"), fleet),
         silence_s=_number(witness.get("timeout_s"), 5.0),
+        doubt=_doubt(top.get("expect"), len(targets)),
     )
+
+
+def _doubt(expect: object, count: int) -> str:
+    """A host that is listed twice under one name is read once: only their number tells."""
+    if type(expect) is int and expect == count:
+        return ""
+    return f"the inventory lists {count} hosts, and expects {expect!r:.20}"
 
 
 def _common(ssh: dict[Any, Any], folder: Path) -> tuple[str, ...]:

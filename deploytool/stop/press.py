@@ -93,7 +93,7 @@ def stop(
     )
     witness = heard if isinstance(heard, str) else ""
     said_of_warm = tuple(text for text in (trouble, warm.trouble if warm else "") if text)
-    return Answer(order, rows, witness, said_of_warm)
+    return Answer(order, rows, witness, said_of_warm, card.doubt)
 
 
 def _chosen(card: Card, pressed: Pressed) -> list[Target]:

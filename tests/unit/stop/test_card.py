@@ -13,7 +13,9 @@ import yaml
 from deploytool.errors import InputError
 from deploytool.fleet.helper import invocation
 from deploytool.fleet.inventory import load_inventory, parse_inventory
-from deploytool.stop.card import read_card
+from deploytool.stop.answer import Answer, conclude, make_row
+from deploytool.stop.card import Card, read_card
+from deploytool.stop.model import Climbed, End, Order, Witnessed
 
 EXAMPLE = Path(__file__).parents[3] / "inventories" / "example.yaml"
 
@@ -26,6 +28,7 @@ def altered(tmp_path: Path, **changes: Any) -> Path:
         for key in parents:
             at = at[key]
         at[last] = value
+    tmp_path.mkdir(exist_ok=True)
     place = tmp_path / "inventory.yaml"
     place.write_text(yaml.safe_dump(said))
     return place
@@ -66,6 +69,30 @@ def test_p6_a_mistake_elsewhere_keeps_nobody_from_stopping(
     with pytest.raises(InputError):
         load_inventory(path)
     assert len(read_card(path).targets) == 8
+
+
+def _proven(card: Card) -> Answer:
+    """Every host that was read says that it stopped, and the witness saw the silence."""
+    order = Order("me@here", "runaway", "ab", 1000.0)
+    heard = Witnessed(1002.0, 1002.0, 1002.1, dict.fromkeys(card.names))
+    rows = (
+        make_row(Climbed(host, End.HALTED, 1.0), order, heard, (0.0, None, False), 1003.0)
+        for host in card.names
+    )
+    return Answer(order, tuple(rows), "", doubt=card.doubt)
+
+
+def test_p2_p6_a_host_that_was_not_read_is_not_said_to_have_stopped(tmp_path: Path) -> None:
+    assert conclude(_proven(read_card(altered(tmp_path))), "fleet.yaml") is None
+    twice = altered(tmp_path)
+    twice.write_text(twice.read_text().replace("router7:", "router6:"))
+    wrong = (twice, *(altered(tmp_path / f"{n}", expect=n) for n in (9, None, True)))
+    for path in wrong:
+        card = read_card(path)
+        assert card.targets, "whatever can be read is stopped"
+        error = conclude(_proven(card), "fleet.yaml")
+        assert error is not None, path
+        assert (error.exit_code, "expects" in error.what) == (6, True)
 
 
 @pytest.mark.parametrize(
