@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from deploytool.parity.model import Evidence, Finding, HostVerdict
 from deploytool.parity.rules import short, unseen, wrong
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 def _odd_ones(values: Mapping[str, str], what: str) -> Iterator[tuple[str, Finding]]:
@@ -81,8 +84,12 @@ def judge_fleet(
 
 
 def most_common_release(evidence: Iterable[Evidence]) -> str | None:
-    """The release that most hosts have as ``current``; the smallest digest of several such."""
-    counts = Counter(seen.release for seen in evidence if seen.release is not None)
+    """The release that most hosts have as ``current``; the smallest digest of several such.
+
+    What a link names that is no digest is no release, however many hosts have it.
+    """
+    named = (seen.release for seen in evidence)
+    counts = Counter(name for name in named if name is not None and _DIGEST.fullmatch(name))
     if not counts:
         return None
     most = max(counts.values())

@@ -40,7 +40,7 @@ def ssh_config(inventory: Inventory, routes: dict[str, Route]) -> str:
     blocks = []
     for name, way in routes.items():
         lines = [
-            f"Host {name}",
+            f"Host {_alias(name)}",
             f"  HostName {way.hostname}",
             f"  Port {way.port}",
             f"  User {way.user}",
@@ -60,6 +60,14 @@ def ssh_config(inventory: Inventory, routes: dict[str, Route]) -> str:
         f"  ConnectTimeout {max(1, round(inventory.ssh.connect_timeout_s))}",
     ]
     return "\n".join([*blocks, *strict]) + "\n"
+
+
+def _alias(host: str) -> str:
+    """What a host is called while specs run: no host's name has such an end.
+
+    Pytest puts a hyphen behind it, and else ``web`` with a parameter were told as ``web-2``.
+    """
+    return f"{host}_"
 
 
 def _jumps(way: Route) -> str:
@@ -83,7 +91,7 @@ def run_specs(inventory: Inventory, folder: Path) -> tuple[SpecResult, ...]:
     with tempfile.TemporaryDirectory(prefix="deploytool-specs-") as scratch:
         config, report = Path(scratch) / "ssh_config", Path(scratch) / "report.xml"
         config.write_text(ssh_config(inventory, routes), encoding="utf-8")
-        hosts = ",".join(f"ssh://{name}" for name in inventory.names)
+        hosts = ",".join(f"ssh://{_alias(name)}" for name in inventory.names)
         command = [sys.executable, "-m", "pytest", str(folder), f"--hosts={hosts}"]
         command += [
             f"--ssh-config={config}",
@@ -101,7 +109,8 @@ def run_specs(inventory: Inventory, folder: Path) -> tuple[SpecResult, ...]:
             raise EnvironmentProblem(
                 f"The specs in {folder} did not end within {_DEADLINE_S} s.",
                 "Nothing was verified.",
-                f"Try one host by hand: {' '.join(command[:4])} --hosts=ssh://{inventory.names[0]}",
+                f"Try one host by hand: {' '.join(command[:4])} "
+                f"--hosts=ssh://{inventory.hosts[inventory.names[0]].address}",
             ) from error
         if done.returncode not in {0, 1} or not report.is_file():
             raise InputError(
@@ -110,18 +119,18 @@ def run_specs(inventory: Inventory, folder: Path) -> tuple[SpecResult, ...]:
                 "Mend what pytest names.",
                 tuple(done.stdout.strip().splitlines()[-15:]),
             )
-        return _results(inventory, ET.parse(report).getroot())  # noqa: S314 pytest wrote it just now
+        return read_results(inventory, ET.parse(report).getroot())  # noqa: S314 pytest wrote it just now
 
 
-def _results(inventory: Inventory, root: ET.Element) -> tuple[SpecResult, ...]:
+def read_results(inventory: Inventory, root: ET.Element) -> tuple[SpecResult, ...]:
+    """What a JUnit report says of each declared host, in name order."""
     passed = dict.fromkeys(inventory.names, 0)
     lines: dict[str, list[str]] = {name: [] for name in inventory.names}
     everywhere: list[str] = []
     for case in root.iter("testcase"):
         name = case.get("name", "")
-        host = next(
-            (h for h in inventory.names if f"[ssh://{h}]" in name or f"[ssh://{h}-" in name), None
-        )
+        told = ((h, f"[ssh://{_alias(h)}") for h in inventory.names)
+        host = next((h for h, start in told if f"{start}]" in name or f"{start}-" in name), None)
         bad = [child for child in case if child.tag in {"failure", "error", "skipped"}]
         text = f"{name}: {(bad[0].get('message') or bad[0].tag).splitlines()[0]}" if bad else ""
         if host is None:

