@@ -52,7 +52,7 @@ def lint(
     *,
     json: JsonOption = False,
 ) -> None:
-    """Hold the flag registry against all history, all releases, and what is live."""
+    """Hold the registry against history, releases and what is live."""
     del json
     from deploytool.flags.lint import Asked, conclude
     from deploytool.flags.lint import lint as hold
@@ -149,9 +149,10 @@ def arm(
     *,
     json: JsonOption = False,
 ) -> None:
-    """Turn a flag on, on every host or on none: a fresh proof, a certificate, two phases.
+    """Turn a flag on, on every host or on none.
 
-    Whatever goes wrong after the first commit is withdrawn everywhere, and that is observed.
+    It takes a fresh proof of parity, a certificate that your key signs, and two phases. Whatever
+    goes wrong after the first commit is withdrawn everywhere, and that is observed.
     """
     del json
     import tempfile
@@ -171,7 +172,10 @@ def arm(
 
 @app.command()
 def disarm(flag: FlagArgument, inventory: InventoryOption, *, json: JsonOption = False) -> None:
-    """Turn a flag off: the senders first, then every host, and look. It needs nothing to do so."""
+    """Turn a flag off: the senders first, then every host, and look.
+
+    It needs no proof, no key and no lock, and may be given again at any time.
+    """
     del json
     from deploytool.flags.phases import Purpose
     from deploytool.flags.runner import signs_nothing
@@ -246,7 +250,11 @@ def _report_document(report: Report) -> dict[str, Any]:
 
 @app.command()
 def status(inventory: InventoryOption, *, json: JsonOption = False) -> None:
-    """A table of flags and hosts: armed, off, unknown, or another meaning; by which epoch."""
+    """Show each flag on each host, and what the senders do.
+
+    A flag is armed, off, unknown, not running with its process, or of another meaning. "epoch"
+    is the number of the certificate that armed it. Exit 5 where not all hosts are alike or known.
+    """
     del json
     from deploytool.cli.flagtable import document, lines, show
     from deploytool.errors import HostFault, NotProven

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deploytool.cli.options import JsonOption
-from deploytool.cli.output import document, finish, say
+from deploytool.cli.output import document, finish, path_hint, say
 
 if TYPE_CHECKING:
     from deploytool.rehearsal.fleets.model import FleetStatus, Throwaway
@@ -78,7 +78,7 @@ def up(
     *,
     json: JsonOption = False,
 ) -> None:
-    """Bring a throwaway fleet up, ready to deploy to, and write its inventory."""
+    """Bring a throwaway fleet up, and write its inventory."""
     del json
     from deploytool.errors import Interrupted
 
@@ -92,8 +92,12 @@ def up(
             _command("down", kind, folder),
         ) from stop
     say(f"{hosts} {'host is' if hosts == 1 else 'hosts are'} up. The inventory: {inventory}")
-    say(f"  deploy to them:  deploytool deploy -i {inventory} RELEASE")
+    say("  make a release:  deploytool release build 2026.1")
+    say(f"  deploy it:       deploytool deploy -i {inventory} 2026.1")
+    say(f"  look at them:    deploytool status -i {inventory}")
     say(f"  take them away:  {_command('down', kind, folder)}")
+    if (hint := path_hint()) is not None:
+        say(hint)
     document({"exit": 0, **_document(fleet.status()), "inventory": str(inventory)})
 
 
@@ -118,7 +122,7 @@ def down(
 def status(
     kind: KindOption = FleetKind.LOCAL, folder: FolderOption = None, *, json: JsonOption = False
 ) -> None:
-    """Say what is there of a throwaway fleet now; exit 5 when it is not whole."""
+    """Say what is there of it now; exit 5 when it is not whole."""
     del json
     from deploytool.errors import NotProven
 

@@ -67,7 +67,11 @@ def gate(
     *,
     json: JsonOption = False,
 ) -> None:
-    """Refuse what must never reach a fleet: flags, dead code, builds, manifests, inventories."""
+    """Refuse, before a deployment, what must never reach a fleet.
+
+    It looks at flags, retired and dead code, manifests, inventories, rehearsals and builds; each
+    check and its way out is in docs/gate.md.
+    """
     del json
     from deploytool.gate.checks import run
     from deploytool.gate.formats import document, github, lines

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from shlex import join, quote
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,11 +14,15 @@ from deploytool.cli import signers
 from deploytool.cli.options import InventoryOption, JsonOption
 from deploytool.cli.output import finish, say
 
+if TYPE_CHECKING:
+    from deploytool.fleet.model import Inventory
+
 app = typer.Typer(no_args_is_help=True, help="Make a bare host ready; see what it lacks.")
 app.add_typer(signers.app, name="signers")
 
 HostsOption = Annotated[
-    list[str] | None, typer.Option("--host", help="Only this host; repeat for more.")
+    list[str] | None,
+    typer.Option("--host", metavar="HOST", help="Only this host; repeat for more."),
 ]
 
 
@@ -40,9 +44,10 @@ def prepare(
     *,
     json: JsonOption = False,
 ) -> None:
-    """Install accounts, folders, the helper, the unit and the one line of sudo rights.
+    """Make bare hosts ready to be deployed to.
 
-    It may be run again at any time: what stands there already is left alone.
+    It installs accounts, folders, the helper, the unit and the one line of sudo rights. It may be
+    run again at any time: what stands there already is left alone.
     """
     del json
     from deploytool.errors import HostFault, NotProven
@@ -99,12 +104,17 @@ def _prepare_again(
     return f"{first} (docs/runbook.md has what each means), then: {join(words)}"
 
 
-def _after_check(inventory: Path, seen: Mapping[str, object]) -> str:
+def _after_check(inventory: Path, fleet: Inventory, seen: Mapping[str, object]) -> str:
     """What to do where a host is not ready."""
     if dark := _dark(seen):
         why = f"See why {dark} gives no answer (docs/runbook.md has what each means)"
         return f"{why}, then: deploytool host check -i {quote(str(inventory))}"
-    return f"deploytool host prepare -i {quote(str(inventory))} --admin root"
+    return f"deploytool host prepare -i {quote(str(inventory))}{_as_root(fleet)}"
+
+
+def _as_root(fleet: Inventory) -> str:
+    """The option for preparing: without systemd the deploy account prepares its hosts itself."""
+    return " --admin root" if fleet.service.supervisor == "systemd" else ""
 
 
 @app.command()
@@ -141,7 +151,7 @@ def check(
         error = NotProven(
             f"{sum(map(bool, missing.values()))} of {len(chosen)} hosts are not ready.",
             "A deployment to this fleet will be refused.",
-            _after_check(inventory, seen),
+            _after_check(inventory, fleet, seen),
             tuple(map(str, lacking)),
         )
     finish({"hosts": missing}, error)
@@ -198,7 +208,7 @@ def retire(
         say(f"{host}: stopped, and it stays so after a reboot.")
     if key is not None:
         say(f"{host}: the replacement's key is pinned as {pin_replacement(fleet, host, key)}.")
-        say(f"Next: deploytool host prepare -i {inventory} --host {host} --admin root")
+        say(f"Next: deploytool host prepare -i {inventory} --host {host}{_as_root(fleet)}")
     else:
         say(f"Next: take {host} out of {inventory}, and lower 'expect' to {fleet.expect - 1}.")
     finish({"host": host, "stopped": not dead, "pinned": key is not None}, None)

@@ -46,7 +46,11 @@ def status(
     *,
     json: JsonOption = False,
 ) -> None:
-    """One evidence round: exit 0 only when every declared host proves the same release."""
+    """Look at every host, and say whether all run one release.
+
+    One evidence round, which changes nothing. Exit 0 only when every declared host proved it;
+    5 where the fleet is MIXED or UNKNOWN: then the last line says what to do first.
+    """
     del json
     from deploytool.cli.screen import round_document, show_round, show_under_way
     from deploytool.parity.model import Parity, Verdict
@@ -80,7 +84,10 @@ def verify(
     *,
     json: JsonOption = False,
 ) -> None:
-    """Status, and your own testinfra specs on every host; a host without a result is a failure."""
+    """Status, and your own testinfra specs on every host.
+
+    A host without a result is a failure (exit 5), as is a folder without specs (exit 2).
+    """
     del json
     from deploytool.cli.screen import round_document, show_round, show_under_way
     from deploytool.errors import NotProven
@@ -95,12 +102,13 @@ def verify(
     lines = show_under_way(taken, inventory)
     failed = tuple(result for result in results if not result.good)
     for result in results:
-        say(f"{result.host}: {result.passed} specs passed{'' if result.good else ', FAILED'}")
+        say(f"{result.host}: specs that passed: {result.passed}{'' if result.good else '; FAILED'}")
     error = None
     if taken.parity is not Parity.PARITY:
         error = not_proven(
             taken, str(inventory), f"{taken.parity.value}: not every host is a MATCH."
         )
+        error.details += tuple(f"{r.host}: {line}" for r in failed for line in r.lines)
     elif failed:
         error = NotProven(
             f"The specs in {spec} are not fulfilled on {len(failed)} of {len(results)} hosts.",

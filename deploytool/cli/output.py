@@ -30,6 +30,20 @@ def inventory_named() -> str:
     return "INVENTORY"
 
 
+def path_hint() -> str | None:
+    """What to type first where advice that begins with ``deploytool`` would not be found."""
+    import shutil
+    from pathlib import Path
+
+    typed = Path(sys.argv[0]).absolute()
+    if typed.name != "deploytool" or shutil.which("deploytool"):
+        return None
+    activate = typed.with_name("activate")
+    here = quote(str(activate))
+    first = f". {here}" if activate.exists() else f"alias deploytool={quote(str(typed))}"
+    return f"deploytool is not on your PATH; type first: {first}"
+
+
 def colour(stream: Any) -> bool:  # noqa: ANN401 any text stream
     """Colour only on a terminal, and never with NO_COLOR (no-color.org)."""
     return bool(stream.isatty()) and not os.environ.get("NO_COLOR")
@@ -89,6 +103,8 @@ def show_error(error: DeploytoolError) -> None:
         f"{bold}What it means:{plain}  {one_line(error.means)}",
         f"{bold}What to do now:{plain} {one_line(error.now)}",
     ]
+    if "deploytool " in error.now and (hint := path_hint()):
+        lines.append(f"({clean(hint)})")
     print("\n".join(lines), file=sys.stderr, flush=True)
 
 

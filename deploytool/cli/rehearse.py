@@ -51,6 +51,26 @@ def _chosen(words: list[str], kind: FleetKind) -> tuple[Scenario, ...]:
     return chosen
 
 
+def _list() -> None:
+    """Says what can be played, and where."""
+    from deploytool.rehearsal.faults.catalogue import CATALOGUE
+    from deploytool.rehearsal.scenarios import FIRST, SCENARIOS
+
+    say("Scenarios (* is played when none is named):")
+    for item in SCENARIOS:
+        where = "" if "local" in item.kinds else f" (--fleet {' or '.join(item.kinds)})"
+        say(f"  {'*' if item in FIRST else ' '} {item.name}: {item.sentence}{where}")
+    say("Faults:")
+    for entry in CATALOGUE:
+        where = "" if "local" in entry.kinds else f" (--fleet {' or '.join(entry.kinds)})"
+        say(f"    {entry.name}{where}")
+    faults = [{"name": entry.name, "fleets": list(entry.kinds)} for entry in CATALOGUE]
+    scenarios = [
+        {"name": s.name, "sentence": s.sentence, "fleets": list(s.kinds)} for s in SCENARIOS
+    ]
+    finish({"scenarios": scenarios, "faults": faults}, None)
+
+
 def _waiting(kind: FleetKind) -> Callable[[str], None]:
     """Machines take minutes to boot: what they do meanwhile is shown, and what they need."""
     if kind is not FleetKind.VAGRANT:
@@ -99,14 +119,28 @@ def rehearse(
         FleetKind, typer.Option("--fleet", help="Where to rehearse.")
     ] = FleetKind.LOCAL,
     scenario: Annotated[
-        list[str] | None, typer.Option("--scenario", help="Only this one; repeat for more.")
+        list[str] | None,
+        typer.Option(
+            "--scenario",
+            metavar="NAME",
+            help="Only this one; repeat for more; all: every one. --list names them.",
+        ),
     ] = None,
     faults: Annotated[
         list[str] | None,
-        typer.Option("--faults", help="Faults instead of scenarios: all, or a name; repeatable."),
+        typer.Option(
+            "--faults",
+            metavar="NAME",
+            help="Faults instead of scenarios: all, or one that --list names; repeat for more.",
+        ),
     ] = None,
     cases: Annotated[
-        int | None, typer.Option("--cases", min=1, help="How many cases of faults; 200 or 60.")
+        int | None,
+        typer.Option(
+            "--cases",
+            min=1,
+            help="How many cases of faults; each kind of fleet has its own default.",
+        ),
     ] = None,
     seed: Annotated[
         int | None,
@@ -116,7 +150,7 @@ def rehearse(
     ] = None,
     hosts: Annotated[
         int | None,
-        typer.Option("--hosts", min=2, max=64, help="How many hosts; 8, or 3 for faults."),
+        typer.Option("--hosts", min=2, max=64, help="How many hosts. [default: 8; 3 for faults]"),
     ] = None,
     inventory: Annotated[
         Path | None,
@@ -137,11 +171,15 @@ def rehearse(
     ] = "2026.0",
     candidate: Annotated[str, typer.Option("--candidate", help="The build to deploy.")] = "2026.1",
     *,
+    only_list: Annotated[
+        bool, typer.Option("--list", help="Say which scenarios and faults there are, and end.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Deploy to real SSH hosts on this machine, with and without faults, and say what showed.
+    """Play deployments, with and without faults, on throwaway hosts.
 
-    The fleet is brought up for it and taken away afterwards, whatever happens.
+    They are real SSH hosts on this machine. The fleet is brought up for it and taken away
+    afterwards, whatever happens.
     """
     del json
     from deploytool.errors import NotProven
@@ -153,6 +191,9 @@ def rehearse(
     from deploytool.rehearsal.stage import Stage
     from deploytool.release.build import build
 
+    if only_list:
+        _list()
+        return
     folder = Path(".deploytool/rehearsal")
     scenarios = _chosen(scenario or [], kind)
     like = None if inventory is None else load_inventory(inventory)

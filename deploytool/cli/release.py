@@ -59,7 +59,7 @@ def build(
     *,
     json: JsonOption = False,
 ) -> None:
-    """Build a router release, the same to the byte wherever it is built."""
+    """Build a router release, the same to the byte everywhere."""
     del json
     from deploytool.release.build import build as make
 
@@ -97,7 +97,10 @@ def describe(
     *,
     json: JsonOption = False,
 ) -> None:
-    """Make any executable file a release (docs/contract.md says what it must offer)."""
+    """Make any executable file a release.
+
+    docs/contract.md says what the file must offer.
+    """
     del json
     from deploytool.release.build import describe as make
 
@@ -147,7 +150,7 @@ def show(
 def verify(
     release: ReleaseArgument, store: StoreOption = DEFAULT_STORE, *, json: JsonOption = False
 ) -> None:
-    """Hold a release's bytes against its manifest, and against what it says of itself."""
+    """Hold a release's bytes against its manifest and its own word."""
     del json
     from deploytool.release.build import check_version
     from deploytool.release.store import find

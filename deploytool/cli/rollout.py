@@ -115,7 +115,10 @@ def plan(
     *,
     json: JsonOption = False,
 ) -> None:
-    """Show what a deployment would do on each host. It changes nothing."""
+    """Show what a deployment would do on each host. It changes nothing.
+
+    Exit 3 where a rule forbids it; what stands in the way is named, host by host.
+    """
     del json
     import secrets
 
@@ -300,7 +303,16 @@ def deploy(
     disarm: DisarmOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Stage on all hosts, activate in waves, verify each, prove parity; or bring back and prove."""
+    """Put a release on every host and prove it, or bring back.
+
+    It copies to all hosts before any is switched, verifies each by its running process, and proves
+    parity at the end. When anything fails it brings back what it switched, and proves that.
+
+    Ctrl-C brings back, too; a second one ends it at once, and "resume" or "rollback" end the rest.
+
+    Exit codes: 0 proven on every host; 3 refused by a rule, nothing changed; 4 failed and brought
+    back, proven; 5 MIXED or UNKNOWN: hosts and the next command are named; 130 you broke it off.
+    """
     del json
     from deploytool.rollout.model import Purpose
 
@@ -342,10 +354,11 @@ def resume(
     disarm: DisarmOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Finish what an interrupted deployer left, from any machine, by what the hosts show.
+    """Finish what an interrupted deployment left, from any machine.
 
-    It takes the locks over: whoever held them is refused by the hosts from then on. What was on
-    the way back is finished by "rollback"; where that can't be done, --forward is the other end.
+    What was under way is read from the hosts. It takes the locks over: whoever held them is refused
+    by the hosts from then on. What was on the way back is finished by "rollback"; where that can't
+    be done, --forward is the other end.
     """
     del json
     from deploytool.rollout.model import Purpose
@@ -364,9 +377,11 @@ def rollback(
     disarm: DisarmOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Undo what an interrupted deployer left, and prove that every host is what it was before.
+    """Undo what an interrupted deployment left, and prove it.
 
-    It takes the locks over: whoever held them is refused by the hosts from then on.
+    Every host becomes what it was before. It takes the locks over: whoever held them is refused by
+    the hosts from then on. A deployment that was proven is over, and nothing is left to undo: to go
+    back from it, deploy the older release.
     """
     del json
     from deploytool.rollout.model import Purpose

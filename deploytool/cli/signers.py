@@ -65,7 +65,10 @@ def add(
     *,
     json: JsonOption = False,
 ) -> None:
-    """Let a person sign: in the inventory's file, and then on every host, which is looked at."""
+    """Let a person sign, in the inventory's file and on every host.
+
+    Each host is looked at afterwards.
+    """
     del json
     from deploytool.fleet.prepare import read_public_key
     from deploytool.fleet.signers import parse_signers, with_signer, write_signers
@@ -88,7 +91,7 @@ def remove(
     *,
     json: JsonOption = False,
 ) -> None:
-    """Let a person sign no more: in the inventory's file, and then on every host."""
+    """Let a person sign no more, in the file and on every host."""
     del json
     from deploytool.fleet.signers import without_signer, write_signers
 

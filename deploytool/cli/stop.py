@@ -12,7 +12,7 @@ from deploytool.cli.options import DEFAULT_STORE, InventoryOption, JsonOption, S
 from deploytool.cli.output import finish
 
 HostsOption = Annotated[
-    list[str] | None, typer.Option("--host", help="This host; repeat for more.")
+    list[str] | None, typer.Option("--host", metavar="HOST", help="This host; repeat for more.")
 ]
 EveryOption = Annotated[bool, typer.Option("--all", help="Every declared host.")]
 
@@ -31,9 +31,10 @@ def stop(
     every: EveryOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Stop hosts now: one step, no question, no lock, no journal, no second person.
+    """Stop hosts now, without a question or a second person.
 
-    Exit 0 only where every target stopped and the witness saw the silence; else 6, and who didn't.
+    Say which with one of --host, --all, --release. It needs no lock and no journal. Exit 0 only
+    where every target stopped and the witness saw the silence; else 6, and who didn't.
     """
     from deploytool.cli.stopnow import run
 
@@ -57,17 +58,21 @@ def start(
     ] = None,
     request: Annotated[
         list[Path] | None,
-        typer.Option("--request", help="A signed request, or a folder of them: start now."),
+        typer.Option(
+            "--request", metavar="PATH", help="A signed request, or a folder of them: start now."
+        ),
     ] = None,
     signature: Annotated[
         list[Path] | None,
-        typer.Option("--signature", help="Its signature, in the same order; else FILE.sig."),
+        typer.Option(
+            "--signature", metavar="FILE", help="Its signature, in the same order; else FILE.sig."
+        ),
     ] = None,
     *,
     every: EveryOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Let stopped hosts trade again: one person asks, a second one signs, and then it is done.
+    """Let stopped hosts trade again; a second person has to sign.
 
     First with --host or --all and --reason: that writes requests. A second person signs each with
     ssh-keygen -Y sign -n start.deploytool. Then with --request.
@@ -110,10 +115,11 @@ def watch(
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Keep every line open: look again and again, renew leases, and stop hosts within an instant.
+    """Keep looking, renew leases, and make a stop quicker.
 
-    It goes on when a host drifts, because the leases of the others hang on it. It ends with 0
-    where nothing ever drifted and all is known at the end, else with 5.
+    It keeps its lines to every host open until Ctrl-C, or --for SECONDS. It goes on when a host
+    drifts, because the leases of the others hang on it. It ends with 0 where nothing ever drifted
+    and all is known at the end, else with 5.
     """
     del json
     from deploytool.cli.rollout import holder, interruptible

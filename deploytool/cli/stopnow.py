@@ -173,6 +173,9 @@ def _whatever(show: Callable[[], None]) -> None:
 
 
 def _misused(error: UsageError) -> int:
+    from deploytool.cli.output import inventory_named
     from deploytool.errors import InputError
 
-    return _failed(InputError(f"{error}.", "NOTHING WAS STOPPED.", USAGE), {})
+    what, usage = str(error), USAGE.replace("INVENTORY", inventory_named())
+    said = InputError(f"{what[0].upper()}{what[1:]}.", "NOTHING WAS STOPPED.", usage)
+    return _failed(said, {})

@@ -70,7 +70,9 @@ def remedy(taken: Round, inventory: str) -> str:
 def _with_deploytool(taken: Round, bad: list[HostVerdict], inventory: str) -> str:
     """What one of our own commands mends."""
     if any(finding.what in _PREPARED for verdict in bad for finding in verdict.findings):
-        return f"deploytool host prepare -i {inventory} --admin root"
+        # Without systemd the deploy account prepares its hosts itself.
+        units = any(v.evidence.unit for v in taken.hosts if v.evidence is not None)
+        return f"deploytool host prepare -i {inventory}{' --admin root' if units else ''}"
     if armed := _armed(taken):
         commands = (f"deploytool flags disarm {flag} -i {inventory}" for flag in armed)
         return f"Flags are not the same everywhere; turn them off: {' && '.join(commands)}"

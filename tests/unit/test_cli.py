@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from deploytool.cli.output import path_hint
 from deploytool.errors import DeploytoolError, Refused
 from deploytool.flags.model import entries_of
 from deploytool.release.model import FlagTable
@@ -53,6 +54,11 @@ COMMANDS = (
     ("fleet", "up"),
     ("fleet", "down"),
     ("fleet", "status"),
+    ("flags", "status"),
+    ("start",),
+    ("watch",),
+    ("gate",),
+    ("rehearse",),
 )
 
 
@@ -74,6 +80,44 @@ def test_help_teaches_the_way_in_and_the_exit_codes(tmp_path: Path) -> None:
     assert "deploytool deploy -i " in said
     for code in ("0 done", "2 bad input", "3 refused", "4 failed", "5 MIXED", "130", "1 a bug"):
         assert code in said
+
+
+@pytest.mark.parametrize(
+    "words",
+    [(), ("release",), ("host",), ("host", "signers"), ("flags",), ("fleet",)],
+    ids=" ".join,
+)
+def test_lists_of_commands_are_whole_sentences_at_80_columns(
+    words: tuple[str, ...], tmp_path: Path
+) -> None:
+    said = run(*words, "--help", cwd=tmp_path, COLUMNS="80").stdout
+    commands = said.partition("Commands:\n")[2].splitlines()
+    assert commands
+    for line in commands:
+        assert line.rstrip().endswith("."), line
+        assert not line.rstrip().endswith("..."), line
+
+
+def test_what_can_be_rehearsed_is_listed(tmp_path: Path) -> None:
+    said = document(run("rehearse", "--list", "--json", cwd=tmp_path))
+    assert {"healthy", "stop-drill"} <= {item["name"] for item in said["scenarios"]}
+    assert all(item["fleets"] for item in said["scenarios"] + said["faults"])
+    assert not list(tmp_path.iterdir()), "nothing was built or brought up"
+
+
+def test_advice_says_what_to_type_where_deploytool_is_not_found(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    script = tmp_path / "a venv" / "deploytool"
+    script.parent.mkdir()
+    script.touch(mode=0o755)
+    monkeypatch.setattr(sys, "argv", [str(script), "status"])
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert (path_hint() or "").endswith(f"alias deploytool='{script}'")
+    (script.parent / "activate").touch()
+    assert (path_hint() or "").endswith(f"type first: . '{script.parent}/activate'")
+    monkeypatch.setenv("PATH", str(script.parent))
+    assert path_hint() is None
 
 
 WRONG = [
