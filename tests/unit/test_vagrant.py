@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from deploytool.cli.fleet import FleetKind, up
 from deploytool.cli.rehearse import _chosen
 from deploytool.errors import EnvironmentProblem, InputError, Interrupted
 from deploytool.fleet.inventory import load_inventory
-from deploytool.rehearsal.fleets import box, cables, files, hypervisor, pace
+from deploytool.rehearsal.fleets import box, cables, files, hypervisor, pace, processes
 from deploytool.rehearsal.fleets.model import (
     Client,
     Endpoint,
@@ -25,6 +26,7 @@ from deploytool.rehearsal.fleets.model import (
     silent,
 )
 from deploytool.rehearsal.fleets.ready import make_signers
+from deploytool.rehearsal.fleets.run import attempt
 from deploytool.rehearsal.fleets.vagrant import VagrantFleet
 from deploytool.rehearsal.fleets.vagrantcmd import Vagrant, Way, parse_ssh_config, parse_states
 from deploytool.rehearsal.scenarios import MACHINES, SCENARIOS
@@ -158,6 +160,17 @@ def test_a_slow_router_has_longer_to_be_armed_but_no_longer_than_it_takes(
     assert config["flags"]["commit_s"] == commit_s
 
 
+def test_a_program_that_is_ended_takes_its_children_along(tmp_path: Path) -> None:
+    """A shell that waits for its child would else hear of the end only when the child is done."""
+    script = (
+        f"cd {tmp_path}; trap 'echo ended >said; exit 1' TERM; sleep 300 & echo $! >pid; sleep 301"
+    )
+    with pytest.raises(EnvironmentProblem, match="did not end within 1 s"):
+        attempt(["sh", "-c", script], 1.0)
+    assert (tmp_path / "said").read_text() == "ended\n"
+    assert processes.look(int((tmp_path / "pid").read_text())) is None
+
+
 # --- what is refused ----------------------------------------------------------------------------
 
 
@@ -179,6 +192,36 @@ def test_a_box_is_kept_and_not_built_again(tmp_path: Path) -> None:
     folder = make_box(tmp_path)
     kept = box.ensure_box(pytest.fail, tmp_path)
     assert kept.file == folder / "machine.box"
+
+
+BUILD = """\
+#!/bin/sh
+set -eu
+sleep 0.5
+mkdir "$1"
+cd "$1"
+printf x >machine.box
+sha256sum machine.box >SHA256SUMS
+echo built >>../builds
+"""
+
+
+def test_two_who_need_a_box_at_the_same_time_build_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what a killed build left does not stay."""
+    recipe = tmp_path / "checkout/vagrant/build-box"
+    recipe.parent.mkdir(parents=True)
+    recipe.write_text(BUILD)
+    recipe.chmod(0o755)
+    monkeypatch.setattr(box, "CHECKOUT", tmp_path / "checkout")
+    store = tmp_path / "store"
+    (store / "cafe.killed/work").mkdir(parents=True)
+    with ThreadPoolExecutor() as pool:
+        boxes = list(pool.map(lambda _n: box.ensure_box(silent, store), range(2)))
+    assert boxes[0] == boxes[1]
+    assert (store / "builds").read_text() == "built\n"
+    assert sorted(path.name for path in store.iterdir()) == sorted(["builds", boxes[0].name])
 
 
 @pytest.mark.parametrize("name", FILES)

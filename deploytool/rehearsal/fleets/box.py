@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
-import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +16,10 @@ from deploytool.rehearsal.fleets.model import Progress
 from deploytool.rehearsal.fleets.run import find, run
 
 _BUILD_S = 1800.0
+_CLEAR_S = 120.0
+_POLL_S = 1.0
 _SUMS = "SHA256SUMS"
+_NEEDED = (("mmdebstrap", "mmdebstrap"), ("mkfs.ext4", "e2fsprogs"), ("qemu-img", "qemu-utils"))
 CHECKOUT = Path(__file__).resolve().parents[3]
 """Where the Vagrantfile and the recipe lie: this is run from a checkout."""
 
@@ -73,18 +79,55 @@ def ensure_box(progress: Progress, store: Path | None = None) -> Box:
     store = store or default_store()
     folder = store / recipe_digest()
     if not (folder / _SUMS).is_file():
-        for program, package in (
-            ("mmdebstrap", "mmdebstrap"),
-            ("mkfs.ext4", "e2fsprogs"),
-            ("qemu-img", "qemu-utils"),
-        ):
+        for program, package in _NEEDED:
             find(program, package)
-        progress("building the machines' box: once on this machine, two minutes or more")
         store.mkdir(mode=0o755, parents=True, exist_ok=True)
-        shutil.rmtree(folder, ignore_errors=True)
-        run([str(CHECKOUT / "vagrant/build-box"), str(folder)], _BUILD_S)
+        with _alone(store, progress):
+            if not (folder / _SUMS).is_file():
+                progress("building the machines' box: once on this machine, two minutes or more")
+                _clear(store)
+                run([str(CHECKOUT / "vagrant/build-box"), str(folder)], _BUILD_S)
     _check(folder)
     return Box(folder.name, folder / "machine.box", folder / "vmlinuz", folder / "initrd.img")
+
+
+@contextmanager
+def _alone(store: Path, progress: Progress) -> Iterator[None]:
+    """Two who need a box at the same time build one. The lock goes with the process.
+
+    Raises:
+        EnvironmentProblem: another one has been at it for longer than a build may take.
+    """
+    deadline = time.monotonic() + _BUILD_S
+    handle = os.open(store, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        told = False
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise EnvironmentProblem(
+                        f"Somebody has been building a box in {store} for {_BUILD_S:g} s.",
+                        "No machine was started.",
+                        f"See who: fuser -v {store}",
+                    ) from None
+                if not told:
+                    progress("somebody is building the machines' box: waiting for it")
+                told = True
+                time.sleep(_POLL_S)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _clear(store: Path) -> None:
+    """Removes what builds that were killed have left. The lock is held."""
+    for left in store.iterdir():
+        if left.is_dir() and not (left / _SUMS).is_file():
+            # Not shutil's: that goes on into whatever is mounted there.
+            run(["rm", "-rf", "--one-file-system", str(left)], _CLEAR_S)
 
 
 def _check(folder: Path) -> None:

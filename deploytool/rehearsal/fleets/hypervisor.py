@@ -33,9 +33,11 @@ _IMAGES = "/var/lib/libvirt/images"
 _KVM = Path("/dev/kvm")
 _KVM_TRIAL_S = 15.0
 
-# Libvirt asks QEMU what it can do before each machine. Where /dev/kvm is there and no kernel starts
-# on it, that stalls for half a minute a machine: to these daemons it is not there.
-_HIDDEN = ("unshare", "--mount", "sh", "-c", 'mount --bind /dev/null /dev/kvm && exec "$@"', "sh")
+# Where the account of libvirt's machines may open /dev/kvm and QEMU can't use it, libvirt doubts
+# what it knows of QEMU, and asks anew at every step: minutes for a fleet. To these daemons it is a
+# file that this account may not open.
+_HIDDEN = ("unshare", "--mount", "sh", "-c", 'mount --bind "$0" /dev/kvm && exec "$@"')
+_NO_KVM = "no-kvm"
 
 
 def virsh(*words: str) -> list[str]:
@@ -84,7 +86,10 @@ def start_daemons(folder: Path, *, hide_kvm: bool) -> None:
         pid_file = folder / f"{name}.pid"
         command = [program, "--daemon", "--pid-file", str(pid_file)]
         if hide_kvm and _KVM.exists():
-            command = [find("unshare", "util-linux"), *_HIDDEN[1:], *command]
+            closed = folder / _NO_KVM
+            closed.touch(mode=0o600)
+            closed.chmod(0o600)
+            command = [find("unshare", "util-linux"), *_HIDDEN[1:], str(closed), *command]
         # One that is there already refuses to start; whether libvirt answers is asked below.
         attempt(command, _START_S)
     deadline = time.monotonic() + _START_S

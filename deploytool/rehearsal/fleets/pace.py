@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-USUAL_S = 4.0
+USUAL_S = 2.5
 FACTOR_AT_MOST = 20.0
 
 WORK = """\

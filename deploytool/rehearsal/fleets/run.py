@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, TypeVar
 
@@ -124,12 +126,20 @@ def _watch(
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    """SIGTERM first: mmdebstrap and podman then clean up after themselves."""
-    process.terminate()
+    """SIGTERM first: mmdebstrap and podman then clean up after themselves.
+
+    Its whole process group: a shell that waits for a child hears nothing before that ends.
+    """
+    _tell(process, signal.SIGTERM)
     try:
         process.wait(_GRACE_S)
     except subprocess.TimeoutExpired:
-        process.kill()
+        _tell(process, signal.SIGKILL)
+
+
+def _tell(process: subprocess.Popen[str], number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
 
 
 def run(
