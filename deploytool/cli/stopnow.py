@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 import time
 
@@ -34,6 +35,7 @@ class Words:
     def __init__(self, arguments: list[str]) -> None:
         self.inventory = ""
         self.hosts: list[str] = []
+        """Each once, however often it was named."""
         self.every = False
         self.release = ""
         self.reason = ""
@@ -61,7 +63,7 @@ class Words:
                 raise UsageError(f"{key} lacks its value")
             value = rest.pop(0)
         if key == "--host":
-            self.hosts.append(value)
+            self.hosts += [value] * (value not in self.hosts)
         elif key == "--release":
             self.release = value.lower()
         elif key == "--reason":
@@ -71,19 +73,37 @@ class Words:
 
 
 def who() -> str:
-    """Who presses the key: user@machine, without asking anything that may hang."""
-    try:
-        import pwd
-
-        user = pwd.getpwuid(os.getuid()).pw_name
-    except (KeyError, ImportError):
-        user = str(os.getuid())
+    """Who presses the key: user@machine. No directory is asked, which might hang."""
+    user = os.environ.get("LOGNAME") or os.environ.get("USER") or str(os.getuid())
     return f"{user}@{os.uname().nodename}"
+
+
+def _hold_on() -> None:
+    """Makes sure that nothing around this process ends it half-way, or gets in its way.
+
+    A terminal that hangs up is no reason to leave a host on the ladder; SIGTERM ends it as Ctrl-C
+    does. What can't be printed is printed nowhere.
+    """
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if sys.stdout is None or sys.stderr is None:
+        nowhere = open(os.devnull, "w")  # noqa: SIM115, PTH123 it lives as long as this process
+        sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
+
+
+def _make_room() -> None:
+    """As many descriptors as this user may have at all: a host takes three."""
+    import resource
+
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def run(arguments: list[str], pressed_at: float | None = None) -> int:
     """Stops; gives the exit code. Whatever happens to what is printed, hosts are told first."""
     pressed = time.time() if pressed_at is None else pressed_at
+    _hold_on()
     try:
         words = Words(arguments)
     except UsageError as error:
@@ -111,6 +131,7 @@ def _rest(words: Words, order: tuple[str, str, str, float], warm: Warm | None, t
     from deploytool.stop.model import Order
     from deploytool.stop.press import Pressed, stop
 
+    _make_room()
     by, reason, latch, pressed = order
     given = Order(by, reason, latch, pressed, words.release)
 
@@ -166,7 +187,7 @@ def _whatever(show: Callable[[], None]) -> None:
     """Shows something. A full disk or a reader that has gone away is no reason to stop stopping."""
     try:
         show()
-    except OSError:
+    except (OSError, ValueError):
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError, AttributeError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -145,7 +145,7 @@ class Silence(Frozen):
     """What says, on the operator's machine, when each host was last seen to send a child order."""
 
     command: Argv
-    timeout_s: Seconds = 5.0
+    timeout_s: Annotated[float, Field(gt=0, le=60)] = 5.0
 
 
 class RehearsalDemand(Frozen):

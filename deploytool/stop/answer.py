@@ -14,8 +14,8 @@ from shlex import quote
 from typing import Any
 
 from deploytool.errors import StopNotConfirmed
-from deploytool.stop.model import Climbed, End, Event, Order, Renewal, Rung, Step, Witnessed
-from deploytool.stop.rules import last_child_s, lease_end, quiet, stopped
+from deploytool.stop.model import Climbed, End, Event, Order, Renewal, Rung, Silence, Step
+from deploytool.stop.rules import contradicted, last_child_s, lease_end, quiet, stopped
 
 _NOT_SILENT = (
     "the witness saw a child order too late, does not know this host, or its answer was of before "
@@ -50,15 +50,17 @@ class Row:
 
 @dataclass(frozen=True)
 class Answer:
-    """The whole of a stop. ``witness``: why there is no witnessed; empty where there is.
+    """The whole of a stop. ``witness``: why nobody saw the silence; empty where one was asked.
 
-    ``doubt``: why there may be hosts of the fleet that nobody told to stop.
+    ``unknown``: what was typed as a host and is none of this inventory. ``doubt``: why there may be
+    hosts of the fleet that nobody told to stop.
     """
 
     order: Order
     rows: tuple[Row, ...]
     witness: str
     trouble: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
     doubt: str = ""
 
     @property
@@ -70,16 +72,19 @@ class Answer:
 def make_row(
     climbed: Climbed,
     order: Order,
-    heard: Witnessed | str,
+    heard: Silence | str,
     lease: tuple[float, Renewal | None, bool],
     now: float,
 ) -> Row:
     """What is known of one host. ``lease``: its length, the last renewal, whether that goes on."""
-    witnessed = heard if isinstance(heard, Witnessed) else None
+    seen = heard if isinstance(heard, Silence) else None
     lease_s, renewal, renewing = lease
     ends, rests_on = (None, "")
     if climbed.end in {End.OUT_OF_REACH, End.NOT_SHOWN}:
         ends, rests_on = lease_end(now, lease_s, renewal, renewing=renewing)
+        if contradicted(ends, seen, climbed.host, order.pressed):
+            ends = None
+            rests_on = "the witness saw it send after its lease's end: another watch renews it"
     since = order.pressed + climbed.at_s
     return Row(
         host=climbed.host,
@@ -87,8 +92,8 @@ def make_row(
         at_s=climbed.at_s,
         how=climbed.steps[-1].text if climbed.steps else "",
         stopped=stopped(climbed),
-        silent=witnessed is not None and quiet(witnessed, climbed.host, since),
-        last_child_s=last_child_s(witnessed, climbed.host, order.pressed) if witnessed else None,
+        silent=seen is not None and quiet(seen, climbed.host, since),
+        last_child_s=last_child_s(seen.then, climbed.host, order.pressed) if seen else None,
         lease_end=ends,
         rests_on=rests_on,
         notes=climbed.notes,
@@ -132,7 +137,7 @@ def instant(seconds: float) -> str:
 def conclude(answer: Answer, inventory: str) -> StopNotConfirmed | None:
     """None where every target is proven to be silent; else who isn't, and what will stop them."""
     bad = [row for row in answer.targets if not row.proven]
-    if not bad and answer.targets:
+    if not bad and answer.targets and not answer.unknown:
         return _doubted(answer, inventory) if answer.doubt else None
     if not answer.targets:
         return StopNotConfirmed(
@@ -142,6 +147,16 @@ def conclude(answer: Answer, inventory: str) -> StopNotConfirmed | None:
             answer.trouble,
         )
     unstopped = [row for row in bad if not row.stopped]
+    strangers = tuple(
+        f"{name}: not in the inventory: NOTHING was told to it" for name in answer.unknown
+    )
+    if not bad:
+        return StopNotConfirmed(
+            f"{', '.join(answer.unknown)}: not in the inventory.",
+            f"The other {len(answer.targets)} stopped; whoever you meant may go on sending orders.",
+            f"Press again with its right name, or all: deploytool stop -i {quote(inventory)} --all",
+            (*strangers, *answer.trouble),
+        )
     names = ", ".join(row.host for row in bad)
     details = _reasons(bad, answer.witness)
     details += (answer.doubt,) if answer.doubt else ()
@@ -153,7 +168,8 @@ def conclude(answer: Answer, inventory: str) -> StopNotConfirmed | None:
             means = f"Their leases end by {instant(last)}; until then they may send orders."
         else:
             means = "They may go on sending orders."
-        hosts = " ".join(f"--host {row.host}" for row in unstopped)
+        typed = dict.fromkeys(row.host.partition(",")[0] for row in unstopped)
+        hosts = " ".join(f"--host {name}" for name in typed)
         now = (
             "Cut them off at the market or switch them off; and again: "
             f"deploytool stop -i {quote(inventory)} {hosts}"
@@ -167,7 +183,7 @@ def conclude(answer: Answer, inventory: str) -> StopNotConfirmed | None:
             if answer.witness.startswith("the witness")
             else " Name that witness in the inventory (silence:, docs/stop.md) for the next time."
         )
-    return StopNotConfirmed(what, means, now, (*details, *answer.trouble))
+    return StopNotConfirmed(what, means, now, (*details, *strangers, *answer.trouble))
 
 
 def _reasons(bad: Sequence[Row], witness: str) -> tuple[str, ...]:
@@ -209,6 +225,7 @@ def document(answer: Answer) -> dict[str, Any]:
         "witness": answer.witness or None,
         "hosts": [row_document(row) for row in answer.rows],
         "trouble": [*answer.trouble, *([answer.doubt] if answer.doubt else [])],
+        "unknown": list(answer.unknown),
     }
 
 

@@ -12,10 +12,11 @@ from typing import Any
 
 from deploytool.errors import EnvironmentProblem
 from deploytool.stop.model import Order
-from deploytool.stop.places import make_folder, stem
+from deploytool.stop.places import candidates, folder, make_folder, stem
 from deploytool.stop.warm import peer_uid
 
 _REQUEST_BYTES = 64 * 1024
+_INSTANT_AT_MOST = 1e11
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,11 @@ class Caller:
             by=str(said["by"]),
             reason=str(said["reason"]),
             latch=_hexadecimal(said["latch"]),
-            pressed=float(said["pressed"]),
+            pressed=_instant(said["pressed"]),
             only=_hexadecimal(said["only"]) if said["only"] else "",
         )
-        return Asked(tuple(str(host) for host in said["stop"]), order)
+        # A host that was named twice is told once: its line carries one question at a time.
+        return Asked(tuple(dict.fromkeys(str(host) for host in said["stop"])), order)
 
     def tell(self, said: dict[str, Any]) -> None:
         """Says something; whoever has gone away misses it, and the stop goes on."""
@@ -69,6 +71,13 @@ class Caller:
     def close(self) -> None:
         """Hangs up."""
         self.connection.close()
+
+
+def _instant(value: object) -> float:
+    seconds = float(str(value))
+    if not 0 <= seconds <= _INSTANT_AT_MOST:
+        raise ValueError(f"{value!r} is no instant")
+    return seconds
 
 
 def _hexadecimal(value: object) -> str:
@@ -89,13 +98,14 @@ class Door:
         self.inventory = inventory
         try:
             make_folder()
-            self.path = Path(f"{stem(str(inventory))}.sock")
-            if _answers(self.path):
-                raise EnvironmentProblem(
-                    f"Another watch of {inventory} runs on this machine already.",
-                    "Nothing was changed: one is enough, and only one renews leases.",
-                    f"See who it is: fuser {self.path}",
-                )
+            for place in map(Path, candidates(str(inventory), ".sock")):
+                if _answers(place):
+                    raise EnvironmentProblem(
+                        f"Another watch of {inventory} runs on this machine already.",
+                        "Nothing was changed: one is enough, and only one renews leases.",
+                        f"See who it is: fuser {place}",
+                    )
+            self.path = Path(folder(), f"{stem(str(inventory))}.sock")
             self.path.unlink(missing_ok=True)
             self.socket = socket.socket(socket.AF_UNIX)
             before = os.umask(0o177)

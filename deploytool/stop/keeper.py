@@ -11,6 +11,7 @@ import json
 import random
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from deploytool.errors import FaultKind, HostFault
 from deploytool.fleet.protocol import Call, Reply, excerpt
@@ -135,6 +136,13 @@ class Lease:
         """Who else renews it, in words; then we don't."""
         self.next_at = 0.0
         self.left_s: float | None = None
+
+    @property
+    def known(self) -> Renewal | None:
+        """The last renewal that could be answered, and whether somebody else goes on with them."""
+        if self.taken:
+            return replace(self.renewal or Renewal(0.0, 0.0), taken=True)
+        return self.renewal
 
     def call(self) -> Call:
         """The next renewal. It answers the newest nonce, whose arrival was written down."""

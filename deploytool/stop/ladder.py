@@ -6,8 +6,9 @@ import base64
 import json
 import selectors
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 
 from deploytool.errors import FaultKind, HostFault
 from deploytool.fleet.protocol import Call, Reply, excerpt
@@ -16,6 +17,7 @@ from deploytool.stop.line import Line
 from deploytool.stop.model import Climbed, End, Event, Order, Rung, Step
 from deploytool.stop.rules import CONNECT_S, DEADLINE_S, FIRST, ON_HOST_S, UNGUARDED, climb
 
+_BESIDE_S = 0.02
 _PAUSE_S = 0.2
 """Between two knocks at a door that was shut at once."""
 FIRST_WORD_S = 6.0
@@ -84,6 +86,8 @@ def _quiesced(reply: Reply) -> tuple[Event, str]:
         return Event.NOT_CONFIRMED, excerpt(plain)
     if not isinstance(answer, dict) or answer.get("trading_state") != "HALTED":
         return Event.NOT_CONFIRMED, excerpt(plain)
+    if answer.get("on_disk") is False:
+        return Event.NOT_CONFIRMED, "it says HALTED, but not on disk: a restart would trade"
     if answer.get("running") is False:
         return Event.NOT_CONFIRMED, "nobody serves; latched for whoever is started next"
     if strays := reply.all("stray"):
@@ -96,6 +100,7 @@ class Climb:
 
     def __init__(self, target: Target, order: Order, line: Line | None = None) -> None:
         self.target = target
+        self._argv = target.argv
         self._order = order
         self.line = line
         self._given = line
@@ -109,6 +114,8 @@ class Climb:
         self._pausing = False
         self.heard = False
         """Whether the host has begun to answer, on whichever rung."""
+        self.let = False
+        """Whether it was let go before its end."""
 
     @property
     def host(self) -> str:
@@ -128,7 +135,7 @@ class Climb:
         patience = GIVEN_S if self.line is self._given else FIRST_WORD_S
         try:
             if self.line is None or self.line.over:
-                self.line = Line(self.target.argv)
+                self.line = Line(self._argv)
                 patience = FIRST_WORD_S + CONNECT_S
             self.line.ask(call_of(rung, self._order))
         except HostFault as fault:
@@ -148,6 +155,8 @@ class Climb:
             event = self._without_answer(Event.LOST)
             if fault.kind is FaultKind.REFUSED and event is Event.LOST and rung not in _LOOKS:
                 event = Event.NOT_CONFIRMED
+            if not line.reached and "config" in fault.text.lower():
+                self._go_spare()
             self._drop()
             self._happened(event, fault.text)
             return
@@ -168,8 +177,14 @@ class Climb:
             self.begin()
             return
         event = self._without_answer(Event.LATE)
+        if self.line is not None and not self.line.reached:
+            self._go_spare()
         self._drop()
         self._happened(event, "no answer in time")
+
+    def _go_spare(self) -> None:
+        """What broke, or never answered, may be the person's own configuration or agent."""
+        self._argv = self.target.spare or self._argv
 
     def _without_answer(self, event: Event) -> Event:
         """A line that led nowhere tells nothing of the host; one that has carried a word does.
@@ -212,6 +227,12 @@ class Climb:
             self.line.close()
             self.line = None
 
+    def let_go(self) -> None:
+        """It need not climb on: it was seen to have stopped by another way."""
+        if not self.over:
+            self._drop()
+            self.rung, self.let = End.NOT_SHOWN, True
+
     def give_up(self) -> None:
         """Nobody waits any longer."""
         if not self.over:
@@ -240,13 +261,20 @@ class Ladder:
         self._climbs = list(climbs)
         self._selector = selector
         self._done = done
-        self._told: set[str] = set()
-        self._watched: dict[str, Line] = {}
+        self._told: set[Climb] = set()
+        self._watched: dict[Climb, Line] = {}
 
     @property
     def over(self) -> bool:
         """Whether every host's ladder has ended."""
         return len(self._told) == len(self._climbs)
+
+    def join(self, climbs: Iterable[Climb]) -> None:
+        """Some more hosts begin to climb."""
+        joining = list(climbs)
+        self._climbs += joining
+        for one in joining:
+            one.begin()
 
     def begin(self) -> None:
         """Tells every host; none is waited for."""
@@ -257,7 +285,7 @@ class Ladder:
     @property
     def wakes(self) -> float:
         """When something is due though nothing was heard (``time.monotonic``)."""
-        return min((one.wakes for one in self._climbs if not one.over), default=0.0)
+        return min((one.wakes for one in self._climbs if not one.over), default=float("inf"))
 
     def heard(self, climb_: Climb) -> None:
         """One of its lines has something to say, or takes more."""
@@ -275,18 +303,19 @@ class Ladder:
                 one.late()
         self._watch()
         for one in self._climbs:
-            if one.over and one.host not in self._told:
-                self._told.add(one.host)
-                self._done(one)
+            if one.over and one not in self._told:
+                self._told.add(one)
+                if not one.let:
+                    self._done(one)
 
     def _watch(self) -> None:
         """Waits on the lines that are open now, and on no other.
 
         Those that are gone are let go first, all of them: a new line may have their descriptors.
         """
-        changed = [one for one in self._climbs if self._watched.get(one.host) is not _open(one)]
+        changed = [one for one in self._climbs if self._watched.get(one) is not _open(one)]
         for one in changed:
-            before = self._watched.pop(one.host, None)
+            before = self._watched.pop(one, None)
             for descriptor in (before.stdout, before.stderr) if before else ():
                 with suppress(KeyError, ValueError, OSError):
                     self._selector.unregister(descriptor)
@@ -295,12 +324,22 @@ class Ladder:
             for descriptor in (line.stdout, line.stderr) if line else ():
                 self._selector.register(descriptor, selectors.EVENT_READ, one)
             if line is not None:
-                self._watched[one.host] = line
+                self._watched[one] = line
 
 
 def _open(one: Climb) -> Line | None:
     """The line that a host is still to be heard over."""
     return None if one.over or one.line is None or one.line.over else one.line
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What goes on beside a climb: who joins it now, who need not climb on, and whether to wait."""
+
+    joining: Sequence[Target] = ()
+    settled: frozenset[str] = frozenset()
+    waiting: bool = False
+    """Whether somebody may join yet."""
 
 
 def climb_all(
@@ -309,23 +348,33 @@ def climb_all(
     *,
     ends: float,
     done: Callable[[Climb], None] = lambda _climb: None,
-    also: Callable[[float], bool] = lambda _patience: False,
+    beside: Callable[[], Beside] = Beside,
 ) -> list[Climbed]:
     """The cold way: every host over a line of its own, all at once, until ``time.monotonic`` ends.
 
-    ``also`` is called between waits; True ends it early.
+    ``beside`` is asked between waits. Whoever is settled is let go, and not reported.
     """
     climbs = [Climb(target, order) for target in targets]
     with selectors.DefaultSelector() as selector:
         ladder = Ladder(climbs, selector, done)
         ladder.begin()
-        while not ladder.over and time.monotonic() < ends and not also(0.0):
+        while time.monotonic() < ends:
+            also = beside()
+            joining = [Climb(target, order) for target in also.joining]
+            climbs += joining
+            ladder.join(joining)
+            for one in climbs:
+                if one.host in also.settled:
+                    one.let_go()
+            ladder.settle()
+            if ladder.over and not also.waiting:
+                break
             patience = max(0.0, min(ladder.wakes, ends) - time.monotonic())
-            for key, _ in selector.select(min(patience, 0.5)):
+            for key, _ in selector.select(min(patience, _BESIDE_S if also.waiting else 0.5)):
                 if isinstance(key.data, Climb):
                     ladder.heard(key.data)
             ladder.settle()
         for one in climbs:
             one.give_up()
         ladder.settle()
-    return [one.climbed() for one in climbs]
+    return [one.climbed() for one in climbs if not one.let]

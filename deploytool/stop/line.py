@@ -17,6 +17,7 @@ from deploytool.fleet.protocol import ANSWER_BYTES_AT_MOST, Call, Reply, excerpt
 from deploytool.fleet.protocol import request as framed
 
 _CHUNK = 65536
+_CHUNKS_AT_ONCE = 4
 
 
 class Line:
@@ -37,8 +38,8 @@ class Line:
                 bufsize=0,
                 start_new_session=True,
             )
-        except OSError as error:
-            raise HostFault(FaultKind.UNREACHABLE, f"{argv[0]}: {error}") from error
+        except (OSError, ValueError) as error:
+            raise HostFault(FaultKind.UNREACHABLE, f"ssh can't be started: {error}") from error
         pipes = (self._process.stdin, self._process.stdout, self._process.stderr)
         self._stdin, self.stdout, self.stderr = (pipe.fileno() for pipe in pipes if pipe)
         for descriptor in (self._stdin, self.stdout, self.stderr):
@@ -115,12 +116,13 @@ class Line:
         return None
 
     def _read(self, descriptor: int, into: bytearray) -> bool:
-        """Reads what is there; True at the end."""
+        """Reads what is there; True at the end. A host that floods us is not read to its end."""
         with suppress(BlockingIOError):
-            while data := os.read(descriptor, _CHUNK):
+            for _ in range(_CHUNKS_AT_ONCE):
+                if not (data := os.read(descriptor, _CHUNK)):
+                    return True
                 if len(into) <= ANSWER_BYTES_AT_MOST:
                     into += data
-            return True
         return False
 
     def _fault(self, call: Call) -> HostFault:

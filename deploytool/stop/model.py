@@ -77,10 +77,12 @@ class Renewal:
     """The newest nonce that a renewer got from a host: no renewal can answer a later one.
 
     ``wall`` is when it arrived, by the operator's clock; the host issued it before that.
+    ``taken``: another renewer has begun since, of whose nonces this one knows nothing.
     """
 
     wall: float
     lease_s: float
+    taken: bool = False
 
 
 @dataclass(frozen=True)
@@ -110,3 +112,11 @@ class Witnessed:
     def skew_s(self) -> float:
         """How far its clock is outside the time between question and answer, in seconds."""
         return self.taken - max(self.asked, min(self.taken, self.answered))
+
+
+@dataclass(frozen=True)
+class Silence:
+    """Two answers of the witness, one after the other: one alone might be an old one."""
+
+    first: Witnessed
+    then: Witnessed

@@ -8,25 +8,51 @@ from __future__ import annotations
 
 import os
 import stat
+from binascii import crc32
+
+_RUNTIME = "/run/user"
+_COMMON = "/tmp"  # noqa: S108 the owner is checked
+
+
+def folders() -> tuple[str, str]:
+    """Where a watch of this user may be: its runtime folder, and where that was not there yet.
+
+    A user's runtime folder comes with the first login and goes with the last: a watch that a
+    machine started by itself may be older than the one that whoever stops looks at.
+    """
+    user = os.getuid()
+    return f"{_RUNTIME}/{user}/deploytool", f"{_COMMON}/deploytool-{user}"
 
 
 def folder() -> str:
-    """This user's runtime folder for watches (it may not be there yet)."""
-    runtime = f"/run/user/{os.getuid()}"
-    return f"{runtime}/deploytool" if os.path.isdir(runtime) else f"/tmp/deploytool-{os.getuid()}"  # noqa: PTH112, S108 pathlib is slow to import; the owner is checked
+    """This user's folder for a watch that begins now (it may not be there yet)."""
+    runtime, common = folders()
+    return runtime if os.path.isdir(os.path.dirname(runtime)) else common  # noqa: PTH112, PTH120 pathlib is slow to import
 
 
 def stem(inventory: str) -> str:
-    """The path that a watch of this inventory file begins with: its socket and its record.
+    """How the files of a watch of this inventory are named: its socket and its record.
 
-    A file that was replaced, as editors do, is another inventory: who watches the old one does not
-    know what is in the new one.
+    The *place* of the inventory says it: a file that was replaced there, as editors do, or taken
+    away has a watch all the same, which has to be told.
 
     Raises:
-        OSError: there is no such file.
+        OSError: there is no such folder.
     """
-    found = os.stat(inventory)  # noqa: PTH116
-    return f"{folder()}/{found.st_dev:x}-{found.st_ino:x}"
+    place = os.path.realpath(inventory)
+    found = os.stat(os.path.dirname(place))  # noqa: PTH116, PTH120
+    name = crc32(os.fsencode(os.path.basename(place)))  # noqa: PTH119
+    return f"{found.st_dev:x}-{found.st_ino:x}-{name:08x}"
+
+
+def candidates(inventory: str, suffix: str) -> tuple[str, ...]:
+    """Every path under which such a file may stand, the likeliest first.
+
+    Raises:
+        OSError: there is no such folder.
+    """
+    name = f"{stem(inventory)}{suffix}"
+    return tuple(f"{place}/{name}" for place in folders())
 
 
 def owned(path: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,22 +11,34 @@ from pathlib import Path
 from typing import Any
 
 from deploytool.errors import InputError
-from deploytool.stop.answer import Answer, climbed_from, make_row
-from deploytool.stop.card import Card, Target, read_card
-from deploytool.stop.ladder import Climb, climb_all
-from deploytool.stop.model import Climbed, Order, Renewal, Witnessed
-from deploytool.stop.places import owned, stem
-from deploytool.stop.rules import quiet, stopped
+from deploytool.stop.answer import Answer, climbed_from, instant, make_row
+from deploytool.stop.card import Card, read_card
+from deploytool.stop.ladder import Beside, climb_all
+from deploytool.stop.model import (
+    Climbed,
+    End,
+    Event,
+    Order,
+    Renewal,
+    Rung,
+    Silence,
+    Step,
+    Witnessed,
+)
+from deploytool.stop.places import candidates, owned
+from deploytool.stop.rules import QUIET_S, lease_end, quiet, runs, stopped
 from deploytool.stop.warm import Warm
-from deploytool.stop.witness import ask_witness
+from deploytool.stop.witness import NOT_UNDERSTOOD, ask_witness
 
 STOP_S = 60.0
 """From the key press: whoever has not come to an end by then is not shown to have stopped."""
-WARM_S = 20.0
-"""So long a host that has begun to answer the warm way is left to it."""
+WARM_S = 8.0
+"""So long a host is left to the warm way after that was last heard to be at it."""
 SILENCE_S = 3.0
 """So long the witness is asked again, where it has not seen the silence yet."""
-_POLL_S = 0.1
+_POLL_S = 0.02
+_LEASE_AT_MOST_S = 3600.0
+Said = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -37,127 +50,216 @@ class Pressed:
     order: Order
 
 
+class _Press:
+    """The hosts of one stop, told by the watch, by ourselves, or by both; the first end counts."""
+
+    def __init__(self, card: Card, names: tuple[str, ...], order: Order, warm: Warm | None) -> None:
+        self._order = order
+        self._warm = warm
+        self._began = time.monotonic()
+        self._ways = {t.host: t for t in card.targets if t.host in names}
+        self._unfit = {host: why for host, why in card.unfit.items() if host in names}
+        self._waiting = set(names)
+        """Whom nobody has begun to tell the cold way."""
+        self.climbed: dict[str, Climbed] = {}
+
+    def climb(self, ends: float, said: Said, lease: Callable[[str], str]) -> None:
+        """Until each host has come to an end, or time is up.
+
+        ``lease`` names the end of an unreachable host's: whoever waits for the others, and for the
+        witness, knows it by then.
+        """
+
+        def ended(one: Climbed) -> None:
+            before = self.climbed.get(one.host)
+            if before is None or (stopped(one) and not stopped(before)):
+                self.climbed[one.host] = one
+                text = one.steps[-1].text if one.steps else ""
+                more = lease(one.host) if one.end is End.OUT_OF_REACH else ""
+                said(f"{one.host}: {one.end.value} after {one.at_s:.2f} s: {text}{more}")
+
+        def beside() -> Beside:
+            for one in self._by_warm():
+                ended(one)
+            joining = [host for host in sorted(self._waiting) if not self._left_to_warm(host)]
+            self._waiting -= {*joining, *self.climbed}
+            for host in joining:
+                if host in self._unfit:
+                    ended(self._untold(host))
+            settled = frozenset(host for host, one in self.climbed.items() if stopped(one))
+            ways = [self._ways[h] for h in joining if h in self._ways and h not in settled]
+            return Beside(ways, settled, bool(self._waiting) or self._may_succeed(settled))
+
+        climb_all((), self._order, ends=ends, done=lambda one: ended(one.climbed()), beside=beside)
+        for host in sorted(self._waiting - set(self.climbed)):
+            at_s = time.time() - self._order.pressed
+            text = "the watch has not said how it ended"
+            ended(Climbed(host, End.NOT_SHOWN, at_s, (Step(Rung.QUIESCE, Event.LATE, at_s, text),)))
+
+    def _by_warm(self) -> list[Climbed]:
+        """What the watch has said since, of hosts that it knows as we do."""
+        warm = self._warm
+        if warm is None:
+            return []
+        warm.listen(0.001)
+        documents, warm.climbed = warm.climbed, {}
+        if warm.changed:
+            return []
+        try:
+            return [climbed_from(document) for document in documents.values()]
+        except NOT_UNDERSTOOD:
+            warm.over, warm.trouble = True, "the watch of this machine is not understood"
+            return []
+
+    def _left_to_warm(self, host: str) -> bool:
+        warm = self._warm
+        if warm is None or warm.over or warm.changed:
+            return False
+        if host in self._unfit:
+            return host in warm.taking  # nobody else knows the way to it
+        return host in warm.heard and time.monotonic() < warm.heard[host] + WARM_S
+
+    def _may_succeed(self, settled: frozenset[str]) -> bool:
+        """Whether the watch may stop somebody yet whom we could not."""
+        warm = self._warm
+        if warm is None or warm.over or warm.changed:
+            return False
+        return time.monotonic() < self._began + WARM_S and bool(
+            warm.taking & self.climbed.keys() - settled
+        )
+
+    def _untold(self, host: str) -> Climbed:
+        text = f"it could not be told: {self._unfit[host]}"
+        at_s = time.time() - self._order.pressed
+        step = Step(Rung.QUIESCE, Event.UNREACHABLE, at_s, text)
+        return Climbed(host, End.OUT_OF_REACH, at_s, (step,))
+
+
 def stop(
-    pressed: Pressed,
-    warm: Warm | None,
-    trouble: str,
-    said: Callable[[str], None] = lambda _line: None,
+    pressed: Pressed, warm: Warm | None, trouble: str, said: Said = lambda _line: None
 ) -> Answer:
     """Stops what is to be stopped, and asks the witness; ``said`` gets a line as each host ends.
 
     Raises:
-        InputError: the inventory is of no use, or a host is not in it; nothing more was stopped.
+        InputError: the inventory is of no use, or no host is in it; nothing was stopped.
     """
     order = pressed.order
-    climbed: dict[str, Climbed] = {}
+    ends = time.monotonic() + STOP_S
+    card, unread = _card(pressed, warm)
+    names, unknown = _chosen(card, pressed)
+    press = _Press(card, names, order, warm)
 
-    def ended(one: Climbed) -> None:
-        if one.host not in climbed or (stopped(one) and not stopped(climbed[one.host])):
-            climbed[one.host] = one
-            text = one.steps[-1].text if one.steps else ""
-            said(f"{one.host}: {one.end.value} after {one.at_s:.2f} s: {text}")
+    def lease(host: str) -> str:
+        known, goes_on = _renewals(pressed.inventory, warm, trouble)
+        at, _ = lease_end(time.time(), card.lease_s, known.get(host), renewing=goes_on)
+        return "" if at is None else f"; its lease ends by {instant(at)} at the latest"
 
-    def poll(patience_s: float) -> bool:
-        if warm is not None:
-            warm.listen(patience_s)
-            for document in list(warm.climbed.values()):
-                one = climbed_from(document)
-                if climbed.get(one.host) != one:
-                    ended(one)
-        return False
-
-    poll(0.001)
-    card = read_card(Path(pressed.inventory))
-    targets = _chosen(card, pressed)
-    cold = [t for t in targets if t.host not in climbed and not (warm and t.host in warm.heard)]
-    climb_all(
-        cold,
-        order,
-        ends=time.monotonic() + STOP_S,
-        done=lambda one: ended(one.climbed()),
-        also=poll,
-    )
-    _wait_for_warm(warm, poll, [t for t in targets if t.host not in climbed], order, ended)
-    heard = _witness(card, order, climbed)
+    press.climb(ends, said, lease)
+    heard = unread or _witness(card, order, press.climbed)
     renewals, renewing = _renewals(pressed.inventory, warm, trouble)
     now = time.time()
     rows = tuple(
         make_row(
-            climbed[t.host],
+            press.climbed[host],
             order,
             heard,
-            (card.lease_s, renewals.get(t.host), renewing),
+            (card.lease_s, renewals.get(host), renewing),
             now,
         )
-        for t in targets
+        for host in names
     )
     witness = heard if isinstance(heard, str) else ""
-    said_of_warm = tuple(text for text in (trouble, warm.trouble if warm else "") if text)
-    return Answer(order, rows, witness, said_of_warm, card.doubt)
+    changed = "the inventory has changed since the watch began: it told the hosts that it knows"
+    by_warm = (warm.trouble, changed * warm.changed) if warm else ()
+    troubles = tuple(text for text in (trouble, *by_warm) if text)
+    return Answer(order, rows, witness, troubles, unknown, "" if pressed.hosts else card.doubt)
 
 
-def _chosen(card: Card, pressed: Pressed) -> list[Target]:
-    unknown = sorted(set(pressed.hosts) - set(card.names))
-    if unknown:
+def _card(pressed: Pressed, warm: Warm | None) -> tuple[Card, str]:
+    """The fleet; where the inventory can't be read, what the watch knows of it, and why.
+
+    Raises:
+        InputError: it can't be read, and no watch has taken the stop over.
+    """
+    try:
+        return read_card(Path(pressed.inventory)), ""
+    except InputError as error:
+        if warm is None or not warm.taking:
+            raise
+        # The watch has read it when it was well. Nobody else knows better, so it is believed.
+        warm.changed = False
+        unfit = dict.fromkeys(warm.taking, "only the watch knows the way to it")
+        return Card("", "/", (), unfit=unfit), f"no witness could be asked: {error.what}"
+
+
+def _chosen(card: Card, pressed: Pressed) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The declared hosts that are to be stopped, and what was typed and is none."""
+    unknown = tuple(sorted(host for host in set(pressed.hosts) if host not in card.shown))
+    chosen = {name for host in pressed.hosts for name in card.shown.get(host, ())}
+    names = tuple(name for name in card.names if not pressed.hosts or name in chosen)
+    if not names:
         raise InputError(
             f"{', '.join(unknown)}: not in the inventory.",
             "NOTHING WAS STOPPED.",
             f"The hosts of {card.fleet} are: {', '.join(card.names)}",
         )
-    return [t for t in card.targets if not pressed.hosts or t.host in pressed.hosts]
+    return names, unknown
 
 
-def _wait_for_warm(
-    warm: Warm | None,
-    poll: Callable[[float], bool],
-    left: list[Target],
-    order: Order,
-    ended: Callable[[Climbed], None],
-) -> None:
-    """Leaves hosts that have begun to answer to the warm way, and then goes cold for them too."""
-    if not left:
-        return
-    ends = order.pressed + WARM_S
-    names = {target.host for target in left}
-    while warm is not None and not warm.over and names - set(warm.climbed) and time.time() < ends:
-        poll(_POLL_S)
-    poll(0.001)
-    again = [t for t in left if warm is None or t.host not in warm.climbed]
-
-    def done(one: Climb) -> None:
-        ended(one.climbed())
-
-    climb_all(again, order, ends=time.monotonic() + STOP_S, done=done)
-
-
-def _witness(card: Card, order: Order, climbed: Mapping[str, Climbed]) -> Witnessed | str:
+def _witness(card: Card, order: Order, climbed: Mapping[str, Climbed]) -> Silence | str:
     """Asks until every host that stopped was seen to be silent, or time is up."""
     ends = time.monotonic() + SILENCE_S
+    first: Witnessed | None = None
+    said: Silence | str = ""
     while True:
-        heard = ask_witness(card)
-        if isinstance(heard, str) and not card.silence:
-            return heard
-        shown = isinstance(heard, Witnessed) and all(
-            quiet(heard, host, order.pressed + one.at_s)
-            for host, one in climbed.items()
-            if stopped(one) and host in heard.last_child
-        )
-        if shown or time.monotonic() >= ends:
-            return heard
-        time.sleep(_POLL_S)
+        try:
+            heard = ask_witness(card)
+            if isinstance(heard, str):
+                said = heard
+                if not card.silence:
+                    return said
+            else:
+                if first is not None:
+                    said = Silence(first, heard)
+                    if _shown(said, order, climbed):
+                        return said
+                first = heard
+            # One answer shows nothing: where the machine is slow it is asked again all the same.
+            if said and time.monotonic() >= ends:
+                break
+            time.sleep(QUIET_S + _POLL_S)
+        except KeyboardInterrupt:
+            said = "the witness was not waited for: you broke that off"
+            break
+    if isinstance(said, Silence) and not runs(said):
+        return "the witness's clock does not run as ours does: what it says may be old"
+    return said
+
+
+def _shown(heard: Silence, order: Order, climbed: Mapping[str, Climbed]) -> bool:
+    return runs(heard) and all(
+        quiet(heard, host, order.pressed + one.at_s)
+        for host, one in climbed.items()
+        if stopped(one) and host in heard.then.last_child
+    )
 
 
 def _renewals(inventory: str, warm: Warm | None, trouble: str) -> tuple[dict[str, Renewal], bool]:
     """What is known of the last renewals, and whether they may go on all the same."""
     told = warm is not None and warm.answered
     said: Mapping[str, Any] = warm.renewals if warm and told else read_record(inventory)
+    # One that hangs reads what it was asked before it renews again; one that hung up may not.
+    renewing = bool(trouble) if warm is None else bool(warm.trouble) or (warm.over and not told)
     found = {}
     for host, one in said.items():
         try:
-            found[host] = Renewal(float(one["wall"]), float(one["lease_s"]))
-        except (KeyError, TypeError, ValueError):
+            renewal = Renewal(float(one["wall"]), float(one["lease_s"]), bool(one["taken"]))
+        except NOT_UNDERSTOOD:
             continue  # what can't be read is the worst case, below
-    return found, bool(trouble) and warm is None
+        sound = math.isfinite(renewal.wall) and 0 < renewal.lease_s <= _LEASE_AT_MOST_S
+        if sound or renewal.taken:
+            found[str(host)] = renewal
+    return found, renewing
 
 
 def read_record(inventory: str) -> dict[str, Any]:
@@ -165,13 +267,13 @@ def read_record(inventory: str) -> dict[str, Any]:
 
     A record from before the last boot says nothing: this machine's clock may have been set since.
     """
+    found: dict[str, Any] = {}
     try:
-        path = f"{stem(inventory)}.json"
-        if not owned(path):
-            return {}
-        document = json.loads(Path(path).read_bytes())
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        renewals = document["renewals"] if document["boot"] == boot else {}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        for path in reversed(candidates(inventory, ".json")):
+            if owned(path):
+                document = json.loads(Path(path).read_bytes())
+                found |= document["renewals"] if document["boot"] == boot else {}
+    except (OSError, *NOT_UNDERSTOOD):
         return {}
-    return renewals if isinstance(renewals, dict) else {}
+    return found

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from deploytool.errors import IllegalEvent
-from deploytool.stop.model import Climbed, End, Event, Renewal, Rung, Witnessed
+from deploytool.stop.model import Climbed, End, Event, Renewal, Rung, Silence, Witnessed
 
 FIRST = Rung.QUIESCE
 
@@ -73,6 +73,10 @@ Nobody waits for it but this host: a machine that is drowning in what is to be s
 """
 QUIET_S = 0.5
 """So long the witness must have seen nothing of a host before that is silence."""
+SAME_S = 0.01
+"""Two instants that differ by less are of one order: a witness may reckon them anew each time."""
+CLOCK_S = 1.0
+"""What a witness's clock may be out of step with ours: many tell whole seconds only."""
 
 
 def climb(rung: Rung, event: Event) -> Rung | End:
@@ -100,29 +104,60 @@ def lease_end(
     """
     if not lease_s:
         return None, "it has no lease (lease_s is 0): switch it off, or cut it off from the market"
-    others = "that no watch on another machine renews it"
+    others = "that no other watch renews it, here or elsewhere"
     if renewing:
         return None, (
             "the watch on this machine did not answer and may go on renewing it: end that process; "
             f"{lease_s:g} s after its last renewal the lease is over"
         )
+    if renewal is not None and renewal.taken:
+        return None, (
+            "another watch has taken its renewals over, and this machine's knows nothing of them: "
+            "stop it from where that one runs, or end that one"
+        )
     if renewal is not None:
         end = renewal.wall + renewal.lease_s
         return end, f"the last renewal that this machine's watch has a record of, and {others}"
-    return now + lease_s, f"the worst case, a renewal at this very moment, and {others}"
+    return now + lease_s, (
+        f"the worst case, a renewal of {lease_s:g} s at this very moment, and {others}"
+    )
 
 
-def quiet(witnessed: Witnessed, host: str, since: float) -> bool:
+def contradicted(end: float | None, heard: Silence | None, host: str, pressed: float) -> bool:
+    """Whether the witness saw a host send after the end that a record names for its lease."""
+    if end is None or heard is None:
+        return False
+    last = last_child_s(heard.then, host, pressed)
+    return last is not None and pressed + last > end + CLOCK_S
+
+
+def runs(heard: Silence) -> bool:
+    """Whether a witness's clock runs as ours does between two answers: else they are old ones."""
+    first, then = heard.first, heard.then
+    advanced = then.taken - first.taken
+    least, most = then.asked - first.answered, then.answered - first.asked
+    return advanced > 0 and least - CLOCK_S <= advanced <= most + CLOCK_S
+
+
+def quiet(heard: Silence, host: str, since: float) -> bool:
     """Whether the witness shows a host's silence since ``since`` (our clock).
 
-    It must have been asked after that, and have seen nothing of the host for a while. A host that
-    it doesn't know is not silent. What it saw must be of after that too: one that repeats an old
-    answer can't be told from one whose clock is behind, and neither has shown silence.
+    It must have been asked after that, twice, and have seen nothing of the host in between. What it
+    saw must be of after that too: one that repeats an old answer, or lags behind, can't be told
+    from one whose clock is behind, and none has shown silence. A host that it doesn't know is not
+    silent.
     """
-    if host not in witnessed.last_child or min(witnessed.asked, witnessed.taken) < since:
+    first, then = heard.first, heard.then
+    if host not in first.last_child or host not in then.last_child:
         return False
-    last = witnessed.last_child[host]
-    return last is None or witnessed.taken - last >= QUIET_S
+    if min(first.asked, first.taken) < since:
+        return False
+    if then.asked - first.answered < QUIET_S or not runs(heard):
+        return False
+    before, last = first.last_child[host], then.last_child[host]
+    if before is None or last is None:
+        return before is None and last is None
+    return abs(last - before) <= SAME_S and then.taken - last >= QUIET_S
 
 
 def last_child_s(witnessed: Witnessed, host: str, pressed: float) -> float | None:

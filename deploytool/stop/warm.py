@@ -11,7 +11,11 @@ import socket
 import struct
 import time
 
-from deploytool.stop.places import owned, stem
+from deploytool.stop.places import candidates, owned
+
+TYPE_CHECKING = False  # typing takes longer to import than a host to halt
+if TYPE_CHECKING:
+    from typing import Any
 
 PATIENCE_S = 0.3
 """So long the warm way may take; then the cold one starts beside it."""
@@ -33,12 +37,17 @@ class Warm:
         self._connection = connection
         self._buffer = bytearray()
         self.taking: frozenset[str] = frozenset()
-        """Hosts that it has told, each over a line that was open."""
-        self.heard: set[str] = set()
-        """Hosts that have begun to answer it."""
+        """Hosts that it tells, those over a line that was open before the others."""
+        self.heard: dict[str, float] = {}
+        """Hosts that have begun to answer it, and when something was last heard of each.
+
+        In ``time.monotonic``.
+        """
         self.climbed: dict[str, dict[str, object]] = {}
         """Hosts whose ladder has ended, as JSON."""
         self.renewals: dict[str, dict[str, float]] = {}
+        self.changed = False
+        """The inventory is another one than the watch has read: what it knows need not be so."""
         self.trouble = ""
         self.over = False
         self.answered = False
@@ -59,29 +68,26 @@ class Warm:
                 self.over = True
             while b"\n" in self._buffer:
                 line, _, self._buffer = self._buffer.partition(b"\n")
-                self._take(bytes(line))
+                try:
+                    self._take(json.loads(line))
+                except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+                    # Another version, or no watch at all: the cold way says how it is.
+                    self.over, self.trouble = True, "the watch of this machine is not understood"
             if time.monotonic() >= ends:
                 break
         return self.over
 
-    def _take(self, line: bytes) -> None:
-        try:
-            said = json.loads(line)
-        except ValueError:
-            self.over = True
-            return
-        self.answered = True
+    def _take(self, said: dict[str, Any]) -> None:
         if "taking" in said:
-            self.taking = frozenset(said["taking"])
-            self.renewals = said["renewals"]
+            taking, renewals = [str(host) for host in said["taking"]], dict(said["renewals"])
+            self.taking, self.renewals = frozenset(taking), renewals
+            self.changed, self.answered = bool(said["changed"]), True
         elif "heard" in said:
-            self.heard.add(said["heard"])
+            self.heard[str(said["heard"])] = time.monotonic()
         elif "climbed" in said:
-            self.climbed[said["climbed"]["host"]] = said["climbed"]
-        elif "refused" in said:
-            self.trouble, self.over = str(said["refused"]), True
-        elif "over" in said:
-            self.over = True
+            self.climbed[str(said["climbed"]["host"])] = dict(said["climbed"])
+        else:
+            self.over = bool(said["over"])
 
     def close(self) -> None:
         """Hangs up; what it was asked for it goes on with."""
@@ -94,9 +100,19 @@ def ask(inventory: str, request: dict[str, object]) -> tuple[Warm | None, str]:
     Only a watch of the same user is asked.
     """
     try:
-        path = f"{stem(inventory)}.sock"
+        paths = candidates(inventory, ".sock")
     except OSError:
         return None, ""  # what is wrong with the inventory, the cold way says
+    troubles = []
+    for path in paths:
+        warm, trouble = _ask(path, request)
+        if warm is not None:
+            return warm, ""
+        troubles += [trouble] if trouble else []
+    return None, "; ".join(troubles)
+
+
+def _ask(path: str, request: dict[str, object]) -> tuple[Warm | None, str]:
     if not os.path.exists(path):  # noqa: PTH110 pathlib is slow to import
         return None, ""
     if not owned(path) or not owned(os.path.dirname(path)):  # noqa: PTH120

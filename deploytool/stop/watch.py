@@ -11,9 +11,9 @@ import secrets
 import selectors
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from deploytool.stop.card import Card, Target
 from deploytool.stop.keeper import NO_NONCE, Lease, Thread
 from deploytool.stop.ladder import Climb, Ladder
 from deploytool.stop.line import Line
-from deploytool.stop.model import Climbed, End, Order
+from deploytool.stop.model import Climbed, End, Order, Renewal
 from deploytool.stop.record import Record
 from deploytool.stop.rules import stopped
 from deploytool.stop.watching import (
@@ -88,7 +88,8 @@ class _Stopping:
         self.asked = asked
         self.ladder = ladder
         self.climbs = climbs
-        self.heard: set[str] = set()
+        self.heard: dict[str, int] = {}
+        """How many steps of each host, of those that began to answer, the caller knows of."""
 
 
 class Watch:
@@ -343,7 +344,9 @@ class Watch:
             trouble = lease.learn(answer, time.time())
             if first and not trouble:
                 lease.next_at = 0.0  # the first nonce prolongs nothing: it is answered at once
-            if not trouble and not self._write():
+            if lease.taken:
+                self._write()
+            elif not trouble and not self._write():
                 trouble = "its renewal can't be written down; a stop will assume the worst"
         key = f"lease {lease.host}"
         if trouble and self._told.get(key) != trouble:
@@ -351,8 +354,11 @@ class Watch:
         self._told[key] = trouble
 
     def _write(self) -> bool:
-        renewals = {h: one.renewal for h, one in self._leases.items() if one.renewal is not None}
-        return self._record.write(renewals, self.seen.pictures)
+        return self._record.write(self._renewals(), self.seen.pictures)
+
+    def _renewals(self) -> dict[str, Renewal]:
+        found = {host: lease.known for host, lease in self._leases.items()}
+        return {host: renewal for host, renewal in found.items() if renewal is not None}
 
     # --- stops ----------------------------------------------------------------------------------
 
@@ -374,13 +380,14 @@ class Watch:
         return begun
 
     def _begin_stop(self, caller: Caller | None, asked: Asked) -> bool:
-        unknown = set(asked.hosts) - set(self._targets)
-        if caller is not None and (unknown or _stamp(self._door) != self._stamp):
-            caller.tell({"refused": "the inventory has changed since this watch began: restart it"})
-            caller.close()
-            return False
-        hosts = [h for h in (asked.hosts or tuple(self._targets)) if h not in self._lent]
+        # Where the inventory is another one by now, the hosts that are known here are told all the
+        # same: a stop is never refused for that, and whoever asks tells those that it names itself.
+        hosts = [h for h in (asked.hosts or tuple(self._targets)) if h in self._targets]
+        hosts = [h for h in hosts if h not in self._lent]
         if not hosts:
+            if caller is not None:
+                caller.tell(self._taking((), asked))
+                caller.close()
             return False
         climbs = [self._climb(self._targets[host], asked.order) for host in hosts]
         self._lent |= set(hosts)
@@ -393,16 +400,18 @@ class Watch:
             self._unstopped[host] = asked.order
         ladder.begin()
         if caller is not None:
-            renewals = {h: one.renewal for h, one in self._leases.items() if h in hosts}
-            caller.tell(
-                {
-                    "taking": hosts,
-                    "renewals": {
-                        h: {"wall": r.wall, "lease_s": r.lease_s} for h, r in renewals.items() if r
-                    },
-                }
-            )
+            caller.tell(self._taking(hosts, asked))
         return True
+
+    def _taking(self, hosts: Sequence[str], asked: Asked) -> dict[str, object]:
+        """Whom this stop tells now, and what is known of the renewals of all that it is for."""
+        renewals = {
+            host: asdict(renewal)
+            for host, renewal in self._renewals().items()
+            if not asked.hosts or host in asked.hosts
+        }
+        changed = _stamp(self._door) != self._stamp
+        return {"taking": list(hosts), "changed": changed, "renewals": renewals}
 
     def _climb(self, target: Target, order: Order) -> Climb:
         return Climb(target, order, self._hot[target.host].take())
@@ -415,8 +424,8 @@ class Watch:
 
     def _report(self, stop: _Stopping) -> None:
         for climb in stop.climbs:
-            if climb.heard and climb.host not in stop.heard:
-                stop.heard.add(climb.host)
+            if climb.heard and len(climb.steps) != stop.heard.get(climb.host):
+                stop.heard[climb.host] = len(climb.steps)
                 if stop.caller is not None:
                     stop.caller.tell({"heard": climb.host})
 

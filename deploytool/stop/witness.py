@@ -1,15 +1,28 @@
-"""Asks the witness of silence: somebody other than the hosts, such as the market or a drop copy."""
+"""Asks the witness of silence: somebody other than the hosts, such as the market or a drop copy.
+
+All hosts have been told by then. Whatever the witness does, it has so many seconds and so many
+bytes, and what it leaves running is ended.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import selectors
+import signal
 import subprocess
 import time
+from contextlib import suppress
 
+from deploytool.fleet.protocol import excerpt
 from deploytool.stop.card import Card
 from deploytool.stop.model import Witnessed
 
 _BYTES_AT_MOST = 1024 * 1024
+_CHUNK = 65536
+_POLL_S = 0.01
+NOT_UNDERSTOOD = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
+"""What comes of reading something else than what was agreed upon."""
 _LAST_SECOND = 2**37
 
 
@@ -22,26 +35,82 @@ def ask_witness(card: Card) -> Witnessed | str:
         return "the inventory names no witness (silence:), so nobody else has seen the silence"
     asked = time.time()
     try:
-        done = subprocess.run(
-            card.silence,
-            cwd=card.folder,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=card.silence_s,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
+        code, said, errors = _run(card)
+    except TimeoutError:
         return f"the witness did not answer within {card.silence_s:g} s"
-    except OSError as error:
+    except (OSError, ValueError) as error:
         return f"the witness can't be asked: {error}"
     answered = time.time()
-    if done.returncode != 0:
-        words = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        return f"the witness ended with {done.returncode}: {words[-1] if words else 'no word'}"
+    if code != 0:
+        words = errors.decode("utf-8", "replace").strip().splitlines()
+        return f"the witness ended with {code}: {excerpt(words[-1]) if words else 'no word'}"
     try:
-        return parse(done.stdout[:_BYTES_AT_MOST], asked, answered)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        return f"the witness is not understood: {error!r:.200}"
+        return parse(said, asked, answered)
+    except NOT_UNDERSTOOD as error:
+        return f"the witness is not understood: {excerpt(repr(error))}"
+
+
+def _run(card: Card) -> tuple[int, bytes, bytes]:
+    """Its exit code, and what it printed to the end of its standard output, or of its life.
+
+    Raises:
+        TimeoutError: it did not come to an end in time.
+        OSError, ValueError: it can't be run.
+    """
+    ends = time.monotonic() + card.silence_s
+    process = subprocess.Popen(
+        card.silence,
+        cwd=card.folder,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    said = {pipe.fileno(): bytearray() for pipe in (process.stdout, process.stderr) if pipe}
+    out, err = said
+    try:
+        _read(process, said, ends)
+    finally:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)  # what it leaves behind is of its own group
+        code = process.wait()
+        for pipe in (process.stdout, process.stderr):
+            if pipe is not None:
+                pipe.close()
+    return code, bytes(said[out]), bytes(said[err])
+
+
+def _read(process: subprocess.Popen[bytes], said: dict[int, bytearray], ends: float) -> None:
+    """Takes in what it prints until it has ended; a child that holds its output is not waited for.
+
+    Raises:
+        TimeoutError: it did not end in time.
+        ValueError: it prints too much.
+    """
+    with selectors.DefaultSelector() as selector:
+        for descriptor in said:
+            os.set_blocking(descriptor, False)
+            selector.register(descriptor, selectors.EVENT_READ)
+        while True:
+            over = _ended(process)
+            ready = selector.select(0.0 if over else _POLL_S)
+            for key, _ in ready:
+                data = os.read(key.fd, _CHUNK)
+                said[key.fd] += data
+                if len(said[key.fd]) > _BYTES_AT_MOST:
+                    raise ValueError("it prints too much")
+                if not data:
+                    selector.unregister(key.fd)
+            if over and not ready:
+                return
+            if not over and time.monotonic() >= ends:
+                raise TimeoutError
+
+
+def _ended(process: subprocess.Popen[bytes]) -> bool:
+    """Whether it has ended; it is not reaped yet, so that nobody else can have its number."""
+    how = os.WEXITED | os.WNOHANG | os.WNOWAIT
+    return os.waitid(os.P_PID, process.pid, how) is not None
 
 
 def parse(output: bytes, asked: float, answered: float) -> Witnessed:

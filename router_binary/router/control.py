@@ -178,7 +178,8 @@ class Control:
         reason, by = str(request.get("reason") or ""), str(request.get("by") or "")
         latch_id = self._server.engine.stop(state, reason, by)
         self._server.after()
-        return {"latch": latch_id, "trading_state": self._server.engine.latch.state}
+        latch = self._server.engine.latch
+        return {"latch": latch_id, "trading_state": latch.state, "on_disk": latch.on_disk}
 
     def _lease(self, request: Answer) -> Answer:
         return self._server.engine.renew(_text(request, "nonce"))

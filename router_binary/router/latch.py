@@ -77,6 +77,11 @@ class Latch:
             self.reason += self._unwritten
         return self.latch_id
 
+    @property
+    def on_disk(self) -> bool:
+        """Say whether a restart would find it."""
+        return not self._unwritten
+
     def _because(self, reason: str, by: str) -> None:
         self.reason = reason[:1000] or "no reason given"
         self.by = by[:100]

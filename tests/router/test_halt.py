@@ -72,6 +72,21 @@ def test_p6_a_halt_without_a_router_is_latched_for_the_next_one(
     assert (found["trading_state"], found["latch"]) == ("HALTED", said["latch"])
 
 
+def test_p6_a_halt_that_can_t_be_written_down_says_so_until_it_can(running: Router) -> None:
+    """Stopped is stopped; but whoever asks must know that a restart would trade."""
+    blocked = running.state / "latch.new"
+    blocked.mkdir()  # as a full disk or one that is read-only: no draft can be opened there
+    said = json.loads(running.run("halt", "--reason", "runaway").stdout)
+    assert (said["trading_state"], said["on_disk"]) == ("HALTED", False)
+    assert not (running.state / "latch.json").exists()
+    assert "NOT on disk" in status(running)["reason"]
+    blocked.rmdir()
+    again = json.loads(running.run("halt", "--reason", "once more").stdout)
+    assert (again["latch"], again["on_disk"]) == (said["latch"], True)
+    assert json.loads((running.state / "latch.json").read_text())["reason"] == "runaway"
+    assert status(running)["reason"] == "runaway"
+
+
 def test_p6_a_router_that_hangs_is_not_called_halted(running: Router) -> None:
     assert running.process is not None
     os.kill(running.process.pid, signal.SIGSTOP)

@@ -26,7 +26,7 @@ from deploytool.rehearsal.fleets.local import LocalFleet
 from deploytool.rehearsal.fleets.ready import account, prepare
 from deploytool.rehearsal.stage import Stage
 
-LEASE_S = 20.0
+LEASE_S = 30.0
 """Long enough that a stop has named its end before it comes."""
 INVENTORY = "drill.yaml"
 WITNESS = "market.sock"

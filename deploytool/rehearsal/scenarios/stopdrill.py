@@ -134,7 +134,7 @@ def _all_at_once(
         showing.point(False, said.errors[-1000:])  # noqa: FBT003 the point did not hold
         return rows
     _judge(showing, cast, said, rows, answered - pressed)
-    _at_the_lease_end(trading, showing, cast, rows[cast.cut_off], pressed)
+    _at_the_lease_end(trading, showing, cast, rows[cast.cut_off], (pressed, answered))
     _afterwards(here, trading, showing, cast)
     return rows
 
@@ -189,12 +189,23 @@ def _judge(
 
 
 def _at_the_lease_end(
-    trading: Trading, showing: Showing, cast: _Cast, row: Mapping[str, Any], pressed: float
+    trading: Trading,
+    showing: Showing,
+    cast: _Cast,
+    row: Mapping[str, Any],
+    key: tuple[float, float],
 ) -> None:
-    """Nobody reaches the host; what the market sees of it ends at the instant that was named."""
-    named = row["lease_end"]
+    """Nobody reaches the host; what the market sees of it ends at the instant that was named.
+
+    ``key``: when it was pressed, and when the stop had answered.
+    """
+    named, (pressed, answered) = row["lease_end"], key
     if named is None:
         return
+    showing.point(
+        answered < named,
+        f"{cast.cut_off}: its end was named {named - answered:.1f} s before it came",
+    )
     while time.time() < named + 1.0:
         time.sleep(_POLL_S)
     wall = trading.flow.silence()["hosts"][cast.cut_off]["wall"]

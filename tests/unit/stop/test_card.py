@@ -15,7 +15,7 @@ from deploytool.fleet.helper import invocation
 from deploytool.fleet.inventory import load_inventory, parse_inventory
 from deploytool.stop.answer import Answer, conclude, make_row
 from deploytool.stop.card import Card, read_card
-from deploytool.stop.model import Climbed, End, Order, Witnessed
+from deploytool.stop.model import Climbed, End, Order, Silence, Witnessed
 
 EXAMPLE = Path(__file__).parents[3] / "inventories" / "example.yaml"
 
@@ -74,7 +74,9 @@ def test_p6_a_mistake_elsewhere_keeps_nobody_from_stopping(
 def _proven(card: Card) -> Answer:
     """Every host that was read says that it stopped, and the witness saw the silence."""
     order = Order("me@here", "runaway", "ab", 1000.0)
-    heard = Witnessed(1002.0, 1002.0, 1002.1, dict.fromkeys(card.names))
+    none = dict.fromkeys(card.names)
+    first = Witnessed(1002.0, 1002.0, 1002.1, none)
+    heard = Silence(first, Witnessed(1003.0, 1003.0, 1003.1, none))
     rows = (
         make_row(Climbed(host, End.HALTED, 1.0), order, heard, (0.0, None, False), 1003.0)
         for host in card.names
@@ -98,9 +100,6 @@ def test_p2_p6_a_host_that_was_not_read_is_not_said_to_have_stopped(tmp_path: Pa
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"hosts__router1__address": "-oProxyCommand=touch /tmp/x"},
-        {"hosts__router1__address": "a b"},
-        {"hosts__router1__user": "-x"},
         {"service__name": "router; reboot"},
         {"release_root": "/opt/$(reboot)"},
         {"hosts": {}},
@@ -115,6 +114,73 @@ def test_what_would_end_up_in_a_command_line_is_checked(
     with pytest.raises(InputError) as caught:
         read_card(altered(tmp_path, **wrong))
     assert "NOTHING WAS STOPPED" in caught.value.means
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"address": "-oProxyCommand=touch /tmp/x"},
+        {"address": "a b"},
+        {"address": "192.0.2.1", "user": "-x"},
+        {"address": "192.0.2.1", "port": "ssh"},
+        {"address": "192.0.2.1", "identity_file": "a\0b"},
+        {"addres": "192.0.2.1"},
+        "192.0.2.1",
+        None,
+    ],
+    ids=str,
+)
+def test_p6_a_mistake_in_one_host_s_entry_costs_that_host_alone(
+    tmp_path: Path, wrong: object
+) -> None:
+    card = read_card(altered(tmp_path, hosts__router3=wrong))
+    assert len(card.targets) == 7
+    assert list(card.unfit) == ["router3"]
+    assert card.names == tuple(f"router{n}" for n in range(1, 9))
+
+
+def test_p6_a_host_that_is_declared_twice_is_told_twice(tmp_path: Path) -> None:
+    path = altered(tmp_path)
+    first = "  router3: {address: 198.51.100.7}\n"
+    path.write_text(path.read_text().replace("  router3:\n", f"{first}  router3:\n"))
+    card = read_card(path)
+    twice = {t.host: t.argv[-2] for t in card.targets if t.host.startswith("router3")}
+    assert sorted(twice.values()) == ["192.0.2.13", "198.51.100.7"]
+    assert card.shown["router3"] == tuple(sorted(twice))
+    whole = path.read_text() + "hosts:\n  router9: {address: 198.51.100.9}\n"
+    path.write_text(whole)
+    addresses = {target.argv[-2] for target in read_card(path).targets}
+    assert {"192.0.2.11", "198.51.100.7", "198.51.100.9"} <= addresses
+
+
+def test_p6_a_host_whose_name_is_a_number_is_a_host(tmp_path: Path) -> None:
+    card = read_card(altered(tmp_path, hosts={1: {"address": "192.0.2.1"}}))
+    assert card.names == ("1",)
+
+
+@pytest.mark.parametrize("odd", [float("inf"), float("nan"), -1, 10**400, True, "ten", None, []])
+def test_p6_a_number_that_can_t_be_one_crashes_nobody(tmp_path: Path, odd: object) -> None:
+    silence = {"command": ["true"], "timeout_s": odd}
+    card = read_card(altered(tmp_path, lease_s=odd, silence=silence))
+    assert card.lease_s == 0.0, "no instant is named then"
+    assert card.silence_s == 5.0
+
+
+def test_p6_without_a_home_a_stop_goes_on(tmp_path: Path) -> None:
+    card = read_card(altered(tmp_path, ssh__identity_file="~nobody-of-that-name/.ssh/id"))
+    assert "~nobody-of-that-name/.ssh/id" in card.targets[0].argv
+
+
+def test_where_the_first_way_leads_nowhere_there_is_one_past_the_person_s_own(
+    tmp_path: Path,
+) -> None:
+    target = read_card(altered(tmp_path, ssh__identity_file="id")).targets[0]
+    assert "-F" not in target.argv
+    assert target.spare[target.spare.index("-F") + 1] == "none"
+    assert "IdentityAgent=none" in target.spare
+    named = altered(tmp_path, ssh__identity_file=None, ssh__config_file="ours")
+    target = read_card(named).targets[0]
+    assert target.spare == target.argv, "the inventory names what it needs"
 
 
 def test_a_stop_imports_nothing_that_is_slow_or_that_the_rest_may_break_on() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from pathlib import Path
@@ -14,38 +15,7 @@ from deploytool.stop.ladder import climb_all, in_words
 from deploytool.stop.model import Climbed, End, Event, Order, Rung
 from deploytool.stop.rules import stopped
 
-HELPER = """
-import base64, json, os, sys, time
-SAYS = json.loads(sys.argv[1])
-while True:
-    first = sys.stdin.readline()
-    if not first:
-        break
-    _, nonce, verb = first.split()
-    asked = {}
-    while (line := sys.stdin.readline().rstrip()) != ".":
-        key, _, value = line.partition(" ")
-        asked[key] = value
-    with open(SAYS["log"], "a") as log:
-        log.write(verb + "\\n")
-    answer = SAYS.get(verb)
-    if answer == "hang":
-        print(f"\\ndeploytool {nonce} begin", flush=True)
-        time.sleep(60)
-    if answer == "mute":
-        time.sleep(60)
-    if answer == "die":
-        print(f"\\ndeploytool {nonce} begin", flush=True)
-        sys.exit(1)
-    if answer == "refuse":
-        print(f"\\ndeploytool {nonce} begin\\ndeploytool {nonce} end refused x no", flush=True)
-        sys.exit(0)
-    body = "".join(f"{line}\\n" for line in answer)
-    print(f"\\ndeploytool {nonce} begin\\n{body}deploytool {nonce} end ok", flush=True)
-"""
-HALTED = ["halt eyJsYXRjaCI6ICJhYiIsICJ0cmFkaW5nX3N0YXRlIjogIkhBTFRFRCJ9", "latched yes"]
-ACTIVE = ["halt eyJ0cmFkaW5nX3N0YXRlIjogIkFDVElWRSJ9", "latched yes"]
-FENCED, KILLED, EMPTY = ["masked yes", "fenced yes"], ["killed 1"], ["halted latch ab"]
+from .bad import ACTIVE, EMPTY, FENCED, HALTED, HELPER, KILLED
 
 
 @pytest.fixture
@@ -57,8 +27,6 @@ def swift(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def press(tmp_path: Path, **says: object) -> tuple[Climbed, list[str]]:
-    import json
-
     script, log = tmp_path / "helper.py", tmp_path / "log"
     script.write_text(HELPER)
     log.touch()
@@ -83,6 +51,8 @@ def test_p6_a_router_that_says_so_is_halted_and_nothing_more_is_done(tmp_path: P
         ["halt -", "latched yes"],
         ["halt bm9ib2R5IGFuc3dlcnM=", "latched yes"],
         [*HALTED, "stray 4711"],
+        ["halt eyJ0cmFkaW5nX3N0YXRlIjoiSEFMVEVEIiwib25fZGlzayI6ZmFsc2V9", "latched yes"],
+        [*HALTED, *HALTED],
         ["latched yes"],
         "refuse",
         "die",
@@ -108,6 +78,12 @@ def test_p6_a_host_that_never_says_a_word_is_out_of_reach(tmp_path: Path) -> Non
     climbed, _ = press(tmp_path, quiesce="mute")
     assert climbed.end is End.OUT_OF_REACH
     assert [step.rung for step in climbed.steps] == [Rung.QUIESCE, Rung.AGAIN]
+
+
+@pytest.mark.parametrize("look", [[*EMPTY, "alive"], ["open 7001", "open 7001"], "refuse"], ids=str)
+def test_p6_a_look_that_is_odd_shows_nothing(tmp_path: Path, look: object) -> None:
+    climbed, _ = press(tmp_path, quiesce=ACTIVE, fence=[*FENCED, *FENCED], look=look)
+    assert climbed.end is End.NOT_SHOWN
 
 
 def test_p6_what_survives_is_not_called_dead(tmp_path: Path) -> None:
@@ -172,6 +148,70 @@ def test_p6_one_host_that_hangs_delays_no_other(tmp_path: Path) -> None:
     others = [one for host, one in ended.items() if host != "router1"]
     assert all(one.end is End.HALTED for one in others)
     assert max(one.at_s for one in others) < ended["router1"].at_s
+
+
+@pytest.mark.usefixtures("swift")
+@pytest.mark.parametrize("flood", ["flood", "flood beside"])
+def test_p6_one_host_that_floods_us_delays_no_other(tmp_path: Path, flood: str) -> None:
+    script, log = tmp_path / "helper.py", tmp_path / "log"
+    script.write_text(HELPER)
+    good, bad = (json.dumps({"quiesce": said, "log": str(log)}) for said in (HALTED, flood))
+    targets = [
+        Target(f"router{n}", (sys.executable, "-I", str(script), bad if n == 1 else good))
+        for n in range(1, 4)
+    ]
+    order = Order("me@here", "runaway", "ab", time.time())
+    began = time.monotonic()
+    ended = {one.host: one for one in climb_all(targets, order, ends=time.monotonic() + 20)}
+    assert time.monotonic() - began < 10
+    assert ended["router1"].end is End.OUT_OF_REACH
+    assert all(ended[host].end is End.HALTED for host in ("router2", "router3"))
+    assert max(ended[host].at_s for host in ("router2", "router3")) < ended["router1"].at_s
+
+
+BROKEN = """
+import sys
+if "-F" in sys.argv:
+    exec(open(sys.argv[sys.argv.index("-F") + 2]).read())
+print("/home/me/.ssh/config: terminating, 1 bad configuration options", file=sys.stderr)
+sys.exit(255)
+"""
+
+
+def test_p6_a_person_s_own_broken_ssh_configuration_is_gone_around(tmp_path: Path) -> None:
+    script, log = tmp_path / "helper.py", tmp_path / "log"
+    script.write_text(HELPER)
+    said = json.dumps({"quiesce": HALTED, "log": str(log)})
+    argv = (sys.executable, "-I", "-c", BROKEN, said)
+    order = Order("me@here", "runaway", "ab", time.time())
+
+    def end(spare: tuple[str, ...]) -> End:
+        target = Target("router1", argv, spare)
+        return climb_all([target], order, ends=time.monotonic() + 20)[0].end
+
+    assert end((*argv, "-F", "none", str(script))) is End.HALTED
+    assert end(()) is End.OUT_OF_REACH
+
+
+@pytest.mark.usefixtures("swift")
+def test_p6_an_agent_that_never_answers_is_gone_around(tmp_path: Path) -> None:
+    script, log = tmp_path / "helper.py", tmp_path / "log"
+    script.write_text(HELPER)
+    mute, good = (json.dumps({"quiesce": said, "log": str(log)}) for said in ("mute", HALTED))
+    argv = (sys.executable, "-I", str(script))
+    order = Order("me@here", "runaway", "ab", time.time())
+    target = Target("router1", (*argv, mute), (*argv, good))
+    assert climb_all([target], order, ends=time.monotonic() + 20)[0].end is End.HALTED
+
+
+def test_p6_a_host_that_was_named_twice_comes_to_an_end_twice(tmp_path: Path) -> None:
+    script, log = tmp_path / "helper.py", tmp_path / "log"
+    script.write_text(HELPER)
+    good = json.dumps({"quiesce": HALTED, "log": str(log)})
+    target = Target("router1", (sys.executable, "-I", str(script), good))
+    order = Order("me@here", "runaway", "ab", time.time())
+    ended = climb_all([target, target], order, ends=time.monotonic() + 20)
+    assert [one.end for one in ended] == [End.HALTED, End.HALTED]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,214 @@
+"""Whatever is wrong on the operator's side, hosts are told, and nothing is claimed (P6)."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from .bad import ACTIVE, HALTED
+from .conftest import HOSTS, Keys
+
+
+def all_halted(keys: Keys) -> bool:
+    return all(keys.told(host) == ["quiesce"] for host in HOSTS)
+
+
+def test_it_ends_with_0_where_all_stopped_and_the_silence_was_seen(keys: Keys) -> None:
+    ended = keys.press()
+    assert ended.code == 0, ended
+    assert set(ended.ends.values()) == {"HALTED"}
+    assert all(row["silent"] for row in ended.document["hosts"])
+
+
+# --- words ----------------------------------------------------------------------------------------
+
+
+def test_p6_a_name_that_nobody_has_keeps_nobody_else_from_being_stopped(keys: Keys) -> None:
+    ended = keys.press("--host", "router1", "--host", "rotuer2", "--host", "router3")
+    assert ended.code == 6
+    assert ended.ends == {"router1": "HALTED", "router3": "HALTED"}
+    assert ended.document["unknown"] == ["rotuer2"]
+    assert "rotuer2" in ended.document["what"]
+    assert keys.told("router2") == []
+
+
+def test_p6_only_names_that_nobody_has_are_an_error(keys: Keys) -> None:
+    ended = keys.press("--host", "rotuer1")
+    assert ended.code == 2
+    assert ended.document["means"] == "NOTHING WAS STOPPED."
+    assert not any(keys.told(host) for host in HOSTS)
+
+
+def test_p6_a_host_that_is_named_twice_is_told_once(keys: Keys) -> None:
+    ended = keys.press("--host", "router1", "--host", "router1")
+    assert (ended.code, ended.ends) == (0, {"router1": "HALTED"})
+    assert keys.told("router1") == ["quiesce"]
+
+
+# --- this machine ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_p6_closed_streams_stop_nothing(keys: Keys, closed: str) -> None:
+    keys.declare()
+    ended = keys.press(begin=("sh", "-c", f'exec "$@" {closed}', "sh"))
+    assert ended.code == 6, "nobody saw the silence"
+    assert all_halted(keys)
+
+
+def test_p6_a_machine_out_of_descriptors_uses_all_that_it_may(keys: Keys) -> None:
+    ended = keys.press(begin=("sh", "-c", 'ulimit -S -n 12; exec "$@"', "sh"))
+    assert ended.code == 0, ended
+
+
+def test_p6_a_folder_that_is_gone_stops_nothing(keys: Keys) -> None:
+    gone = keys.folder / "gone"
+    gone.mkdir()
+    ended = keys.press(begin=("sh", "-c", f'rmdir {gone}; exec "$@"', "sh"), cwd=gone)
+    assert ended.code == 0, ended
+
+
+def test_p6_a_reason_in_no_alphabet_stops_nothing(keys: Keys) -> None:
+    ended = keys.press("--all", "--reason", os.fsdecode(b"\xff\xfe under\nattack"))
+    assert ended.code == 0, ended
+
+
+def test_p6_a_terminal_that_hangs_up_leaves_no_host_on_the_ladder(keys: Keys) -> None:
+    keys.says("router1", 1, quiesce=ACTIVE, fence="slow")
+    process = keys.pressed()
+    until = time.monotonic() + 20
+    while "fence" not in keys.told("router1"):
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    process.send_signal(signal.SIGHUP)
+    process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert keys.told("router1") == ["quiesce", "fence", "kill", "look"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_who_breaks_it_off_is_told_what_is_left(keys: Keys, number: int) -> None:
+    keys.says("router1", 1, quiesce="mute")
+    process = keys.pressed()
+    until = time.monotonic() + 20
+    while not all(keys.told(host) for host in HOSTS):
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    process.send_signal(number)
+    out, _ = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "was told to stop" in out
+
+
+# --- the inventory --------------------------------------------------------------------------------
+
+
+def test_p6_a_host_whose_entry_is_of_no_use_is_named_and_the_others_are_stopped(
+    keys: Keys,
+) -> None:
+    text = keys.inventory.read_text()
+    keys.inventory.write_text(text.replace("address: 192.0.2.2", "adress: 192.0.2.2"))
+    ended = keys.press()
+    assert ended.code == 6
+    assert ended.ends == {"router1": "HALTED", "router2": "OUT OF REACH", "router3": "HALTED"}
+    assert "could not be told" in ended.out
+
+
+def test_p6_both_entries_of_a_host_that_is_declared_twice_are_told(keys: Keys) -> None:
+    text = keys.inventory.read_text()
+    keys.inventory.write_text(text.replace("  router3:\n", "  router2:\n"))
+    ended = keys.press("--host", "router2")
+    assert all(keys.told(host) == ["quiesce"] for host in ("router2", "router3"))
+    assert ended.code == 6, "the witness knows one of them only"
+
+
+def test_p6_a_lease_that_can_t_be_one_names_no_instant(keys: Keys) -> None:
+    keys.says("router1", 1, quiesce="hang", fence="hang", kill="hang", look="hang")
+    keys.declare(lease_s=float("inf"))
+    (keys.folder / "says" / "192.0.2.1").unlink()  # its client ends at once, as if unreachable
+    ended = keys.press("--host", "router1")
+    (row,) = ended.document["hosts"]
+    assert (ended.code, row["end"], row["lease_end"]) == (6, "OUT OF REACH", None)
+
+
+def test_p6_the_end_of_a_lease_is_named_before_anybody_else_is_waited_for(keys: Keys) -> None:
+    (keys.folder / "says" / "192.0.2.1").unlink()
+    keys.says("router2", 2, quiesce=ACTIVE, fence="slow")
+    keys.declare(lease_s=20.0)
+    began = time.time()
+    process = keys.pressed("--host", "router1", "--host", "router2")
+    assert process.stderr is not None
+    first = process.stderr.readline()
+    assert "router1: OUT OF REACH" in first
+    assert "its lease ends by " in first
+    assert process.poll() is None, "the other host is still on its ladder"
+    out, _ = process.communicate(timeout=30)
+    named = [row["lease_end"] for row in json.loads(out)["hosts"] if row["host"] == "router1"]
+    assert began + 20 <= named[0] <= time.time() + 20
+
+
+# --- hosts ----------------------------------------------------------------------------------------
+
+
+def test_p6_a_host_that_says_things_twice_spoils_nobody_else(keys: Keys) -> None:
+    keys.says("router1", 1, quiesce=[*HALTED, *HALTED], kill=["killed 1"] * 2)
+    ended = keys.press()
+    assert ended.code == 0, ended
+    assert ended.ends == {"router1": "DEAD", "router2": "HALTED", "router3": "HALTED"}
+
+
+# --- the witness ----------------------------------------------------------------------------------
+
+
+def saying(code: str) -> list[str]:
+    """A witness that knows the time, and all hosts."""
+    known = "import json, time; t = time.time(); h = ['router1', 'router2', 'router3']; "
+    return [sys.executable, "-c", f"{known}print(json.dumps({code}))"]
+
+
+@pytest.mark.parametrize(
+    ("witness", "words"),
+    [
+        ([sys.executable, "-c", "import time; time.sleep(60)"], "did not answer within 0.5 s"),
+        (saying("{'taken': 10, 'last_child': dict.fromkeys(h)}"), "may be old"),
+        (saying("{'taken': t, 'last_child': dict.fromkeys(h[:1])}"), "router2"),
+    ],
+    ids=["hangs", "stale", "misses two hosts"],
+)
+def test_p6_a_witness_of_no_use_is_named_and_waited_for_no_longer_than_it_may(
+    keys: Keys, witness: list[str], words: str
+) -> None:
+    keys.witness(witness, timeout_s=0.5)
+    began = time.monotonic()
+    ended = keys.press()
+    assert time.monotonic() - began < 15
+    assert ended.code == 6, ended
+    assert set(ended.ends.values()) == {"HALTED"}
+    assert words in ended.out
+
+
+def test_a_witness_that_is_slow_is_asked_twice_all_the_same(keys: Keys) -> None:
+    keys.witness(saying("{'taken': t, 'last_child': dict.fromkeys(h), 'x': time.sleep(3.1)}"))
+    assert keys.press("--host", "router1").code == 0
+
+
+def test_p6_who_does_not_wait_for_the_witness_keeps_the_answer(keys: Keys, tmp_path: Path) -> None:
+    asked = tmp_path / "asked"
+    code = f"import pathlib, time; pathlib.Path({str(asked)!r}).touch(); time.sleep(60)"
+    keys.witness([sys.executable, "-c", code], timeout_s=30)
+    process = keys.pressed()
+    until = time.monotonic() + 20
+    while not asked.exists():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=20)
+    assert process.returncode == 6
+    assert "you broke that off" in out
+    assert '"HALTED"' in out

@@ -1,0 +1,304 @@
+"""What a watch makes of what it sees: whom it renews, and what it calls drift (P6)."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploytool.errors import FaultKind, HostFault
+from deploytool.fleet.model import Inventory
+from deploytool.fleet.protocol import Call, Reply
+from deploytool.parity.look import judge
+from deploytool.parity.model import Evidence, Finished, RolloutMark, Verdict
+from deploytool.rehearsal.simulated import fleet, program
+from deploytool.rehearsal.simulated.host import SimulatedHost
+from deploytool.stop import places, watch
+from deploytool.stop.attend import Door
+from deploytool.stop.card import Card, Target
+from deploytool.stop.keeper import NO_NONCE, Lease
+from deploytool.stop.watch import Policy, Seen, Watch
+from deploytool.stop.watching import carry_status, declared_by, drifts, meant, own_manifest
+from tests.unit.looks import MANIFEST, OTHER_SHA, good, rendered
+
+OLD, NEW = program.build("2026.0"), program.build("2026.1")
+LEASE_S = 20.0
+
+
+def rolling(evidence: Evidence, target: str | None, before: str | None) -> Evidence:
+    return replace(evidence, rollout=RolloutMark("p", target, before, "activated", 1))
+
+
+# --- pure -----------------------------------------------------------------------------------------
+
+
+def test_a_host_is_meant_to_run_what_is_declared_or_what_a_rollout_brings_or_takes() -> None:
+    assert meant(good(), "a" * 64) == {"a" * 64}
+    assert meant(good(), None) == frozenset()
+    assert meant(rolling(good(), "b" * 64, "a" * 64), "c" * 64) == {"a" * 64, "b" * 64}
+    assert meant(rolling(good(), "b" * 64, None), "c" * 64) == {"b" * 64}
+
+
+def test_a_host_s_own_manifest_is_believed_only_for_the_bytes_that_it_digested() -> None:
+    assert own_manifest(good()) == MANIFEST
+    assert own_manifest(replace(good(), manifest_sha=OTHER_SHA)) is None
+    assert own_manifest(replace(good(), current=f"releases/{OTHER_SHA}")) is None
+    assert own_manifest(replace(good(), manifest=b"{}")) is None
+    assert own_manifest(replace(good(), manifest=None)) is None
+
+
+def test_what_a_process_said_is_carried_over_for_that_process_alone() -> None:
+    mute = replace(good(), status=None)
+    assert carry_status(mute, good()).status == good().status
+    assert carry_status(mute, None).status is None
+    main = mute.processes[mute.main_pid]
+    younger = {**mute.processes, main.pid: replace(main, start=main.start + 1)}
+    assert carry_status(replace(mute, processes=younger), good()).status is None
+    assert carry_status(replace(mute, boot="another"), good()).status is None
+
+
+# --- leases ---------------------------------------------------------------------------------------
+
+
+def answer(said: object) -> Reply:
+    text = said if isinstance(said, str) else json.dumps(said)
+    return Reply((("lease", base64.b64encode(text.encode()).decode()),))
+
+
+GIVEN = {"nonce": "n1", "left_s": 0.0, "lease_s": LEASE_S}
+
+
+def test_a_lease_is_known_by_the_newest_nonce_that_came() -> None:
+    lease = Lease("router1")
+    assert (lease.known, lease.call().arguments) == (None, (("lease", NO_NONCE),))
+    assert lease.learn(answer(GIVEN), 100.0) == ""
+    assert lease.known is not None
+    assert (lease.known.wall, lease.known.lease_s, lease.known.taken) == (100.0, LEASE_S, False)
+    assert lease.call().arguments == (("lease", "n1"),)
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["", "[]", "7", "{}", '{"nonce": "x", "left_s": "soon", "lease_s": 1}', "[" * 100_000],
+    ids=lambda said: said[:20],
+)
+def test_p6_an_odd_answer_to_a_renewal_changes_nothing_and_ends_nothing(said: str) -> None:
+    lease = Lease("router1")
+    lease.learn(answer(GIVEN), 100.0)
+    assert lease.learn(answer(said), 200.0)
+    assert lease.known is not None
+    assert lease.known.wall == 100.0
+    assert lease.learn(Reply((*answer(GIVEN).lines, *answer(GIVEN).lines)), 300.0)
+    assert lease.known.wall == 100.0
+
+
+def test_p6_who_is_told_that_another_renews_gives_way_and_says_so_from_then_on() -> None:
+    for first in (True, False):
+        lease = Lease("router1")
+        if first:
+            lease.learn(answer(GIVEN), 100.0)
+        assert lease.learn(answer("router: refused (LEASE_TAKEN): by another"), 105.0)
+        assert lease.taken
+        assert lease.known is not None
+        assert lease.known.taken
+
+
+def test_a_nonce_that_is_lost_is_asked_for_anew() -> None:
+    lease = Lease("router1")
+    lease.learn(answer(GIVEN), 100.0)
+    lease.learn(answer("router: refused (LEASE_NONCE): stale"), 105.0)
+    assert lease.call().arguments == (("lease", NO_NONCE),)
+
+
+# --- a watch over simulated hosts -----------------------------------------------------------------
+
+
+class Line:
+    """A line to a simulated host: asked without waiting, and answered at the next tick."""
+
+    hosts: dict[str, SimulatedHost | None]
+    renewed: dict[str, int]
+
+    def __init__(self, target: Target) -> None:
+        self._host = target.host
+        self._waiting: tuple[Call, Callable[[Reply | HostFault], None]] | None = None
+        self.line = None
+        self.ready, self.idle = False, False
+
+    @property
+    def free(self) -> bool:
+        return self._waiting is None
+
+    def ask(self, call: Call, answered: Callable[[Reply | HostFault], None]) -> None:
+        self._waiting = (call, answered)
+
+    def hear(self) -> None:
+        """Nothing is ever heard between ticks."""
+
+    def tick(self) -> None:
+        if self._waiting is None:
+            return
+        host = self.hosts[self._host]
+        call, answered = self._waiting
+        if host is None:
+            return  # it hangs: the round has to end without it
+        self._waiting = None
+        if call.verb == "lease":
+            self.renewed[self._host] = self.renewed.get(self._host, 0) + 1
+            answered(answer(GIVEN))
+            return
+        try:
+            reply = host.call(call, deadline_s=1.0)
+        except HostFault as fault:
+            answered(fault)
+        else:
+            answered(reply)
+
+    def take(self) -> None:
+        return None
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Seen]:
+    """Runs a watch for some rounds over a fleet on 2026.1 in which some hosts are odd."""
+    inventory: Inventory = rendered().inventory.model_copy(update={"lease_s": LEASE_S})
+    path = tmp_path / "fleet.yaml"
+    path.write_text("fleet: simulated\n")
+    monkeypatch.setattr(places, "_RUNTIME", str(tmp_path / "none"))
+    monkeypatch.setattr(places, "_COMMON", str(tmp_path / "w"))
+    (tmp_path / "w").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(watch, "Thread", Line)
+    monkeypatch.setattr(watch, "_TICK_S", 0.002)
+    monkeypatch.setattr(watch, "_ROUND_S", 0.05)
+
+    def run(rounds: int = 3, policy: Policy | None = None, **odd: SimulatedHost | None) -> Seen:
+        built = fleet.Rendered.of(rendered().inventory)
+        Line.hosts = {**fleet.fleet_of(built, NEW), **odd}
+        Line.renewed = {}
+        door = Door(path)
+        targets = tuple(Target(host, ("false",)) for host in inventory.names)
+        card = Card("simulated", str(tmp_path), targets, lease_s=LEASE_S)
+        said: list[str] = []
+        kept = Watch(
+            inventory, card, NEW[0], policy or Policy(every_s=0.05), door, said.append,
+            lambda: kept.seen.rounds >= rounds,
+        )  # fmt: skip
+        try:
+            return kept.run()
+        finally:
+            door.close()
+
+    return run
+
+
+def other(host: str, release: Any = OLD) -> SimulatedHost:
+    return fleet.running(host, fleet.Rendered.of(rendered().inventory), *release)
+
+
+def test_all_that_match_are_renewed(seen: Callable[..., Seen]) -> None:
+    found = seen()
+    assert (found.drifted, found.unknown) == ({}, {})
+    assert set(Line.renewed) == set(rendered().inventory.names)
+
+
+def test_p6_a_host_that_hangs_lets_no_other_s_lease_run_out(seen: Callable[..., Seen]) -> None:
+    found = seen(router3=None)
+    assert set(found.unknown) == {"router3"}, "a query that failed is never 'no drift'"
+    assert not found.drifted
+    assert set(Line.renewed) == set(rendered().inventory.names) - {"router3"}
+
+
+def test_p6_a_host_that_differs_is_not_renewed_and_all_others_are(
+    seen: Callable[..., Seen],
+) -> None:
+    found = seen(router8=other("router8"))
+    assert set(found.drifted) == {"router8"}
+    assert set(Line.renewed) == set(rendered().inventory.names) - {"router8"}
+    assert found.pictures["router8"].verdict is Verdict.MISMATCH
+    assert found.rounds >= 3, "a watch goes on when a host drifts: the other leases hang on it"
+
+
+def test_p6_an_old_process_behind_a_new_link_is_not_renewed(seen: Callable[..., Seen]) -> None:
+    stale = other("router8", NEW)
+    disk, root = stale.helper.machine.disk, stale.helper.service.root
+    disk.put(f"{root}/releases/{OLD[0].sha256}/router", OLD[1], 0o555)
+    disk.link(f"{root}/current", f"releases/{OLD[0].sha256}")
+    stale.helper.service.start()
+    disk.link(f"{root}/current", f"releases/{NEW[0].sha256}")
+    found = seen(router8=stale)
+    assert set(found.drifted) == {"router8"}
+    assert "router8" not in Line.renewed
+
+
+def test_a_watch_that_is_to_end_at_drift_does(seen: Callable[..., Seen]) -> None:
+    policy = Policy(every_s=0.05, until_drift=True)
+    assert seen(rounds=50, policy=policy, router8=other("router8")).rounds < 50
+
+
+@pytest.mark.parametrize("release", [OLD, NEW], ids=["not switched yet", "switched"])
+def test_p6_a_rolling_deployment_halts_nobody(seen: Callable[..., Seen], release: Any) -> None:
+    """On either of its two releases a host is what it is meant to be."""
+    moving = other("router2", release)
+    root = moving.helper.service.root
+    target, before = NEW[0].sha256, OLD[0].sha256
+    text = f"plan p\ntarget {target}\nbefore {before}\nphase activated\nsince 1\n"
+    moving.helper.machine.disk.put(f"{root}/state/rollout", text.encode())
+    found = seen(router2=moving)
+    assert not found.drifted
+    assert set(Line.renewed) == set(rendered().inventory.names)
+    stray = other("router2", program.build("2026.9"))
+    stray.helper.machine.disk.put(f"{root}/state/rollout", text.encode())
+    seen(router2=stray)
+    assert "router2" not in Line.renewed, "a third one is not"
+
+
+def test_the_last_sure_picture_is_kept(seen: Callable[..., Seen]) -> None:
+    found = seen(router3=None)
+    assert "router3" not in found.pictures
+    assert found.pictures["router1"].verdict is Verdict.MATCH
+
+
+@pytest.mark.parametrize(
+    ("finished", "odd", "declares"),
+    [
+        (MANIFEST.sha256, None, True),
+        (None, None, False),
+        (OTHER_SHA, None, False),
+        (MANIFEST.sha256, "router8", False),
+    ],
+    ids=["finished", "simply there", "another was finished", "one host differs"],
+)
+def test_only_a_finished_rollout_declares_another_release(
+    finished: str | None, odd: str | None, *, declares: bool
+) -> None:
+    mark = Finished("p", finished, OTHER_SHA) if finished else None
+    inventory = rendered().inventory
+    found: dict[str, Evidence | HostFault] = {
+        host: replace(good(host), finished=mark) for host in inventory.names
+    }
+    if odd is not None:
+        found[odd] = HostFault(FaultKind.UNREACHABLE, "gone")
+    taken = judge(inventory, found, MANIFEST)
+    before = MANIFEST.model_copy(update={"sha256": OTHER_SHA})
+    assert declared_by(taken, before, MANIFEST) is declares
+    assert declared_by(taken, None, MANIFEST), "nothing was declared yet"
+    assert not declared_by(taken, MANIFEST, MANIFEST)
+
+
+def test_during_a_rollout_nothing_is_drift() -> None:
+    inventory = rendered().inventory
+    found: dict[str, Evidence | HostFault] = {host: good(host) for host in inventory.names}
+    switched = replace(good("router8"), current=f"releases/{OTHER_SHA}")
+    found["router8"] = switched
+    assert set(drifts(judge(inventory, found, MANIFEST))) == {"router8"}
+    found["router8"] = rolling(switched, OTHER_SHA, MANIFEST.sha256)
+    assert not drifts(judge(inventory, found, MANIFEST))
