@@ -167,7 +167,7 @@ def arm(
     with tempfile.TemporaryDirectory(prefix="deploytool-") as scratch:
         mine = find_key(fleet.allowed_signers, key, Path(scratch))
         say(f"Signing as {mine.name}, with {mine.file}.")
-        _change(fleet, inventory, flag, Purpose.ARM, mine.signing(NAMESPACE))
+        _change(fleet, inventory, flag, Purpose.ARM, mine.signing(NAMESPACE), key)
 
 
 @app.command()
@@ -199,27 +199,41 @@ def _check_name(flag: str) -> None:
 
 
 def _change(
-    fleet: Inventory, path: Path, flag: str, purpose: Purpose, sign: Callable[[bytes], str]
+    fleet: Inventory,
+    path: Path,
+    flag: str,
+    purpose: Purpose,
+    sign: Callable[[bytes], str],
+    key: Path | None = None,
 ) -> None:
     """Arms or disarms, shows what came of it, and ends the command."""
-    from deploytool.cli.rollout import interruptible
+    from deploytool.cli.rollout import GOES_ON, interruptible
     from deploytool.cli.screen import PlainScreen
+    from deploytool.errors import Interrupted
     from deploytool.flags.outcome import conclude
     from deploytool.flags.outside import Commands
+    from deploytool.flags.phases import Purpose
     from deploytool.flags.runner import Runner
     from deploytool.fleet.remote import connect_fleet
 
+    then = GOES_ON if purpose is Purpose.DISARM else "finishing this step, then turning it off"
     hosts = connect_fleet(fleet)
     outside = Commands(fleet, path.resolve().parent)
     try:
-        with interruptible() as pending, PlainScreen() as shown:
+        with interruptible(then) as pending, PlainScreen() as shown:
             report = Runner(
                 fleet, hosts, flag, outside, shown, purpose=purpose, sign=sign, interrupted=pending
             ).run()
+    except KeyboardInterrupt as again:  # the second Ctrl-C
+        raise Interrupted(
+            f"{flag}: you broke it off, and did not let it come to an end.",
+            "It may be on at some hosts, or used by the senders; what was not settled lapses.",
+            f"deploytool flags disarm {flag} -i {quote(str(path))}",
+        ) from again
     finally:
         for host in hosts.values():
             host.close()
-    error = conclude(report, str(path))
+    error = conclude(report, str(path), str(key) if key else None)
     count = len(fleet.names)
     if error is None and report.epoch is not None:
         window = f", all within {report.window_s:.2f} s" if report.window_s is not None else ""

@@ -39,16 +39,22 @@ DisarmOption = Annotated[
 ]
 
 
+GOES_ON = "turning the flag off goes on to its end, for nothing is safer"
+
+
 def holder() -> str:
     """Who deploys, as locks name it: ``user@machine``."""
     return re.sub(r"[^A-Za-z0-9@._:+-]", "-", f"{getpass.getuser()}@{socket.gethostname()}")[:64]
 
 
 @contextmanager
-def interruptible() -> Iterator[Callable[[], bool]]:
+def interruptible(
+    then: str = "finishing what is under way, then bringing back",
+) -> Iterator[Callable[[], bool]]:
     """Makes Ctrl-C and SIGTERM a question that is asked between two effects.
 
-    The first asks the rollout to bring back what it switched; the second ends it at once.
+    The first asks to end in good order, and ``then`` says how that is done; the second ends it at
+    once.
     """
     asked = 0
 
@@ -57,7 +63,7 @@ def interruptible() -> Iterator[Callable[[], bool]]:
         asked += 1
         if asked > 1:
             raise KeyboardInterrupt
-        say("Interrupted: finishing what is under way, then bringing back. Again: stop at once.")
+        say(f"Interrupted: {then}. Again: stop at once.")
 
     told = 0
 
@@ -264,7 +270,7 @@ def _disarm_first(fleet: Inventory, path: Path, *, wished: bool) -> None:
     try:
         for flag in in_use(fleet, hosts, outside):
             say(f"{flag} is turned off first.")
-            with interruptible() as pending, PlainScreen() as shown:
+            with interruptible(GOES_ON) as pending, PlainScreen() as shown:
                 report = Runner(
                     fleet, hosts, flag, outside, shown,
                     purpose=Purpose.DISARM, sign=signs_nothing, interrupted=pending,

@@ -125,7 +125,7 @@ def watch(
     from deploytool.cli.rollout import holder, interruptible
     from deploytool.cli.watching import conclude, keep
 
-    with interruptible() as pending:
+    with interruptible("the watch ends with its round") as pending:
         seen = keep(
             inventory,
             release,

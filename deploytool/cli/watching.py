@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from deploytool.cli.output import say
@@ -44,7 +45,9 @@ def keep(
     policy = Policy(every_s, stop_on_drift, until_drift, until, by)
     door = Door(path)
     try:
-        _said(f"watching {len(inventory.names)} hosts of {inventory.fleet}")
+        lasting = "until Ctrl-C" if lasting_s is None else f"for {lasting_s:g} s"
+        every = f"every {every_s:g} s, {lasting}"
+        _said(f"watching {len(inventory.names)} hosts of {inventory.fleet} {every}")
         return Watch(inventory, read_card(path), declared, policy, door, _said, ended).run()
     finally:
         door.close()
@@ -66,8 +69,8 @@ def conclude(seen: Seen, inventory: str) -> tuple[dict[str, Any], DeploytoolErro
     if not bad and seen.rounds:
         return document, None
     return document, NotProven(
-        f"{len(seen.drifted)} hosts drifted, and {len(seen.unknown)} are not known.",
+        f"Hosts that drifted: {len(seen.drifted)}; that are not known: {len(seen.unknown)}.",
         "Leases that this watch renewed are renewed no longer.",
-        f"deploytool status -i {inventory}",
+        f"deploytool status -i {quote(inventory)}",
         tuple(f"{host}: {text}" for host, text in sorted(bad.items())),
     )

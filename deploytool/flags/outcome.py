@@ -24,8 +24,10 @@ _NO_OBSTACLE = {
 """Where it was refused without an obstacle: by a router, or because nobody could sign."""
 
 
-def conclude(report: Report, inventory: str) -> DeploytoolError | None:
+def conclude(report: Report, inventory: str, key: str | None = None) -> DeploytoolError | None:
     """None for an end that was asked for and observed (exit 0); else what happened.
+
+    ``key``: the file that was named to sign with, for the command that does it again.
 
     Raises:
         ValueError: the report is not at one of the table's ends.
@@ -34,9 +36,9 @@ def conclude(report: Report, inventory: str) -> DeploytoolError | None:
     if report.state is State.ARMED:
         return None
     if report.state is State.REFUSED:
-        return _refused(report, inventory)
+        return _refused(report, inventory, _again(report, inventory, key))
     if report.state is State.OFF:
-        return _off(report, inventory)
+        return _off(report, _again(report, inventory, key))
     if report.state is State.NAMED:
         return _named(report, inventory)
     raise ValueError(f"{report.state} is not an end")
@@ -46,8 +48,12 @@ def _trouble(report: Report) -> tuple[str, ...]:
     return tuple(f"{host}: {text}" for host, text in sorted(report.trouble.items()))
 
 
-def _refused(report: Report, inventory: str) -> DeploytoolError:
-    again = f"deploytool flags arm {report.flag} -i {inventory}"
+def _again(report: Report, inventory: str, key: str | None) -> str:
+    with_key = f" --key {quote(key)}" if key else ""
+    return f"deploytool flags arm {report.flag} -i {inventory}{with_key}"
+
+
+def _refused(report: Report, inventory: str, again: str) -> DeploytoolError:
     if report.interrupted:
         return Interrupted(
             f"You broke it off before {report.flag} was armed anywhere.",
@@ -77,13 +83,14 @@ def _way_out(rules: list[str], report: Report, inventory: str, again: str) -> st
         )
     if "ARM_PARITY" in rules:
         return f"deploytool status -i {inventory} says what is to be done first; then: {again}"
+    if "ARM_FLAG_KNOWN" in rules:
+        return f"deploytool flags status -i {inventory} names the flags of what runs; then: {again}"
     return f"Mend what the lines name, then: {again}"
 
 
-def _off(report: Report, inventory: str) -> DeploytoolError | None:
+def _off(report: Report, again: str) -> DeploytoolError | None:
     if report.purpose is Purpose.DISARM:
         return None
-    again = f"deploytool flags arm {report.flag} -i {inventory}"
     what = f"{report.flag} was NOT armed"
     means = (
         f"It was withdrawn: all {len(report.seen)} hosts were observed off, and the senders "
