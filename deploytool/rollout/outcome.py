@@ -32,7 +32,9 @@ def host_lines(taken: Round) -> tuple[str, ...]:
 def not_proven(taken: Round, inventory: str, what: str) -> NotProven:
     """The end of a look at a fleet that is not in parity."""
     count = f"{taken.count(Verdict.MATCH)} of {len(taken.hosts)} hosts are proven"
-    if taken.release is None:
+    if not taken.evidence:
+        means = "No host answered: nothing is known of the fleet."
+    elif taken.release is None:
         means = "No release is active on any host that answered; nothing is proven."
     elif taken.parity is Parity.MIXED:
         means = f"The fleet is MIXED ({count} on {taken.label}). Arm no flag; change nothing else."

@@ -121,6 +121,7 @@ def test_p2_every_host_that_is_no_match_has_its_line() -> None:
     assert "7 of 8" in error.means
     assert error.details == host_lines(LOST)
     assert "MIXED" in not_proven(MIXED, "fleet.yaml", "x").means
+    assert "No host answered" in not_proven(a_round(*[UNKNOWN] * 8), "fleet.yaml", "x").means
 
 
 def test_p2_a_held_fleet_names_its_hosts_and_both_ways_out() -> None:
