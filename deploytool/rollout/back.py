@@ -18,18 +18,18 @@ class Back(Standing):
 
     def _check_old(self) -> Event:
         """Before one goes back: every touched host that answers must hold its old release."""
-        answering: dict[str, Evidence] = {}
         # Waits for whatever is still under way there, and refuses what would come later.
         if self._hands.renew(self._touched):
             return Event.FAILED
-        looked = self._hands.look_for_old(self._touched, self._base)
+        looked = self._hands.look_for_old(self._base, self._base)
         if self._stopped(looked):
             return Event.STOPPED
-        for name, outcome in looked.items():
+        answering = {name: item for name, item in looked.items() if isinstance(item, Evidence)}
+        for name in list(self._touched):
+            outcome = looked[name]
             if isinstance(outcome, HostFault):
                 self._report.trouble.setdefault(name, str(outcome))
                 continue
-            answering[name] = outcome
             old = self._base[name].release
             if self._base[name].still(outcome):
                 self._touched.remove(name)
@@ -40,14 +40,17 @@ class Back(Standing):
             if old is not None and (outcome.holds != "intact" or not known):
                 self._report.trouble[name] = f"the old release {old[:12]} is {outcome.holds} there"
                 return Event.FAILED
-        if self._touched and not answering:
+        if self._touched and not answering.keys() & set(self._touched):
             return Event.UNKNOWN
         return Event.OLD_INTACT if self._may_go_back(answering) else Event.FAILED
 
     def _may_go_back(self, evidence: Mapping[str, Evidence]) -> bool:
-        """P5: no sender uses a bit that the old build reads differently, or all is halted."""
-        going = {host: evidence[host] for host in self._touched if host in evidence}
-        why = self._fence.readings(going, {host: self._old.get(host) for host in going})
+        """P5: no sender uses a bit that the old build reads differently, or all is halted.
+
+        What was never touched counts too: what it runs is what the senders mean.
+        """
+        going = {host: self._old.get(host) for host in self._touched if host in evidence}
+        why = self._fence.readings(evidence, going)
         for obstacle in why:
             self._report.trouble[obstacle.host] = f"may not go back: {obstacle.text}"
         return not why

@@ -304,6 +304,18 @@ def test_p5_the_way_back_is_fenced_too(tmp_path: Path) -> None:
 # --- what is not the end of what a bit means (P3, P5) ---------------------------------------
 
 
+def test_p5_bytes_that_were_altered_before_they_ran_go_back_to_what_serves_beside_them(
+    tmp_path: Path,
+) -> None:
+    world = World()
+    canary = world.hosts["router1"].helper
+    staged = At(State.SWITCHING, lambda: EVENTS[Fault.BYTES_CHANGED](canary))
+    report, ended = roll(world, NEXT, tmp_path, observer=staged)
+    assert ended == 4, (report.trouble, report.path)
+    now = {item.release for item in world.look().values() if not isinstance(item, HostFault)}
+    assert now == {NEW_BUILD[0].sha256}
+
+
 def _shown(made: Build) -> dict[str, Evidence]:
     hosts = fleet.fleet_of(rendered(), made)
     return {n: read(host.call(probe_call(disk=False), deadline_s=5)) for n, host in hosts.items()}
