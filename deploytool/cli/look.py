@@ -2,16 +2,42 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from deploytool.cli.options import DEFAULT_STORE, InventoryOption, JsonOption, StoreOption
-from deploytool.cli.output import finish, say
+from deploytool.cli.output import finish, put, say
 
 if TYPE_CHECKING:
     from deploytool.parity.model import Round
+
+
+_QUIET_S = 3.0
+
+
+@contextmanager
+def waiting(names: tuple[str, ...], deadline_s: float) -> Iterator[Callable[[str, object], None]]:
+    """Says once, after a while, whom is waited for; yields what hears of each that answered."""
+    left = dict.fromkeys(names)
+
+    def tell() -> None:
+        if hosts := tuple(left):
+            text = f"waiting for {', '.join(hosts)} (each has {deadline_s:g} s to answer)"
+            put(text, sys.stderr)
+
+    timer = threading.Timer(_QUIET_S, tell)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield lambda host, _outcome: left.pop(host, None)
+    finally:
+        timer.cancel()
 
 
 def _look(inventory_path: Path, release: str | None, store: Path) -> Round:
@@ -26,7 +52,8 @@ def _look(inventory_path: Path, release: str | None, store: Path) -> Round:
         # Read in while the hosts answer.
         from deploytool.parity.look import judge, probe_call, shown_manifest, take_round
 
-        seen = take_round(hosts, probe_call(), inventory.ssh.command_timeout_s)
+        with waiting(inventory.names, inventory.ssh.command_timeout_s) as heard:
+            seen = take_round(hosts, probe_call(), inventory.ssh.command_timeout_s, heard)
     finally:
         for host in hosts.values():
             host.close()

@@ -6,6 +6,7 @@ replaced before anything is sent, on jump hosts too. Ambient Fabric settings are
 
 from __future__ import annotations
 
+import logging
 import socket
 import time
 from collections.abc import Iterable
@@ -26,6 +27,9 @@ from paramiko.ssh_exception import (
 from deploytool.errors import FaultKind, HostFault, InputError
 from deploytool.fleet.protocol import ANSWER_BYTES_AT_MOST
 from deploytool.fleet.sshconfig import Route
+
+# What goes wrong is raised, and said once: without a handler its threads would print tracebacks.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 _WINDOW_BYTES = 16 * 1024 * 1024
 _CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")

@@ -7,11 +7,13 @@ import re
 import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from deploytool.cli import look
 from deploytool.cli.output import path_hint
 from deploytool.errors import DeploytoolError, Refused
 from deploytool.flags.model import entries_of
@@ -231,6 +233,20 @@ def test_ctrl_c_is_never_answered_with_a_traceback(
     assert done.returncode == 130
     assert "Traceback" not in done.stderr
     assert document(done)["now"].removesuffix(" --json").endswith(next_command)
+
+
+def test_a_long_wait_says_for_whom(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(look, "_QUIET_S", 0.05)
+    with look.waiting(("router1", "router2"), 30) as heard:
+        heard("router1", None)
+        time.sleep(0.5)
+    assert capsys.readouterr() == ("", "waiting for router2 (each has 30 s to answer)\n")
+    with look.waiting(("router1",), 30) as heard:
+        heard("router1", None)
+        time.sleep(0.5)
+    assert capsys.readouterr().err == "", "all have answered"
 
 
 def test_a_fleet_that_is_not_there_is_said_to_be_absent(tmp_path: Path) -> None:
