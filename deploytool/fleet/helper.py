@@ -113,6 +113,8 @@ def _settings(inventory: Inventory, host: str) -> str:
     values = {
         "HELPER": helper_path(inventory, host),
         "ROOT": inventory.root(host),
+        "FLEET": inventory.fleet,
+        "HOST": host,
         "NAME": service.name,
         "ACCOUNT": service_account(inventory) or "",
         "SUPERVISOR": service.supervisor,

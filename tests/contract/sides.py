@@ -23,13 +23,16 @@ from deploytool.fleet.host import Host, Payload
 from deploytool.fleet.inventory import load_inventory
 from deploytool.fleet.model import Inventory
 from deploytool.fleet.protocol import Call, Reply
+from deploytool.fleet.signing import sign
 from deploytool.parity.model import Evidence
+from deploytool.rehearsal.fleets.files import SECOND, SECOND_IDENTITY
 from deploytool.rehearsal.fleets.local import LocalFleet
 from deploytool.rehearsal.fleets.model import silent
 from deploytool.rehearsal.fleets.ready import account, prepare
-from deploytool.rehearsal.simulated import fleet, program
+from deploytool.rehearsal.simulated import board, fleet, program
 from deploytool.rehearsal.simulated.host import SimulatedHost
 from deploytool.release.model import Manifest
+from deploytool.stop.request import NAMESPACE
 
 ARTIFACT = Path(__file__).with_name("artifact.sh")
 SHA, BOOT = "a" * 64, "00000000-0000-0000-0000-000000000000"
@@ -56,6 +59,11 @@ class Side(Protocol):
 
     def kill_main(self) -> None: ...
 
+    def sign(self, content: bytes) -> bytes: ...
+
+    fleet: str
+    signer: str
+
     @property
     def root(self) -> str: ...
 
@@ -70,6 +78,7 @@ class Simulated:
         self.simulated: SimulatedHost = fleet.bare("router1", fleet.Rendered.of(inventory))
         self.host: Host = self.simulated
         self.root = inventory.root("router1")
+        self.fleet, self.signer = inventory.fleet, fleet.OPERATOR
         self._disk = self.simulated.helper.machine.disk
 
     def release(self, version: str) -> tuple[Manifest, bytes]:
@@ -101,6 +110,9 @@ class Simulated:
     def kill_main(self) -> None:
         self.simulated.helper.service.crash()
 
+    def sign(self, content: bytes) -> bytes:
+        return board.sign(self.signer)(content).encode()
+
 
 class Real:
     """A host behind a real ``sshd``, with the shell script as its artifact."""
@@ -110,6 +122,11 @@ class Real:
         self.root = inventory.root(host.name)
         self.helper = helper_path(inventory, host.name)
         self._root = Path(self.root)
+        self.fleet, self.signer = inventory.fleet, SECOND
+        self._key = Path(str(inventory.signers)).with_name(SECOND_IDENTITY)
+
+    def sign(self, content: bytes) -> bytes:
+        return sign(content, self._key, NAMESPACE).encode()
 
     def release(self, version: str) -> tuple[Manifest, bytes]:
         return shell_release(version)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import base64
 import fcntl
 import json
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from deploytool.fleet.protocol import Reply
 from deploytool.parity.look import read
+from deploytool.stop.request import Request
 
 from .sides import Arguments, Real, Side, ask, asked, lock, mark, refused, shape, stage, switch
 
@@ -108,20 +111,47 @@ def test_p6_hosts_are_chosen_by_what_they_run(side: Side) -> None:
     assert asked(side, "quiesce", {**QUIESCE, "only": release[:12]}).one("latched") == "yes"
 
 
-def test_p6_a_fenced_host_is_started_again_by_its_latch_alone(side: Side) -> None:
+def signed(side: Side, **changes: Any) -> bytes:
+    """A request of somebody's, with a signer's signature; ``changes`` make it another's."""
+    now = int(time.time())
+    said: dict[str, Any] = {
+        "by": "alice",
+        "host": side.host.name,
+        "fleet": side.fleet,
+        "latch": "ab12",
+    }
+    said |= {"reason": 'mended, "latch":"ab12","reason":', "latch": "ab12"}
+    said |= {"issued": now, "expires": now + 60}
+    content = Request(**{**said, **changes}).canonical()
+    return content + side.sign(content)
+
+
+def test_p6_a_fenced_host_is_started_again_by_two_people_and_its_latch(side: Side) -> None:
     running(side)
     asked(side, "fence", STOP)
     asked(side, "kill", KILL)
-    request = b"signed"
+    request = signed(side)
     assert (
         refused(side, "resume", {"latch": "cd34", "size": len(request)}, request) == "other-latch"
     )
+    for wrong in (
+        b"signed",
+        request.replace(b"mended", b"mendex"),
+        signed(side, by=side.signer),
+        signed(side, host="router9"),
+        signed(side, fleet="another"),
+        signed(side, latch="ab13"),
+        signed(side, issued=1, expires=60),
+    ):
+        stated: Arguments = {"latch": "ab12", "size": len(wrong)}
+        assert refused(side, "resume", stated, wrong) == "not-signed", wrong
+        assert ask(side, "latch").one("fenced") is not None
     assert ask(side, "look").all("alive") == ()
     reply = asked(side, "resume", {"latch": "ab12", "size": len(request)}, request)
     assert reply.lines[-1] == ("released", "")
     assert ask(side, "latch").lines == ()
     assert read(ask(side, "probe")).main_pid
-    assert refused(side, "resume", {"latch": "ab12", "size": 6}, request) == "not-halted"
+    assert refused(side, "resume", {"latch": "ab12", "size": len(request)}, request) == "not-halted"
 
 
 def test_a_lease_that_nobody_named_is_not_renewed(side: Side) -> None:

@@ -13,11 +13,14 @@ latch_host() { # [ARTIFACT'S LATCH] -> LATCHED: yes, or no where it can't be wri
     return 0
 }
 
-read_latch() { # -> HALTED, the latch of the stop that holds here; fails where there is none
-    HALTED=''
+read_latch() { # -> HALTED, the latch of the stop that holds here, HALTED_OWN, the artifact's; fails where there is none
+    HALTED='' HALTED_OWN=''
     [ -e "$STATE/halted" ] || return 1
     while IFS=' ' read -r latch_key latch_rest; do
-        [ "$latch_key" != latch ] || HALTED=$latch_rest
+        case $latch_key in
+        latch) HALTED=$latch_rest ;;
+        artifact) HALTED_OWN=$latch_rest ;;
+        esac
     done <"$STATE/halted"
 }
 
@@ -230,6 +233,30 @@ verb_lease() { # renews the artifact's lease by the nonce that it issued; "none"
 
 # --- start ----------------------------------------------------------------------------------
 
+second_person() { # FILE: whether a signer, and not who asks, signed this for this host and the stop that holds here
+    signer=$(timeout -k 1 5 ssh-keygen -Y find-principals -s "$1" -f "$SIGNERS" 2>/dev/null </dev/null)
+    word "$signer" || return 1
+    printf '%s\n' "$signed_line" |
+        timeout -k 1 5 ssh-keygen -Y verify -n start.deploytool -I "$signer" -s "$1" -f "$SIGNERS" >/dev/null 2>&1 || return 1
+    # It is canonical JSON: within its texts a quotation mark has a backslash before it.
+    case $signed_line in '{"by":"'"$signer"'",'*) return 1 ;; esac
+    case $signed_line in *',"fleet":"'"$FLEET"'","host":"'"$HOST"'",'*',"latch":"'"${HALTED_OWN:-$HALTED}"'","reason":"'*) ;; *) return 1 ;; esac
+    now
+    expires=${signed_line#*',"expires":'} expires=${expires%%,*}
+    number "$expires" && [ "$NOW" -le "$expires" ]
+}
+
+check_signed() { # what was fenced is started by two people, whatever runs here checks or doesn't
+    [ -n "$SIGNERS" ] || return 0
+    signed_line=${signed%%"$NEWLINE"*}
+    signature=$STATE/.start.$$
+    printf '%s' "${signed#*"$NEWLINE"}" 2>/dev/null >"$signature" || refuse cannot-write "$signature can't be written"
+    second_person "$signature"
+    is_signed=$?
+    rm -f "$signature"
+    [ $is_signed = 0 ] || refuse not-signed 'no second person among the signers has signed this for the stop that holds here'
+}
+
 verb_resume() { # payload: the request that a second person signed; the artifact checks it itself
     needs latch size
     [ "$size" -le 65536 ] || refuse bad-request 'the signed request is too long'
@@ -239,6 +266,8 @@ verb_resume() { # payload: the request that a second person signed; the artifact
     read_latch || [ -e "$STATE/fenced" ] || [ "$HAS_RESUME" = yes ] || refuse not-halted 'this host was not stopped'
     [ "$latch" = "${HALTED:-$latch}" ] || refuse other-latch "it was stopped again, by latch $HALTED"
     CUR=$ROOT/current
+    # An artifact checks it too, once it runs; before that, and for one that doesn't, nobody else would.
+    if [ -e "$STATE/fenced" ] || [ "$HAS_RESUME" = no ]; then check_signed; fi
     if [ -e "$STATE/fenced" ]; then
         { rm -f "$STATE/fenced" && sync "$STATE"; } || refuse cannot-write "$STATE/fenced can't be removed"
         unfence

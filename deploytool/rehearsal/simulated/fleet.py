@@ -82,6 +82,7 @@ def bare(name: str, rendered: Rendered) -> SimulatedHost:
     if files.unit is not None and files.unit_path is not None:
         unit = Unit(files.unit_path, files.unit.encode())
     helper = Helper(machine, Service.of(machine, inventory, name, unit), files.helper_path)
+    helper.fleet, helper.name = inventory.fleet, name
     helper.configs = tuple(inventory.expand(path, name) for path in inventory.config_files)
     if files.signers is not None and files.signers_path is not None:
         helper.signers = files.signers_path

@@ -18,6 +18,8 @@ class Ground:
         self.machine = machine
         self.service = service
         self.path = path
+        self.fleet = self.name = ""
+        """What the inventory calls the fleet, and this host in it."""
         self.configs: tuple[str, ...] = ()
         self.signers = ""
         """Where the signers file stands; empty where the inventory names none."""

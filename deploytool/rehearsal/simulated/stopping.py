@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 
+from deploytool.flags.certificate import unseal
+from deploytool.fleet.signers import parse_signers
+from deploytool.rehearsal.simulated.board import signer
 from deploytool.rehearsal.simulated.ground import Ground, Say
 from deploytool.rehearsal.simulated.machine import DiskError
 from deploytool.rehearsal.simulated.request import Refusal, Request
 from deploytool.rehearsal.simulated.service import Quirk
+from deploytool.stop.request import Request as Signable
 
 
 class Stopping(Ground):
@@ -117,6 +122,24 @@ class Stopping(Ground):
         request.needs("lease")
         raise Refusal("no-lease", "the inventory names no lease command")
 
+    def _signed(self, request: Request, halted: Mapping[str, str]) -> bool:
+        """Whether a signer, and not who asks, signed it for this host and the stop that holds."""
+        try:
+            content, signature = unseal(request.payload.decode())
+            said = Signable.parse(content)
+        except ValueError:
+            return False
+        file = self.machine.disk.files.get(self.signers)
+        names = {s.name for s in parse_signers(file.content.decode(), "signers")} if file else ()
+        who = signer(content, signature)
+        return (
+            who in names
+            and who != said.by
+            and (said.fleet, said.host) == (self.fleet, self.name)
+            and said.latch == (halted.get("artifact") or halted.get("latch"))
+            and self.machine.clock <= said.expires
+        )
+
     def verb_resume(self, request: Request, say: Say) -> None:
         """Lets the host serve again, by the latch that it was stopped with."""
         request.needs("latch", "size")
@@ -125,6 +148,8 @@ class Stopping(Ground):
             raise Refusal("not-halted", "this host was not stopped")
         if halted and halted["latch"] != request["latch"]:
             raise Refusal("other-latch", f"it was stopped again, by latch {halted['latch']}")
+        if self.signers and not self._signed(request, halted):
+            raise Refusal("not-signed", "no second person has signed this for the stop here")
         if fenced:
             self.remove("fenced")
             self.service.unfence()
