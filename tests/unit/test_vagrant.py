@@ -28,7 +28,13 @@ from deploytool.rehearsal.fleets.model import (
 from deploytool.rehearsal.fleets.ready import make_signers
 from deploytool.rehearsal.fleets.run import attempt
 from deploytool.rehearsal.fleets.vagrant import VagrantFleet
-from deploytool.rehearsal.fleets.vagrantcmd import Vagrant, Way, parse_ssh_config, parse_states
+from deploytool.rehearsal.fleets.vagrantcmd import (
+    Vagrant,
+    Way,
+    parse_ssh_config,
+    parse_states,
+    told_by,
+)
 from deploytool.rehearsal.scenarios import MACHINES, SCENARIOS
 
 ROOT = Path(__file__).parents[2]
@@ -81,6 +87,17 @@ def test_ways_in_are_read_as_vagrant_prints_them() -> None:
         "router2": Way("127.0.0.1", 2200, "vagrant", "/keys/router2"),
     }
     assert parse_ssh_config("") == {}
+
+
+def test_what_vagrant_says_of_a_failure_is_shown_without_its_backtrace() -> None:
+    said = """\
+==> router1: Starting domain.
+Error while activating network: Call to virNetworkCreate failed: in use
+
+  /usr/share/rubygems-integration/all/gems/vagrant-2.3.4/lib/vagrant/util/busy.rb:19:in `busy'
+"""
+    assert told_by(said) == tuple(said.splitlines()[:2])
+    assert told_by("") == ()
 
 
 def test_every_cable_of_a_machine_is_found_as_virsh_prints_it() -> None:

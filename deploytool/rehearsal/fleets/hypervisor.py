@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -35,7 +36,7 @@ _KVM_TRIAL_S = 15.0
 
 # Where the account of libvirt's machines may open /dev/kvm and QEMU can't use it, libvirt doubts
 # what it knows of QEMU, and asks anew at every step: minutes for a fleet. To these daemons it is a
-# file that this account may not open.
+# device that this account may not open.
 _HIDDEN = ("unshare", "--mount", "sh", "-c", 'mount --bind "$0" /dev/kvm && exec "$@"')
 _NO_KVM = "no-kvm"
 
@@ -87,8 +88,8 @@ def start_daemons(folder: Path, *, hide_kvm: bool) -> None:
         command = [program, "--daemon", "--pid-file", str(pid_file)]
         if hide_kvm and _KVM.exists():
             closed = folder / _NO_KVM
-            closed.touch(mode=0o600)
-            closed.chmod(0o600)
+            if not closed.exists():  # a device, as libvirt gives each machine a /dev like its own
+                os.mknod(closed, stat.S_IFCHR | 0o600, os.makedev(1, 3))
             command = [find("unshare", "util-linux"), *_HIDDEN[1:], str(closed), *command]
         # One that is there already refuses to start; whether libvirt answers is asked below.
         attempt(command, _START_S)

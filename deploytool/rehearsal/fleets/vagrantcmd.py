@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from deploytool.errors import EnvironmentProblem
 from deploytool.rehearsal.fleets.box import CHECKOUT
 from deploytool.rehearsal.fleets.model import HostState
 from deploytool.rehearsal.fleets.run import attempt, find, run
@@ -26,6 +27,8 @@ _STATES: Mapping[str, HostState] = {
     "saved": "paused",
     "not_created": "missing",
 }
+_BACKTRACE = re.compile(r"^\s*/\S+:\d+:in `")
+_SHOWN = 12
 _SAID = re.compile(r"^(?:==>)?\s*(?P<machine>[a-z0-9-]+): (?P<text>\S.*)$")
 
 
@@ -85,12 +88,15 @@ class Vagrant:
             if (said := _SAID.match(text)) is not None:
                 heard(said["machine"], said["text"])
 
-        run(
-            [self._program, "up", "--parallel", "--no-provision", "--no-destroy-on-error"],
-            BOOT_S + _ACT_S,
-            env=self._env,
-            line=line,
-        )
+        argv = [self._program, "up", "--parallel", "--no-provision", "--no-destroy-on-error"]
+        told = attempt(argv, BOOT_S + _ACT_S, env=self._env, line=line)
+        if told.code != 0:
+            raise EnvironmentProblem(
+                f"vagrant up failed with exit code {told.code}.",
+                "The fleet is not up. What came up of it is still there.",
+                "Read the lines above; then take the fleet down and bring it up again.",
+                told_by(told.out),
+            )
 
     def boot(self, machine: str) -> None:
         """Boots one machine that is off."""
@@ -123,6 +129,12 @@ class Vagrant:
 
     def _do(self, *words: str, timeout_s: float) -> str:
         return run([self._program, *words], timeout_s, env=self._env)
+
+
+def told_by(text: str) -> tuple[str, ...]:
+    """The last that Vagrant said, without where in its own code it was."""
+    lines = (line.rstrip() for line in text.splitlines())
+    return tuple(line for line in lines if line and not _BACKTRACE.match(line))[-_SHOWN:]
 
 
 def parse_states(text: str) -> dict[str, HostState]:
