@@ -105,7 +105,7 @@ class Setting:
                 *(sys.executable, "-m", "deploytool.rehearsal.market.witness"),
                 *("--control", WITNESS, "--hosts", files.ROUTER_CONFIG),
             ],
-            "timeout_s": 5,
+            "timeout_s": 20,
         }
         said["hosts"][cut_off] |= {"address": "127.0.0.1", "port": self.relay.port}
         said["ssh"]["known_hosts"] = f"{files.KNOWN_HOSTS}.drill"

@@ -20,7 +20,8 @@ from typing import Final
 
 from deploytool.rehearsal.market.control import ControlFault, Json, ask
 
-_ASK_S: Final = 3.0
+_ASK_S: Final = 15.0
+"""Whoever asks this witness has a deadline of his own (``silence.timeout_s``)."""
 
 
 def seen_by_all(told: Sequence[Json], logins: Mapping[str, str]) -> Json:

@@ -22,7 +22,7 @@ from deploytool.rehearsal.trading import Trading
 from deploytool.release.model import Release
 
 _PER_S = 500.0
-_READY_S = 60.0
+_READY_S = 120.0
 _POLL_S = 0.1
 _FILL_S = 0.2
 """Orders work for so long, so that there is always something to cancel."""
@@ -94,6 +94,7 @@ def _one_by_one(here: Setting, showing: Showing) -> dict[str, dict[str, Any]]:
         rows |= said.rows
         row = said.rows.get(host)
         text = table.row_text(row) if row else f"{host}: no answer: {said.errors[-500:]}"
+        text += f" ({said.document['witness']})" if said.document.get("witness") else ""
         showing.point(said.code == 0, f"alone, exit {said.code}: {text}")
     return rows
 
@@ -177,8 +178,10 @@ def _judge(
         f"{', '.join(killed)}: fenced, then killed, then nothing left",
     )
     silent = [host for host in (*obeyed, *killed) if rows[host]["silent"]]
+    why = f": {said.document['witness']}" if said.document.get("witness") else ""
     showing.point(
-        len(silent) == len(obeyed) + len(killed), f"the market saw the silence of {len(silent)}"
+        len(silent) == len(obeyed) + len(killed),
+        f"the market saw the silence of {len(silent)}{why}",
     )
     named = rows[cast.cut_off]["lease_end"] is not None and not rows[cast.cut_off]["stopped"]
     showing.point(
