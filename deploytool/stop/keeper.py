@@ -132,6 +132,8 @@ class Lease:
         self.host = host
         self.nonce = NO_NONCE
         self.renewal: Renewal | None = None
+        self.begun = 0.0
+        """When this row of nonces began (``time.monotonic``): it is that of one process."""
         self.taken = ""
         """Who else renews it, in words; then we don't."""
         self.next_at = 0.0

@@ -133,7 +133,10 @@ class Watch:
         self._round_began = 0.0
         self._next_round = 0.0
         self._before: dict[str, Evidence] = {}
-        self._may_renew: set[str] = set()
+        self._may_renew: dict[str, float] = {}
+        """Hosts that were what they are meant to be, and when the look that showed it began."""
+        self._to_ask: set[str] = set()
+        """Hosts whose process has not spoken for itself yet: the next round asks it."""
         self._twice: dict[str, str] = {}
         self._told: dict[str, str] = {}
         self.seen = Seen({}, {}, {})
@@ -227,7 +230,7 @@ class Watch:
         self._asked = set(self._looks)
         whole = self.seen.rounds % ROUNDS_A_STATUS == 0
         for host, thread in self._looks.items():
-            fresh = whole or host not in self._before
+            fresh = whole or host not in self._before or host in self._to_ask
             call = probe_call(disk=False)
             if not fresh:
                 call = Call(call.verb, (*call.arguments, ("ask", "never")), changes=False)
@@ -256,7 +259,9 @@ class Watch:
         for host, outcome in self._round.items():
             seen[host] = outcome
             if isinstance(outcome, Evidence):
-                seen[host] = self._before[host] = carry_status(outcome, self._before.get(host))
+                known = carry_status(outcome, self._before.get(host))
+                seen[host] = self._before[host] = known
+                (self._to_ask.add if known.status is None else self._to_ask.discard)(host)
         shown = shown_manifest(seen)
         taken = judge(self._inventory, seen, self._declared or shown, disk=False)
         if not self._pinned:
@@ -265,7 +270,9 @@ class Watch:
                 self._declared, taken = shown, by_shown
                 self._say(f"declared: {taken.label}")
         self._may_renew = {
-            host for host, e in seen.items() if isinstance(e, Evidence) and self._matches(host, e)
+            host: self._round_began
+            for host, e in seen.items()
+            if isinstance(e, Evidence) and self._matches(host, e)
         }
         self._picture(taken, seen)
 
@@ -328,8 +335,11 @@ class Watch:
         thread = self._renewers[lease.host]
         if now < lease.next_at or not thread.free or lease.taken:
             return
-        if lease.host not in self._may_renew or lease.host in self._unstopped:
+        looked = self._may_renew.get(lease.host)
+        if looked is None or lease.host in self._unstopped:
             return
+        if lease.nonce != NO_NONCE and looked < lease.begun:
+            return  # it may be the nonce of a process that nobody has looked at yet
         if self._attend() or lease.host in self._lent:
             return  # somebody asked for a stop in this very moment
         spacing = self._inventory.lease_s / RENEWALS_A_LEASE
@@ -343,7 +353,10 @@ class Watch:
             first = lease.nonce == NO_NONCE
             trouble = lease.learn(answer, time.time())
             if first and not trouble:
-                lease.next_at = 0.0  # the first nonce prolongs nothing: it is answered at once
+                # It prolongs nothing, and whose it is only a look that begins now can show.
+                lease.begun, lease.next_at, self._next_round = time.monotonic(), 0.0, 0.0
+            elif trouble and lease.nonce == NO_NONCE:
+                self._to_ask.add(lease.host)
             if lease.taken:
                 self._write()
             elif not trouble and not self._write():

@@ -122,7 +122,10 @@ class Line:
     """A line to a simulated host: asked without waiting, and answered at the next tick."""
 
     hosts: dict[str, SimulatedHost | None]
-    renewed: dict[str, int]
+    renewed: dict[str, list[int]]
+    """The processes whose leases were prolonged, on each host, in order."""
+    then: Callable[[], None]
+    """What befalls the fleet once router8's lease has been prolonged."""
 
     def __init__(self, target: Target) -> None:
         self._host = target.host
@@ -149,8 +152,7 @@ class Line:
             return  # it hangs: the round has to end without it
         self._waiting = None
         if call.verb == "lease":
-            self.renewed[self._host] = self.renewed.get(self._host, 0) + 1
-            answered(answer(GIVEN))
+            answered(self._lease(host, dict(call.arguments)["lease"]))
             return
         try:
             reply = host.call(call, deadline_s=1.0)
@@ -158,6 +160,18 @@ class Line:
             answered(fault)
         else:
             answered(reply)
+
+    def _lease(self, host: SimulatedHost, nonce: str) -> Reply:
+        """As a router does it: a nonce is of one process, and another one refuses it."""
+        main = host.helper.service.main
+        mine = f"n{main.pid if main else 0}"
+        if nonce not in {NO_NONCE, mine}:
+            return answer("router: refused (LEASE_NONCE): not of mine")
+        if nonce != NO_NONCE and main is not None:
+            self.renewed.setdefault(self._host, []).append(main.pid)
+            if self._host == "router8":
+                Line.then()
+        return answer({**GIVEN, "nonce": mine})
 
     def take(self) -> None:
         return None
@@ -179,11 +193,18 @@ def seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Seen]
     monkeypatch.setattr(watch, "Thread", Line)
     monkeypatch.setattr(watch, "_TICK_S", 0.002)
     monkeypatch.setattr(watch, "_ROUND_S", 0.05)
+    monkeypatch.setattr(watch, "RENEWALS_A_LEASE", 10_000)
 
-    def run(rounds: int = 3, policy: Policy | None = None, **odd: SimulatedHost | None) -> Seen:
+    def run(
+        rounds: int = 3,
+        policy: Policy | None = None,
+        then: Callable[[SimulatedHost | None], None] | None = None,
+        **odd: SimulatedHost | None,
+    ) -> Seen:
         built = fleet.Rendered.of(rendered().inventory)
         Line.hosts = {**fleet.fleet_of(built, NEW), **odd}
         Line.renewed = {}
+        Line.then = lambda: None if then is None else then(Line.hosts["router8"])
         door = Door(path)
         targets = tuple(Target(host, ("false",)) for host in inventory.names)
         card = Card("simulated", str(tmp_path), targets, lease_s=LEASE_S)
@@ -237,6 +258,42 @@ def test_p6_an_old_process_behind_a_new_link_is_not_renewed(seen: Callable[..., 
     found = seen(router8=stale)
     assert set(found.drifted) == {"router8"}
     assert "router8" not in Line.renewed
+
+
+def restarts(verified: bool) -> Callable[[SimulatedHost | None], None]:
+    """Its supervisor starts router8 anew, once; a deployment also writes down that it looked."""
+    done: list[int] = []
+
+    def restart(host: SimulatedHost | None) -> None:
+        if host is None or done:
+            return
+        service = host.helper.service
+        service.stop()
+        service.start()
+        assert service.main is not None
+        done.append(service.main.pid)
+        if verified:
+            mark = {"release": NEW[0].sha256, "pid": service.main.pid, "start": service.main.start}
+            mark |= {"boot": host.helper.machine.boot_id, "token": 2, "since": 2}
+            text = "".join(f"{key} {value}\n" for key, value in mark.items())
+            host.helper.machine.disk.put(f"{service.root}/state/verified", text.encode())
+
+    return restart
+
+
+def test_p6_a_process_that_nobody_looked_at_is_not_renewed(seen: Callable[..., Seen]) -> None:
+    """The look before the restart was of another process."""
+    found = seen(rounds=12, then=restarts(verified=False))
+    assert "router8" in found.drifted
+    assert len(set(Line.renewed["router8"])) == 1, "the one that it was before"
+
+
+def test_a_process_that_was_verified_is_renewed_by_the_next_looks(
+    seen: Callable[..., Seen],
+) -> None:
+    found = seen(rounds=6, then=restarts(verified=True))
+    assert not found.drifted
+    assert len(set(Line.renewed["router8"])) == 2
 
 
 def test_a_watch_that_is_to_end_at_drift_does(seen: Callable[..., Seen]) -> None:
