@@ -28,6 +28,8 @@ _FILL_S = 0.2
 """Orders work for so long, so that there is always something to cancel."""
 _UNVERIFIED_S = 8.0
 """More than a round of the watch, and more than a renewal."""
+_LAG_S = 3.0
+"""A busy market sees what was sent so much later."""
 _AFTER_S = 3.0
 """So long nobody may come back after all are stopped."""
 
@@ -144,6 +146,7 @@ def _revive(here: Setting, trading: Trading, showing: Showing, host: str) -> Non
     """A supervisor starts what was killed; with a lease that alone lets nothing trade."""
     back = casualties.revived(here.ground(host))
     showing.point(back, f"{host}: its supervisor starts it again when it is killed")
+    time.sleep(_LAG_S)
     before = _last_orders(trading)[host]
     time.sleep(_UNVERIFIED_S)
     showing.point(
