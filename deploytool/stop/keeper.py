@@ -134,6 +134,8 @@ class Lease:
         self.renewal: Renewal | None = None
         self.begun = 0.0
         """When this row of nonces began (``time.monotonic``): it is that of one process."""
+        self.pid: int | None = None
+        """That process, where the artifact says which."""
         self.taken = ""
         """Who else renews it, in words; then we don't."""
         self.next_at = 0.0
@@ -160,6 +162,7 @@ class Lease:
             said = json.loads(plain)
             nonce, lease_s = str(said["nonce"]), _length(said["lease_s"])
             self.left_s = _length(said["left_s"])
+            self.pid = said["pid"] if type(said.get("pid")) is int else None
         except (ValueError, KeyError, TypeError, RecursionError):
             if "LEASE_TAKEN" in plain:
                 self.taken = excerpt(plain)

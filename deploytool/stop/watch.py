@@ -133,8 +133,8 @@ class Watch:
         self._round_began = 0.0
         self._next_round = 0.0
         self._before: dict[str, Evidence] = {}
-        self._may_renew: dict[str, float] = {}
-        """Hosts that were what they are meant to be, and when the look that showed it began."""
+        self._may_renew: dict[str, tuple[float, int]] = {}
+        """Hosts that were what they are meant to be: since which look, and by which process."""
         self._to_ask: set[str] = set()
         """Hosts whose process has not spoken for itself yet: the next round asks it."""
         self._twice: dict[str, str] = {}
@@ -270,7 +270,7 @@ class Watch:
                 self._declared, taken = shown, by_shown
                 self._say(f"declared: {taken.label}")
         self._may_renew = {
-            host: self._round_began
+            host: (self._round_began, e.main_pid)
             for host, e in seen.items()
             if isinstance(e, Evidence) and self._matches(host, e)
         }
@@ -338,7 +338,7 @@ class Watch:
         looked = self._may_renew.get(lease.host)
         if looked is None or lease.host in self._unstopped:
             return
-        if lease.nonce != NO_NONCE and looked < lease.begun:
+        if lease.nonce != NO_NONCE and looked[0] < lease.begun and looked[1] != lease.pid:
             return  # it may be the nonce of a process that nobody has looked at yet
         if self._attend() or lease.host in self._lent:
             return  # somebody asked for a stop in this very moment
@@ -353,8 +353,11 @@ class Watch:
             first = lease.nonce == NO_NONCE
             trouble = lease.learn(answer, time.time())
             if first and not trouble:
-                # It prolongs nothing, and whose it is only a look that begins now can show.
-                lease.begun, lease.next_at, self._next_round = time.monotonic(), 0.0, 0.0
+                # It prolongs nothing. Whose it is, where it does not say, a look now has to show.
+                lease.begun, lease.next_at = time.monotonic(), 0.0
+                _, looked_at = self._may_renew.get(lease.host, (0.0, None))
+                if looked_at is None or looked_at != lease.pid:
+                    self._next_round = 0.0
             elif trouble and lease.nonce == NO_NONCE:
                 self._to_ask.add(lease.host)
             if lease.taken:

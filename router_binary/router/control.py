@@ -182,7 +182,8 @@ class Control:
         return {"latch": latch_id, "trading_state": latch.state, "on_disk": latch.on_disk}
 
     def _lease(self, request: Answer) -> Answer:
-        return self._server.engine.renew(_text(request, "nonce"))
+        # Whoever renews may have looked at the process before this one: it says which it is.
+        return {**self._server.engine.renew(_text(request, "nonce")), "pid": os.getpid()}
 
     def _resume(self, request: Answer) -> Made:
         if "request" in request:

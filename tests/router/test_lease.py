@@ -206,6 +206,8 @@ def test_the_command_line(leased: tuple[Router, Market]) -> None:
     router, _ = leased
     first = json.loads(router.run("lease", "none").stdout)
     assert {"nonce", "epoch", "left_s", "lease_s"} <= first.keys()
+    assert router.process is not None
+    assert first["pid"] == router.process.pid
     done = router.run("lease", first["nonce"])
     assert (done.returncode, json.loads(done.stdout)["lease_s"]) == (0, LEASE_S)
     done = router.run("lease", first["nonce"])

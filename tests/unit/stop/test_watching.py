@@ -124,6 +124,8 @@ class Line:
     hosts: dict[str, SimulatedHost | None]
     renewed: dict[str, list[int]]
     """The processes whose leases were prolonged, on each host, in order."""
+    tells: bool
+    """Whether the processes say which they are."""
     then: Callable[[], None]
     """What befalls the fleet once router8's lease has been prolonged."""
 
@@ -171,7 +173,8 @@ class Line:
             self.renewed.setdefault(self._host, []).append(main.pid)
             if self._host == "router8":
                 Line.then()
-        return answer({**GIVEN, "nonce": mine})
+        tells = {"pid": main.pid} if Line.tells and main is not None else {}
+        return answer({**GIVEN, "nonce": mine, **tells})
 
     def take(self) -> None:
         return None
@@ -199,11 +202,13 @@ def seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Seen]
         rounds: int = 3,
         policy: Policy | None = None,
         then: Callable[[SimulatedHost | None], None] | None = None,
+        *,
+        tells: bool = False,
         **odd: SimulatedHost | None,
     ) -> Seen:
         built = fleet.Rendered.of(rendered().inventory)
         Line.hosts = {**fleet.fleet_of(built, NEW), **odd}
-        Line.renewed = {}
+        Line.renewed, Line.tells = {}, tells
         Line.then = lambda: None if then is None else then(Line.hosts["router8"])
         door = Door(path)
         targets = tuple(Target(host, ("false",)) for host in inventory.names)
@@ -281,19 +286,29 @@ def restarts(verified: bool) -> Callable[[SimulatedHost | None], None]:
     return restart
 
 
-def test_p6_a_process_that_nobody_looked_at_is_not_renewed(seen: Callable[..., Seen]) -> None:
+@pytest.mark.parametrize("tells", [False, True])
+def test_p6_a_process_that_nobody_looked_at_is_not_renewed(
+    seen: Callable[..., Seen], *, tells: bool
+) -> None:
     """The look before the restart was of another process."""
-    found = seen(rounds=12, then=restarts(verified=False))
+    found = seen(rounds=12, then=restarts(verified=False), tells=tells)
     assert "router8" in found.drifted
     assert len(set(Line.renewed["router8"])) == 1, "the one that it was before"
 
 
+@pytest.mark.parametrize("tells", [False, True])
 def test_a_process_that_was_verified_is_renewed_by_the_next_looks(
-    seen: Callable[..., Seen],
+    seen: Callable[..., Seen], *, tells: bool
 ) -> None:
-    found = seen(rounds=6, then=restarts(verified=True))
+    found = seen(rounds=6, then=restarts(verified=True), tells=tells)
     assert not found.drifted
     assert len(set(Line.renewed["router8"])) == 2
+
+
+def test_a_process_that_says_which_it_is_needs_no_other_look(seen: Callable[..., Seen]) -> None:
+    seen(rounds=2, policy=Policy(every_s=1.0), tells=True)
+    assert set(Line.renewed) == set(rendered().inventory.names)
+    assert all(len(pids) >= 2 for pids in Line.renewed.values()), "again and again, on one look"
 
 
 def test_a_watch_that_is_to_end_at_drift_does(seen: Callable[..., Seen]) -> None:
