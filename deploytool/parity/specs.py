@@ -36,11 +36,14 @@ class SpecResult:
 
 
 def ssh_config(inventory: Inventory, routes: dict[str, Route]) -> str:
-    """An OpenSSH configuration that reaches each host by its name, with pinned keys only."""
+    """An OpenSSH configuration that reaches each host by its name, with pinned keys only.
+
+    And by what it is called while specs run.
+    """
     blocks = []
     for name, way in routes.items():
         lines = [
-            f"Host {_alias(name)}",
+            f"Host {name} {_alias(name)}",
             f"  HostName {way.hostname}",
             f"  Port {way.port}",
             f"  User {way.user}",

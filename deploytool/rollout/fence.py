@@ -110,8 +110,12 @@ def _latched(evidence: Evidence) -> bool:
 
 def _serving(evidence: Evidence) -> int:
     """The process that serves, also one that its supervisor has lost sight of; 0: there is none."""
-    left = (run.pid for run in evidence.runs if stayed(run.pid, evidence))
-    return evidence.main_pid or next(left, 0)
+    return evidence.main_pid or next(iter(_lost(evidence)), 0)
+
+
+def _lost(evidence: Evidence) -> tuple[int, ...]:
+    """Every process that runs a release, where the supervisor knows of none."""
+    return tuple(dict.fromkeys(run.pid for run in evidence.runs if stayed(run.pid, evidence)))
 
 
 def _builds(evidence: Evidences) -> frozenset[str]:
@@ -154,10 +158,15 @@ def _armed(host: str, item: Evidence | HostFault) -> Iterator[Obstacle]:
     if isinstance(item, HostFault):
         yield Obstacle(host, "FLAGS_UNKNOWN", f"which flags are armed is not known: {item}")
         return
-    names = (item.status or {}).get("armed")
+    said = item.status or {}
+    names = said.get("armed")
     if isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names):
         for name in names:
             yield Obstacle(host, "FLAGS_ARMED", f"{name} is armed on it")
-    elif _may_arm(item):
-        text = f"process {_serving(item)} does not say which flags are armed; end it first"
+        # Where nobody knows which of them is the service, each has to have spoken.
+        silent = () if item.main_pid else tuple(p for p in _lost(item) if p != said.get("pid"))
+    else:
+        silent = (_serving(item),)
+    for pid in silent if _may_arm(item) else ():
+        text = f"process {pid} does not say which flags are armed; end it first"
         yield Obstacle(host, "FLAGS_UNKNOWN", text)

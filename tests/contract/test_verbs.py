@@ -23,6 +23,7 @@ from .sides import (
     BOOT,
     SHA,
     Arguments,
+    Real,
     Side,
     ask,
     asked,
@@ -276,6 +277,19 @@ def test_p3_a_process_speaks_for_itself_where_the_link_was_taken_away(side: Side
     assert seen.release is None
     assert seen.status is not None
     assert (seen.status["release"], seen.status["pid"]) == (manifest.sha256, seen.main_pid)
+
+
+@pytest.mark.sshd
+def test_p3_a_process_that_its_supervisor_lost_sight_of_is_asked(real: Real) -> None:
+    token = lock(real)
+    manifest, content = real.release("1.0")
+    stage(real, (manifest, content), token)
+    main = read(asked(real, "activate", switch(token, manifest.sha256))).main_pid
+    real.remove("state/pid")
+    seen = read(ask(real, "probe"))
+    assert (seen.main_pid, {run.pid for run in seen.runs}) == (0, {main})
+    assert seen.status is not None
+    assert seen.status["pid"] == main
 
 
 def test_p1_a_restart_is_a_new_process_and_takes_the_mark_away(side: Side) -> None:

@@ -372,6 +372,24 @@ def test_p3_p5_a_process_that_its_supervisor_lost_sight_of_serves_all_the_same()
     assert f"process {pid} " in obstacles[0].text, "the advice names it"
 
 
+def test_p3_a_process_that_its_supervisor_lost_sight_of_is_asked_all_the_same(
+    tmp_path: Path,
+) -> None:
+    world = World()
+    service = world.hosts["router3"].helper.service
+    process, service.main = service.main, None
+    assert process is not None
+    fence = Fence(None, lambda _names: {})
+    seen = {n: read(h.call(probe_call(), deadline_s=5)) for n, h in world.hosts.items()}
+    assert (seen["router3"].main_pid, len(seen["router3"].runs)) == (0, 1)
+    assert fence.armed(seen) == ()
+    run = seen["router3"].runs[0]
+    twice = replace(seen["router3"], runs=(run, replace(run, pid=run.pid + 1)))
+    (obstacle,) = fence.armed({"router3": twice})
+    assert f"process {run.pid + 1} " in obstacle.text, "only one of the two has spoken"
+    assert roll(world, NEXT, tmp_path)[1] == 0
+
+
 @pytest.mark.parametrize("liar", [NAMES[0], NAMES[-1]])
 def test_p5_one_host_s_word_about_a_build_does_not_count_for_the_others(liar: str) -> None:
     seen = _shown(OLD)

@@ -295,8 +295,8 @@ probe_interpreter() { # PID; its digest is remembered as long as its inode says 
     say "interpreter ${DIGEST:-unreadable} $EXE"
 }
 
-probe_status() { # what the running process says of itself
-    [ "$MAIN_PID" != 0 ] && [ $QUICK = no ] && [ "$ask" != never ] || return 0
+probe_status() { # what the running process says of itself, also one that the supervisor has lost sight of
+    [ "$MAIN_PID$RUNNING" != 0 ] && [ $QUICK = no ] && [ "$ask" != never ] || return 0
     client_folder
     if [ -n "$STATUS_ANSWER" ]; then
         say "status $(printf '%s' "$STATUS_ANSWER" | base64 -w0)"

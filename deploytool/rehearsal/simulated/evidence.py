@@ -140,7 +140,7 @@ def _processes(helper: Helper, request: Request) -> Iterator[str]:
             yield f"interpreter {_INTERPRETER} /usr/bin/python3"
     if service.unit is not None:
         yield from (f"group {process.pid}" for process in running if process.in_group)
-    if service.main_pid and not quick and request["ask"] != "never":
+    if (service.main_pid or running) and not quick and request["ask"] != "never":
         yield f"status {_base64(service.status().encode())}"
     for process in running:
         yield f"still {process.pid} {process.start}"

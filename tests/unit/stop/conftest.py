@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import Any
 
 import pytest
 import yaml
+
+from deploytool.stop import places
 
 from .bad import EMPTY, FENCED, HALTED, HELPER, KILLED
 
@@ -108,7 +111,11 @@ class Keys:
         self, *words: str, begin: tuple[str, ...] = (), **given: Any
     ) -> subprocess.Popen[str]:
         """The key, pressed, with whatever comes of it still to come."""
-        code = "from deploytool.cli.entry import main; main()"
+        # As a terminal's shell starts it, also where these tests run in the background.
+        code = (
+            "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+            "from deploytool.cli.entry import main; main()"
+        )
         env = {
             "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}",
             "PYTHONPATH": str(ROOT),
@@ -135,3 +142,12 @@ def keys(tmp_path: Path) -> Iterator[Keys]:
             continue
         if str(tmp_path).encode() in words and int(process.name) != os.getpid():
             os.kill(int(process.name), signal.SIGKILL)
+
+
+@pytest.fixture
+def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A user's folders for sockets, of which no other test knows; a socket's path must be short."""
+    with tempfile.TemporaryDirectory(prefix="w") as folder:
+        monkeypatch.setattr(places, "_RUNTIME", f"{folder}/run")
+        monkeypatch.setattr(places, "_COMMON", folder)
+        yield Path(folder)

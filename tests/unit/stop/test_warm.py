@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import socket
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,15 +25,6 @@ from .bad import ACTIVE
 from .conftest import HOSTS, WITNESS_COMMAND, Keys
 
 TAKING = {"taking": list(HOSTS), "changed": False, "renewals": {}}
-
-
-@pytest.fixture
-def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A user's folders for sockets, of which no other test knows; a socket's path must be short."""
-    with tempfile.TemporaryDirectory(prefix="w") as folder:
-        monkeypatch.setattr(places, "_RUNTIME", f"{folder}/run")
-        monkeypatch.setattr(places, "_COMMON", folder)
-        yield Path(folder)
 
 
 class Door:

@@ -18,7 +18,7 @@ from deploytool.parity.look import judge
 from deploytool.parity.model import Evidence, Finished, RolloutMark, Verdict
 from deploytool.rehearsal.simulated import fleet, program
 from deploytool.rehearsal.simulated.host import SimulatedHost
-from deploytool.stop import places, watch
+from deploytool.stop import watch
 from deploytool.stop.attend import Door
 from deploytool.stop.card import Card, Target
 from deploytool.stop.keeper import NO_NONCE, Lease
@@ -184,14 +184,14 @@ class Line:
 
 
 @pytest.fixture
-def seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Seen]:
+def seen(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, request: pytest.FixtureRequest
+) -> Callable[..., Seen]:
     """Runs a watch for some rounds over a fleet on 2026.1 in which some hosts are odd."""
+    request.getfixturevalue("runtime")  # a door of its own
     inventory: Inventory = rendered().inventory.model_copy(update={"lease_s": LEASE_S})
     path = tmp_path / "fleet.yaml"
     path.write_text("fleet: simulated\n")
-    monkeypatch.setattr(places, "_RUNTIME", str(tmp_path / "none"))
-    monkeypatch.setattr(places, "_COMMON", str(tmp_path / "w"))
-    (tmp_path / "w").mkdir()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(watch, "Thread", Line)
     monkeypatch.setattr(watch, "_TICK_S", 0.002)
@@ -237,7 +237,7 @@ def test_all_that_match_are_renewed(seen: Callable[..., Seen]) -> None:
 
 
 def test_p6_a_host_that_hangs_lets_no_other_s_lease_run_out(seen: Callable[..., Seen]) -> None:
-    found = seen(router3=None)
+    found = seen(rounds=6, router3=None)
     assert set(found.unknown) == {"router3"}, "a query that failed is never 'no drift'"
     assert not found.drifted
     assert set(Line.renewed) == set(rendered().inventory.names) - {"router3"}
