@@ -88,17 +88,19 @@ def test_ten_thousand_parents_through_eight_routers_add_up_to_the_share(
 def roll_and_reconcile(artifact: Path, folder: Path, parents: int, rate: float) -> None:
     """Restart one router after the other while parents flow, as a rolling deploy does."""
     with trading(artifact, folder) as (flow, routers):
-        flow.send(Load(parents, LIMITS, rate=rate, qty=(1, 900), seed=2))
+        sent = 0
         for router in routers:
+            if not flow.progress().loading:  # on a busy machine the restarts outlast one load
+                sent += parents
+                flow.send(Load(parents, LIMITS, rate=rate, qty=(1, 900), seed=1 + sent))
             assert router.drain() == 0, router.log()
             router.start()
             assert flow.wait_for_routers(len(routers), deadline_s=20), flow.members()
-        assert flow.progress().loading, "the load ended before the last router was restarted"
         progress = flow.wait(deadline_s=60)
         assert progress.finished, progress
         result = flow.reconcile(settled(routers))
         assert result.equal, result.differences[:10]
-        assert progress.done == parents
+        assert progress.done == sent
         assert all(member["logins"] > 1 for member in flow.members())
 
 
