@@ -233,8 +233,9 @@ MaxSessions 100
 LoginGraceTime 20
 LogLevel VERBOSE
 Subsystem sftp internal-sftp
-# Whatever a session leaves behind carries this, so that `down` knows it for the fleet's.
-SetEnv {MARK}={record.id}
+# Whatever a session leaves behind carries the mark, so that `down` knows it for the fleet's. A host
+# has a home of its own: what a person's shell does at login is theirs, and can take long.
+SetEnv {MARK}={record.id} HOME={here}
 """
 
 
