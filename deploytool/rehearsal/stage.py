@@ -191,9 +191,7 @@ class Stage:
         try:
             with Journal(journal_path(self.fleet.folder / "journal", inventory.fleet)) as journal:
                 plan_id = secrets.token_hex(8)
-                journal.begin(
-                    plan_id, purpose.value, inventory.fleet, release.digest, "rehearsal"
-                )
+                journal.begin(plan_id, purpose.value, inventory.fleet, release.digest, "rehearsal")
                 report = Runner(
                     inventory,
                     release,

@@ -102,7 +102,6 @@ class Standing:
             time.sleep(min(left_s, _SOAK_POLL_S))
         return True
 
-
     # --- somebody stopped a host ------------------------------------------------------------------
 
     def _stopped(self, seen: Mapping[str, Evidence | HostFault]) -> bool:

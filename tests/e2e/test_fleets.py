@@ -260,6 +260,14 @@ def test_down_after_a_killed_up_of_a_container_fleet_leaves_nothing(
 
 
 @pytest.mark.sshd
+def test_a_local_host_runs_nothing_of_what_its_user_does_at_login(local: LocalFleet) -> None:
+    local.up(1, silent)
+    (home,) = {ssh(local, host, "echo $HOME").stdout.strip() for host in record_of(local).hosts}
+    assert home == str(local.host_folder("router1"))
+    assert not Path(home, ".bashrc").exists()
+
+
+@pytest.mark.sshd
 def test_down_ends_what_a_session_left_running(local: LocalFleet) -> None:
     local.up(1, silent)
     record = record_of(local)

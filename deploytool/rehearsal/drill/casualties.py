@@ -9,12 +9,13 @@ from pathlib import Path
 
 from deploytool.errors import EnvironmentProblem
 from deploytool.rehearsal.faults.ground import Ground
-from deploytool.rehearsal.fleets.container import ContainerFleet
+from deploytool.rehearsal.fleets.model import Machines
 from deploytool.rehearsal.fleets.run import find
 from deploytool.release.model import Release
 
 _REVIVAL_S = 10.0
 _LISTEN_S = 15.0
+_PUT_S = 60.0
 _POLL_S = 0.1
 
 
@@ -27,7 +28,7 @@ def revived(ground: Ground) -> bool:
     """Kills the process as the kernel would; whether its supervisor starts another one."""
     before = ground.shell("main_pid").strip()
     ground.shell('kill -s KILL "$(main_pid)"')
-    ends = time.monotonic() + _REVIVAL_S
+    ends = time.monotonic() + _REVIVAL_S * ground.slow
     while time.monotonic() < ends:
         now = ground.shell("main_pid || :").strip()
         if now not in {"", "0", before}:
@@ -65,7 +66,7 @@ def start_deaf(ground: Ground, deaf: Release) -> None:
         f"umask 027; cd /; setsid {as_whom} {command} </dev/null >/dev/null 2>&1 &\n"
         f"tries=0; until ss -Hltn 'sport = :{ground.port}' | grep -q .; do\n"
         f"sleep {_POLL_S}; tries=$((tries + 1)); "
-        f"[ $tries -lt {round(_LISTEN_S / _POLL_S)} ] || exit 1\n"
+        f"[ $tries -lt {round(_LISTEN_S * ground.slow / _POLL_S)} ] || exit 1\n"
         "done"
     )
 
@@ -79,7 +80,7 @@ def _without_lease(words: list[str]) -> list[str]:
 
 def _put(ground: Ground, artifact: Path, folder: str) -> None:
     """Copies a file to a host past SSH, as somebody with a key to the machine room would."""
-    if not isinstance(ground.fleet, ContainerFleet):
+    if not isinstance(ground.fleet, Machines):
         target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)
         (target / artifact.name).write_bytes(artifact.read_bytes())
@@ -88,7 +89,7 @@ def _put(ground: Ground, artifact: Path, folder: str) -> None:
     script = 'set -eu; mkdir -p "$1"; base64 -d > "$1/$2"; chmod 0555 "$1/$2"'
     text = base64.b64encode(artifact.read_bytes()).decode()
     told = ground.fleet.inside(
-        ground.host, ("sh", "-c", script, "sh", folder, artifact.name), text, 60.0
+        ground.host, ("sh", "-c", script, "sh", folder, artifact.name), text, _PUT_S
     )
     if told.code != 0:
         raise EnvironmentProblem(
@@ -100,10 +101,10 @@ def _put(ground: Ground, artifact: Path, folder: str) -> None:
 
 def power_cut(ground: Ground) -> bool:
     """Takes a host's power away and gives it back; False where its kind of fleet can't boot."""
-    if not isinstance(ground.fleet, ContainerFleet):
+    if not isinstance(ground.fleet, Machines):
         return False
-    ground.fleet.kill(ground.host)
-    ground.fleet.start(ground.host)
+    ground.fleet.reset(ground.host)
+    ground.fleet.await_boot(ground.host)
     return True
 
 

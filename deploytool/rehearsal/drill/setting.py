@@ -21,13 +21,12 @@ from deploytool.fleet.model import Inventory
 from deploytool.rehearsal.faults.ground import Ground
 from deploytool.rehearsal.faults.relay import Relay
 from deploytool.rehearsal.fleets import files
-from deploytool.rehearsal.fleets.container import ContainerFleet
-from deploytool.rehearsal.fleets.local import LocalFleet
+from deploytool.rehearsal.fleets.model import Machines
 from deploytool.rehearsal.fleets.ready import account, prepare
 from deploytool.rehearsal.stage import Stage
 
-LEASE_S = 30.0
-"""Long enough that a stop has named its end before it comes."""
+_LEASE_S = 30.0
+"""Long enough that a stop has named its end before it comes, on hosts that are not slow."""
 INVENTORY = "drill.yaml"
 WITNESS = "market.sock"
 _COMMAND = (sys.executable, "-c", "from deploytool.cli.entry import main; main()")
@@ -57,17 +56,17 @@ class Setting:
     """A fleet for the length of a drill. ``cut_off`` is the host that is behind the relay."""
 
     def __init__(self, stage: Stage, cut_off: str) -> None:
-        if not isinstance(stage.fleet, ContainerFleet | LocalFleet):
-            raise EnvironmentProblem(
-                f"A {stage.fleet.kind} fleet has no drill.",
-                "Nothing was stopped.",
-                "deploytool rehearse --scenario stop-drill --fleet container",
-            )
-        self._fleet: ContainerFleet | LocalFleet = stage.fleet
+        self._fleet = stage.fleet
+        self.slow = stage.record.factor
         (host,) = [host for host in stage.record.hosts if host.name == cut_off]
         self.relay = Relay(host.address, host.port)
         self._write(host.name, host.address, host.port)
         self.stage = stage.by(self.path)
+
+    @property
+    def lease_s(self) -> float:
+        """The leases' length on this fleet."""
+        return _LEASE_S * self.slow
 
     @property
     def folder(self) -> Path:
@@ -96,10 +95,9 @@ class Setting:
     def _write(self, cut_off: str, address: str, port: int) -> None:
         folder = self._fleet.folder
         said = yaml.safe_load(self._fleet.inventory.read_text(encoding="utf-8"))
-        said["lease_s"] = LEASE_S
-        said["service"]["ready_timeout_s"] = (
-            _READY_S  # eight routers, market and load on one machine
-        )
+        said["lease_s"] = self.lease_s
+        # Eight routers, market and load on one machine.
+        said["service"]["ready_timeout_s"] = _READY_S * self.slow
         said["silence"] = {
             "command": [
                 *(sys.executable, "-m", "deploytool.rehearsal.market.witness"),
@@ -121,10 +119,10 @@ class Setting:
 
     def prepare(self) -> None:
         """Readies the hosts by the drill's inventory, as a user does whose inventory changed."""
-        folder, contained = self._fleet.folder, isinstance(self._fleet, ContainerFleet)
-        admin = folder / (files.ADMIN_IDENTITY if contained else files.IDENTITY)
+        folder, own_root = self._fleet.folder, isinstance(self._fleet, Machines)
+        admin = folder / (files.ADMIN_IDENTITY if own_root else files.IDENTITY)
         public = (folder / files.IDENTITY).with_suffix(".pub")
-        user = "root" if contained else account()
+        user = "root" if own_root else account()
         prepare(self.path, admin, user, public, lambda _line: None)
 
     # --- commands -------------------------------------------------------------------------------
@@ -139,12 +137,12 @@ class Setting:
                 argv,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
-                timeout=_COMMAND_S,
+                timeout=_COMMAND_S * self.slow,
                 check=False,
             )
         except subprocess.TimeoutExpired as error:
             raise EnvironmentProblem(
-                f"deploytool {verb} did not end within {_COMMAND_S:g} s.",
+                f"deploytool {verb} did not end within {_COMMAND_S * self.slow:g} s.",
                 "The drill failed.",
                 "deploytool rehearse --scenario stop-drill",
             ) from error

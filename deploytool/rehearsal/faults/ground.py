@@ -26,6 +26,12 @@ class Ground:
     new: str
 
     @property
+    def slow(self) -> float:
+        """How many times slower than a usual host this one is."""
+        record = self.fleet.record()
+        return record.factor if record else 1.0
+
+    @property
     def root(self) -> str:
         """The release root on this host."""
         return self.inventory.root(self.host)

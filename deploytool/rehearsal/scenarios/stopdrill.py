@@ -13,7 +13,7 @@ from typing import Any
 from deploytool.rehearsal.drill import casualties, table
 from deploytool.rehearsal.drill.again import start_again
 from deploytool.rehearsal.drill.deaf import build_deaf
-from deploytool.rehearsal.drill.setting import LEASE_S, Said, Setting, setting
+from deploytool.rehearsal.drill.setting import Said, Setting, setting
 from deploytool.rehearsal.fleets.files import SYMBOLS
 from deploytool.rehearsal.market.load import MAX_PARENTS, Load
 from deploytool.rehearsal.scenarios.model import Scenario, Showing
@@ -49,7 +49,7 @@ def stop_drill(stage: Stage, showing: Showing) -> None:
     casualties.needs()
     names = [host.name for host in stage.record.hosts]
     hung, cut_off, deaf, revived = names[-4:]
-    cast = _Cast(hung, cut_off, deaf, revived if stage.fleet.kind == "container" else None)
+    cast = _Cast(hung, cut_off, deaf, revived if stage.fleet.kind != "local" else None)
     # The store is where the release that is deployed lies: two folders up from its artifact.
     ghost = build_deaf(Path(stage.baseline.artifact).parents[1], stage.source)
     with setting(stage, cut_off) as here, ExitStack() as stack:
@@ -67,21 +67,21 @@ def stop_drill(stage: Stage, showing: Showing) -> None:
         if not _again(here, trading, showing):
             return
         together = _all_at_once(here, trading, showing, cast, ghost)
-        _keep(stage, singly, together)
+        _keep(here, singly, together)
 
 
 def _flowing(
     here: Setting, trading: Trading, showing: Showing, trusted: tuple[Release, ...]
 ) -> bool:
-    flow, count = trading.flow, len(here.hosts)
+    flow, count, lease_s = trading.flow, len(here.hosts), here.lease_s
     flow.quote(delay_s=_FILL_S)
     flow.trust([release.digest for release in trusted])
-    ready = flow.wait_for_routers(count, _READY_S)
+    ready = flow.wait_for_routers(count, _READY_S * here.slow)
     odd = [f"{m['host']} {m['standing']} {m.get('trading_state')}" for m in flow.members()]
     why = "" if ready else f": {', '.join(odd)}; the watch said {here.watch_said()}"
-    showing.point(ready, f"{count} routers trade, their leases of {LEASE_S:g} s are renewed{why}")
+    showing.point(ready, f"{count} routers trade, their leases of {lease_s:g} s are renewed{why}")
     limits = {name: (price + 500, price - 500) for name, price in SYMBOLS.items()}
-    flow.send(Load(MAX_PARENTS, limits, rate=_PER_S, qty=(1, 900), seed=11))
+    flow.send(Load(MAX_PARENTS, limits, rate=_PER_S / here.slow, qty=(1, 900), seed=11))
     return ready
 
 
@@ -105,7 +105,8 @@ def _again(here: Setting, trading: Trading, showing: Showing) -> bool:
     """Whoever asks can't confirm it; with a second person's signature all trade again."""
     alone, signed = start_again(here)
     showing.point(alone.code == 3, f"signed by the one who asks: exit {alone.code}, refused")
-    ready = signed.code == 0 and trading.flow.wait_for_routers(len(here.hosts), _READY_S)
+    wait_s = _READY_S * here.slow
+    ready = signed.code == 0 and trading.flow.wait_for_routers(len(here.hosts), wait_s)
     told = "" if ready else f": {signed.errors[-1500:]}"
     showing.point(ready, f"signed by a second person: exit {signed.code}, all trade again{told}")
     return ready
@@ -123,7 +124,7 @@ def _all_at_once(
         casualties.hang(here.ground(cast.revived))
     casualties.start_deaf(here.ground(cast.deaf), ghost)
     casualties.hang(here.ground(cast.hung))
-    trades = _wait_for_orders(trading, cast.deaf)
+    trades = _wait_for_orders(here, trading, cast.deaf)
     showing.point(trades, f"{cast.deaf}: trades by a router that somebody started by hand")
     here.relay.stall()
     pressed = time.time()
@@ -146,18 +147,18 @@ def _revive(here: Setting, trading: Trading, showing: Showing, host: str) -> Non
     """A supervisor starts what was killed; with a lease that alone lets nothing trade."""
     back = casualties.revived(here.ground(host))
     showing.point(back, f"{host}: its supervisor starts it again when it is killed")
-    time.sleep(_LAG_S)
+    time.sleep(_LAG_S * here.slow)
     before = _last_orders(trading)[host]
-    time.sleep(_UNVERIFIED_S)
+    time.sleep(_UNVERIFIED_S * here.slow)
     showing.point(
         _last_orders(trading)[host] == before,
         f"{host}: nobody verified that start, so its lease is not renewed and it sends nothing",
     )
 
 
-def _wait_for_orders(trading: Trading, host: str) -> bool:
+def _wait_for_orders(here: Setting, trading: Trading, host: str) -> bool:
     """Whether the market sees orders of this host now."""
-    since, ends = time.time(), time.monotonic() + _READY_S
+    since, ends = time.time(), time.monotonic() + _READY_S * here.slow
     while time.monotonic() < ends:
         seen = trading.flow.silence()["hosts"].get(host, {}).get("wall")
         if seen is not None and seen > since:
@@ -244,7 +245,7 @@ def _power_cut(here: Setting, showing: Showing, host: str) -> None:
     """A halted host loses its power; what comes up again is halted by the same latch."""
     if not casualties.power_cut(here.ground(host)):
         return  # this kind of fleet has no hosts that boot
-    ends, said = time.monotonic() + _READY_S, None
+    ends, said = time.monotonic() + _READY_S * here.slow, None
     while said is None and time.monotonic() < ends:
         taken = here.stage.status().round
         seen = [v.evidence for v in (taken.hosts if taken else ()) if v.host == host]
@@ -261,9 +262,12 @@ def _last_orders(trading: Trading) -> dict[str, float | None]:
 
 
 def _keep(
-    stage: Stage, singly: Mapping[str, Mapping[str, Any]], together: Mapping[str, Mapping[str, Any]]
+    here: Setting,
+    singly: Mapping[str, Mapping[str, Any]],
+    together: Mapping[str, Mapping[str, Any]],
 ) -> None:
     """Keeps the table, for whoever asks later how fast the kill switch is."""
+    stage = here.stage
     folder = stage.fleet.folder.parent / "drills"
     folder.mkdir(parents=True, exist_ok=True)
     when = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
@@ -271,8 +275,8 @@ def _keep(
     document = {
         "release": str(stage.baseline.digest),
         "fleet": stage.fleet.kind,
-        "lease_s": LEASE_S,
-        "parents_per_s": _PER_S,
+        "lease_s": here.lease_s,
+        "parents_per_s": _PER_S / here.slow,
         "one_by_one": list(singly.values()),
         "all_at_once": list(together.values()),
     }
@@ -284,5 +288,4 @@ STOP_DRILL = Scenario(
     "stop-drill",
     "every host is stopped under load, one by one and at once, also those that don't obey",
     stop_drill,
-    ("local", "container"),
 )
