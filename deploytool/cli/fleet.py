@@ -107,8 +107,17 @@ def down(
 ) -> None:
     """Take a throwaway fleet away, also one that was left half-made."""
     del json
+    from deploytool.errors import Interrupted
+
     fleet = _open(kind, folder)
-    removed = fleet.down(_progress)
+    try:
+        removed = fleet.down(_progress)
+    except KeyboardInterrupt as stop:
+        raise Interrupted(
+            "You broke it off while the fleet was taken away.",
+            "What is left of it may still be running.",
+            _command("down", kind, folder),
+        ) from stop
     if removed:
         say(f"The {kind.value} fleet is gone. Removed: {', '.join(removed)}.")
     else:

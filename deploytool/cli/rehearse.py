@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,10 +14,15 @@ from deploytool.cli.options import JsonOption
 from deploytool.cli.output import finish, say
 
 if TYPE_CHECKING:
+    from deploytool.errors import DeploytoolError
+    from deploytool.fleet.model import Inventory
+    from deploytool.gate.record import Shape
     from deploytool.rehearsal.faults.whole import Wish
     from deploytool.rehearsal.fleets.model import Throwaway
+    from deploytool.rehearsal.playing import Played
     from deploytool.rehearsal.recording import Recorder
     from deploytool.rehearsal.scenarios.model import Scenario
+    from deploytool.rehearsal.stage import Stage
 
 _HOSTS = 8
 
@@ -78,13 +83,20 @@ def _waiting(kind: FleetKind) -> Callable[[str], None]:
     return lambda line: say(f"  {line}")
 
 
-def _figures(fleet: Throwaway) -> tuple[str, ...]:
+def _say_figures(fleet: Throwaway) -> None:
     """What each machine took and takes, where hosts are machines of their own."""
+    from deploytool.errors import DeploytoolError
     from deploytool.rehearsal.fleets.vagrant import VagrantFleet
 
     if not isinstance(fleet, VagrantFleet):
-        return ()
-    return ("at the end:", *map(str, fleet.figures()))
+        return
+    try:
+        figures = fleet.figures()
+    except DeploytoolError as error:  # what was played counts, whatever became of the machines
+        say(f"  not measured at the end: {error.what}")
+        return
+    for line in ("at the end:", *map(str, figures)):
+        say(f"  {line}")
 
 
 def _said(held: bool, text: str) -> None:  # noqa: FBT001 reads as: the point held
@@ -185,9 +197,8 @@ def rehearse(
     from deploytool.errors import NotProven
     from deploytool.fleet.inventory import load_inventory
     from deploytool.rehearsal.fleets import open_fleet
-    from deploytool.rehearsal.fleets.files import with_waves
-    from deploytool.rehearsal.recording import Recorder, shape_now
-    from deploytool.rehearsal.scenarios.model import Showing
+    from deploytool.rehearsal.playing import fitting
+    from deploytool.rehearsal.recording import Recorder
     from deploytool.rehearsal.stage import Stage
     from deploytool.release.build import build
 
@@ -211,36 +222,27 @@ def rehearse(
     stage = Stage(fleet, *releases, say, source=source)
     said = f"{stage.baseline.label} -> {stage.candidate.label}"
     say(f"Rehearsing {said} on {count} {kind.value} hosts")
-    fleet.down(lambda _line: None)
-    results: list[dict[str, Any]] = []
+    _gone(fleet)
+    named = (scenario or ["all"]) != ["all"]
     try:
-        began = time.monotonic()
-        fleet.up(count, _waiting(kind))
-        if like is not None:
-            text = fleet.inventory.read_text(encoding="utf-8")
-            fleet.inventory.write_text(with_waves(text, like.waves), encoding="utf-8")
-        shape = shape_now(fleet.inventory)
-        say(f"{count} hosts with sshd are up, {time.monotonic() - began:.1f} s")
-        for item in scenarios:
-            began = time.monotonic()
-            showing = Showing(_said)
-            say(f"\n{item.name}: {item.sentence}")
-            item.play(stage, showing)
-            seconds = time.monotonic() - began
-            say(f"  {'PASSED' if showing.passed else 'FAILED'} {item.name}, {seconds:.1f} s")
-            points = [{"held": held, "text": text} for held, text in showing.points]
-            results.append(
-                {"scenario": item.name, "passed": showing.passed, "seconds": round(seconds, 1),
-                 "points": points}
-            )  # fmt: skip
-        for line in _figures(fleet):
-            say(f"  {line}")
+        shape = _up(fleet, count, like)
+        results = _play(stage, fitting(scenarios, stage.record.factor, named=named, say=say))
+        _say_figures(fleet)
+    except KeyboardInterrupt:
+        raise _broken_off(
+            "You broke the rehearsal off.",
+            "Nothing was proven. The throwaway fleet is gone.",
+            f"deploytool rehearse --fleet {kind.value}",
+        ) from None
     finally:
-        fleet.down(lambda _line: None)
-    failed = [result["scenario"] for result in results if not result["passed"]]
+        _gone(fleet)
+    failed = [result.scenario for result in results if not result.passed]
     say(f"\n{len(results) - len(failed)} of {len(results)} scenarios passed. The fleet is gone.")
     kept = recorder.scenarios(shape, results, time.time())
     _say_record(recorder, kept)
+    for result in results:
+        if result.bug is not None:
+            raise result.bug
     error = None
     if failed:
         error = NotProven(
@@ -248,7 +250,55 @@ def rehearse(
             "This build of deploytool, or of the router, is not fit for your fleet.",
             f"deploytool rehearse --fleet {kind.value} --scenario {failed[0]}",
         )
-    finish({"scenarios": results, "record": _named(kept)}, error)
+    finish({"scenarios": [item.document() for item in results], "record": _named(kept)}, error)
+
+
+def _up(fleet: Throwaway, count: int, like: Inventory | None) -> Shape:
+    """Brings the fleet up, with the waves of another one where that is asked; its shape."""
+    from deploytool.rehearsal.fleets.files import with_waves
+    from deploytool.rehearsal.recording import shape_now
+
+    began = time.monotonic()
+    fleet.up(count, _waiting(FleetKind(fleet.kind)))
+    if like is not None:
+        text = fleet.inventory.read_text(encoding="utf-8")
+        fleet.inventory.write_text(with_waves(text, like.waves), encoding="utf-8")
+    say(f"{count} hosts with sshd are up, {time.monotonic() - began:.1f} s")
+    return shape_now(fleet.inventory)
+
+
+def _play(stage: Stage, scenarios: tuple[Scenario, ...]) -> list[Played]:
+    """Plays them all; a bug of our own ends it after what it struck."""
+    from deploytool.rehearsal.playing import play
+
+    results: list[Played] = []
+    for item in scenarios:
+        say(f"\n{item.name}: {item.sentence}")
+        result = play(stage, item, _said)
+        word = "PASSED" if result.passed else "FAILED"
+        say(f"  {word} {result.scenario}, {result.seconds:.1f} s")
+        results.append(result)
+        if result.bug is not None:
+            break
+    return results
+
+
+def _gone(fleet: Throwaway) -> None:
+    """Takes the fleet away; whoever breaks that off is told how to go on with it."""
+    try:
+        fleet.down(lambda _line: None)
+    except KeyboardInterrupt:
+        raise _broken_off(
+            "You broke it off while the throwaway fleet was taken away.",
+            "What is left of it may still be running.",
+            f"deploytool fleet down --fleet {fleet.kind} --folder {fleet.folder}",
+        ) from None
+
+
+def _broken_off(what: str, means: str, now: str) -> DeploytoolError:
+    from deploytool.errors import Interrupted
+
+    return Interrupted(what, means, now)
 
 
 def register(app: typer.Typer) -> None:

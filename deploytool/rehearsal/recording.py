@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from deploytool import __version__
 from deploytool.fleet.inventory import load_inventory
@@ -20,6 +19,7 @@ from deploytool.gate.record import (
 )
 from deploytool.gate.records import keep
 from deploytool.rehearsal.faults.report import Campaign
+from deploytool.rehearsal.playing import Played
 from deploytool.release.model import Release
 
 
@@ -43,14 +43,14 @@ class Recorder:
         if self.key is not None:
             sign(b"", self.key, NAMESPACE)
 
-    def scenarios(self, shape: Shape, results: Sequence[Mapping[str, Any]], ended: float) -> Path:
+    def scenarios(self, shape: Shape, results: Sequence[Played], ended: float) -> Path:
         """The record of scenarios that were played on a fleet of this shape."""
         played = tuple(
             PlayedScenario(
-                name=result["scenario"],
-                passed=result["passed"],
-                points=len(result["points"]),
-                held=sum(point["held"] for point in result["points"]),
+                name=result.scenario,
+                passed=result.passed,
+                points=len(result.points),
+                held=sum(held for held, _ in result.points),
             )
             for result in results
         )

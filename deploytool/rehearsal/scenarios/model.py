@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import inf
 
 from deploytool.rehearsal.fleets.model import Kind
 from deploytool.rehearsal.stage import Stage
@@ -29,9 +30,14 @@ class Showing:
 
 @dataclass(frozen=True)
 class Scenario:
-    """A name, a sentence, what happens, and the kinds of fleet that it can happen on."""
+    """A name, a sentence, what happens, and the kinds of fleet that it can happen on.
+
+    ``factor_at_most``: how many times slower than usual hosts may be for it, where deadlines are
+    part of what it shows and nothing stretches them.
+    """
 
     name: str
     sentence: str
     play: Callable[[Stage, Showing], None]
     kinds: tuple[Kind, ...] = ("local", "container", "vagrant")
+    factor_at_most: float = inf

@@ -3,15 +3,48 @@
 from __future__ import annotations
 
 from deploytool.rehearsal.fleets.files import SYMBOLS
+from deploytool.rehearsal.market.flow import Flow
 from deploytool.rehearsal.market.load import Load
 from deploytool.rehearsal.scenarios.model import Scenario, Showing
 from deploytool.rehearsal.stage import Stage
 from deploytool.rehearsal.trading import Trading
+from deploytool.rollout.model import State
 
 PARENTS = 10_000
 _RATE_PER_S = 1_000.0
 _READY_S = 30.0
 _TRADE_S = 120.0
+
+
+class _Client:
+    """Sends parents, and goes on to for as long as a rollout that it watches switches hosts."""
+
+    def __init__(self, flow: Flow, rate: float) -> None:
+        self._flow, self._rate = flow, rate
+        self.sent = 0
+        self.done_before: int | None = None
+
+    def send(self) -> None:
+        """Sends another ten thousand."""
+        limits = {name: (price + 500, price - 500) for name, price in SYMBOLS.items()}
+        self._flow.send(
+            Load(PARENTS, limits, rate=self._rate, qty=(1, 300), seed=7 + self.sent // PARENTS)
+        )
+        self.sent += PARENTS
+
+    def state(self, state: State, hosts: tuple[str, ...]) -> None:
+        """Before each wave: a load that is over on slow hosts would show nothing of it."""
+        del hosts
+        if state is not State.SWITCHING:
+            return
+        now = self._flow.progress()
+        if self.done_before is None:
+            self.done_before = now.done
+        if not now.loading:
+            self.send()
+
+    def host(self, host: str, text: str, *, good: bool | None) -> None:
+        """Not of interest."""
 
 
 def under_load(stage: Stage, showing: Showing) -> None:
@@ -29,14 +62,19 @@ def _trade(stage: Stage, showing: Showing, trading: Trading) -> None:
     flow.trust([stage.baseline.digest, stage.candidate.digest])
     ready = flow.wait_for_routers(count, _READY_S * stage.record.factor)
     showing.point(ready, f"{count} routers take orders")
-    limits = {name: (price + 500, price - 500) for name, price in SYMBOLS.items()}
-    flow.send(Load(PARENTS, limits, rate=_RATE_PER_S, qty=(1, 300), seed=7))
-    second = stage.deploy(stage.candidate)
+    client = _Client(flow, _RATE_PER_S / stage.record.factor)
+    client.send()
+    second = stage.deploy(stage.candidate, observer=client)
     showing.point(second.exit_code == 0, f"candidate deployed under load: {second.text}")
+    during = flow.progress().done - (client.done_before or 0)
+    showing.point(
+        client.done_before is not None and during > 0,
+        f"{during} parents came to their end while hosts were replaced",
+    )
     progress = flow.wait(_TRADE_S * stage.record.factor)
     showing.point(progress.finished, f"every parent came to its end: {progress}")
     ended = progress.done + progress.rejected
-    showing.point(ended == PARENTS, f"{ended} of {PARENTS} parents are accounted for")
+    showing.point(ended == client.sent, f"{ended} of {client.sent} parents are accounted for")
     books = trading.reconcile()
     showing.point(books.equal, f"client, routers and market agree: {books}")
     for line in books.differences[:5]:
