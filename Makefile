@@ -36,6 +36,7 @@ check: ## lint, types, import rules, shell scripts, and the gate on this reposit
 bench: ## measure a verified deploy beside other tools; writes benchmarks/RESULTS.md
 	@scripts/setup bench
 	@$(BIN)/python benchmarks/deploy.py
+	@$(BIN)/python benchmarks/journal.py
 	@$(BIN)/python benchmarks/flags.py
 	@$(BIN)/python benchmarks/router.py
 	@$(BIN)/python benchmarks/stop.py

@@ -17,12 +17,12 @@ from pathlib import Path
 
 from artifact import make
 from grounds import Grounds, containers, loopback
+from page import RESULTS
 from report import write_report
 from tools import FLOOR, OURS, TOOLS, digest
 
 MIB = 1024 * 1024
 FOLDER = Path(".deploytool/bench")
-RESULTS = Path("benchmarks/RESULTS.md")
 
 
 @dataclass
@@ -89,7 +89,7 @@ def main() -> None:
     for count in given.growth:
         with loopback(FOLDER / "loopback", count) as grounds:
             growth.append(contest(grounds, [FLOOR, OURS], 1, given.runs))
-    write_report(RESULTS, sizes, growth, load_before)
+    write_report(sizes, growth, load_before)
     print(RESULTS.read_text())
 
 

@@ -6,10 +6,11 @@ this machine's cores. One host alone shows what each host of a real fleet does a
 
 import argparse
 import os
-import re
 import statistics
 import time
 from pathlib import Path
+
+from page import put_section
 
 from deploytool.flags.phases import Purpose
 from deploytool.fleet.inventory import load_inventory
@@ -110,14 +111,6 @@ def section(found: dict[int, dict[str, float]], load_before: float) -> str:
     return "\n".join(lines) + "\n"
 
 
-def insert(results: Path, text: str) -> None:
-    """Puts the section in the place of the old one, or before the router's."""
-    before = results.read_text(encoding="utf-8") if results.exists() else ""
-    before = re.sub(rf"{re.escape(HEADING)}\n.*?(?=\n## |\Z)", "", before, flags=re.DOTALL)
-    head, mark, rest = before.partition("\n## The router\n")
-    results.write_text(f"{head.rstrip()}\n\n{text}{mark}{rest}", encoding="utf-8")
-
-
 def main() -> None:
     """Measures, prints and writes the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -128,7 +121,7 @@ def main() -> None:
     found = {count: measure(count, given.runs) for count in given.hosts}
     text = section(found, load_before)
     print(text)
-    insert(ROOT / "benchmarks" / "RESULTS.md", text)
+    put_section(text)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ hosts, the two kinds by turns; and the journal alone, as a deploy writes it.
 
 from __future__ import annotations
 
+import os
 import statistics
 import sys
 import tempfile
@@ -13,6 +14,7 @@ import time
 from pathlib import Path
 
 import yaml
+from page import put_section
 
 from deploytool.rehearsal.faults.deployer import Operator
 from deploytool.rehearsal.fleets.local import LocalFleet
@@ -21,6 +23,9 @@ from deploytool.release.build import build
 from deploytool.rollout.journal import Journal, journal_path
 from deploytool.rollout.model import Effect, Event, State
 
+HEADING = "## The journal"
+DISK, IN_MEMORY = "synced to a disk", "in memory"
+AIM = 0.05
 HOSTS = 8
 WRITES = 8
 """Effects of a deploy in three waves: each has a record before it and one after it."""
@@ -39,8 +44,10 @@ def alone(folder: Path, hosts: tuple[str, ...]) -> float:
     return time.monotonic() - began
 
 
-def deploys(fleet: LocalFleet, scratch: Path, folders: dict[str, Path], count: int) -> None:
-    """Deploys by turns and prints the medians."""
+def deploys(
+    fleet: LocalFleet, scratch: Path, folders: dict[str, Path], count: int
+) -> dict[str, list[float]]:
+    """Deploys by turns; gives the seconds of each."""
     store = scratch / "store"
     releases = [build(store, Path("router_binary"), name).digest for name in ("2026.0", "2026.1")]
     said = yaml.safe_load(fleet.inventory.read_text(encoding="utf-8"))
@@ -56,29 +63,57 @@ def deploys(fleet: LocalFleet, scratch: Path, folders: dict[str, Path], count: i
             sys.exit(f"deploy {number} ended with {ended.code}: {ended.errors}")
         if number:  # the first finds bare hosts
             seconds[kind].append(ended.seconds)
-    for kind, taken in seconds.items():
-        print(f"deploy, journal {kind}: median {statistics.median(taken):.3f} s of {len(taken)}")
+    return seconds
+
+
+def section(alone_s: dict[str, float], deploy_s: dict[str, list[float]], load: float) -> str:
+    """The table, as RESULTS.md has it."""
+    disk, memory = (statistics.median(deploy_s[kind]) for kind in (DISK, IN_MEMORY))
+    cost = alone_s[DISK] / disk
+    lines = [
+        HEADING,
+        f"Deploys to {HOSTS} loopback hosts in three waves without a soak, by turns, the journal",
+        "synced to a disk and in memory; and the same records alone. Medians; load before the",
+        f"start {load:.1f}.",
+        "",
+        "| journal | alone | a whole deploy | runs |",
+        "|---|---|---|---|",
+        *(
+            f"| {kind} | {alone_s[kind] * 1000:.1f} ms | {statistics.median(taken):.3f} s "
+            f"| {len(taken)} |"
+            for kind, taken in deploy_s.items()
+        ),
+        "",
+        f"Aimed at: under {AIM:.0%} of a deploy. The records alone are {cost:.1%} of one",
+        f"({'met' if cost < AIM else 'MISSED'}); the deploys differ by {disk / memory - 1:+.1%}.",
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def main() -> None:
     """Brings a fleet up, measures, and takes it away."""
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 8
+    load = os.getloadavg()[0]
     hosts = tuple(f"router{number}" for number in range(1, HOSTS + 1))
     with (
         tempfile.TemporaryDirectory(dir=".") as disk,
         tempfile.TemporaryDirectory(dir=MEMORY) as memory,
         tempfile.TemporaryDirectory() as scratch,
     ):
-        folders = {"on disk": Path(disk), "in memory": Path(memory)}
-        for kind, folder in folders.items():
-            taken = [alone(folder, hosts) for _ in range(25)]
-            print(f"journal alone, {kind}: median {statistics.median(taken) * 1000:.1f} ms")
+        folders = {DISK: Path(disk), IN_MEMORY: Path(memory)}
+        alone_s = {
+            kind: statistics.median(alone(folder, hosts) for _ in range(25))
+            for kind, folder in folders.items()
+        }
         fleet = LocalFleet(Path(scratch) / "fleet")
         try:
             fleet.up(HOSTS, silent)
-            deploys(fleet, Path(scratch), folders, count)
+            deploy_s = deploys(fleet, Path(scratch), folders, count)
         finally:
             fleet.down(silent)
+    text = section(alone_s, deploy_s, load)
+    print(text)
+    put_section(text)
 
 
 if __name__ == "__main__":

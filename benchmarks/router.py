@@ -21,6 +21,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from page import put_section
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "router_binary"))
 
@@ -405,10 +407,7 @@ def main() -> int:
     ]
     section = "\n".join([*lines, ""])
     print(section)
-    results = ROOT / "benchmarks" / "RESULTS.md"
-    before = results.read_text(encoding="utf-8") if results.exists() else ""
-    rest = before.partition(f"\n{HEADING}\n")[0].rstrip("\n")
-    results.write_text(f"{rest}\n\n{section}", encoding="utf-8")
+    put_section(section)
     return 0
 
 

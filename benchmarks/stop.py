@@ -20,6 +20,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from page import put_section
+
 from deploytool.rehearsal.fleets.container import ContainerFleet
 from deploytool.rehearsal.fleets.files import ADMIN_IDENTITY, KNOWN_HOSTS, SYMBOLS
 from deploytool.rehearsal.fleets.model import silent
@@ -228,11 +230,7 @@ def main() -> None:
     finally:
         fleet.down(print)
     print(text)
-    results = ROOT / "benchmarks" / "RESULTS.md"
-    before, _, after = results.read_text(encoding="utf-8").partition("## A stop of eight hosts")
-    later = after.partition("\n## ")
-    rest = f"\n## {later[2]}" if later[1] else ""
-    results.write_text(f"{before.rstrip()}\n\n{text}{rest}", encoding="utf-8")
+    put_section(text)
 
 
 def _contest(ground: Ground, runs: int, load: float) -> str:
