@@ -60,6 +60,7 @@ esac
 """
 LIBVIRTD = """\
 #!/bin/sh
+[ -d "$(dirname "$3")" ] || exit 1 # --daemon --pid-file FILE
 exec </dev/null >/dev/null 2>&1
 (
     touch "{state}/alive"
@@ -380,6 +381,8 @@ def test_a_downloaded_box_builds_none_and_who_is_not_root_goes_by_libvirts_word(
 ) -> None:
     """Such a person need not have the right to /dev/kvm that libvirt's machines have."""
     monkeypatch.setattr("os.geteuid", lambda: 1000)
+    (libvirt.state / "vmlinuz-1").touch()
+    monkeypatch.setattr(kvm, "_BOOT", libvirt.state)
     monkeypatch.setattr(kvm, "starts", pytest.fail)
     monkeypatch.setattr("deploytool.rehearsal.fleets.vagrant.ensure_box", pytest.fail)
     libvirt.run()

@@ -73,9 +73,7 @@ def attempt(
     Raises:
         EnvironmentProblem: it could not be started, or did not end in time.
     """
-    jobs = _here.jobs
-    if jobs is not None:
-        jobs.refuse_if_over()
+    go_on()
     try:
         process = subprocess.Popen(
             argv,
@@ -94,10 +92,10 @@ def attempt(
             "The fleet is not what it should be.",
             f"See why this fails: {' '.join(argv[:2])}",
         ) from error
+    jobs = _here.jobs
     with process, nullcontext() if jobs is None else jobs.counted(process):
         try:
-            if jobs is not None:
-                jobs.refuse_if_over()  # broken off before it was counted
+            go_on()  # it may have been broken off just before it was counted
             if line is None:
                 out, err = process.communicate(stdin, timeout=timeout_s)
             else:
@@ -187,20 +185,11 @@ class _Jobs:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._running: set[subprocess.Popen[str]] = set()
-        self._over = False
+        self.over = False
 
     def enter(self) -> None:
         """Makes what this thread runs from now on count."""
         _here.jobs = self
-
-    def refuse_if_over(self) -> None:
-        """Keeps a job from going on where its program was ended under it.
-
-        Raises:
-            KeyboardInterrupt: the jobs were broken off.
-        """
-        if self._over:
-            raise KeyboardInterrupt
 
     @contextmanager
     def counted(self, process: subprocess.Popen[str]) -> Iterator[None]:
@@ -216,7 +205,7 @@ class _Jobs:
     def end(self) -> None:
         """Ends all of them, side by side: asked first, made to after a grace for all together."""
         with self._lock:
-            self._over = True
+            self.over = True
             running = [process for process in self._running if process.poll() is None]
         for process in running:
             _tell(process, signal.SIGTERM)
@@ -237,13 +226,23 @@ class _Here(threading.local):
 _here = _Here()
 
 
+def go_on() -> None:
+    """Keeps a job of ``for_each`` from going on when that was broken off.
+
+    Raises:
+        KeyboardInterrupt: it was.
+    """
+    if _here.jobs is not None and _here.jobs.over:
+        raise KeyboardInterrupt
+
+
 def for_each(
     items: Iterable[Item], job: Callable[[Item], Result], at_once: int = _AT_ONCE
 ) -> list[Result]:
     """Does ``job`` for all items, a few at a time; all end before the first error is raised.
 
-    Jobs here only run programs through this module, so each of them ends by a deadline. Ctrl-C
-    does not wait for that: it ends the programs.
+    Jobs here run programs through this module, or wait and ask ``go_on``: each of them ends by a
+    deadline. Ctrl-C does not wait for that, it ends the programs.
     """
     jobs = _Jobs()
     pool = ThreadPoolExecutor(max_workers=at_once, initializer=jobs.enter)
