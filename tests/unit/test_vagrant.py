@@ -184,8 +184,8 @@ def test_a_program_that_is_ended_takes_its_children_along(tmp_path: Path) -> Non
     script = (
         f"cd {tmp_path}; trap 'echo ended >said; exit 1' TERM; sleep 300 & echo $! >pid; sleep 301"
     )
-    with pytest.raises(EnvironmentProblem, match="did not end within 1 s"):
-        attempt(["sh", "-c", script], 1.0)
+    with pytest.raises(EnvironmentProblem, match="did not end within 3 s"):
+        attempt(["sh", "-c", script], 3.0)  # long enough to begin on a machine with other work
     assert (tmp_path / "said").read_text() == "ended\n"
     assert processes.look(int((tmp_path / "pid").read_text())) is None
 
@@ -210,9 +210,8 @@ for_each(range(6), globals()[sys.argv[2]])
 @pytest.mark.parametrize("job", ["runs", "waits"])
 def test_ctrl_c_ends_what_side_by_side_jobs_do_and_none_goes_on(job: str, tmp_path: Path) -> None:
     command = [sys.executable, "-c", JOBS, str(tmp_path), job]
-    process = subprocess.Popen(
-        command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL
-    )
+    env = {**os.environ, "PYTHONPATH": str(ROOT), processes.MARK: str(tmp_path)}
+    process = subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL)
     try:
         until(lambda: len([p for p in tmp_path.glob("*.pid") if p.read_text()]) == 4)
         process.send_signal(signal.SIGINT)
@@ -222,7 +221,8 @@ def test_ctrl_c_ends_what_side_by_side_jobs_do_and_none_goes_on(job: str, tmp_pa
     finally:
         process.kill()
         process.wait()
-        processes.end_all(lambda p: f"{tmp_path}/" in " ".join(p.argv), 1.0, 10.0)
+        mark = f"{processes.MARK}={tmp_path}"
+        processes.end_all(lambda p: processes.has_environment(p, mark), 1.0, 10.0)
 
 
 def test_a_job_that_fails_ends_no_other(tmp_path: Path) -> None:
