@@ -19,9 +19,9 @@ from deploytool.errors import EnvironmentProblem, InputError
 from deploytool.fleet.inventory import load_inventory
 from deploytool.rehearsal.fleets import containerplan, open_fleet
 from deploytool.rehearsal.fleets.container import ContainerFleet
-from deploytool.rehearsal.fleets.local import MARK, LocalFleet
+from deploytool.rehearsal.fleets.local import LocalFleet
 from deploytool.rehearsal.fleets.model import FleetRecord, HostRecord, Kind, Throwaway, silent
-from deploytool.rehearsal.fleets.processes import everyone, has_environment, touching
+from deploytool.rehearsal.fleets.processes import MARK, everyone, has_environment, touching
 
 KINDS = [
     pytest.param("local", marks=pytest.mark.sshd),

@@ -357,6 +357,8 @@ def test_a_time_that_no_calendar_has_is_that_host_s_fault(since: str) -> None:
 
 
 _LOCK = "token 1 holder me purpose deploy plan ab since {}"
+
+
 @pytest.mark.parametrize("odd", [1, 8])
 def test_p1_a_link_that_names_no_digest_is_a_mismatch_and_ends_nothing(odd: int) -> None:
     strange = {name: replace(good(name), current="releases/by-hand") for name in NAMES[:odd]}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,13 +14,15 @@ from pathlib import Path
 
 from deploytool.errors import EnvironmentProblem
 from deploytool.rehearsal.fleets.model import Progress
-from deploytool.rehearsal.fleets.run import find, run
+from deploytool.rehearsal.fleets.processes import MARK
+from deploytool.rehearsal.fleets.run import run
 
 _BUILD_S = 1800.0
 _CLEAR_S = 120.0
 _POLL_S = 1.0
 _SUMS = "SHA256SUMS"
-_NEEDED = (("mmdebstrap", "mmdebstrap"), ("mkfs.ext4", "e2fsprogs"), ("qemu-img", "qemu-utils"))
+_FILES = ("machine.box", "disk.qcow2", "vmlinuz", "initrd.img")
+_SUM = re.compile(r"([0-9a-f]{64})  (\S+)")
 CHECKOUT = Path(__file__).resolve().parents[3]
 """Where the Vagrantfile and the recipe lie: this is run from a checkout."""
 
@@ -70,8 +73,20 @@ def recipe_digest() -> str:
     return whole.hexdigest()[:16]
 
 
-def ensure_box(progress: Progress, store: Path | None = None) -> Box:
+def is_built(store: Path | None = None) -> bool:
+    """Whether the box of this recipe is there, checked or not.
+
+    Raises:
+        EnvironmentProblem: this is no checkout.
+    """
+    return ((store or default_store()) / recipe_digest() / _SUMS).is_file()
+
+
+def ensure_box(progress: Progress, fleet: str, store: Path | None = None) -> Box:
     """The box of this recipe, built where it is missing, and held against its digests.
+
+    What builds it carries the mark of ``fleet``, so that its `down` ends a build whose `up` was
+    killed, and holds the store's lock until then, so that no other build comes between.
 
     Raises:
         EnvironmentProblem: it can't be built, or what lies there is not what was built.
@@ -79,21 +94,20 @@ def ensure_box(progress: Progress, store: Path | None = None) -> Box:
     store = store or default_store()
     folder = store / recipe_digest()
     if not (folder / _SUMS).is_file():
-        for program, package in _NEEDED:
-            find(program, package)
         store.mkdir(mode=0o755, parents=True, exist_ok=True)
-        with _alone(store, progress):
+        with _alone(store, progress) as lock:
             if not (folder / _SUMS).is_file():
                 progress("building the machines' box: once on this machine, two minutes or more")
                 _clear(store)
-                run([str(CHECKOUT / "vagrant/build-box"), str(folder)], _BUILD_S)
+                build = [str(CHECKOUT / "vagrant/build-box"), str(folder)]
+                run(build, _BUILD_S, env={MARK: fleet}, keep=(lock,))
     _check(folder)
     return Box(folder.name, folder / "machine.box", folder / "vmlinuz", folder / "initrd.img")
 
 
 @contextmanager
-def _alone(store: Path, progress: Progress) -> Iterator[None]:
-    """Two who need a box at the same time build one. The lock goes with the process.
+def _alone(store: Path, progress: Progress) -> Iterator[int]:
+    """Two who need a box at the same time build one; gives the lock, which goes with its holders.
 
     Raises:
         EnvironmentProblem: another one has been at it for longer than a build may take.
@@ -117,7 +131,7 @@ def _alone(store: Path, progress: Progress) -> Iterator[None]:
                     progress("somebody is building the machines' box: waiting for it")
                 told = True
                 time.sleep(_POLL_S)
-        yield
+        yield handle
     finally:
         os.close(handle)
 
@@ -131,15 +145,18 @@ def _clear(store: Path) -> None:
 
 
 def _check(folder: Path) -> None:
-    """Holds what lies there against what was written down when it was built.
+    """Holds what lies there against what was written down when it was built: four files, no less.
 
     Raises:
-        EnvironmentProblem: a file is missing or altered; names it.
+        EnvironmentProblem: a file is missing or altered, or has no digest; names it.
     """
-    wrong = []
-    for line in (folder / _SUMS).read_text(encoding="utf-8").splitlines():
-        expected, _, name = line.partition("  ")
-        path = folder / name
+    lines = (folder / _SUMS).read_text(encoding="utf-8", errors="replace").splitlines()
+    sums = {said[2]: said[1] for line in lines if (said := _SUM.fullmatch(line)) is not None}
+    wrong = [f"{_SUMS} has no digest of {name}" for name in _FILES if name not in sums]
+    if not wrong and len(lines) != len(_FILES):
+        wrong = [f"{_SUMS} has {len(lines)} lines, not {len(_FILES)}"]
+    for name in _FILES if not wrong else ():
+        path, expected = folder / name, sums[name]
         if not path.is_file():
             wrong.append(f"{name} is missing")
         elif (found := digest(path)) != expected:

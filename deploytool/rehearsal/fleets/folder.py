@@ -137,27 +137,32 @@ class FleetFolder:
                 "It was left as it is.",
                 f"To begin anew: {self.command('down')} && {self.command('up')}",
             )
-        self._refuse_strangers()
+        new = f"Name an empty folder: deploytool fleet up --fleet {self.kind} --folder DIR"
+        self._refuse_strangers("Nothing was touched.", new)
         self.path.chmod(0o700)
 
-    def _refuse_strangers(self) -> None:
+    def _refuse_strangers(self, means: str, now: str) -> None:
         record_draft = f"{_RECORD}.new"
         strangers = [item.name for item in self.path.iterdir() if item.name != record_draft]
         if strangers:
             raise InputError(
                 f"{self.path} holds files that are no fleet's: {', '.join(sorted(strangers)[:5])}.",
-                "Nothing was touched.",
-                f"Name an empty folder: deploytool fleet up --fleet {self.kind} --folder DIR",
+                means,
+                now,
             )
 
-    def remove(self) -> None:
+    def remove(self, *, known: bool = False) -> None:
         """Removes the folder with all that is in it; the record last.
 
+        ``known``: it is known to be a fleet's by something else than its record.
+
         Raises:
+            InputError: nothing says that what is in it is a fleet's.
             EnvironmentProblem: something could not be removed.
         """
-        if self.load() is None:
-            self._refuse_strangers()
+        if not known and self.load() is None:
+            means = f"The folder was left as it is: it has no record of a fleet ({_RECORD})."
+            self._refuse_strangers(means, f"See what they are: ls -lA {self.path}")
         try:
             for parent, folders, _files in os.walk(self.path):
                 for name in folders:  # a host may have made some of its folders read-only

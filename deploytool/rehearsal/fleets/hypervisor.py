@@ -23,22 +23,18 @@ _START_S = 60.0
 _POLL_S = 0.5
 _GRACE_S = 10.0
 _END_S = 40.0
-_DAEMONS = ("libvirtd", "virtlogd")
-_NEEDED = (
-    ("virsh", "libvirt-clients"),
-    ("libvirtd", "libvirt-daemon-system"),
-    ("dnsmasq", "dnsmasq-base"),
-    ("qemu-system-x86_64", "qemu-system-x86"),
-)
-_IMAGES = "/var/lib/libvirt/images"
-_KVM = Path("/dev/kvm")
-_KVM_TRIAL_S = 15.0
+DAEMONS = ("libvirtd", "virtlogd")
+KVM = Path("/dev/kvm")
+_IMAGES = Path("/var/lib/libvirt/images")
+_SHOWN = 8
 
 # Where the account of libvirt's machines may open /dev/kvm and QEMU can't use it, libvirt doubts
 # what it knows of QEMU, and asks anew at every step: minutes for a fleet. To these daemons it is a
 # device that this account may not open.
 _HIDDEN = ("unshare", "--mount", "sh", "-c", 'mount --bind "$0" /dev/kvm && exec "$@"')
 _NO_KVM = "no-kvm"
+FILES = frozenset({_NO_KVM, *(f"{name}.pid" for name in DAEMONS)})
+"""What daemons that are started for a fleet leave in its folder."""
 
 
 def virsh(*words: str) -> list[str]:
@@ -53,19 +49,18 @@ def answers() -> bool:
     return attempt(virsh("uri"), _ASK_S).code == 0
 
 
-def kvm_works(kernel: Path) -> bool:
-    """Whether this machine's virtualization starts an ordinary kernel, by starting one."""
-    if not os.access(_KVM, os.R_OK | os.W_OK):
-        return False
-    emulator = find("qemu-system-x86_64", "qemu-system-x86")
-    argv = [emulator, "-accel", "kvm", "-cpu", "host", "-m", "128", "-nographic", "-no-reboot"]
-    argv += ["-kernel", str(kernel), "-append", "console=ttyS0 panic=-1"]
-    try:
-        # Without a root file system it panics, says so, and ends: all that is to be seen.
-        said = attempt(argv, _KVM_TRIAL_S).out
-    except EnvironmentProblem:
-        return False
-    return "Linux version" in said
+def refuse_without_root() -> None:
+    """Where libvirt does not answer: makes sure that it may be started.
+
+    Raises:
+        EnvironmentProblem: that needs root.
+    """
+    if os.geteuid() != 0:
+        raise EnvironmentProblem(
+            "Libvirt does not answer on this machine, and starting it needs root.",
+            "No machine was started, and none was removed.",
+            "sudo systemctl start libvirtd, and be in the group libvirt; or run this with sudo",
+        )
 
 
 def start_daemons(folder: Path, *, hide_kvm: bool) -> None:
@@ -76,17 +71,12 @@ def start_daemons(folder: Path, *, hide_kvm: bool) -> None:
     """
     if answers():
         return
-    if os.geteuid() != 0:
-        raise EnvironmentProblem(
-            "Libvirt does not answer on this machine, and starting it needs root.",
-            "Nothing was started.",
-            "sudo systemctl start libvirtd, and be in the group libvirt; or run this with sudo",
-        )
-    for name in reversed(_DAEMONS):
+    refuse_without_root()
+    for name in reversed(DAEMONS):
         program = find(name, "libvirt-daemon-system")
         pid_file = folder / f"{name}.pid"
         command = [program, "--daemon", "--pid-file", str(pid_file)]
-        if hide_kvm and _KVM.exists():
+        if hide_kvm and KVM.exists():
             closed = folder / _NO_KVM
             if not closed.exists():  # a device, as libvirt gives each machine a /dev like its own
                 os.mknod(closed, stat.S_IFCHR | 0o600, os.makedev(1, 3))
@@ -110,9 +100,9 @@ def stop_daemons(folder: Path) -> int:
 
 
 def _ours(folder: Path) -> processes.Selector:
-    files = {str(folder / f"{name}.pid") for name in _DAEMONS}
+    files = {str(folder / f"{name}.pid") for name in DAEMONS}
     # dnsmasq descends from libvirtd, but ends with its network.
-    return lambda p: p.name in _DAEMONS and any(word in files for word in p.argv)
+    return lambda p: p.name in DAEMONS and any(word in files for word in p.argv)
 
 
 def started_here(folder: Path) -> bool:
@@ -129,24 +119,31 @@ def others(prefix: str) -> tuple[str, ...]:
 def left(prefix: str) -> tuple[str, ...]:
     """What libvirt has by names with ``prefix``, each with its kind: machines, networks, pools.
 
-    The network and the pool are named by the prefix without its last dash.
+    The network and the pool are named by the prefix without its last dash. Disks that no pool
+    knows of any more count too.
+
+    Raises:
+        EnvironmentProblem: libvirt does not answer.
     """
     found = []
     for kind, verb in (("machine", "list"), ("network", "net-list"), ("pool", "pool-list")):
         said = run(virsh(verb, "--all", "--name"), _ASK_S).split()
         ours = (name for name in said if name.startswith(prefix) or f"{name}-" == prefix)
         found += [f"{kind} {name}" for name in ours]
-    return tuple(found)
+    return (*found, *(() if f"pool {_pool(prefix)}" in found else left_disks(prefix)))
 
 
-def require() -> None:
-    """Makes sure that what runs machines is installed, before anything is begun.
+def _pool(prefix: str) -> str:
+    return prefix.removesuffix("-")
 
-    Raises:
-        EnvironmentProblem: a program is missing; names the Debian package that holds it.
-    """
-    for program, package in _NEEDED:
-        find(program, package)
+
+def _disks(prefix: str) -> Path:
+    return _IMAGES / _pool(prefix)
+
+
+def left_disks(prefix: str) -> tuple[str, ...]:
+    """The folder of a fleet's disks, if it is there; libvirt need not answer for that."""
+    return (f"disks {_disks(prefix)}",) if _disks(prefix).exists() else ()
 
 
 def subnets() -> tuple[str, ...]:
@@ -155,24 +152,46 @@ def subnets() -> tuple[str, ...]:
     return tuple(line.split()[3] for line in said.splitlines())
 
 
-def make_pool(name: str) -> None:
+def make_pool(prefix: str) -> None:
     """Makes a storage pool for one fleet, so that all of it can be removed.
 
     Raises:
         EnvironmentProblem: libvirt refuses.
     """
-    run(virsh("pool-define-as", name, "dir", "--target", f"{_IMAGES}/{name}"), _ASK_S)
-    run(virsh("pool-build", name), _ASK_S)
-    run(virsh("pool-start", name), _ASK_S)
+    _define_pool(prefix)
+    run(virsh("pool-build", _pool(prefix)), _ASK_S)
+    run(virsh("pool-start", _pool(prefix)), _ASK_S)
 
 
-def _remove_pool(pool: str) -> None:
+def _define_pool(prefix: str) -> None:
+    target = ("--target", str(_disks(prefix)))
+    run(virsh("pool-define-as", _pool(prefix), "dir", *target), _ASK_S)
+
+
+def _remove_pool(prefix: str) -> None:
+    """Removes the fleet's disks, their folder, and only then what libvirt knows of it.
+
+    Raises:
+        EnvironmentProblem: disks are still there.
+    """
+    pool = _pool(prefix)
     attempt(virsh("pool-start", pool), _ASK_S)  # one that is not active shows no volumes
-    for line in attempt(virsh("vol-list", pool), _ASK_S).out.splitlines():
-        if line.split():
-            attempt(virsh("vol-delete", "--pool", pool, line.split()[0]), _ASK_S)
-    for verb in ("pool-destroy", "pool-delete", "pool-undefine"):
-        attempt(virsh(verb, pool), _ASK_S)
+    attempt(virsh("pool-refresh", pool), _ASK_S)  # nor does one that others wrote to
+    steps: list[tuple[str, ...]] = [
+        ("vol-delete", "--pool", pool, line.split()[0])
+        for line in attempt(virsh("vol-list", pool), _ASK_S).out.splitlines()
+        if line.split()
+    ]
+    steps += [("pool-destroy", pool), ("pool-delete", pool)]
+    told = [attempt(virsh(*step), _ASK_S).err for step in steps]
+    if left_disks(prefix):
+        raise EnvironmentProblem(
+            f"The disks of the fleet in {_disks(prefix)} could not be removed.",
+            f"Its machines are gone. These disks and libvirt's pool {pool} are still there.",
+            f"See what holds them, then take the fleet down again: sudo ls -lA {_disks(prefix)}",
+            tuple(line for text in told for line in text.splitlines() if line)[-_SHOWN:],
+        )
+    attempt(virsh("pool-undefine", pool), _ASK_S)
 
 
 def sweep(prefix: str, progress: Callable[[str], None]) -> tuple[str, ...]:
@@ -181,7 +200,7 @@ def sweep(prefix: str, progress: Callable[[str], None]) -> tuple[str, ...]:
     Raises:
         EnvironmentProblem: something is still there afterwards.
     """
-    pool = prefix.removesuffix("-")
+    pool = _pool(prefix)
     removed = left(prefix)
     for name in run(virsh("list", "--all", "--name"), _ASK_S).split():
         if name.startswith(prefix):
@@ -190,8 +209,11 @@ def sweep(prefix: str, progress: Callable[[str], None]) -> tuple[str, ...]:
     if f"network {pool}" in removed:
         for verb in ("net-destroy", "net-undefine"):
             attempt(virsh(verb, pool), _ASK_S)
-    if f"pool {pool}" in removed:
-        _remove_pool(pool)
+    knows_pool = f"pool {pool}" in removed
+    if not knows_pool and left_disks(prefix):
+        _define_pool(prefix)
+    if knows_pool or left_disks(prefix):
+        _remove_pool(prefix)
     if still := left(prefix):
         raise EnvironmentProblem(
             f"Libvirt still has {', '.join(still)}.",

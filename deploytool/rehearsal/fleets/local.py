@@ -37,8 +37,6 @@ _START_S = 15.0
 _GRACE_S = 5.0
 _END_S = 30.0
 
-MARK = "DEPLOYTOOL_FLEET"
-
 
 class LocalFleet:
     """Some ``sshd`` on 127.0.0.1; everything lies in ``folder``."""
@@ -180,7 +178,7 @@ class LocalFleet:
             # The hosts' folders, not the fleet's: a person may well sit in that, or read in it.
             near = processes.touching(self.folder / "hosts")
             record = self.record()
-            mark = f"{MARK}={record.id}" if record else None
+            mark = f"{processes.MARK}={record.id}" if record else None
             ended = processes.end_all(
                 lambda p: near(p) or (mark is not None and processes.has_environment(p, mark)),
                 _GRACE_S,
@@ -235,7 +233,7 @@ LogLevel VERBOSE
 Subsystem sftp internal-sftp
 # Whatever a session leaves behind carries the mark, so that `down` knows it for the fleet's. A host
 # has a home of its own: what a person's shell does at login is theirs, and can take long.
-SetEnv {MARK}={record.id} HOME={here}
+SetEnv {processes.MARK}={record.id} HOME={here}
 """
 
 

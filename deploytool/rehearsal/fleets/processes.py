@@ -18,6 +18,9 @@ from deploytool.errors import EnvironmentProblem
 
 _POLL_S = 0.05
 
+MARK = "DEPLOYTOOL_FLEET"
+"""The environment variable that names the fleet that a process works for."""
+
 
 @dataclass(frozen=True)
 class Process:

@@ -13,7 +13,7 @@ from deploytool.fleet.prepare import Admin, prepare_fleet, read_public_key
 from deploytool.fleet.signers import with_signer
 from deploytool.rehearsal.fleets import files
 from deploytool.rehearsal.fleets.model import Progress
-from deploytool.rehearsal.fleets.run import find, run
+from deploytool.rehearsal.fleets.run import find, go_on, run
 
 _KEYGEN_S = 20.0
 
@@ -60,6 +60,7 @@ def wait_for_ssh(name: str, address: str, port: int, within_s: float) -> None:
     deadline = time.monotonic() + within_s
     last = "no answer"
     while (left := deadline - time.monotonic()) > 0:
+        go_on()
         try:
             with socket.create_connection((address, port), timeout=min(left, 2.0)) as connection:
                 connection.settimeout(min(left, 2.0))

@@ -7,16 +7,17 @@ import shutil
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, TypeVar
 
 from deploytool.errors import EnvironmentProblem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
 _GRACE_S = 20.0
 _AT_ONCE = 4
@@ -34,14 +35,19 @@ class Outcome:
     err: str
 
 
+def which(program: str) -> str | None:
+    """The path of ``program``; administrators' folders count, which users often lack on PATH."""
+    where = f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/sbin"
+    return shutil.which(program, path=where)
+
+
 def find(program: str, package: str) -> str:
-    """The path of ``program``; administrators' folders count, which users often lack on PATH.
+    """The path of ``program``, which has to be there.
 
     Raises:
         EnvironmentProblem: it is not installed; names the Debian package that holds it.
     """
-    where = f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/sbin"
-    if found := shutil.which(program, path=where):
+    if found := which(program):
         return found
     raise EnvironmentProblem(
         f"The program {program} is not installed on this machine.",
@@ -56,15 +62,18 @@ def attempt(
     stdin: str = "",
     env: Mapping[str, str] | None = None,
     line: Callable[[str], None] | None = None,
+    keep: Sequence[int] = (),
 ) -> Outcome:
     """Runs a program to its end, whatever that is.
 
     It gets a session of its own: Ctrl-C reaches us alone, and we end it in good order. ``env`` is
-    put beside our environment. ``line`` is told each line of its output as it comes.
+    put beside our environment. ``line`` is told each line of its output as it comes. ``keep``:
+    descriptors of ours that it holds too.
 
     Raises:
         EnvironmentProblem: it could not be started, or did not end in time.
     """
+    go_on()
     try:
         process = subprocess.Popen(
             argv,
@@ -75,6 +84,7 @@ def attempt(
             errors="replace",
             start_new_session=True,
             env=None if env is None else {**os.environ, **env},
+            pass_fds=keep,
         )
     except OSError as error:
         raise EnvironmentProblem(
@@ -82,8 +92,10 @@ def attempt(
             "The fleet is not what it should be.",
             f"See why this fails: {' '.join(argv[:2])}",
         ) from error
-    with process:
+    jobs = _here.jobs
+    with process, nullcontext() if jobs is None else jobs.counted(process):
         try:
+            go_on()  # it may have been broken off just before it was counted
             if line is None:
                 out, err = process.communicate(stdin, timeout=timeout_s)
             else:
@@ -148,13 +160,14 @@ def run(
     stdin: str = "",
     env: Mapping[str, str] | None = None,
     line: Callable[[str], None] | None = None,
+    keep: Sequence[int] = (),
 ) -> str:
     """Runs a program that must succeed, and gives what it printed. See ``attempt``.
 
     Raises:
         EnvironmentProblem: it failed; with the last lines that it wrote.
     """
-    outcome = attempt(argv, timeout_s, stdin, env, line)
+    outcome = attempt(argv, timeout_s, stdin, env, line, keep)
     if outcome.code != 0:
         said = (outcome.err.strip() or outcome.out.strip()).splitlines()[-8:]
         raise EnvironmentProblem(
@@ -166,16 +179,80 @@ def run(
     return outcome.out
 
 
+class _Jobs:
+    """The programs that the jobs of one ``for_each`` run now, to end them when it is broken off."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen[str]] = set()
+        self.over = False
+
+    def enter(self) -> None:
+        """Makes what this thread runs from now on count."""
+        _here.jobs = self
+
+    @contextmanager
+    def counted(self, process: subprocess.Popen[str]) -> Iterator[None]:
+        """Within the block ``end`` ends that process."""
+        with self._lock:
+            self._running.add(process)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._running.remove(process)
+
+    def end(self) -> None:
+        """Ends all of them, side by side: asked first, made to after a grace for all together."""
+        with self._lock:
+            self.over = True
+            running = [process for process in self._running if process.poll() is None]
+        for process in running:
+            _tell(process, signal.SIGTERM)
+        deadline = time.monotonic() + _GRACE_S
+        for process in running:
+            try:
+                process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                _tell(process, signal.SIGKILL)
+
+
+class _Here(threading.local):
+    """What this thread does its work for."""
+
+    jobs: _Jobs | None = None
+
+
+_here = _Here()
+
+
+def go_on() -> None:
+    """Keeps a job of ``for_each`` from going on when that was broken off.
+
+    Raises:
+        KeyboardInterrupt: it was.
+    """
+    if _here.jobs is not None and _here.jobs.over:
+        raise KeyboardInterrupt
+
+
 def for_each(
     items: Iterable[Item], job: Callable[[Item], Result], at_once: int = _AT_ONCE
 ) -> list[Result]:
     """Does ``job`` for all items, a few at a time; all end before the first error is raised.
 
-    Jobs here only run programs through this module, so each of them ends by a deadline.
+    Jobs here run programs through this module, or wait and ask ``go_on``: each of them ends by a
+    deadline. Ctrl-C does not wait for that, it ends the programs.
     """
-    pool = ThreadPoolExecutor(max_workers=at_once)
+    jobs = _Jobs()
+    pool = ThreadPoolExecutor(max_workers=at_once, initializer=jobs.enter)
     try:
         futures = [pool.submit(job, item) for item in items]
         return [future.result() for future in futures]
+    except BaseException as error:
+        if not isinstance(error, Exception):
+            pool.shutdown(wait=False, cancel_futures=True)
+            jobs.end()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)

@@ -16,12 +16,19 @@ from importlib import resources
 from pathlib import Path
 
 from deploytool.errors import EnvironmentProblem
-from deploytool.rehearsal.fleets import files, hypervisor, pace, processes
+from deploytool.rehearsal.fleets import files, hypervisor, kvm, pace, vagrantneeds
 from deploytool.rehearsal.fleets.box import Box, ensure_box
 from deploytool.rehearsal.fleets.model import FleetRecord, FleetStatus, HostStatus, Progress
 from deploytool.rehearsal.fleets.ready import make_key, make_signers, prepare
 from deploytool.rehearsal.fleets.run import for_each
-from deploytool.rehearsal.fleets.vagrantcmd import BOOT_S, MARK, SETTINGS, Vagrant, Way
+from deploytool.rehearsal.fleets.vagrantcmd import (
+    BOOT_S,
+    SETTINGS,
+    Vagrant,
+    Way,
+    known_machines,
+)
+from deploytool.rehearsal.fleets.vagrantdown import take_away
 from deploytool.rehearsal.fleets.vagrantplan import addressed, plan
 from deploytool.rehearsal.fleets.vagrantpower import WORK_S, VirtualMachines, by_way, measure
 
@@ -29,8 +36,6 @@ RELEASE_ROOT = "/opt/router"
 _MEMORY_MIB = 192
 _DOWNLOADED_MEMORY_MIB = 512
 _PROVISION_S = 300.0
-_GRACE_S = 10.0
-_END_S = 60.0
 
 # What a person wants to hear of a boot; Vagrant says much more.
 _TOLD = (
@@ -47,21 +52,27 @@ class VagrantFleet(VirtualMachines):
     def up(self, count: int, progress: Progress) -> Path:
         """Starts ``count`` bare machines, measures how slow they are, and readies them.
 
+        What it needs of this machine is looked for before anything is begun or written down.
+
         Raises:
             InputError: a fleet is up already, or the folder won't do.
             EnvironmentProblem: Vagrant or what it needs is missing or fails.
         """
         provider = os.environ.get("VAGRANT_DEFAULT_PROVIDER", "libvirt")
+        downloaded = os.environ.get("DEPLOYTOOL_BOX") or None
+        vagrantneeds.require(provider, downloaded)
         vagrant = Vagrant(self.folder, self._id, provider)
-        if provider == "libvirt":
-            hypervisor.require()
         with self._folder.locked(create=True):
             self._folder.claim(count)
+            if provider == "libvirt":
+                self._refuse_leftovers()
             network = self._prefix.removesuffix("-")
             record = plan(self._id, network, count, provider)
             self._folder.save(record)
-            settings, box = self._settings(record, provider, progress)
+            settings, box = self._settings(record, provider, downloaded, progress)
             self._folder.write(SETTINGS, json.dumps(settings, indent=2) + "\n")
+            if provider == "libvirt":  # after the settings: `down` goes by them
+                hypervisor.make_pool(self._prefix)
             vagrant.validate()
             if box is not None:
                 vagrant.add_box(str(settings["box"]), box.file, provider)
@@ -76,7 +87,7 @@ class VagrantFleet(VirtualMachines):
         return self.inventory
 
     def _settings(
-        self, record: FleetRecord, provider: str, progress: Progress
+        self, record: FleetRecord, provider: str, downloaded: str | None, progress: Progress
     ) -> tuple[dict[str, str | int], Box | None]:
         """What the Vagrantfile is told, and the box of our own that it names, if it does.
 
@@ -90,29 +101,26 @@ class VagrantFleet(VirtualMachines):
             "subnet": record.subnet or "",
             "memory_mib": _DOWNLOADED_MEMORY_MIB,
         }
-        downloaded = os.environ.get("DEPLOYTOOL_BOX")
         if provider != "libvirt":
             return settings | {"box": downloaded or "debian/bookworm64"}, None
-        box = ensure_box(progress)
-        kvm = hypervisor.kvm_works(box.kernel)
-        how = "hardware virtualization" if kvm else "emulation, without hardware virtualization"
+        box = None if downloaded else ensure_box(progress, self._id)
+        works = kvm.start_libvirt(self.folder, box.kernel if box else None)
+        how = "hardware virtualization" if works else "emulation, without hardware virtualization"
         progress(f"libvirt with {how}")
-        hypervisor.start_daemons(self.folder, hide_kvm=not kvm)
         self._refuse_leftovers()
-        hypervisor.make_pool(record.network or "")
-        settings |= {"driver": "kvm" if kvm else "qemu", "pool": record.network or ""}
-        if downloaded:
-            return settings | {"box": downloaded}, None
+        settings |= {"driver": "kvm" if works else "qemu", "pool": record.network or ""}
+        if box is None:
+            return settings | {"box": downloaded or ""}, None
         kernel, initrd = str(box.kernel), str(box.initrd)
         settings |= {"kernel": kernel, "initrd": initrd, "memory_mib": _MEMORY_MIB}
         return settings | {"box": self._prefix + box.name}, box
 
     def _refuse_leftovers(self) -> None:
-        if found := hypervisor.left(self._prefix):
+        look = hypervisor.left if hypervisor.answers() else hypervisor.left_disks
+        if found := look(self._prefix):
             raise EnvironmentProblem(
-                f"Libvirt still has {', '.join(found)}: what is left of an earlier fleet of this "
-                "folder.",
-                "Nothing was started.",
+                f"An earlier fleet of this folder left {', '.join(found)}.",
+                "No machine was started.",
                 f"{self._folder.command('down')} && {self._folder.command('up')}",
             )
 
@@ -171,61 +179,8 @@ class VagrantFleet(VirtualMachines):
     # --- down, status -----------------------------------------------------------------------------
 
     def down(self, progress: Progress) -> tuple[str, ...]:
-        """Removes every machine, network and pool of the fleet, and its folder.
-
-        What libvirt has by this fleet's names goes, also where the folder is lost; daemons that
-        ``up`` started are ended.
-        """
-        with self._folder.locked(create=False) as there:
-            if not there:
-                return self._sweep_lost(progress)
-            record = self.record()
-            if record is None:
-                self._folder.remove()
-                return (*self._sweep_lost(progress), str(self.folder))
-            marked = f"{MARK}={record.id}"
-            ours = {"libvirtd", "virtlogd", "dnsmasq"}
-
-            def works(p: processes.Process) -> bool:
-                return p.name not in ours and processes.has_environment(p, marked)
-
-            # A killed `up` leaves its vagrant at work: nothing shall come after the look.
-            processes.end_all(works, _GRACE_S, _END_S)
-            removed = self._remove(record, progress)
-            self._folder.remove()
-        return (*removed, str(self.folder))
-
-    def _remove(self, record: FleetRecord, progress: Progress) -> tuple[str, ...]:
-        provider = record.engine or "libvirt"
-        vagrant = Vagrant(self.folder, record.id, provider)
-        if provider != "libvirt":
-            if vagrant.knows_machines and not vagrant.destroy():
-                raise EnvironmentProblem(
-                    "Vagrant could not remove all machines.",
-                    "What is left of the fleet may still be running.",
-                    f"See why: VAGRANT_DOTFILE_PATH={self.folder}/vagrant-machines vagrant destroy",
-                )
-            return tuple(host.name for host in record.hosts)
-        if not vagrant.knows_machines and not hypervisor.answers():
-            hypervisor.stop_daemons(self.folder)
-            return ()
-        hypervisor.start_daemons(self.folder, hide_kvm=True)
-        # By name, past Vagrant: it would first look at every machine anew, for minutes.
-        removed = hypervisor.sweep(self._prefix, progress)
-        self._stop_daemons(progress)
-        return removed
-
-    def _stop_daemons(self, progress: Progress) -> None:
-        if not hypervisor.started_here(self.folder):
-            return
-        if others := hypervisor.others(self._prefix):
-            progress(f"libvirt is left running, for {', '.join(others)}")
-            return
-        progress(f"ended {hypervisor.stop_daemons(self.folder)} daemons of libvirt")
-
-    def _sweep_lost(self, progress: Progress) -> tuple[str, ...]:
-        """Removes machines whose folder is gone, where libvirt can be asked."""
-        return hypervisor.sweep(self._prefix, progress) if hypervisor.answers() else ()
+        """Removes all machines of the fleet and what they needed, and its folder."""
+        return take_away(self._folder, self._id, self._prefix, progress)
 
     def status(self) -> FleetStatus:
         """Asks Vagrant about each machine."""
@@ -233,7 +188,7 @@ class VagrantFleet(VirtualMachines):
         if record is None:
             return FleetStatus(self.kind, self.folder, "absent")
         vagrant = Vagrant(self.folder, record.id, record.engine or "libvirt")
-        states = vagrant.states() if vagrant.knows_machines else {}
+        states = vagrant.states() if known_machines(self.folder) else {}
         hosts = tuple(
             HostStatus(host.name, states.get(host.name, "missing"), host.address, host.port)
             for host in record.hosts

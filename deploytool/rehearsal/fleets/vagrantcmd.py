@@ -11,10 +11,11 @@ from pathlib import Path
 from deploytool.errors import EnvironmentProblem
 from deploytool.rehearsal.fleets.box import CHECKOUT
 from deploytool.rehearsal.fleets.model import HostState
+from deploytool.rehearsal.fleets.processes import MARK
 from deploytool.rehearsal.fleets.run import attempt, find, run
 
-MARK = "DEPLOYTOOL_FLEET"
 SETTINGS = "machines.json"
+_DOTFILE = "vagrant-machines"
 BOOT_S = 900.0
 _ASK_S = 120.0
 _ACT_S = 300.0
@@ -42,27 +43,27 @@ class Way:
     key: str
 
 
+def known_machines(folder: Path) -> tuple[tuple[str, str], ...]:
+    """The machines that Vagrant ever began to make for the fleet in ``folder``: name, provider."""
+    found = (folder / _DOTFILE / "machines").glob("*/*")
+    return tuple(sorted((path.parent.name, path.name) for path in found if path.is_dir()))
+
+
 class Vagrant:
     """Vagrant as it is run for the fleet in ``folder``; whatever it keeps lies there too."""
 
     def __init__(self, folder: Path, fleet: str, provider: str) -> None:
         self._program = find("vagrant", "vagrant vagrant-libvirt")
-        self._folder = folder
         self._env = {
             "VAGRANT_CWD": str(CHECKOUT),
             "VAGRANT_HOME": str(folder / "vagrant-home"),
-            "VAGRANT_DOTFILE_PATH": str(folder / "vagrant-machines"),
+            "VAGRANT_DOTFILE_PATH": str(folder / _DOTFILE),
             "VAGRANT_DEFAULT_PROVIDER": provider,
             "VAGRANT_NO_COLOR": "1",
             "VAGRANT_CHECKPOINT_DISABLE": "1",
             "DEPLOYTOOL_MACHINES": str(folder / SETTINGS),
             MARK: fleet,
         }
-
-    @property
-    def knows_machines(self) -> bool:
-        """Whether it ever began to make machines for this fleet."""
-        return (self._folder / "vagrant-machines").is_dir()
 
     def validate(self) -> None:
         """Has Vagrant read the Vagrantfile with the fleet's settings.

@@ -86,8 +86,19 @@ class VirtualMachines:
         wait_for_ssh(found.name, found.address, found.port, _SSH_S)
 
     def reset(self, host: str) -> None:
-        """Pulls a machine's power and gives it back at once: nothing is written to its disk."""
-        self._boots[host] = self._boot_id(host)
+        """Pulls a machine's power and gives it back at once: nothing is written to its disk.
+
+        Raises:
+            EnvironmentProblem: it can't be read which boot it is in: any would pass for a new one.
+        """
+        before = self._boot_id(host)
+        if not before:
+            raise EnvironmentProblem(
+                f"{host} does not say which boot it is in.",
+                "Its power was left as it is: a new boot could not be told from this one.",
+                "Rehearse again.",
+            )
+        self._boots[host] = before
         self._later(host, "reset", _RESET)
 
     def await_boot(self, host: str) -> None:
@@ -96,7 +107,7 @@ class VirtualMachines:
         Raises:
             EnvironmentProblem: it can't within the time that a boot may take.
         """
-        before = self._boots.pop(host, "")
+        before = self._boots.pop(host)
         deadline = time.monotonic() + BOOT_S
         while time.monotonic() < deadline:
             try:
