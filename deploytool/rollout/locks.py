@@ -12,7 +12,7 @@ from deploytool.fleet.host import Host
 from deploytool.fleet.model import Inventory
 from deploytool.fleet.protocol import Call, Reply
 from deploytool.parity.model import Evidence
-from deploytool.rollout.baseline import Baseline
+from deploytool.rollout.baseline import Baseline, found_plan, marks
 from deploytool.rollout.model import Purpose
 from deploytool.rollout.planning import Obstacle
 
@@ -77,12 +77,15 @@ class Locks:
 
         ``base``: what each host had before, for one where the rollout was finished already and
         whose mark is gone: whoever comes after this deployer must not take it for untouched.
+        Marks that are made now name the rollout that was found, for the same reason.
         """
+        rollout = found_plan(marks(found)) or self._plan
 
         def arguments(name: str) -> dict[str, str | int]:
             lock = found[name].lock
             token = lock.token if lock else found[name].token
-            return {"release": target, "token": token, "before": base[name].release or "none"}
+            before = base[name].release or "none"
+            return {"release": target, "token": token, "before": before, "rollout": rollout}
 
         return self._lock_each("takeover", found, arguments)
 

@@ -409,6 +409,31 @@ def test_p7_a_takeover_does_not_say_it_of_a_host_that_has_it_still(side: Side) -
     assert told[4:8] == ["before", "none", "phase", "locked"]
 
 
+def test_p7_who_only_locked_a_host_hides_nothing_that_was_finished_there(side: Side) -> None:
+    token = lock(side)
+    manifest, content = side.release("1.0")
+    stage(side, (manifest, content), token)
+    asked(side, "activate", switch(token, manifest.sha256))
+    asked(side, "unlock", back(token))
+    finished = ask(side, "probe").one("finished")
+    assert (finished or "").split()[:2] == ["plan", "plan1"]
+    asked(side, "unlock", back(lock(side, "plan2")))
+    told = ask(side, "probe")
+    assert told.one("finished") == finished
+    assert told.one("rollout") is None
+
+
+def test_p7_a_takeover_names_the_rollout_that_it_found_where_nothing_was_begun(side: Side) -> None:
+    token = lock(side, "plan2")
+    theirs: Arguments = {**claim("plan3"), "release": OTHER, "before": OTHER, "rollout": "plan1"}
+    asked(side, "takeover", {**theirs, "token": token})
+    told = (ask(side, "probe").one("rollout") or "").split()
+    assert told[:8] == ["plan", "plan1", "target", OTHER, "before", OTHER, "phase", "confirmed"]
+    asked(side, "takeover", {**theirs, "plan": "plan4", "token": token + 1, "before": SHA})
+    again = (ask(side, "probe").one("rollout") or "").split()
+    assert again[:8] == told[:8], "what was begun is known to nobody better than to the host"
+
+
 def test_p7_what_an_interrupted_rollout_wrote_down_survives_a_takeover(side: Side) -> None:
     token = lock(side)
     manifest, content = side.release("1.0")
