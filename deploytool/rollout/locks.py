@@ -112,8 +112,12 @@ class Locks:
         ours = [name for name in hosts if name in self.tokens]
         outcomes = self._each(ours, job, 2 * self._command_s, "locked")
         for name, outcome in outcomes.items():
-            if not isinstance(outcome, HostFault):
+            if isinstance(outcome, HostFault):
+                continue
+            try:
                 self.tokens[name] = _token(outcome)
+            except HostFault as fault:
+                self._done(name, "", fault)  # as one whose answer was lost: it refuses the old one
         faults = faults_of(outcomes)
         return {name: f for name, f in faults.items() if f.kind is FaultKind.REFUSED}
 
@@ -129,6 +133,7 @@ class Locks:
             try:
                 reply = self._insist(name, call)
                 self.tokens[name] = _token(reply)
+                current = reply.one("current")
             except HostFault as fault:
                 self._done(name, "", fault)
                 if fault.in_doubt or fault.code == "lock-left":
@@ -137,7 +142,7 @@ class Locks:
                 rule = "LOCK_HELD" if fault.code in {"locked", "stale-token"} else "LOCK_REFUSED"
                 return [Obstacle(name, rule, str(fault))], {}
             self._done(name, "locked", None)
-            if reply.one("current") != found[name].current:
+            if current != found[name].current:
                 return [Obstacle(name, "PLAN_MOVED", "was changed while the plan was made")], {}
         return [], {}
 
@@ -205,10 +210,17 @@ class Locks:
 
 
 def _token(reply: Reply) -> int:
+    """The token that came with a lock.
+
+    Raises:
+        HostFault: none, or more than one; in doubt, for the host says that it is locked.
+    """
     try:
         return int(reply.one("token") or "")
     except ValueError as error:
         raise HostFault(FaultKind.PROTOCOL, "no token with its lock", in_doubt=True) from error
+    except HostFault as fault:
+        raise HostFault(fault.kind, fault.text, in_doubt=True) from fault
 
 
 def faults_of(outcomes: Mapping[str, Reply | HostFault]) -> dict[str, HostFault]:
