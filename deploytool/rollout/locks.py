@@ -18,6 +18,9 @@ from deploytool.rollout.planning import Obstacle
 
 Done = Callable[[str, str, HostFault | None], None]
 
+_ALL = 999_999_999
+"""More releases than any host holds."""
+
 
 class Locks:
     """The fleet's hosts, and the tokens of the locks that this rollout holds on them."""
@@ -173,9 +176,12 @@ class Locks:
         except HostFault as fault:
             raise HostFault(fault.kind, fault.text, in_doubt=doubt, code=fault.code) from fault
 
-    def unlock(self) -> dict[str, HostFault]:
-        """Gives every lock back. A host that may hold one without our knowing is a fault too."""
-        keep = self._inventory.keep_releases
+    def unlock(self, *, prune: bool) -> dict[str, HostFault]:
+        """Gives every lock back. A host that may hold one without our knowing is a fault too.
+
+        ``prune``: old releases go. Who was only refused takes nothing away from anybody.
+        """
+        keep = self._inventory.keep_releases if prune else _ALL
 
         def job(name: str) -> Reply:
             try:

@@ -34,6 +34,7 @@ ON_THE_WAY_BACK = [
 ]
 
 
+
 def _pairs(
     firsts: list[Struck],
     seconds: list[Struck],

@@ -209,3 +209,27 @@ def test_p7_what_was_finished_by_a_taker_over_can_be_undone_as_a_whole(
     )
     runs, locks = pair.running(), pair.locks()
     assert len(runs) == 1 or locks, f"mixed without a lock: {both.ends}"
+
+
+@pytest.mark.usefixtures("swift")
+def test_who_is_refused_while_it_locks_says_so_and_takes_nothing_away(tmp_path: Path) -> None:
+    pair = Pair(3, tmp_path)
+    first = pair.hosts["router1"].helper.machine.disk
+    root = small(3).inventory.root("router1")
+    for number in range(9):
+        manifest, content = program.build(f"2025.{number}")
+        folder = f"{root}/releases/{manifest.sha256}"
+        first.put(f"{folder}/{manifest.name}", content, 0o555)
+        first.put(f"{folder}/release.json", manifest.canonical(), 0o444)
+    held = {*first.below(f"{root}/releases")}
+    pair.hosts["router3"].strikes = {Moment("lock", 1, BEFORE): Fault.OTHER_DEPLOYER}
+    error = play(ANN, {ANN: pair.deployer(ANN)}).ends[ANN]
+    assert error is not None
+    assert error.exit_code == 3
+    assert "locks that were taken were given back" in error.means
+    assert {*first.below(f"{root}/releases")} == held
+    pair.hosts["router3"].strikes = {}
+    error = play(BOB, {BOB: pair.deployer(BOB)}).ends[BOB]
+    assert error is not None
+    assert error.exit_code == 3
+    assert "no lock was taken" in error.means, "it saw the other's lock before it locked any"
