@@ -197,11 +197,13 @@ def retire(
         try:
             stop_for_good(old, holder(), fleet.ssh.command_timeout_s)
         except HostFault as fault:
+            again = f"deploytool host retire {host} -i {quote(str(inventory))}"
+            again += f" --replacement-key {quote(str(replacement_key))}" if replacement_key else ""
             raise NotProven(
                 f"{host} is NOT shown to be out of service: {fault}",
-                "It may serve now, or come back; nothing else was changed.",
-                "Switch it off, then: "
-                f"deploytool host retire {host} -i {quote(str(inventory))} --dead",
+                "It may serve now, or come back; no other host was asked, and no key was pinned.",
+                f"Once it answers: {again} (a lock that this left lets it through), "
+                f"or switch it off, then: {again} --dead",
             ) from fault
         finally:
             old.close()

@@ -14,6 +14,7 @@ import pytest
 
 from deploytool.fleet import helper as rendered_helper
 from deploytool.fleet.protocol import FORMAT
+from deploytool.fleet.retire import stop_for_good
 from deploytool.parity.look import read
 from deploytool.parity.model import Evidence
 from deploytool.rehearsal.simulated.helper import Helper
@@ -351,6 +352,18 @@ def test_a_retired_host_runs_nothing_and_names_nothing(side: Side) -> None:
     assert asked(side, "retire", {"token": token}).lines == ()
     evidence = read(ask(side, "probe"))
     assert (evidence.current, evidence.main_pid, evidence.runs) == ("none", 0, ())
+
+
+def test_a_retirement_that_broke_off_is_done_by_whoever_asks_again(side: Side) -> None:
+    token = lock(side)
+    stage(side, side.release("1.0"), token)
+    asked(side, "activate", switch(token, side.release("1.0")[0].sha256))
+    asked(side, "unlock", back(token))
+    theirs: Arguments = {**claim("retire", "you@there"), "purpose": "retire", "release": "none"}
+    asked(side, "lock", theirs)
+    stop_for_good(side.host, "me@here", 30)
+    evidence = read(ask(side, "probe"))
+    assert (evidence.current, evidence.main_pid, evidence.lock) == ("none", 0, None)
 
 
 def test_whoever_asks_about_one_release_is_spared_the_other(side: Side) -> None:
