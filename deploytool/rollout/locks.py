@@ -176,16 +176,19 @@ class Locks:
         except HostFault as fault:
             raise HostFault(fault.kind, fault.text, in_doubt=doubt, code=fault.code) from fault
 
-    def unlock(self, *, prune: bool) -> dict[str, HostFault]:
+    def unlock(self, proven: str | None, *, prune: bool) -> dict[str, HostFault]:
         """Gives every lock back. A host that may hold one without our knowing is a fault too.
 
-        ``prune``: old releases go. Who was only refused takes nothing away from anybody.
+        ``proven``: the release that this rollout has led every host to, also one that had it
+        already. ``prune``: old releases go; who was only refused takes nothing away from anybody.
         """
         keep = self._inventory.keep_releases if prune else _ALL
+        led_to = {"release": proven} if proven is not None else {}
 
         def job(name: str) -> Reply:
             try:
-                return self._insist(name, Call.of("unlock", token=self.tokens[name], keep=keep))
+                back = Call.of("unlock", token=self.tokens[name], keep=keep, **led_to)
+                return self._insist(name, back)
             except HostFault as fault:
                 # A lost answer repeated: no later token was given out, so this one was given back.
                 if fault.code == "unlocked":

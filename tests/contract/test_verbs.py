@@ -436,6 +436,28 @@ def test_p7_who_only_locked_a_host_hides_nothing_that_was_finished_there(side: S
     assert told.one("rollout") is None
 
 
+def test_what_all_hosts_were_proven_on_is_known_to_one_that_had_it_already(side: Side) -> None:
+    asked(side, "unlock", {**back(lock(side)), "release": SHA})
+    finished = (ask(side, "probe").one("finished") or "").split()
+    assert finished[:4] == ["plan", "plan1", "target", SHA]
+    asked(side, "unlock", {**back(lock(side, "plan2")), "release": OTHER})
+    assert (ask(side, "probe").one("finished") or "").split()[1] == "plan1"
+
+
+def test_p7_a_host_that_is_let_in_again_still_knows_what_was_finished_there(side: Side) -> None:
+    token = lock(side)
+    manifest, content = side.release("1.0")
+    stage(side, (manifest, content), token)
+    seen = read(asked(side, "activate", switch(token, manifest.sha256)))
+    asked(side, "unlock", back(token))
+    finished = ask(side, "probe").one("finished")
+    again: Arguments = {**claim("plan2"), "purpose": "start", "release": manifest.sha256}
+    token = int(asked(side, "lock", again).one("token") or "")
+    asked(side, "confirm", mark(token, seen))
+    asked(side, "unlock", back(token))
+    assert ask(side, "probe").one("finished") == finished
+
+
 def test_p7_a_takeover_names_the_rollout_that_it_found_where_nothing_was_begun(side: Side) -> None:
     token = lock(side, "plan2")
     theirs: Arguments = {**claim("plan3"), "release": OTHER, "before": OTHER, "rollout": "plan1"}

@@ -233,3 +233,15 @@ def test_who_is_refused_while_it_locks_says_so_and_takes_nothing_away(tmp_path: 
     assert error is not None
     assert error.exit_code == 3
     assert "no lock was taken" in error.means, "it saw the other's lock before it locked any"
+
+
+@pytest.mark.usefixtures("swift")
+def test_a_host_that_had_the_release_already_knows_what_all_were_led_to(tmp_path: Path) -> None:
+    """A watch declares what a finished rollout has led every host to."""
+    pair = Pair(3, tmp_path)
+    assert play(ANN, {ANN: pair.deployer(ANN)}).code(ANN) == 0
+    pair.hosts["router2"].helper.service.crash()
+    pair.hosts["router1"].helper.remove("finished")
+    assert play(BOB, {BOB: pair.deployer(BOB)}).code(BOB) == 0
+    led = {host.helper.pairs("finished")["target"] for host in pair.hosts.values()}
+    assert led == {NEW[0].sha256}

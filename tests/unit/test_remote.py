@@ -107,7 +107,7 @@ def test_a_host_that_hangs_costs_its_deadline_once(monkeypatch: pytest.MonkeyPat
     first, *later = session.waited
     assert first > 30
     assert later == [15], "one short look, whether it answers again"
-    assert hands.unlock(prune=True)
+    assert hands.unlock(None, prune=True)
     with pytest.raises(HostFault, match="given up"):
         host.call(PROBE, deadline_s=30)
     assert len(session.waited) == 2
@@ -115,7 +115,7 @@ def test_a_host_that_hangs_costs_its_deadline_once(monkeypatch: pytest.MonkeyPat
 
 def test_a_lock_that_hangs_is_tried_again_for_a_short_time(monkeypatch: pytest.MonkeyPatch) -> None:
     hands, _, session = hung(monkeypatch)
-    assert hands.unlock(prune=True)
+    assert hands.unlock(None, prune=True)
     assert session.waited == [30, 15]
 
 

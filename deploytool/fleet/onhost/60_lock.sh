@@ -85,8 +85,8 @@ since $NOW"
 take_lock() { put "$STATE/lock" "$NEW_LOCK" || refuse cannot-write "$STATE/lock can't be written"; }
 
 keeps_mark() { # whether what is marked here stays as it is: it says what this host had before
-    # One that is to retire is no rollout: nothing is to be finished or undone.
-    if [ "$purpose" = retire ]; then return 0; fi
+    # One that is to retire, or is let in again, is no rollout: nothing is to be finished or undone.
+    case $purpose in retire | start) return 0 ;; esac
     read_mark || return 1
     # Where nothing was begun, whoever takes over knows what it finishes or undoes.
     [ "$mark_phase" != locked ] || [ -z "$before" ]
@@ -155,14 +155,14 @@ verb_lock() {
     say_locked
 }
 
-verb_unlock() { # keep: how many releases stay on this host
+verb_unlock() { # keep: how many releases stay on this host; release: what all hosts were proven to run, if they were
     needs keep
     mutex
     check_token
     linked
     # For whoever finds the same rollout unfinished on another host. One that was only refused here
     # finished nothing, and must not hide what was.
-    if read_mark && [ "$mark_phase" != locked ]; then
+    if read_mark && { [ "$mark_phase" != locked ] || [ "$mark_target" = "$release" ]; }; then
         finished="plan $mark_plan
 target $mark_target
 before $mark_before"

@@ -29,7 +29,7 @@ class Locks(Ground):
     def _begin_mark(self, request: Request) -> None:
         found = self.pairs("rollout")
         stays = found and (found["phase"] != "locked" or not request["before"])
-        if stays or request["purpose"] == "retire":
+        if stays or request["purpose"] in {"retire", "start"}:
             return
         had = found["before"] if found else self.linked()
         before, plan = request["before"] or had, request["rollout"] or request["plan"]
@@ -84,7 +84,7 @@ class Locks(Ground):
         request.needs("keep")
         self.check_token(request)
         mark = self.pairs("rollout")
-        if mark and mark["phase"] != "locked":
+        if mark and (mark["phase"] != "locked" or mark["target"] == request["release"]):
             finished = "".join(f"{key} {mark[key]}\n" for key in ("plan", "target", "before"))
             self.put("finished", finished)
             if mark["before"] != self.linked():
