@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from shlex import join, quote
@@ -123,13 +122,12 @@ def check(
 ) -> None:
     """Show what each host lacks before a release can be deployed. It changes nothing."""
     del json
+    from deploytool.cli.left import say_left
     from deploytool.errors import NotProven
     from deploytool.fleet.inventory import load_inventory
     from deploytool.fleet.remote import connect_fleet
     from deploytool.fleet.select import select_hosts
-    from deploytool.parity.left import under_way
     from deploytool.parity.look import expect, probe_call, take_round
-    from deploytool.parity.model import Evidence
     from deploytool.rollout.planning import readiness
 
     fleet = load_inventory(inventory)
@@ -138,9 +136,7 @@ def check(
     seen = take_round(hosts, probe_call(disk=False), fleet.ssh.command_timeout_s)
     for item in hosts.values():
         item.close()
-    shown = {name: item for name, item in seen.items() if isinstance(item, Evidence)}
-    for line in under_way(shown, time.time()):
-        say(line)
+    say_left(seen)
     lacking = readiness(seen, {name: expect(fleet, name, None) for name in chosen})
     missing = {name: [o.text for o in lacking if o.host == name] for name in chosen}
     for name in chosen:
