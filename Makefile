@@ -1,6 +1,6 @@
 # Every target installs what it needs first; `scripts/setup` does nothing when all is there.
 .DEFAULT_GOAL := help
-.PHONY: help rehearse rehearse-vagrant test check bench lock clean
+.PHONY: help rehearse rehearse-vagrant test matrix check bench lock clean
 
 BIN := .venv/bin
 
@@ -20,6 +20,14 @@ rehearse-vagrant: ## the same, and more, on eight virtual machines; minutes, and
 test: ## run all tests (containers need root, or Docker)
 	@scripts/setup test
 	@$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+
+# Each pair of faults at each pair of moments, and each crash beside each fault: PYTEST_ARGS may ask
+# for less ("--pairs 20000 --seed 7"). What was played is in the lines "... pairs, ... crashes".
+matrix: ## play every pair of faults, and every crash, on simulated fleets: most of a day
+	@scripts/setup test
+	@$(BIN)/pytest --numprocesses 2 --dist load -rP --pairs all --crashes all $(PYTEST_ARGS) \
+		tests/simulated/test_single_faults.py tests/simulated/test_pairs.py \
+		tests/simulated/test_crashes.py
 
 check: ## lint, types, import rules, shell scripts, and the gate on this repository
 	@scripts/setup check

@@ -207,6 +207,7 @@ def _change(
     key: Path | None = None,
 ) -> None:
     """Arms or disarms, shows what came of it, and ends the command."""
+    from deploytool.cli.left import say_left
     from deploytool.cli.rollout import GOES_ON, interruptible
     from deploytool.cli.screen import PlainScreen
     from deploytool.errors import Interrupted
@@ -215,6 +216,7 @@ def _change(
     from deploytool.flags.phases import Purpose
     from deploytool.flags.runner import Runner
     from deploytool.fleet.remote import connect_fleet
+    from deploytool.parity.look import probe_call, take_round
 
     then = GOES_ON if purpose is Purpose.DISARM else "finishing this step, then turning it off"
     hosts = connect_fleet(fleet)
@@ -224,6 +226,8 @@ def _change(
             report = Runner(
                 fleet, hosts, flag, outside, shown, purpose=purpose, sign=sign, interrupted=pending
             ).run()
+        if purpose is Purpose.DISARM:  # what it looked for lies behind it: this delays nothing
+            say_left(take_round(hosts, probe_call(disk=False), fleet.ssh.command_timeout_s))
     except KeyboardInterrupt as again:  # the second Ctrl-C
         raise Interrupted(
             f"{flag}: you broke it off, and did not let it come to an end.",
@@ -271,6 +275,7 @@ def status(inventory: InventoryOption, *, json: JsonOption = False) -> None:
     """
     del json
     from deploytool.cli.flagtable import document, lines, show
+    from deploytool.cli.left import say_left
     from deploytool.errors import HostFault, NotProven
     from deploytool.flags.arming import Gateway
     from deploytool.flags.outside import Commands
@@ -296,6 +301,7 @@ def status(inventory: InventoryOption, *, json: JsonOption = False) -> None:
         senders = fault
     found = rows(seen, shown)
     show(found, fleet.names, senders)
+    left = say_left(seen)
     odd = lines(found, seen, senders)
     error = None
     if odd:
@@ -304,4 +310,4 @@ def status(inventory: InventoryOption, *, json: JsonOption = False) -> None:
             *remedy(found, seen, quote(str(inventory))),
             odd,
         )
-    finish(document(found, senders), error)
+    finish({**document(found, senders), "under_way": left}, error)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from shlex import join, quote
@@ -123,13 +122,12 @@ def check(
 ) -> None:
     """Show what each host lacks before a release can be deployed. It changes nothing."""
     del json
+    from deploytool.cli.left import say_left
     from deploytool.errors import NotProven
     from deploytool.fleet.inventory import load_inventory
     from deploytool.fleet.remote import connect_fleet
     from deploytool.fleet.select import select_hosts
-    from deploytool.parity.left import under_way
     from deploytool.parity.look import expect, probe_call, take_round
-    from deploytool.parity.model import Evidence
     from deploytool.rollout.planning import readiness
 
     fleet = load_inventory(inventory)
@@ -138,9 +136,7 @@ def check(
     seen = take_round(hosts, probe_call(disk=False), fleet.ssh.command_timeout_s)
     for item in hosts.values():
         item.close()
-    shown = {name: item for name, item in seen.items() if isinstance(item, Evidence)}
-    for line in under_way(shown, time.time()):
-        say(line)
+    say_left(seen)
     lacking = readiness(seen, {name: expect(fleet, name, None) for name in chosen})
     missing = {name: [o.text for o in lacking if o.host == name] for name in chosen}
     for name in chosen:
@@ -197,11 +193,13 @@ def retire(
         try:
             stop_for_good(old, holder(), fleet.ssh.command_timeout_s)
         except HostFault as fault:
+            again = f"deploytool host retire {host} -i {quote(str(inventory))}"
+            again += f" --replacement-key {quote(str(replacement_key))}" if replacement_key else ""
             raise NotProven(
                 f"{host} is NOT shown to be out of service: {fault}",
-                "It may serve now, or come back; nothing else was changed.",
-                "Switch it off, then: "
-                f"deploytool host retire {host} -i {quote(str(inventory))} --dead",
+                "It may serve now, or come back; no other host was asked, and no key was pinned.",
+                f"Once it answers: {again} (a lock that this left lets it through), "
+                f"or switch it off, then: {again} --dead",
             ) from fault
         finally:
             old.close()

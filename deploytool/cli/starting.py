@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from shlex import quote
 
+from deploytool.cli.left import say_left
 from deploytool.cli.output import finish, say
 from deploytool.errors import InputError, NotProven
 from deploytool.fleet.inventory import load_inventory
@@ -57,6 +58,7 @@ def ask_for(
         select_hosts(inventory, chosen)
     with _connected(inventory) as hosts:
         seen = look(inventory, hosts)
+    say_left(seen)
     now = int(time.time())
     requests = ask(inventory, seen, chosen, by or getpass.getuser(), reason, now, str(path))
     folder = out or Path(f"start-{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%SZ}")
@@ -80,6 +82,7 @@ def do(path: Path, requests: tuple[Path, ...], signatures: tuple[Path, ...]) -> 
     signed = read(requests, signatures)
     with _connected(inventory) as hosts:
         seen = look(inventory, hosts)
+        say_left(seen)
         check(inventory, signed, seen, time.time(), str(path))
         outcomes = begin(inventory, hosts, signed, seen, holder())
         after = look(inventory, hosts)

@@ -86,7 +86,9 @@ def parse_reply(output: bytes, nonce: str, call: Call) -> Reply:
         text.partition("\n" + begin) if not text.startswith(begin) else text.partition(begin)
     )
     if not started:
-        raise HostFault(FaultKind.PROTOCOL, f"no answer in what it printed: {excerpt(text)}")
+        # Nobody but the helper knows the nonce: with its last line, it was asked and it ended.
+        said = f"no answer in what it printed: {excerpt(text)}"
+        raise HostFault(FaultKind.PROTOCOL, said, in_doubt=call.changes and end in text)
     body, ended, tail = ("\n" + rest).partition("\n" + end)
     verdict, newline, _ = tail.partition("\n")
     if not ended or not newline:
@@ -96,8 +98,11 @@ def parse_reply(output: bytes, nonce: str, call: Call) -> Reply:
     if verdict != "ok":
         word, _, reason = verdict.partition(" ")
         code, _, sentence = reason.partition(" ")
-        kind = FaultKind.REFUSED if word == "refused" else FaultKind.PROTOCOL
-        raise HostFault(kind, sentence or verdict, code=code)
+        if word != "refused":
+            raise HostFault(
+                FaultKind.PROTOCOL, sentence or verdict, in_doubt=call.changes, code=code
+            )
+        raise HostFault(FaultKind.REFUSED, sentence or verdict, code=code)
     pairs = (one_line(line).partition(" ") for line in body.split("\n") if line)
     return Reply(tuple((key, value) for key, _, value in pairs))
 

@@ -20,6 +20,9 @@ from deploytool.fleet.sshconfig import Route, route
 
 _GIVES_UP_AFTER = 2
 """Attempts to reach a host that fail in a row: a hung host must not cost its deadline each step."""
+_SHORT_LOOK_S = 15.0
+"""So long a host has, whose last command did not end, to show that it answers again: more than the
+10 s for which it waits itself until what is under way there has ended."""
 
 
 class RemoteHost:
@@ -36,6 +39,7 @@ class RemoteHost:
         self._session: Session | None = None
         self._helper: Conversation | None = None
         self._failures = 0
+        self._hung = False
         self._last: HostFault | None = None
         self._early: Exception | None = None
         self._turn = threading.Lock()
@@ -78,7 +82,10 @@ class RemoteHost:
         given_up = self._failures >= _GIVES_UP_AFTER and not call.insist
         if given_up and self._last is not None:
             raise HostFault(self._last.kind, f"{self._last.text} (given up)")
+        if self._hung and not call.insist:
+            deadline_s = min(deadline_s, _SHORT_LOOK_S)
         nonce = secrets.token_hex(16)
+        helper = None
         try:
             early, self._early = self._early, None
             if early is not None:
@@ -93,10 +100,11 @@ class RemoteHost:
             )
         except HostFault as fault:
             self._failures += 1
+            self._hung = helper is not None and fault.kind is FaultKind.TIMEOUT
             self._last = fault
             self.close()
             raise
-        self._failures = 0
+        self._failures, self._hung = 0, False
         try:
             return replace(self._reply(call, nonce, answer), asked_at=asked_at)
         except HostFault:

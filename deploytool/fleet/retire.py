@@ -2,33 +2,46 @@
 
 from __future__ import annotations
 
-import secrets
 import subprocess
 from pathlib import Path
 
-from deploytool.errors import EnvironmentProblem
+from deploytool.errors import EnvironmentProblem, HostFault
 from deploytool.fleet.host import Host
 from deploytool.fleet.model import Inventory
 from deploytool.fleet.protocol import Call
 from deploytool.fleet.sshconfig import route
 
 _KEYGEN_S = 20
+_PLAN = "retire"
+"""What its lock is for, in the words of locks; no rollout has a plan of this name."""
 
 
 def stop_for_good(host: Host, holder: str, deadline_s: float) -> None:
     """Stops the service there and keeps it from coming back, also after a reboot.
 
+    Its lock never stands in its own way: whoever asks again, from any machine, has the same one.
+
     Raises:
-        HostFault: it was not done, or that is not known.
+        HostFault: it was not done, or that is not known; the text says what became of the lock.
     """
-    plan = secrets.token_hex(8)
-    reply = host.call(
-        Call.of("lock", holder=holder, purpose="retire", plan=plan, release="none"),
-        deadline_s=deadline_s,
-    )
-    token = reply.one("token") or "0"
-    host.call(Call.of("retire", token=token), deadline_s=deadline_s)
-    host.call(Call.of("unlock", token=token, keep=2), deadline_s=deadline_s)
+    asked = Call.of("lock", holder=holder, purpose="retire", plan=_PLAN, release="none")
+    token = host.call(asked, deadline_s=deadline_s).one("token") or "0"
+    back = Call.of("unlock", token=token, keep=2)
+    try:
+        host.call(Call.of("retire", token=token), deadline_s=deadline_s)
+    except HostFault as fault:
+        try:
+            host.call(back, deadline_s=deadline_s)
+            lock = "its lock was given back"
+        except HostFault as later:
+            lock = f"it may still be locked for it, with token {token} ({later})"
+        text = f"{fault.text}; {lock}"
+        raise HostFault(fault.kind, text, in_doubt=fault.in_doubt, code=fault.code) from fault
+    try:
+        host.call(back, deadline_s=deadline_s)
+    except HostFault as fault:
+        text = f"it was stopped, and its lock, token {token}, not given back: {fault.text}"
+        raise HostFault(fault.kind, text, in_doubt=fault.in_doubt, code=fault.code) from fault
 
 
 def pin_replacement(inventory: Inventory, name: str, public_key: str) -> str:
@@ -42,8 +55,9 @@ def pin_replacement(inventory: Inventory, name: str, public_key: str) -> str:
     command = ["ssh-keygen", "-q", "-R", where, "-f", str(known_hosts)]
     try:
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=_KEYGEN_S)
+        begins = "" if known_hosts.read_bytes()[-1:] in {b"", b"\n"} else "\n"
         with known_hosts.open("a", encoding="utf-8") as file:
-            file.write(f"{where} {' '.join(public_key.split()[:2])}\n")
+            file.write(f"{begins}{where} {' '.join(public_key.split()[:2])}\n")
     except (OSError, subprocess.SubprocessError) as error:
         raise EnvironmentProblem(
             f"{known_hosts} can't be changed: {error}",

@@ -138,15 +138,15 @@ class Conversation:
         ``end`` None: nothing more will be asked, and the answer goes on to the command's own end.
 
         Raises:
-            HostFault: no answer within ``deadline_s``, or the connection was lost; in doubt where
-                what was asked ``changes`` something.
+            HostFault: no answer within ``deadline_s``, one without an end, or the connection was
+                lost; in doubt where what was asked ``changes`` something.
         """
         ends = time.monotonic() + deadline_s
         try:
             self._send(chunks, ends)
             if end is None:
                 self._channel.shutdown_write()
-            return self._receive(end, ends)
+            return self._receive(end, ends, changes=changes)
         except TimeoutError as error:
             text = f"the command did not end within {deadline_s:g} s"
             raise HostFault(FaultKind.TIMEOUT, text, in_doubt=changes) from error
@@ -170,14 +170,15 @@ class Conversation:
                     return  # the command ended before it read all; its answer says why
                 view = view[sent:]
 
-    def _receive(self, end: bytes | None, ends: float) -> Answer:
+    def _receive(self, end: bytes | None, ends: float, *, changes: bool) -> Answer:
         channel, output, errors = self._channel, bytearray(), bytearray()
         while end is None or not _has_line(output, end):
             channel.settimeout(max(0.001, ends - time.monotonic()))
             part = channel.recv(65536)
             output += part
             if len(output) > ANSWER_BYTES_AT_MOST:
-                raise HostFault(FaultKind.PROTOCOL, "it printed more than an answer can be")
+                text = "it printed more than an answer can be"
+                raise HostFault(FaultKind.PROTOCOL, text, in_doubt=changes)
             if not part:
                 break
         else:

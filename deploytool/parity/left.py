@@ -5,30 +5,60 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 
+from deploytool.errors import HostFault
 from deploytool.parity.model import Evidence, Halt, Hold, Lock
 
+Seen = Mapping[str, Evidence | HostFault]
 
-def under_way(seen: Mapping[str, Evidence], now: float) -> tuple[str, ...]:
+
+def under_way(seen: Seen, now: float | None) -> tuple[str, ...]:
     """A line for each thing that hosts say, with the hosts that say it and for how long.
 
-    ``now`` in seconds since the epoch. A fleet that was left MIXED is said to be so by every
-    command, from any machine, until it has ended.
+    ``now`` in seconds since the epoch; with None, for how long is not said. A
+    fleet that was left MIXED is said to be so by every command, from any machine, until it has
+    ended.
     """
     return _grouped(seen, now, _said)
 
 
-def halts(seen: Mapping[str, Evidence], now: float) -> tuple[str, ...]:
+def halts(seen: Seen, now: float) -> tuple[str, ...]:
     """The lines of ``under_way`` that tell of stops."""
     return _grouped(seen, now, _stops)
 
 
+def holds(seen: Seen, now: float) -> tuple[str, ...]:
+    """The lines of ``under_way`` that tell of a fleet that was left MIXED or UNKNOWN."""
+    return _grouped(seen, now, _holds)
+
+
+class Teller:
+    """Tells whoever looks again and again what ``under_way`` says, each time that it changes."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._told: tuple[str, ...] = ()
+
+    def tell(self, seen: Seen) -> None:
+        """Says what is new since the last time, and when all of it is over."""
+        lines = under_way(seen, None)
+        for line in lines:
+            if line not in self._told:
+                self._say(line)
+        answered = all(isinstance(item, Evidence) for item in seen.values())
+        if self._told and not lines and answered:
+            self._say("no host is stopped, locked or held any more")
+        if lines or answered:
+            self._told = lines
+
+
 def _grouped(
-    seen: Mapping[str, Evidence], now: float, said: Callable[[Evidence], Iterator[tuple[str, int]]]
+    seen: Seen, now: float | None, said: Callable[[Evidence], Iterator[tuple[str, int]]]
 ) -> tuple[str, ...]:
     groups: dict[str, list[str]] = {}
     for host, item in seen.items():
-        for text, since in said(item):
-            groups.setdefault(f"{text}, for {_lasting(now, since)}", []).append(host)
+        for text, since in said(item) if isinstance(item, Evidence) else ():
+            lasting = "" if now is None else f", for {_lasting(now, since)}"
+            groups.setdefault(f"{text}{lasting}", []).append(host)
     return tuple(f"{', '.join(hosts)}: {text}" for text, hosts in groups.items())
 
 
@@ -37,11 +67,15 @@ def _stops(evidence: Evidence) -> Iterator[tuple[str, int]]:
         yield halted(evidence.halt), evidence.halt.since
 
 
-def _said(evidence: Evidence) -> Iterator[tuple[str, int]]:
-    yield from _stops(evidence)
+def _holds(evidence: Evidence) -> Iterator[tuple[str, int]]:
     if evidence.hold is not None:
         yield held(evidence.hold), evidence.hold.since
-    elif evidence.lock is not None:
+
+
+def _said(evidence: Evidence) -> Iterator[tuple[str, int]]:
+    yield from _stops(evidence)
+    yield from _holds(evidence)
+    if evidence.hold is None and evidence.lock is not None:
         yield locked(evidence.lock), evidence.lock.since
 
 

@@ -17,7 +17,11 @@ class Back(Standing):
     """The effects that restore what every touched host had."""
 
     def _check_old(self) -> Event:
-        """Before one goes back: every touched host that answers must hold its old release."""
+        """Before one goes back: every touched host that answers must hold its old release.
+
+        One that is silent keeps no other from going back, and the end from being one: see
+        docs/decisions/back-without-the-silent.md.
+        """
         # Waits for whatever is still under way there, and refuses what would come later.
         if self._hands.renew(self._touched):
             return Event.FAILED

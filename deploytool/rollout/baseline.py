@@ -44,14 +44,15 @@ def left(evidence: Evidence, plans: frozenset[str]) -> Baseline:
     """The baseline of a host that an interrupted rollout may have touched.
 
     ``plans`` are those that hosts' marks name. A host without a mark belongs to the rollout only
-    where it says itself that this very plan was finished there, before the deployer died.
+    where it says itself that this very plan was finished there, before the deployer died. That
+    holds too where another deployer has locked it since and did not come further.
     """
     mark, finished = evidence.rollout, evidence.finished
-    if mark is not None:
-        return Baseline(mark.before, None if mark.touched else observed(evidence))
+    if mark is not None and mark.touched:
+        return Baseline(mark.before, None)
     if finished is not None and finished.plan in plans and finished.before != evidence.release:
         return Baseline(finished.before, None)
-    return fresh(evidence)
+    return Baseline(mark.before, observed(evidence)) if mark is not None else fresh(evidence)
 
 
 def marks(seen: Mapping[str, Evidence | HostFault]) -> dict[str, RolloutMark]:
@@ -63,9 +64,22 @@ def marks(seen: Mapping[str, Evidence | HostFault]) -> dict[str, RolloutMark]:
     }
 
 
+def found_plan(found: Mapping[str, RolloutMark]) -> str | None:
+    """The plan that marks name; None where there is no mark."""
+    return min((mark.plan for mark in _begun(found).values()), default=None)
+
+
+def _begun(found: Mapping[str, RolloutMark]) -> Mapping[str, RolloutMark]:
+    """The marks of what has touched a host; where nothing has, all of them.
+
+    Another deployer may have locked a host that was finished already: it has nothing to undo.
+    """
+    return {host: mark for host, mark in found.items() if mark.touched} or found
+
+
 def common_target(found: Mapping[str, RolloutMark]) -> str | None:
-    """The one release that all marks name; None where there is no mark, or more than one name."""
-    targets = {mark.target for mark in found.values()}
+    """The one release that marks name; None where there is no mark, or more than one name."""
+    targets = {mark.target for mark in _begun(found).values()}
     return next(iter(targets)) if len(targets) == 1 else None
 
 
@@ -97,7 +111,7 @@ def find(
         Obstacle(
             host, "RESUME_TARGET", f"its mark names {str(mark.target)[:12]}, not {target[:12]}"
         )
-        for host, mark in found.items()
+        for host, mark in _begun(found).items()
         if mark.target != target
     ]
     return tuple(obstacles)

@@ -8,7 +8,7 @@ from deploytool.parity.model import Parity
 from deploytool.rollout.back import Back
 from deploytool.rollout.beginning import Beginning
 from deploytool.rollout.forward import Forward
-from deploytool.rollout.model import Effect, Event
+from deploytool.rollout.model import Effect, Event, State
 
 
 class Effects(Beginning, Forward, Back):
@@ -44,7 +44,9 @@ class Effects(Beginning, Forward, Back):
         return perform[effect]()
 
     def _unlock(self) -> Event:
-        faults = self._hands.unlock()
+        state = self._report.state
+        proven = self._manifest.sha256 if state is State.UNLOCKING else None
+        faults = self._hands.unlock(proven, prune=state is not State.UNLOCKING_REFUSED)
         for name, fault in faults.items():
             self._report.trouble[name] = f"its lock was not given back: {fault}"
         return Event.UNKNOWN if faults else Event.UNLOCKED

@@ -12,11 +12,14 @@ from deploytool.fleet.host import Host
 from deploytool.fleet.model import Inventory
 from deploytool.fleet.protocol import Call, Reply
 from deploytool.parity.model import Evidence
-from deploytool.rollout.baseline import Baseline
+from deploytool.rollout.baseline import Baseline, found_plan, marks
 from deploytool.rollout.model import Purpose
 from deploytool.rollout.planning import Obstacle
 
 Done = Callable[[str, str, HostFault | None], None]
+
+_ALL = 999_999_999
+"""More releases than any host holds."""
 
 
 class Locks:
@@ -77,12 +80,15 @@ class Locks:
 
         ``base``: what each host had before, for one where the rollout was finished already and
         whose mark is gone: whoever comes after this deployer must not take it for untouched.
+        Marks that are made now name the rollout that was found, for the same reason.
         """
+        rollout = found_plan(marks(found)) or self._plan
 
         def arguments(name: str) -> dict[str, str | int]:
             lock = found[name].lock
             token = lock.token if lock else found[name].token
-            return {"release": target, "token": token, "before": base[name].release or "none"}
+            before = base[name].release or "none"
+            return {"release": target, "token": token, "before": before, "rollout": rollout}
 
         return self._lock_each("takeover", found, arguments)
 
@@ -109,8 +115,12 @@ class Locks:
         ours = [name for name in hosts if name in self.tokens]
         outcomes = self._each(ours, job, 2 * self._command_s, "locked")
         for name, outcome in outcomes.items():
-            if not isinstance(outcome, HostFault):
+            if isinstance(outcome, HostFault):
+                continue
+            try:
                 self.tokens[name] = _token(outcome)
+            except HostFault as fault:
+                self._done(name, "", fault)  # as one whose answer was lost: it refuses the old one
         faults = faults_of(outcomes)
         return {name: f for name, f in faults.items() if f.kind is FaultKind.REFUSED}
 
@@ -126,6 +136,7 @@ class Locks:
             try:
                 reply = self._insist(name, call)
                 self.tokens[name] = _token(reply)
+                current = reply.one("current")
             except HostFault as fault:
                 self._done(name, "", fault)
                 if fault.in_doubt or fault.code == "lock-left":
@@ -134,7 +145,7 @@ class Locks:
                 rule = "LOCK_HELD" if fault.code in {"locked", "stale-token"} else "LOCK_REFUSED"
                 return [Obstacle(name, rule, str(fault))], {}
             self._done(name, "locked", None)
-            if reply.one("current") != found[name].current:
+            if current != found[name].current:
                 return [Obstacle(name, "PLAN_MOVED", "was changed while the plan was made")], {}
         return [], {}
 
@@ -165,13 +176,19 @@ class Locks:
         except HostFault as fault:
             raise HostFault(fault.kind, fault.text, in_doubt=doubt, code=fault.code) from fault
 
-    def unlock(self) -> dict[str, HostFault]:
-        """Gives every lock back. A host that may hold one without our knowing is a fault too."""
-        keep = self._inventory.keep_releases
+    def unlock(self, proven: str | None, *, prune: bool) -> dict[str, HostFault]:
+        """Gives every lock back. A host that may hold one without our knowing is a fault too.
+
+        ``proven``: the release that this rollout has led every host to, also one that had it
+        already. ``prune``: old releases go; who was only refused takes nothing away from anybody.
+        """
+        keep = self._inventory.keep_releases if prune else _ALL
+        led_to = {"release": proven} if proven is not None else {}
 
         def job(name: str) -> Reply:
             try:
-                return self._insist(name, Call.of("unlock", token=self.tokens[name], keep=keep))
+                back = Call.of("unlock", token=self.tokens[name], keep=keep, **led_to)
+                return self._insist(name, back)
             except HostFault as fault:
                 # A lost answer repeated: no later token was given out, so this one was given back.
                 if fault.code == "unlocked":
@@ -202,10 +219,17 @@ class Locks:
 
 
 def _token(reply: Reply) -> int:
+    """The token that came with a lock.
+
+    Raises:
+        HostFault: none, or more than one; in doubt, for the host says that it is locked.
+    """
     try:
         return int(reply.one("token") or "")
     except ValueError as error:
         raise HostFault(FaultKind.PROTOCOL, "no token with its lock", in_doubt=True) from error
+    except HostFault as fault:
+        raise HostFault(fault.kind, fault.text, in_doubt=True) from fault
 
 
 def faults_of(outcomes: Mapping[str, Reply | HostFault]) -> dict[str, HostFault]:

@@ -94,10 +94,12 @@ def _refused(report: Report, inventory: str, trouble: tuple[str, ...]) -> Deploy
         )
     rules = sorted({obstacle.rule for obstacle in report.obstacles}) or ["LOCK_REFUSED"]
     hosts = sorted({obstacle.host for obstacle in report.obstacles})
+    locking = State.LOCKING in report.path
+    locks = "locks that were taken were given back" if locking else "no lock was taken"
     return Refused(
         rules[0],
         f"Refused by {', '.join(rules)}: {', '.join(hosts)}.",
-        "Nothing was changed: no host was switched, and no lock was taken.",
+        f"Nothing was changed: no host was switched, and {locks}.",
         _way_out(rules, report, inventory),
         tuple(map(str, report.obstacles)) or trouble,
     )

@@ -11,6 +11,7 @@ from shlex import quote
 from deploytool.errors import HostFault, InputError, NotProven, Refused
 from deploytool.fleet.host import Host
 from deploytool.fleet.model import Inventory
+from deploytool.parity.left import holds
 from deploytool.parity.look import probe_call, shown_manifest, take_round
 from deploytool.parity.model import Evidence
 from deploytool.release.model import Manifest, Release
@@ -159,6 +160,7 @@ def describe_left(found: Left) -> list[str]:
         phase = f"{mark.phase}, {_ago(mark.since)}" if mark else "no mark"
         held = f"locked by {lock.holder} ({lock.purpose}, token {lock.token})" if lock else "free"
         lines.append(f"  {name}: {phase}; on {(item.release or 'no release')[:12]}; {held}")
+    lines += [f"  {line}" for line in holds(found.seen, time.time())]
     if found.journal is not None:
         lines.append(
             f"  this machine's journal: {found.journal.purpose} {found.journal.plan} by "

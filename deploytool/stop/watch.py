@@ -20,6 +20,7 @@ from pathlib import Path
 from deploytool.errors import FaultKind, HostFault
 from deploytool.fleet.model import Inventory
 from deploytool.fleet.protocol import Call, Reply
+from deploytool.parity.left import Teller
 from deploytool.parity.look import expect, judge, probe_call, read, shown_manifest
 from deploytool.parity.model import Evidence, Round, Verdict
 from deploytool.parity.rules import judge_host
@@ -139,6 +140,7 @@ class Watch:
         """Hosts whose process has not spoken for itself yet: the next round asks it."""
         self._twice: dict[str, str] = {}
         self._told: dict[str, str] = {}
+        self._left = Teller(say)
         self.seen = Seen({}, {}, {})
         self._stamp = _stamp(door)
 
@@ -274,6 +276,7 @@ class Watch:
             for host, e in seen.items()
             if isinstance(e, Evidence) and self._matches(host, e)
         }
+        self._left.tell(seen)
         self._picture(taken, seen)
 
     def _matches(self, host: str, evidence: Evidence) -> bool:

@@ -14,6 +14,7 @@ import pytest
 
 from deploytool.fleet import helper as rendered_helper
 from deploytool.fleet.protocol import FORMAT
+from deploytool.fleet.retire import stop_for_good
 from deploytool.parity.look import read
 from deploytool.parity.model import Evidence
 from deploytool.rehearsal.simulated.helper import Helper
@@ -353,6 +354,18 @@ def test_a_retired_host_runs_nothing_and_names_nothing(side: Side) -> None:
     assert (evidence.current, evidence.main_pid, evidence.runs) == ("none", 0, ())
 
 
+def test_a_retirement_that_broke_off_is_done_by_whoever_asks_again(side: Side) -> None:
+    token = lock(side)
+    stage(side, side.release("1.0"), token)
+    asked(side, "activate", switch(token, side.release("1.0")[0].sha256))
+    asked(side, "unlock", back(token))
+    theirs: Arguments = {**claim("retire", "you@there"), "purpose": "retire", "release": "none"}
+    asked(side, "lock", theirs)
+    stop_for_good(side.host, "me@here", 30)
+    evidence = read(ask(side, "probe"))
+    assert (evidence.current, evidence.main_pid, evidence.lock) == ("none", 0, None)
+
+
 def test_whoever_asks_about_one_release_is_spared_the_other(side: Side) -> None:
     token = lock(side)
     manifest, content = side.release("1.0")
@@ -407,6 +420,53 @@ def test_p7_a_takeover_does_not_say_it_of_a_host_that_has_it_still(side: Side) -
     asked(side, "takeover", {**claim("plan2"), "token": token, "before": "none"})
     told = (ask(side, "probe").one("rollout") or "").split()
     assert told[4:8] == ["before", "none", "phase", "locked"]
+
+
+def test_p7_who_only_locked_a_host_hides_nothing_that_was_finished_there(side: Side) -> None:
+    token = lock(side)
+    manifest, content = side.release("1.0")
+    stage(side, (manifest, content), token)
+    asked(side, "activate", switch(token, manifest.sha256))
+    asked(side, "unlock", back(token))
+    finished = ask(side, "probe").one("finished")
+    assert (finished or "").split()[:2] == ["plan", "plan1"]
+    asked(side, "unlock", back(lock(side, "plan2")))
+    told = ask(side, "probe")
+    assert told.one("finished") == finished
+    assert told.one("rollout") is None
+
+
+def test_what_all_hosts_were_proven_on_is_known_to_one_that_had_it_already(side: Side) -> None:
+    asked(side, "unlock", {**back(lock(side)), "release": SHA})
+    finished = (ask(side, "probe").one("finished") or "").split()
+    assert finished[:4] == ["plan", "plan1", "target", SHA]
+    asked(side, "unlock", {**back(lock(side, "plan2")), "release": OTHER})
+    assert (ask(side, "probe").one("finished") or "").split()[1] == "plan1"
+
+
+def test_p7_a_host_that_is_let_in_again_still_knows_what_was_finished_there(side: Side) -> None:
+    token = lock(side)
+    manifest, content = side.release("1.0")
+    stage(side, (manifest, content), token)
+    seen = read(asked(side, "activate", switch(token, manifest.sha256)))
+    asked(side, "unlock", back(token))
+    finished = ask(side, "probe").one("finished")
+    again: Arguments = {**claim("plan2"), "purpose": "start", "release": manifest.sha256}
+    token = int(asked(side, "lock", again).one("token") or "")
+    asked(side, "confirm", mark(token, seen))
+    asked(side, "unlock", back(token))
+    assert ask(side, "probe").one("finished") == finished
+
+
+def test_p7_a_takeover_names_the_rollout_that_it_found_where_nothing_was_begun(side: Side) -> None:
+    token = lock(side, "plan2")
+    theirs: Arguments = {**claim("plan3"), "release": OTHER, "before": OTHER, "rollout": "plan1"}
+    asked(side, "takeover", {**theirs, "token": token})
+    told = (ask(side, "probe").one("rollout") or "").split()
+    assert told[:8] == ["plan", "plan1", "target", OTHER, "before", OTHER, "phase", "confirmed"]
+    asked(side, "takeover", {**theirs, "plan": "plan4", "token": token + 1, "before": SHA})
+    again = (ask(side, "probe").one("rollout") or "").split()
+    assert again[:8] == told[:8], "what was begun is known to nobody better than to the host"
 
 
 def test_p7_what_an_interrupted_rollout_wrote_down_survives_a_takeover(side: Side) -> None:

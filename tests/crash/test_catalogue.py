@@ -14,7 +14,7 @@ import pytest
 
 from deploytool.errors import InputError
 from deploytool.rehearsal.faults.cases import every_case, sample, select
-from deploytool.rehearsal.faults.catalogue import CATALOGUE, NOT_ON_REAL_HOSTS
+from deploytool.rehearsal.faults.catalogue import CATALOGUE, NOT_ON_REAL_HOSTS, NOT_SIMULATED
 from deploytool.rehearsal.faults.relay import Relay
 from deploytool.rehearsal.faults.report import Campaign, Played
 from deploytool.rehearsal.faults.strikes import STRIKES
@@ -24,10 +24,14 @@ from deploytool.rehearsal.simulated.faults import Fault
 HOSTS = ("router1", "router2", "router3")
 
 
-def test_every_fault_of_the_simulated_fleet_is_here_or_it_is_said_why_not() -> None:
+def test_every_fault_of_either_side_is_one_of_the_other_or_it_is_said_why_not() -> None:
     here = {entry.name for entry in CATALOGUE}
     simulated = {fault.name.lower().replace("_", "-") for fault in Fault}
     assert simulated - here == set(NOT_ON_REAL_HOSTS)
+    assert here - simulated == set(NOT_SIMULATED)
+    for reason in NOT_SIMULATED.values():
+        named = [word for word in reason.split() if word.startswith("tests/")]
+        assert all((Path(__file__).parents[2] / word).is_file() for word in named), reason
     assert len(here) == len(CATALOGUE), "a name stands twice"
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from deploytool.errors import DeploytoolError
 from deploytool.rehearsal.simulated import fleet, program
+from deploytool.rehearsal.simulated.faults import BEFORE, Fault, Moment
 from deploytool.rehearsal.simulated.oracle import locked_by, truth
 from deploytool.release.model import Manifest, Release
 from deploytool.rollout.model import Purpose
@@ -21,8 +22,9 @@ from .cases import NEW, OLD, Forgetful, Silent
 from .turns import Both, Deployer, Gated, Turnstile, interleavings, play
 
 OTHER = program.build("2026.3")
-ANN, BOB = "a", "b"
+ANN, BOB, CAROL, DAVE = "a", "b", "c", "d"
 NAMES = {ANN: "ann@desk", BOB: "bob@laptop"}
+LATER = {CAROL: "carol@office", DAVE: "dave@home"}
 
 
 @functools.cache
@@ -50,7 +52,7 @@ class Pair:
                 self.rendered.inventory,
                 Release(release[0], str(artifact)),
                 {name: Gated(host, turnstile) for name, host in self.hosts.items()},
-                NAMES[who],
+                (NAMES | LATER)[who],
                 Silent(),
                 Forgetful(),
                 plan_id=f"plan-{who}",
@@ -150,3 +152,96 @@ def _stranded(pair: Pair, both: Both, purpose: Purpose) -> Iterator[str]:
         yield f"{purpose.value} ended, and {locks} has locks"
     if len(runs) > 1 and not locks:
         yield f"a mixed fleet without a lock: {runs}"
+
+
+# --- one whose last unlock was lost, one who slept, and one who cleans up -------------------------
+
+
+def _lose_unlock(pair: Pair, host: str, first: int = 1) -> None:
+    """The host's ``first`` unlock and its repetition don't get there."""
+    again = pair.hosts[host]
+    lost = {Moment("unlock", n, BEFORE): Fault.CONNECTION_LOST for n in (first, first + 1)}
+    again.strikes = {**again.strikes, **lost}
+
+
+@pytest.mark.usefixtures("swift")
+@pytest.mark.parametrize("dark", ["router1", "router2", "router3"])
+@pytest.mark.parametrize("woken", [0, 1, 2, 3, 99])
+@pytest.mark.parametrize("his", [NEW, OTHER], ids=["same", "other"])
+def test_p7_who_slept_and_was_refused_does_not_hide_what_was_finished(
+    tmp_path: Path, dark: str, woken: int, his: tuple[Manifest, bytes]
+) -> None:
+    """Bob looks and sleeps; Ann's last unlock is lost; Bob wakes for some calls; Carol undoes."""
+    pair = Pair(3, tmp_path)
+    _lose_unlock(pair, dark)
+    both = play(
+        BOB * 3 + ANN * 99 + BOB * woken + CAROL * 99 + BOB,
+        {
+            ANN: pair.deployer(ANN),
+            BOB: pair.deployer(BOB, release=his),
+            CAROL: pair.deployer(CAROL, Purpose.ROLLBACK),
+        },
+    )
+    assert both.code(ANN) == 5
+    assert both.code(CAROL) in {0, 5}
+    runs, locks = pair.running(), pair.locks()
+    assert len(runs) == 1 or locks, f"mixed without a lock: {both.ends[CAROL]}"
+    wanted = his if both.code(BOB) == 0 else OLD  # Bob may find all as he saw it, after Carol
+    assert both.code(CAROL) == 5 or runs == {wanted[0].sha256}
+
+
+@pytest.mark.usefixtures("swift")
+@pytest.mark.parametrize("dark", ["router1", "router2", "router3"])
+@pytest.mark.parametrize("died", range(1, 30))
+def test_p7_what_was_finished_by_a_taker_over_can_be_undone_as_a_whole(
+    tmp_path: Path, dark: str, died: int
+) -> None:
+    """Ann dies after any call; Carol finishes, and her last unlock is lost; Dave undoes."""
+    pair = Pair(3, tmp_path)
+    _lose_unlock(pair, dark)
+    both = play(
+        ANN * died + CAROL * 99 + DAVE * 99 + ANN,
+        {
+            ANN: pair.deployer(ANN),
+            CAROL: pair.deployer(CAROL, Purpose.RESUME),
+            DAVE: pair.deployer(DAVE, Purpose.ROLLBACK),
+        },
+    )
+    runs, locks = pair.running(), pair.locks()
+    assert len(runs) == 1 or locks, f"mixed without a lock: {both.ends}"
+
+
+@pytest.mark.usefixtures("swift")
+def test_who_is_refused_while_it_locks_says_so_and_takes_nothing_away(tmp_path: Path) -> None:
+    pair = Pair(3, tmp_path)
+    first = pair.hosts["router1"].helper.machine.disk
+    root = small(3).inventory.root("router1")
+    for number in range(9):
+        manifest, content = program.build(f"2025.{number}")
+        folder = f"{root}/releases/{manifest.sha256}"
+        first.put(f"{folder}/{manifest.name}", content, 0o555)
+        first.put(f"{folder}/release.json", manifest.canonical(), 0o444)
+    held = {*first.below(f"{root}/releases")}
+    pair.hosts["router3"].strikes = {Moment("lock", 1, BEFORE): Fault.OTHER_DEPLOYER}
+    error = play(ANN, {ANN: pair.deployer(ANN)}).ends[ANN]
+    assert error is not None
+    assert error.exit_code == 3
+    assert "locks that were taken were given back" in error.means
+    assert {*first.below(f"{root}/releases")} == held
+    pair.hosts["router3"].strikes = {}
+    error = play(BOB, {BOB: pair.deployer(BOB)}).ends[BOB]
+    assert error is not None
+    assert error.exit_code == 3
+    assert "no lock was taken" in error.means, "it saw the other's lock before it locked any"
+
+
+@pytest.mark.usefixtures("swift")
+def test_a_host_that_had_the_release_already_knows_what_all_were_led_to(tmp_path: Path) -> None:
+    """A watch declares what a finished rollout has led every host to."""
+    pair = Pair(3, tmp_path)
+    assert play(ANN, {ANN: pair.deployer(ANN)}).code(ANN) == 0
+    pair.hosts["router2"].helper.service.crash()
+    pair.hosts["router1"].helper.remove("finished")
+    assert play(BOB, {BOB: pair.deployer(BOB)}).code(BOB) == 0
+    led = {host.helper.pairs("finished")["target"] for host in pair.hosts.values()}
+    assert led == {NEW[0].sha256}

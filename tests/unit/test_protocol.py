@@ -81,6 +81,16 @@ def test_p1_only_ok_is_ok(end: str, kind: FaultKind, code: str, text: str) -> No
     with pytest.raises(HostFault) as caught:
         parse_reply(answer(end=end), NONCE, CHANGE)
     assert (caught.value.kind, caught.value.code, caught.value.text) == (kind, code, text)
+    assert caught.value.in_doubt is (kind is FaultKind.PROTOCOL), "an odd end may follow an effect"
+
+
+@pytest.mark.parametrize("call", [CHANGE, LOOK])
+def test_p1_an_answer_without_a_beginning_may_follow_an_effect(call: Call) -> None:
+    for output, asked in ((answer().split(b"begin\n")[1], True), (b"Welcome!\n", False)):
+        with pytest.raises(HostFault) as caught:
+            parse_reply(b"\n" + output, NONCE, call)
+        assert caught.value.kind is FaultKind.PROTOCOL
+        assert caught.value.in_doubt is (asked and call.changes)
 
 
 def test_a_request_is_lines_and_an_end() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 
 import pytest
 
@@ -11,8 +12,11 @@ from deploytool.fleet import remote
 from deploytool.fleet.fanout import WIDTH
 from deploytool.fleet.protocol import Call
 from deploytool.fleet.remote import RemoteHost
+from deploytool.fleet.session import Answer
 from deploytool.fleet.sshconfig import Route
-from deploytool.rehearsal.simulated import fleet
+from deploytool.rehearsal.simulated import fleet, program
+from deploytool.rollout.hands import Hands
+from deploytool.rollout.model import Purpose
 
 WAY = Route("198.51.100.1", 22, "deploy", "198.51.100.1")
 PROBE = Call("probe", (), changes=False)
@@ -58,6 +62,78 @@ def test_what_is_no_hosts_fault_is_not_swallowed(monkeypatch: pytest.MonkeyPatch
     host, _ = early(monkeypatch, EnvironmentProblem("There is no ssh.", "Nothing.", "Install it."))
     with pytest.raises(EnvironmentProblem, match="no ssh"):
         host.call(PROBE, deadline_s=5)
+
+
+class Hanging:
+    """A session with a machine that takes what it is told and does not answer, until ``well``."""
+
+    def __init__(self) -> None:
+        self.waited: list[float] = []
+        self.well = False
+        self.alive = True
+
+    def converse(self, _command: str, _timeout_s: float) -> Hanging:
+        return self
+
+    def ask(
+        self, chunks: Iterable[bytes], end: bytes | None, *, deadline_s: float, changes: bool
+    ) -> Answer:
+        self.waited.append(deadline_s)
+        if not self.well:
+            raise HostFault(FaultKind.TIMEOUT, "the command did not end", in_doubt=changes)
+        nonce = next(iter(chunks)).split(b" ")[1]
+        assert end is not None
+        return Answer(None, b"\ndeploytool %s begin\n%sok\n" % (nonce, end), b"")
+
+    def close(self) -> None:
+        pass
+
+
+def hung(monkeypatch: pytest.MonkeyPatch) -> tuple[Hands, RemoteHost, Hanging]:
+    session = Hanging()
+    monkeypatch.setattr(remote, "Session", lambda *_: session)
+    inventory = fleet.inventory(1, "process")
+    host = RemoteHost(inventory, "router1", WAY)
+    hands = Hands(inventory, {"router1": host}, "me@here", "plan1", Purpose.DEPLOY, lambda *_: None)
+    hands.tokens = {"router1": 1}
+    return hands, host, session
+
+
+def test_a_host_that_hangs_costs_its_deadline_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    hands, host, session = hung(monkeypatch)
+    outcome = hands.activate(["router1"], {"router1": program.build("1")[0].sha256})["router1"]
+    assert isinstance(outcome, HostFault)
+    assert outcome.in_doubt
+    first, *later = session.waited
+    assert first > 30
+    assert later == [15], "one short look, whether it answers again"
+    assert hands.unlock(None, prune=True)
+    with pytest.raises(HostFault, match="given up"):
+        host.call(PROBE, deadline_s=30)
+    assert len(session.waited) == 2
+
+
+def test_a_lock_that_hangs_is_tried_again_for_a_short_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    hands, _, session = hung(monkeypatch)
+    assert hands.unlock(None, prune=True)
+    assert session.waited == [30, 15]
+
+
+def test_a_host_that_answers_after_it_hung_has_all_its_time_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _, host, session = hung(monkeypatch)
+    with pytest.raises(HostFault, match="did not end"):
+        host.call(PROBE, deadline_s=30)
+    session.well = True
+    for _ in range(2):
+        host.call(PROBE, deadline_s=30)
+    assert session.waited == [30, 15, 30]
+    session.well = False
+    for insist in (False, True):
+        with pytest.raises(HostFault, match="did not end"):
+            host.call(Call("probe", (), changes=False, insist=insist), deadline_s=30)
+    assert session.waited[3:] == [30, 30], "what must be tried is tried in full"
 
 
 def test_a_large_fleet_is_not_entered_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

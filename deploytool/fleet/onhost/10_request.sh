@@ -66,7 +66,7 @@ read_request() {
     printf '\ndeploytool %s begin\n' "$REQUEST_NONCE"
     token='' release='' size='' manifest='' manifest_size='' holder='' purpose='' plan=''
     requires='' before='' pid='' start='' boot='' disk=read ask=always seconds='' keep='' verdict='' next=''
-    latch='' by='' reason='' since='' only='' lease='' flag=''
+    latch='' by='' reason='' since='' only='' lease='' flag='' rollout=''
     : "$flag" # read by the commands in the settings
     lines=0
     while [ $lines -lt 64 ]; do
@@ -78,7 +78,7 @@ read_request() {
             number "$value" || refuse bad-request "$key is not a number" ;;
         release | before) [ "$value" = none ] || is_digest "$value" || refuse bad-request "$key is not a SHA-256" ;;
         manifest) is_digest "$value" || refuse bad-request 'manifest is not a SHA-256' ;;
-        holder | purpose | plan | boot | disk | ask | verdict | next | by | reason | lease) word "$value" || refuse bad-request "$key has characters that are not allowed" ;;
+        holder | purpose | plan | rollout | boot | disk | ask | verdict | next | by | reason | lease) word "$value" || refuse bad-request "$key has characters that are not allowed" ;;
         latch | only) hexadecimal "$value" || refuse bad-request "$key is not hexadecimal" ;;
         flag) flag_name "$value" || refuse bad-request 'flag is not the name of one' ;;
         requires)

@@ -56,13 +56,15 @@ write_mark() { # PHASE
     put "$STATE/rollout" "$MARK" || refuse cannot-write "$STATE/rollout can't be written"
 }
 
-read_mark() { # -> mark_plan mark_target mark_before; fails where there is no mark
+read_mark() { # -> mark_plan mark_target mark_before mark_phase; fails where there is no mark
+    mark_plan='' mark_target='' mark_before='' mark_phase=''
     [ -f "$STATE/rollout" ] || return 1
     while IFS=' ' read -r mark_key mark_rest; do
         case $mark_key in
         plan) mark_plan=$mark_rest ;;
         target) mark_target=$mark_rest ;;
         before) mark_before=$mark_rest ;;
+        phase) mark_phase=$mark_rest ;;
         esac
     done <"$STATE/rollout"
 }
@@ -82,14 +84,21 @@ since $NOW"
 
 take_lock() { put "$STATE/lock" "$NEW_LOCK" || refuse cannot-write "$STATE/lock can't be written"; }
 
-take_marked_lock() { # NEW_LOCK, if any, and a mark with it; a mark that is there stays: it says what this host had before
-    # One that is to retire is no rollout: nothing is to be finished or undone.
-    if read_mark || [ "$purpose" = retire ]; then
+keeps_mark() { # whether what is marked here stays as it is: it says what this host had before
+    # One that is to retire, or is let in again, is no rollout: nothing is to be finished or undone.
+    case $purpose in retire | start) return 0 ;; esac
+    read_mark || return 1
+    # Where nothing was begun, whoever takes over knows what it finishes or undoes.
+    [ "$mark_phase" != locked ] || [ -z "$before" ]
+}
+
+take_marked_lock() { # NEW_LOCK, if any, and a mark with it
+    if keeps_mark; then
         [ -z "$NEW_LOCK" ] || take_lock
         return
     fi
     linked
-    mark_plan=$plan mark_target=$release mark_before=$LINKED mark_phase=locked
+    mark_plan=${rollout:-$plan} mark_target=$release mark_before=${mark_before:-$LINKED} mark_phase=locked
     if [ -n "$before" ] && [ "$before" != "$mark_before" ]; then
         # Its own mark went when this very rollout was finished here; whoever undoes it knows more.
         mark_before=$before mark_phase=confirmed
@@ -116,6 +125,7 @@ say_locked() { # the token, and what a plan was bound to, seen under the lock
 }
 
 verb_takeover() { # explicit: it names the token of the lock that is taken away
+    # rollout: the plan that other hosts' marks name, so that all tell of the same one in the end
     needs holder purpose plan token release
     mutex
     if read_lock && [ "$lock_plan" != "$plan" ]; then check_token; fi
@@ -145,13 +155,14 @@ verb_lock() {
     say_locked
 }
 
-verb_unlock() { # keep: how many releases stay on this host
+verb_unlock() { # keep: how many releases stay on this host; release: what all hosts were proven to run, if they were
     needs keep
     mutex
     check_token
     linked
-    if read_mark; then
-        # For whoever finds the same rollout unfinished on another host.
+    # For whoever finds the same rollout unfinished on another host. One that was only refused here
+    # finished nothing, and must not hide what was.
+    if read_mark && { [ "$mark_phase" != locked ] || [ "$mark_target" = "$release" ]; }; then
         finished="plan $mark_plan
 target $mark_target
 before $mark_before"

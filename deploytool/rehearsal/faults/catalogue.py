@@ -183,3 +183,17 @@ NOT_ON_REAL_HOSTS: dict[str, str] = {
     "deadman": "needs an inventory with a dead-man's time: tests/crash does it",
 }
 """Faults that the simulated fleet has and these don't, and why."""
+
+NOT_SIMULATED: dict[str, str] = {
+    "connection-lost-midway": "connection-lost strikes at each step of an effect there",
+    "answer-lost": "connection-lost strikes after the effect too there",
+    "bytes-altered-on-the-way": "no bytes of SSH travel there; it ends the connection",
+    "sessions-killed": "there are no sessions to kill; a deployer sees connection-lost",
+    "rights-lost": "a deployer sees what it sees of sudo-asks",
+    "dies-young": "no time passes there; crashes strikes between any two calls",
+    "deployer-killed": "no fault of a host: tests/simulated/test_crashes.py",
+    "deployer-interrupted": "no fault of a host: tests/simulated/test_interrupted.py",
+    "journal-unwritable": "no fault of a host: tests/crash/test_journal.py",
+    "two-deployers": "no fault of a host: tests/simulated/test_two.py",
+}
+"""Faults that are brought upon real hosts and are none of the simulated fleet, and why."""

@@ -27,11 +27,14 @@ class Locks(Ground):
         self.put_pairs("lock", {"token": token, **asked})
 
     def _begin_mark(self, request: Request) -> None:
-        if self.pairs("rollout") or request["purpose"] == "retire":
+        found = self.pairs("rollout")
+        stays = found and (found["phase"] != "locked" or not request["before"])
+        if stays or request["purpose"] in {"retire", "start"}:
             return
-        before = request["before"] or self.linked()
-        mark = {"plan": request["plan"], "target": request["release"], "before": before}
-        phase = "locked" if before == self.linked() else "confirmed"
+        had = found["before"] if found else self.linked()
+        before, plan = request["before"] or had, request["rollout"] or request["plan"]
+        mark = {"plan": plan, "target": request["release"], "before": before}
+        phase = "locked" if before == had else "confirmed"
         try:
             self.put_pairs("rollout", {**mark, "phase": phase})
         except Refusal:
@@ -80,7 +83,8 @@ class Locks(Ground):
         """Gives the lock back, and removes what nobody needs any more."""
         request.needs("keep")
         self.check_token(request)
-        if mark := self.pairs("rollout"):
+        mark = self.pairs("rollout")
+        if mark and (mark["phase"] != "locked" or mark["target"] == request["release"]):
             finished = "".join(f"{key} {mark[key]}\n" for key in ("plan", "target", "before"))
             self.put("finished", finished)
             if mark["before"] != self.linked():

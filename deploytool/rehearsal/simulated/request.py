@@ -11,7 +11,7 @@ _LINES_AT_MOST = 64
 _NUMBERS = frozenset({"token", "size", "manifest_size", "pid", "start", "seconds", "keep", "since"})
 _WORDS = frozenset(
     {
-        *("holder", "purpose", "plan", "boot", "disk", "ask", "verdict", "next"),
+        *("holder", "purpose", "plan", "rollout", "boot", "disk", "ask", "verdict", "next"),
         *("by", "reason", "lease"),
     }
 )

@@ -128,6 +128,8 @@ class Line:
     """Whether the processes say which they are."""
     then: Callable[[], None]
     """What befalls the fleet once router8's lease has been prolonged."""
+    said: list[str]
+    """What the watch has told whoever keeps it."""
 
     def __init__(self, target: Target) -> None:
         self._host = target.host
@@ -214,6 +216,7 @@ def seen(
         targets = tuple(Target(host, ("false",)) for host in inventory.names)
         card = Card("simulated", str(tmp_path), targets, lease_s=LEASE_S)
         said: list[str] = []
+        Line.said = said
         kept = Watch(
             inventory, card, NEW[0], policy or Policy(every_s=0.05), door, said.append,
             lambda: kept.seen.rounds >= rounds,
@@ -234,6 +237,15 @@ def test_all_that_match_are_renewed(seen: Callable[..., Seen]) -> None:
     found = seen()
     assert (found.drifted, found.unknown) == ({}, {})
     assert set(Line.renewed) == set(rendered().inventory.names)
+
+
+def test_p7_a_fleet_that_was_left_mixed_is_said_once(seen: Callable[..., Seen]) -> None:
+    held = other("router2", NEW)
+    text = "verdict MIXED\nholder ann@desk\nplan p\nnext resume-or-rollback\nsince 1\n"
+    held.helper.put("held", text)
+    assert seen(rounds=4, router2=held).rounds >= 4
+    (line,) = (line for line in Line.said if "MIXED since" in line)
+    assert line.startswith("router2: MIXED since 1970-01-01 00:00:01Z, left by ann@desk")
 
 
 def test_p6_a_host_that_hangs_lets_no_other_s_lease_run_out(seen: Callable[..., Seen]) -> None:

@@ -1,0 +1,102 @@
+"""A fleet that was left MIXED is said to be so by every command, from any machine (P7)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from deploytool.cli import flags, host, look, rollout, stop
+from deploytool.cli.output import Ended
+from deploytool.errors import DeploytoolError
+from deploytool.fleet.protocol import Call
+from deploytool.parity.left import Teller
+from deploytool.parity.look import probe_call, take_round
+from deploytool.rehearsal.simulated import fleet, program
+from deploytool.rehearsal.simulated.host import SimulatedHost
+from deploytool.release.model import Release
+
+OLD = program.build("2026.1")
+PATH = Path("fleet.yaml")
+COMMANDS: dict[str, Callable[[Path], object]] = {
+    "status": lambda _: look.status(PATH),
+    "verify": lambda _: look.verify(PATH),
+    "plan": lambda store: rollout.plan(PATH, OLD[0].sha256, store=store),
+    "deploy": lambda store: rollout.deploy(PATH, OLD[0].sha256, store=store, journal=store),
+    "resume": lambda store: rollout.resume(PATH, store, store),
+    "rollback": lambda store: rollout.rollback(PATH, store, store),
+    "host check": lambda _: host.check(PATH),
+    "flags status": lambda _: flags.status(PATH),
+    "flags disarm": lambda _: flags.disarm("RLP", PATH),
+    "start": lambda _: stop.start(PATH, None, "it is mended", fleet.OPERATOR, every=True),
+}
+
+
+@pytest.fixture
+def hosts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, SimulatedHost]:
+    """Three hosts; a rollout of Ann's was left on the first."""
+    made = fleet.inventory(3)
+    hosts = fleet.fleet_of(fleet.Rendered.of(made), OLD)
+    first = hosts["router1"]
+    who = {"holder": "ann@desk", "plan": "p1"}
+    locked = first.call(
+        Call.of("lock", **who, purpose="deploy", release=OLD[0].sha256), deadline_s=5
+    )
+    token = locked.one("token") or ""
+    said = Call.of("hold", **who, token=token, verdict="MIXED", next="resume-or-rollback")
+    first.call(said, deadline_s=5)
+    monkeypatch.setattr("deploytool.fleet.inventory.load_inventory", lambda _path: made)
+    monkeypatch.setattr("deploytool.cli.starting.load_inventory", lambda _path: made)
+    monkeypatch.setattr("deploytool.fleet.remote.connect_fleet", lambda *_, **__: hosts)
+    monkeypatch.setattr("deploytool.cli.starting.connect_fleet", lambda *_, **__: hosts)
+    monkeypatch.setattr(
+        "deploytool.release.store.find", lambda *_: Release(OLD[0], str(tmp_path / "router"))
+    )
+    monkeypatch.setattr("deploytool.gate.deploying.hold", lambda *_, **__: None)
+    monkeypatch.chdir(tmp_path)
+    return hosts
+
+
+@pytest.mark.usefixtures("hosts")
+@pytest.mark.parametrize("command", COMMANDS)
+def test_p7_a_fleet_that_was_left_mixed_is_said_by_every_command(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = ""
+    try:
+        COMMANDS[command](tmp_path / "store")
+    except DeploytoolError as end:
+        error = end.told()
+    except Ended as end:
+        error = end.error.told()
+    told = " ".join((capsys.readouterr().out, error))
+    assert "router1: MIXED since " in told, told
+    assert "left by ann@desk (plan p1)" in told
+
+
+def test_p7_whoever_watches_is_told_once_and_again_when_it_changes(
+    hosts: dict[str, SimulatedHost],
+) -> None:
+    said: list[str] = []
+    teller = Teller(said.append)
+
+    def round_() -> None:
+        teller.tell(take_round(hosts, probe_call(disk=False), 5))
+
+    for _ in range(3):
+        round_()
+    assert len(said) == 1
+    assert said[0].startswith("router1: MIXED since ")
+    hosts["router2"].helper.put("lock", "token 5\nholder bob\npurpose deploy\nplan p2\nsince 1\n")
+    for _ in range(2):
+        round_()
+    assert len(said) == 2
+    assert said[1].startswith("router2: locked since ")
+    hosts["router1"].helper.remove("held", "lock", "rollout")
+    round_()
+    assert len(said) == 2, "bob's is told already"
+    hosts["router2"].helper.remove("lock")
+    for _ in range(2):
+        round_()
+    assert said[2:] == ["no host is stopped, locked or held any more"]
