@@ -121,7 +121,7 @@ def signed(side: Side, **changes: Any) -> bytes:
         "latch": "ab12",
     }
     said |= {"reason": 'mended, "latch":"ab12","reason":', "latch": "ab12"}
-    said |= {"issued": now, "expires": now + 60}
+    said |= {"issued": now, "expires": now + 60, "stop": "ab12"}
     content = Request(**{**said, **changes}).canonical()
     return content + side.sign(content)
 
@@ -147,6 +147,11 @@ def test_p6_a_fenced_host_is_started_again_by_two_people_and_its_latch(side: Sid
         assert refused(side, "resume", stated, wrong) == "not-signed", wrong
         assert ask(side, "latch").one("fenced") is not None
     assert ask(side, "look").all("alive") == ()
+    for stop in ("cd34", "none", "b12"):  # well signed, and made before the stop that holds here
+        wrong = signed(side, stop=stop)
+        stated = {"latch": "ab12", "size": len(wrong)}
+        assert refused(side, "resume", stated, wrong) == "other-latch"
+        assert ask(side, "latch").one("fenced") is not None
     reply = asked(side, "resume", {"latch": "ab12", "size": len(request)}, request)
     assert reply.lines[-1] == ("released", "")
     assert ask(side, "latch").lines == ()
