@@ -15,7 +15,21 @@ from deploytool.fleet.protocol import Reply
 from deploytool.parity.look import read
 from deploytool.stop.request import Request
 
-from .sides import Arguments, Real, Side, ask, asked, lock, mark, refused, shape, stage, switch
+from .sides import (
+    Arguments,
+    Real,
+    Side,
+    ask,
+    asked,
+    back,
+    claim,
+    lock,
+    mark,
+    refused,
+    shape,
+    stage,
+    switch,
+)
 
 STOP: Arguments = {"by": "me@here", "reason": "runaway+orders", "latch": "ab12", "since": 1}
 QUIESCE: Arguments = {**STOP, "seconds": 20}
@@ -109,6 +123,19 @@ def test_p6_hosts_are_chosen_by_what_they_run(side: Side) -> None:
     assert asked(side, "quiesce", other).lines == (("skipped", "another-release"),)
     assert ask(side, "latch").lines == ()
     assert asked(side, "quiesce", {**QUIESCE, "only": release[:12]}).one("latched") == "yes"
+
+
+def test_p6_what_a_rollout_may_switch_to_or_back_counts_as_run(side: Side) -> None:
+    """It may be past its own look at the latch, and not past the switch of the link."""
+    token, release = running(side)
+    asked(side, "unlock", back(token))
+    other: Arguments = {**QUIESCE, "only": "b" * 64}
+    assert asked(side, "quiesce", other).lines == (("skipped", "another-release"),)
+    asked(side, "lock", {**claim("plan2"), "release": "b" * 64, "before": "c" * 64})
+    assert asked(side, "quiesce", other).one("latched") == "yes"
+    assert asked(side, "quiesce", {**QUIESCE, "only": "c" * 12}).one("latched") == "yes"
+    assert asked(side, "quiesce", {**QUIESCE, "only": "d" * 12}).one("skipped") is not None
+    assert asked(side, "quiesce", {**QUIESCE, "only": release}).one("latched") == "yes"
 
 
 def signed(side: Side, **changes: Any) -> bytes:

@@ -73,12 +73,31 @@ halt_artifact() { # SECONDS: has the artifact halt itself, and tells what it sai
     if word "$halt_latch"; then latch_host "$halt_latch"; fi
 }
 
-runs_only() { # whether this host runs, or would start, a release that begins with these digits
+runs_only() { # whether this host runs, or would start, a release that begins with these digits, or may for all that can be told
     [ -n "$only" ] || return 0
     linked
     case $LINKED in "$only"*) return 0 ;; esac
+    # What a rollout is at may be switched to in this very moment, or back.
+    if read_mark; then
+        case " $mark_target $mark_before" in *" $only"*) return 0 ;; esac
+    fi
+    if [ "$LINK" = "$NOT_A_LINK" ] || { [ -L "$ROOT/current" ] && ! is_digest "$LINKED"; }; then return 0; fi
     scan
     case $NEWLINE$RUNNING in *"$ROOT/releases/$only"*) return 0 ;; esac
+    runs_unseen || return 1
+    # Passers-by, such as who asks the service something, are gone soon.
+    sleep 0.3
+    scan
+    case $NEWLINE$RUNNING in *"$ROOT/releases/$only"*) return 0 ;; esac
+    runs_unseen
+}
+
+runs_unseen() { # whether somebody runs what can't be seen, or holds a port without running a release that is seen
+    case $RUNNING in *" unseen -$NEWLINE"*) return 0 ;; esac
+    IFS=$NEWLINE
+    for owner in $OWNERS; do
+        case $NEWLINE$RUNNING in *"$NEWLINE${owner#* } "*) ;; *) return 0 ;; esac
+    done
     return 1
 }
 

@@ -51,9 +51,11 @@ class Stopping(Ground):
         request.needs("by", "reason", "latch", "since", "seconds")
         only = request["only"]
         paths = [process.path for process in self.service.of_this_root()]
+        mark = self.pairs("rollout")
+        held = (self.linked(), mark.get("target", ""), mark.get("before", ""))
         if (
             only
-            and not self.linked().startswith(only)
+            and not any(release.startswith(only) for release in held)
             and not any(f"{self.root}/releases/{only}" in path for path in paths)
         ):
             say("skipped another-release")
