@@ -55,7 +55,7 @@ def event_of(rung: Rung, reply: Reply) -> tuple[Event, str]:
     if rung is Rung.FENCE:
         masked = reply.one("masked")
         text = f"fenced {reply.one('fenced') or 'no'}" + (f", masked {masked}" if masked else "")
-        return (Event.DONE if _holds(reply) else Event.NOT_CONFIRMED), text
+        return (Event.DONE if _fenced(reply) else Event.NOT_CONFIRMED), text
     if rung in {Rung.KILL, Rung.KILL_AGAIN}:
         return Event.DONE, f"{reply.one('killed') or '0'} processes killed"
     alive, ports = reply.all("alive"), reply.all("open")
@@ -65,9 +65,12 @@ def event_of(rung: Rung, reply: Reply) -> tuple[Event, str]:
     return Event.ALIVE, ", ".join(left[:6])
 
 
-def _holds(reply: Reply) -> bool:
-    """Whether a fence, by its own answer, keeps the host from being started again."""
-    return (reply.one("fenced") or "no") != "no" or reply.one("masked") == "yes"
+def _fenced(reply: Reply) -> bool:
+    """Whether a fence, by its own answer, keeps the host from being started again.
+
+    A mask alone does not: a deployment and ``host prepare`` lift it.
+    """
+    return (reply.one("fenced") or "no") != "no"
 
 
 def _quiesced(reply: Reply) -> tuple[Event, str]:
@@ -109,6 +112,9 @@ class Climb:
         self._notes: list[str] = []
         self._guarded = False
         """Whether it was shown that nothing starts it again."""
+        self._masked = False
+        self._asked_what_runs = False
+        """Whether it has answered to the rung that asks which release it runs."""
         self.wakes = 0.0
         """When something is due here though nothing was heard (``time.monotonic``)."""
         self._pausing = False
@@ -168,7 +174,8 @@ class Climb:
                 self._note(rung, reply)
                 happened = event_of(rung, reply)
             except HostFault as fault:  # it says one thing twice: that is no answer
-                happened = Event.NOT_CONFIRMED, fault.text
+                odd = Event.LOST if rung in _LOOKS else Event.NOT_CONFIRMED
+                happened = odd, fault.text
             self._happened(*happened)
 
     def late(self) -> None:
@@ -216,11 +223,18 @@ class Climb:
         latched = reply.one("latched")
         if latched == "no":
             self._notes.append("not latched by deploytool: its state folder can't be written")
-        if rung is Rung.FENCE:
-            self._guarded = _holds(reply)
+        if rung in {Rung.QUIESCE, Rung.AGAIN}:
+            self._asked_what_runs = True
+        elif rung is Rung.FENCE:
+            self._guarded = _fenced(reply)
+            self._masked = reply.one("masked") == "yes"
         elif rung in _LOOKS:
-            # The answer to the fence may have been lost; what it did is there to be seen.
-            self._guarded = self._guarded or bool(reply.all("fenced"))
+            # The answer to the fence may have been lost; what it did is there to be seen. Behind a
+            # mask this stop's latch does: whoever would lift the mask to start it is refused by it.
+            mine = f"latch {self._order.latch} "
+            held = any(f"{text} ".startswith(mine) for text in reply.all("halted"))
+            shown = bool(reply.all("fenced")) or (self._masked and held)
+            self._guarded = self._guarded or shown
 
     def _drop(self) -> None:
         if self.line is not None:
@@ -246,6 +260,9 @@ class Climb:
         notes = tuple(self._notes)
         if end is End.DEAD and not self._guarded:
             notes += (f"{UNGUARDED}: a supervisor or a reboot may start it again",)
+        fenced = any(step.rung is Rung.FENCE for step in self.steps)
+        if self._order.only and fenced and not self._asked_what_runs:
+            notes += ("its release was not known",)
         return Climbed(self.host, end, at_s, tuple(self.steps), notes)
 
 
