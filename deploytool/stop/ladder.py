@@ -91,6 +91,10 @@ def _quiesced(reply: Reply) -> tuple[Event, str]:
         return Event.NOT_CONFIRMED, excerpt(plain)
     if answer.get("on_disk") is False:
         return Event.NOT_CONFIRMED, "it says HALTED, but not on disk: a restart would trade"
+    named = isinstance(answer.get("latch"), str) and bool(answer["latch"])
+    if (reply.one("latched") or "no") == "no" and not (named and answer.get("on_disk") is True):
+        text = "it says HALTED, but neither it nor the host shows a latch on disk"
+        return Event.NOT_CONFIRMED, text
     if answer.get("running") is False:
         return Event.NOT_CONFIRMED, "nobody serves; latched for whoever is started next"
     if strays := reply.all("stray"):

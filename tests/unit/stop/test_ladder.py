@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import sys
 import time
@@ -51,6 +52,28 @@ def test_p6_a_router_that_says_so_is_halted_and_nothing_more_is_done(tmp_path: P
     assert (climbed.end, asked) == (End.HALTED, ["quiesce"])
 
 
+def says(**answer: object) -> str:
+    """What an artifact answers to its halt, as the helper hands it on."""
+    return f"halt {base64.b64encode(json.dumps(answer).encode()).decode()}"
+
+
+@pytest.mark.parametrize(
+    "quiesce",
+    [
+        HALTED,
+        [HALTED[0], "latched unsynced"],
+        [says(trading_state="HALTED"), "latched yes"],
+        [says(trading_state="HALTED", latch="ab", on_disk=True), "latched no"],
+    ],
+    ids=str,
+)
+def test_p6_halted_needs_a_latch_on_disk_the_host_s_or_the_artifact_s(
+    tmp_path: Path, quiesce: object
+) -> None:
+    climbed, asked = press(tmp_path, quiesce=quiesce)
+    assert (climbed.end, asked) == (End.HALTED, ["quiesce"])
+
+
 @pytest.mark.parametrize(
     "quiesce",
     [
@@ -62,6 +85,13 @@ def test_p6_a_router_that_says_so_is_halted_and_nothing_more_is_done(tmp_path: P
         ["halt eyJ0cmFkaW5nX3N0YXRlIjoiSEFMVEVEIiwib25fZGlzayI6ZmFsc2V9", "latched yes"],
         [*HALTED, *HALTED],
         ["latched yes"],
+        [HALTED[0]],
+        [HALTED[0], "latched no"],
+        [says(trading_state="HALTED"), "latched no"],
+        [says(trading_state="HALTED", on_disk=True), "latched no"],
+        [says(trading_state="HALTED", on_disk=True, latch=""), "latched no"],
+        [says(trading_state="HALTED", on_disk=True, latch=None), "latched no"],
+        [says(trading_state="HALTED", on_disk="yes", latch="ab"), "latched no"],
         "refuse",
         "die",
     ],
