@@ -19,6 +19,7 @@ from deploytool.parity.rules import (
     RULES,
     config_rule,
     disk_rule,
+    halt_rule,
     helper_rule,
     judge_host,
     link_rule,
@@ -41,6 +42,7 @@ STOPPED_RULES = (
     runs_rule,
     config_rule,
     rights_rule,
+    halt_rule,
 )
 """What must hold on a host that was fenced: all but what only a running service can show."""
 
