@@ -251,6 +251,15 @@ class Climb:
             self._drop()
             self.rung, self.let = End.NOT_SHOWN, True
 
+    def broke(self, error: Exception) -> None:
+        """A bug of ours met this host: it is not shown to have stopped, and all others go on."""
+        if isinstance(self.rung, Rung):
+            at_s = time.time() - self._order.pressed
+            text = f"a bug of deploytool: {error!r}"
+            self.steps.append(Step(self.rung, Event.LOST, at_s, text))
+        self.rung = End.NOT_SHOWN
+        self._drop()
+
     def give_up(self) -> None:
         """Nobody waits any longer."""
         if not self.over:
@@ -295,12 +304,12 @@ class Ladder:
         joining = list(climbs)
         self._climbs += joining
         for one in joining:
-            one.begin()
+            self._guarded(one, one.begin)
 
     def begin(self) -> None:
         """Tells every host; none is waited for."""
         for one in self._climbs:
-            one.begin()
+            self._guarded(one, one.begin)
         self.settle()
 
     @property
@@ -313,7 +322,7 @@ class Ladder:
         if climb_.line is not None and not climb_.over:
             if climb_.line.unsent:
                 climb_.line.flush()
-            climb_.listen()
+            self._guarded(climb_, climb_.listen)
         self.settle()
 
     def settle(self) -> None:
@@ -321,13 +330,21 @@ class Ladder:
         now = time.monotonic()
         for one in self._climbs:
             if not one.over and one.wakes <= now:
-                one.late()
+                self._guarded(one, one.late)
         self._watch()
         for one in self._climbs:
             if one.over and one not in self._told:
                 self._told.add(one)
                 if not one.let:
                     self._done(one)
+
+    @staticmethod
+    def _guarded(one: Climb, act: Callable[[], None]) -> None:
+        """Does something with one host; whatever comes of it keeps no other on its ladder."""
+        try:
+            act()
+        except Exception as error:  # noqa: BLE001 it stands in that host's row
+            one.broke(error)
 
     def _watch(self) -> None:
         """Waits on the lines that are open now, and on no other.
