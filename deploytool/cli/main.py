@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import tempfile
-import traceback
 from typing import Annotated
 
 import typer
@@ -19,6 +17,7 @@ from deploytool.cli.output import (
     document,
     error_document,
     inventory_named,
+    report_bug,
     show_error,
     wants_json,
 )
@@ -75,14 +74,6 @@ _USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
 """What typer raises for wrong options; it has a copy of click of its own in some versions."""
 
 
-def _report_bug() -> str:
-    """Writes a report of a bug of ours where only its reader can see it, and says where."""
-    descriptor, path = tempfile.mkstemp(prefix="deploytool-bug-", suffix=".txt")
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(f"deploytool {__version__}, Python {sys.version}\n\n{traceback.format_exc()}")
-    return path
-
-
 def _run() -> int:
     try:
         ended = app(standalone_mode=False)
@@ -125,7 +116,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     except Exception as error:  # noqa: BLE001 the last line of defence: said, written down, exit 1
-        path = _report_bug()
+        path = report_bug()
         bug = DeploytoolError(
             f"A bug of deploytool: {type(error).__name__}: {error}",
             "What it was doing may be half done; nothing is proven.",

@@ -30,6 +30,23 @@ def inventory_named() -> str:
     return "INVENTORY"
 
 
+def report_bug() -> str:
+    """Writes a report of a bug of ours where only its reader can see it, and says where.
+
+    Raises:
+        OSError: there is no folder that it can be written to.
+    """
+    import tempfile
+    import traceback
+
+    from deploytool import __version__
+
+    descriptor, path = tempfile.mkstemp(prefix="deploytool-bug-", suffix=".txt")
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(f"deploytool {__version__}, Python {sys.version}\n\n{traceback.format_exc()}")
+    return path
+
+
 def path_hint() -> str | None:
     """What to type first where advice that begins with ``deploytool`` would not be found."""
     import shutil

@@ -19,7 +19,7 @@ from deploytool.cli.output import clean, colour, put, wants_json
 from deploytool.fleet.protocol import one_line
 from deploytool.parity.left import halts, under_way
 from deploytool.parity.model import Round, Verdict
-from deploytool.parity.rules import first_trouble, short
+from deploytool.parity.rules import TRADES_ON, first_trouble, short
 from deploytool.rollout.model import State
 
 _STYLES = {Verdict.MATCH: "green", Verdict.MISMATCH: "bold red", Verdict.UNKNOWN: "bold yellow"}
@@ -162,10 +162,14 @@ def show_under_way(taken: Round, inventory: Path) -> tuple[str, ...]:
 def _tell(lines: tuple[str, ...], taken: Round, inventory: Path) -> None:
     for line in lines:
         put(line, _stream())
-    if held := [host for host, seen in taken.evidence.items() if seen.halt is not None]:
+    trading = {v.host for v in taken.hosts if any(f.what == TRADES_ON for f in v.findings)}
+    if trading:
+        put(f"STOPPED, AND SAY THAT THEY TRADE: {', '.join(sorted(trading))}", _stream())
+    halted = {host for host, seen in taken.evidence.items() if seen.halt is not None}
+    if held := [host for host in taken.evidence if host in halted - trading]:
         chosen = " ".join(f"--host {host}" for host in held)
         start = f"deploytool start -i {quote(str(inventory))} {chosen} --reason WHY --by YOU"
-        put(f"Stopped hosts do not trade. When the cause is gone: {start}", _stream())
+        put(f"Stopped, and not trading. When the cause is gone: {start}", _stream())
 
 
 def round_document(taken: Round) -> dict[str, object]:

@@ -56,10 +56,10 @@ def ask_for(
     inventory = load_inventory(path)
     if chosen:
         select_hosts(inventory, chosen)
+    now = int(time.time())
     with _connected(inventory) as hosts:
         seen = look(inventory, hosts)
     say_left(seen)
-    now = int(time.time())
     requests = ask(inventory, seen, chosen, by or getpass.getuser(), reason, now, str(path))
     folder = out or Path(f"start-{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%SZ}")
     places = write(requests, folder)

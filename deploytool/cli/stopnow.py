@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from deploytool.errors import DeploytoolError
+    from deploytool.stop.press import Course
 
 _HEXADECIMAL = frozenset("0123456789abcdef")
 USAGE = "deploytool stop -i INVENTORY (--host HOST ... | --all | --release SHA) [--reason TEXT]"
@@ -117,41 +118,89 @@ def run(arguments: list[str], pressed_at: float | None = None) -> int:
         "reason": reason,
         "pressed": pressed,
     }
-    warm, trouble = ask(words.inventory, request)
-    if warm is not None:
-        warm.listen(PATIENCE_S)
+    try:
+        warm, trouble = ask(words.inventory, request)
+        if warm is not None:
+            warm.listen(PATIENCE_S)
+    except Exception as error:  # noqa: BLE001 whatever it is, the cold way goes past it
+        warm, trouble = None, f"asking the watch of this machine broke: {error!r}"
     return _rest(words, (by, reason, latch, pressed), warm, trouble)
 
 
 def _rest(words: Words, order: tuple[str, str, str, float], warm: Warm | None, trouble: str) -> int:
     """What the warm way left, the witness, and the answer."""
-    from deploytool.cli.output import say
     from deploytool.errors import DeploytoolError, Interrupted
+    from deploytool.stop.press import Course
+
+    _make_room()
+    course = Course()
+    try:
+        return _answered(words, order, warm, trouble, course)
+    except DeploytoolError as error:
+        return _failed(error, {})
+    except KeyboardInterrupt:
+        broken_off = Interrupted(
+            "You broke it off.",
+            "Every host that could be reached was told to stop; what came of it is not known.",
+            f"The same again: {_typed()}",
+        )
+        return _failed(broken_off, {})
+    except Exception as error:  # noqa: BLE001 the last line of defence: who is left is named
+        return _broke(error, course)
+
+
+def _broke(error: Exception, course: Course) -> int:
+    """A bug of ours: what it leaves open, by name, and where its report is."""
+    from deploytool.cli.output import report_bug
+    from deploytool.errors import StopNotConfirmed
+
+    try:
+        where = f"Send us the report in {report_bug()}."
+    except OSError as unwritten:
+        where = f"Its report can't be written ({unwritten})."
+    if not course.names:
+        means = "Whether any host was stopped is not known; all of them may go on sending orders."
+    elif course.unended:
+        means = f"NOT shown to have stopped: {', '.join(course.unended)}. They may go on sending."
+    else:
+        means = (
+            f"All {len(course.names)} say that they stopped; nobody else was seen to confirm it."
+        )
+    said = StopNotConfirmed(
+        f"A bug of deploytool: {type(error).__name__}: {error}",
+        means,
+        f"The same again: {_typed()}. {where}",
+        tuple(f"{host}: {one.end.value}" for host, one in sorted(course.climbed.items())),
+    )
+    return _failed(said, {"unended": list(course.unended)})
+
+
+def _typed() -> str:
+    import shlex
+
+    return shlex.join(["deploytool", *sys.argv[1:]])
+
+
+def _answered(
+    words: Words,
+    order: tuple[str, str, str, float],
+    warm: Warm | None,
+    trouble: str,
+    course: Course,
+) -> int:
+    """Stops, and says what came of it."""
+    from deploytool.cli.output import say
     from deploytool.stop.answer import conclude, document, lines
     from deploytool.stop.model import Order
     from deploytool.stop.press import Pressed, stop
 
-    _make_room()
     by, reason, latch, pressed = order
     given = Order(by, reason, latch, pressed, words.release)
 
     def shown(line: str) -> None:
         _whatever(lambda: say(line))
 
-    try:
-        fleet = Pressed(words.inventory, tuple(words.hosts), given)
-        answer = stop(fleet, warm, trouble, shown)
-    except DeploytoolError as error:
-        return _failed(error, {})
-    except KeyboardInterrupt:
-        import shlex
-
-        broken_off = Interrupted(
-            "You broke it off.",
-            "Every host that could be reached was told to stop; what came of it is not known.",
-            f"The same again: {shlex.join(['deploytool', *sys.argv[1:]])}",
-        )
-        return _failed(broken_off, {})
+    answer = stop(Pressed(words.inventory, tuple(words.hosts), given), warm, trouble, shown, course)
     for line in lines(answer, _width()):
         shown(line)
     failed = conclude(answer, words.inventory)

@@ -152,7 +152,7 @@ class RehearsalDemand(Frozen):
     """What must have been rehearsed before a release comes to this fleet. See docs/gate.md.
 
     ``records``: the folder of the records; ``signers``: whose records are believed, an
-    allowed-signers file; both beside the inventory. ``faults``: cases of faults, at least.
+    allowed-signers file; both beside the inventory. ``faults``: cases that struck, at least.
     """
 
     records: Line

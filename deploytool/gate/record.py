@@ -78,9 +78,9 @@ class PlayedFaults(Frozen):
 
     @property
     def good(self) -> bool:
-        """Whether all that was planned was played, and nothing is to be said against any."""
+        """Whether all that was planned was played, some of it struck, and nothing was bad."""
         bad = self.false_successes + self.unresolved + self.unexpected
-        return not bad and 0 < self.planned == self.played
+        return not bad and self.planned == self.played and 0 < self.struck <= self.played
 
 
 class Record(Frozen):
@@ -192,28 +192,36 @@ def _scenarios(
 
 
 def _faults(counting: Iterable[tuple[Kept, Record]], demand: RehearsalDemand) -> Iterator[str]:
-    """No campaign that counts may have a lie in it, and the good ones must have cases enough."""
-    cases = 0
+    """No campaign that counts may have a lie in it, and the good ones must have cases enough.
+
+    A case counts where its fault struck, and once: a seed plays the same cases again.
+    """
+    cases: dict[tuple[str, int, tuple[str, ...], int], int] = {}
     for item, record in counting:
         played = record.faults
         if played is None:
             continue
         if played.good:
-            cases += played.played
+            key = (record.fleet, record.shape.hosts, played.faults, played.seed)
+            cases[key] = max(played.struck, cases.get(key, 0))
         else:
             yield (
                 f"{item.place}: {played.false_successes} false successes, {played.unresolved} "
                 f"unresolved, {played.unexpected} unexpected ends in {played.played} of "
-                f"{played.planned} cases"
+                f"{played.planned} cases, {played.struck} of which struck"
             )
-    if cases < demand.faults:
-        yield f"{cases} cases of faults were rehearsed with this release, not {demand.faults}"
+    if (count := sum(cases.values())) < demand.faults:
+        yield (
+            f"{count} cases of faults struck in rehearsals of this release, not {demand.faults} "
+            "(a seed's cases count once: play others with --seed)"
+        )
 
 
 def _told(item: Kept, record: Record, now: float) -> str:
     days = (now - record.ended) / DAY_S
     played = [f"{s.name} {s.held}/{s.points}" for s in record.scenarios]
     if record.faults is not None:
-        played.append(f"{record.faults.played} cases of {len(record.faults.faults)} faults")
+        faults = record.faults
+        played.append(f"{faults.struck} struck of {faults.played}, {len(faults.faults)} faults")
     what = ", ".join(played) or "nothing"
     return f"{item.place}: {what}, {record.shape.hosts} hosts, {days:.1f} days ago, {item.signer}"

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from shlex import quote
 
 from deploytool.parity.model import HostVerdict, Round, Verdict
-from deploytool.parity.rules import short, strays
+from deploytool.parity.rules import TRADES_ON, short, strays
 
 _PREPARED = (
     *("host helper", "signers file", "owner of the signers file", "mode of the signers file"),
@@ -43,6 +43,9 @@ def remedy(taken: Round, inventory: str) -> str:
     if not bad:
         raise ValueError("every host is a MATCH")
     again = f"deploytool status -i {quote(inventory)}"
+    if trading := _trading(bad):
+        stop = f"deploytool stop -i {quote(inventory)} {trading}"
+        return f"They were stopped, and say that they trade: stop them again: {stop}"
     if (host := _under_way(taken)) is not None:
         return (
             f"A rollout is under way or was interrupted (see {host}). If its deployer is gone, "
@@ -92,6 +95,12 @@ def _said_armed(taken: Round) -> tuple[str, ...]:
     said = [(v.evidence.status or {}).get("armed") for v in taken.hosts if v.evidence is not None]
     names = {str(name) for armed in said if isinstance(armed, (list, tuple)) for name in armed}
     return tuple(sorted(names))
+
+
+def _trading(bad: list[HostVerdict]) -> str:
+    """The options that name the hosts which were stopped and don't say HALTED."""
+    named = [v.host for v in bad if any(finding.what == TRADES_ON for finding in v.findings)]
+    return " ".join(f"--host {host}" for host in named)
 
 
 def _fenced(bad: list[HostVerdict]) -> str | None:

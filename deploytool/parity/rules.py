@@ -278,6 +278,17 @@ def status_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
             yield wrong(f"status: {key}", short(value), short(evidence.status[key]))
 
 
+TRADES_ON = "trading state of a stopped host"
+"""What is wrong with a host that was stopped, and whose process says something else."""
+
+
+def halt_rule(_expected: Expected, evidence: Evidence) -> Iterator[Finding]:
+    """What was stopped, and says where it stands, is HALTED; who stopped it was told so."""
+    state = (evidence.status or {}).get("trading_state")
+    if evidence.halt is not None and state is not None and state != "HALTED":
+        yield wrong(TRADES_ON, f"HALTED, by {evidence.halt.by}", state)
+
+
 def verified_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
     """The running process is the one that a deployer verified; a later start is unexplained."""
     if expected.release is None or not expected.verified:
@@ -315,6 +326,7 @@ RULES: tuple[Rule, ...] = (
     runs_rule,
     ports_rule,
     status_rule,
+    halt_rule,
     verified_rule,
     unit_rule,
     config_rule,

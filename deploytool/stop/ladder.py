@@ -55,7 +55,7 @@ def event_of(rung: Rung, reply: Reply) -> tuple[Event, str]:
     if rung is Rung.FENCE:
         masked = reply.one("masked")
         text = f"fenced {reply.one('fenced') or 'no'}" + (f", masked {masked}" if masked else "")
-        return (Event.DONE if _holds(reply) else Event.NOT_CONFIRMED), text
+        return (Event.DONE if _fenced(reply) else Event.NOT_CONFIRMED), text
     if rung in {Rung.KILL, Rung.KILL_AGAIN}:
         return Event.DONE, f"{reply.one('killed') or '0'} processes killed"
     alive, ports = reply.all("alive"), reply.all("open")
@@ -65,9 +65,12 @@ def event_of(rung: Rung, reply: Reply) -> tuple[Event, str]:
     return Event.ALIVE, ", ".join(left[:6])
 
 
-def _holds(reply: Reply) -> bool:
-    """Whether a fence, by its own answer, keeps the host from being started again."""
-    return (reply.one("fenced") or "no") != "no" or reply.one("masked") == "yes"
+def _fenced(reply: Reply) -> bool:
+    """Whether a fence, by its own answer, keeps the host from being started again.
+
+    A mask alone does not: a deployment and ``host prepare`` lift it.
+    """
+    return (reply.one("fenced") or "no") != "no"
 
 
 def _quiesced(reply: Reply) -> tuple[Event, str]:
@@ -88,6 +91,10 @@ def _quiesced(reply: Reply) -> tuple[Event, str]:
         return Event.NOT_CONFIRMED, excerpt(plain)
     if answer.get("on_disk") is False:
         return Event.NOT_CONFIRMED, "it says HALTED, but not on disk: a restart would trade"
+    named = isinstance(answer.get("latch"), str) and bool(answer["latch"])
+    if (reply.one("latched") or "no") == "no" and not (named and answer.get("on_disk") is True):
+        text = "it says HALTED, but neither it nor the host shows a latch on disk"
+        return Event.NOT_CONFIRMED, text
     if answer.get("running") is False:
         return Event.NOT_CONFIRMED, "nobody serves; latched for whoever is started next"
     if strays := reply.all("stray"):
@@ -109,6 +116,9 @@ class Climb:
         self._notes: list[str] = []
         self._guarded = False
         """Whether it was shown that nothing starts it again."""
+        self._masked = False
+        self._asked_what_runs = False
+        """Whether it has answered to the rung that asks which release it runs."""
         self.wakes = 0.0
         """When something is due here though nothing was heard (``time.monotonic``)."""
         self._pausing = False
@@ -168,7 +178,8 @@ class Climb:
                 self._note(rung, reply)
                 happened = event_of(rung, reply)
             except HostFault as fault:  # it says one thing twice: that is no answer
-                happened = Event.NOT_CONFIRMED, fault.text
+                odd = Event.LOST if rung in _LOOKS else Event.NOT_CONFIRMED
+                happened = odd, fault.text
             self._happened(*happened)
 
     def late(self) -> None:
@@ -216,11 +227,18 @@ class Climb:
         latched = reply.one("latched")
         if latched == "no":
             self._notes.append("not latched by deploytool: its state folder can't be written")
-        if rung is Rung.FENCE:
-            self._guarded = _holds(reply)
+        if rung in {Rung.QUIESCE, Rung.AGAIN}:
+            self._asked_what_runs = True
+        elif rung is Rung.FENCE:
+            self._guarded = _fenced(reply)
+            self._masked = reply.one("masked") == "yes"
         elif rung in _LOOKS:
-            # The answer to the fence may have been lost; what it did is there to be seen.
-            self._guarded = self._guarded or bool(reply.all("fenced"))
+            # The answer to the fence may have been lost; what it did is there to be seen. Behind a
+            # mask this stop's latch does: whoever would lift the mask to start it is refused by it.
+            mine = f"latch {self._order.latch} "
+            held = any(f"{text} ".startswith(mine) for text in reply.all("halted"))
+            shown = bool(reply.all("fenced")) or (self._masked and held)
+            self._guarded = self._guarded or shown
 
     def _drop(self) -> None:
         if self.line is not None:
@@ -232,6 +250,15 @@ class Climb:
         if not self.over:
             self._drop()
             self.rung, self.let = End.NOT_SHOWN, True
+
+    def broke(self, error: Exception) -> None:
+        """A bug of ours met this host: it is not shown to have stopped, and all others go on."""
+        if isinstance(self.rung, Rung):
+            at_s = time.time() - self._order.pressed
+            text = f"a bug of deploytool: {error!r}"
+            self.steps.append(Step(self.rung, Event.LOST, at_s, text))
+        self.rung = End.NOT_SHOWN
+        self._drop()
 
     def give_up(self) -> None:
         """Nobody waits any longer."""
@@ -246,6 +273,9 @@ class Climb:
         notes = tuple(self._notes)
         if end is End.DEAD and not self._guarded:
             notes += (f"{UNGUARDED}: a supervisor or a reboot may start it again",)
+        fenced = any(step.rung is Rung.FENCE for step in self.steps)
+        if self._order.only and fenced and not self._asked_what_runs:
+            notes += ("its release was not known",)
         return Climbed(self.host, end, at_s, tuple(self.steps), notes)
 
 
@@ -274,12 +304,12 @@ class Ladder:
         joining = list(climbs)
         self._climbs += joining
         for one in joining:
-            one.begin()
+            self._guarded(one, one.begin)
 
     def begin(self) -> None:
         """Tells every host; none is waited for."""
         for one in self._climbs:
-            one.begin()
+            self._guarded(one, one.begin)
         self.settle()
 
     @property
@@ -292,7 +322,7 @@ class Ladder:
         if climb_.line is not None and not climb_.over:
             if climb_.line.unsent:
                 climb_.line.flush()
-            climb_.listen()
+            self._guarded(climb_, climb_.listen)
         self.settle()
 
     def settle(self) -> None:
@@ -300,13 +330,21 @@ class Ladder:
         now = time.monotonic()
         for one in self._climbs:
             if not one.over and one.wakes <= now:
-                one.late()
+                self._guarded(one, one.late)
         self._watch()
         for one in self._climbs:
             if one.over and one not in self._told:
                 self._told.add(one)
                 if not one.let:
                     self._done(one)
+
+    @staticmethod
+    def _guarded(one: Climb, act: Callable[[], None]) -> None:
+        """Does something with one host; whatever comes of it keeps no other on its ladder."""
+        try:
+            act()
+        except Exception as error:  # noqa: BLE001 it stands in that host's row
+            one.broke(error)
 
     def _watch(self) -> None:
         """Waits on the lines that are open now, and on no other.

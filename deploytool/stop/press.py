@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,21 @@ class Pressed:
     order: Order
 
 
+@dataclass
+class Course:
+    """How far a stop has come, for whoever has to say so where it breaks."""
+
+    names: tuple[str, ...] = ()
+    """Whom it is for; empty where that was not known yet."""
+    climbed: Mapping[str, Climbed] = field(default_factory=dict)
+
+    @property
+    def unended(self) -> tuple[str, ...]:
+        """Who was not shown to have stopped."""
+        ended = {host for host, one in self.climbed.items() if stopped(one)}
+        return tuple(name for name in self.names if name not in ended)
+
+
 class _Press:
     """The hosts of one stop, told by the watch, by ourselves, or by both; the first end counts."""
 
@@ -62,21 +77,28 @@ class _Press:
         self._waiting = set(names)
         """Whom nobody has begun to tell the cold way."""
         self.climbed: dict[str, Climbed] = {}
+        self._broke: Exception | None = None
 
     def climb(self, ends: float, said: Said, lease: Callable[[str], str]) -> None:
         """Until each host has come to an end, or time is up.
 
         ``lease`` names the end of an unreachable host's: whoever waits for the others, and for the
         witness, knows it by then.
+
+        Raises:
+            Exception: what could not be said of a host (a bug), after all have come to an end.
         """
 
         def ended(one: Climbed) -> None:
             before = self.climbed.get(one.host)
             if before is None or (stopped(one) and not stopped(before)):
                 self.climbed[one.host] = one
-                text = one.steps[-1].text if one.steps else ""
-                more = lease(one.host) if one.end is End.OUT_OF_REACH else ""
-                said(f"{one.host}: {one.end.value} after {one.at_s:.2f} s: {text}{more}")
+                try:
+                    text = one.steps[-1].text if one.steps else ""
+                    more = lease(one.host) if one.end is End.OUT_OF_REACH else ""
+                    said(f"{one.host}: {one.end.value} after {one.at_s:.2f} s: {text}{more}")
+                except Exception as error:  # noqa: BLE001 raised below: first all others are stopped
+                    self._broke = self._broke or error
 
         def beside() -> Beside:
             for one in self._by_warm():
@@ -95,6 +117,8 @@ class _Press:
             at_s = time.time() - self._order.pressed
             text = "the watch has not said how it ended"
             ended(Climbed(host, End.NOT_SHOWN, at_s, (Step(Rung.QUIESCE, Event.LATE, at_s, text),)))
+        if self._broke is not None:
+            raise self._broke
 
     def _by_warm(self) -> list[Climbed]:
         """What the watch has said since, of hosts that it knows as we do."""
@@ -136,9 +160,15 @@ class _Press:
 
 
 def stop(
-    pressed: Pressed, warm: Warm | None, trouble: str, said: Said = lambda _line: None
+    pressed: Pressed,
+    warm: Warm | None,
+    trouble: str,
+    said: Said = lambda _line: None,
+    course: Course | None = None,
 ) -> Answer:
     """Stops what is to be stopped, and asks the witness; ``said`` gets a line as each host ends.
+
+    ``course`` knows at every moment how far it has come.
 
     Raises:
         InputError: the inventory is of no use, or no host is in it; nothing was stopped.
@@ -148,6 +178,8 @@ def stop(
     card, unread = _card(pressed, warm)
     names, unknown = _chosen(card, pressed)
     press = _Press(card, names, order, warm)
+    if course is not None:
+        course.names, course.climbed = names, press.climbed
 
     def lease(host: str) -> str:
         known, goes_on = _renewals(pressed.inventory, warm, trouble)
@@ -256,7 +288,10 @@ def _renewals(inventory: str, warm: Warm | None, trouble: str) -> tuple[dict[str
             renewal = Renewal(float(one["wall"]), float(one["lease_s"]), bool(one["taken"]))
         except NOT_UNDERSTOOD:
             continue  # what can't be read is the worst case, below
-        sound = math.isfinite(renewal.wall) and 0 < renewal.lease_s <= _LEASE_AT_MOST_S
+        # An old one counts, and the witness may contradict it. One from the future can't be: a
+        # clock was set since, or the record is damaged.
+        wall = math.isfinite(renewal.wall) and 0 < renewal.wall <= time.time() + renewal.lease_s
+        sound = wall and 0 < renewal.lease_s <= _LEASE_AT_MOST_S
         if sound or renewal.taken:
             found[str(host)] = renewal
     return found, renewing

@@ -19,6 +19,7 @@ from deploytool.parity.rules import (
     RULES,
     config_rule,
     disk_rule,
+    halt_rule,
     helper_rule,
     judge_host,
     link_rule,
@@ -29,6 +30,8 @@ from deploytool.parity.sameness import judge_fleet
 from deploytool.release.model import Manifest
 
 NAMESPACE = "start.deploytool"
+NO_STOP = "none"
+"""The stop that a request names for a host which nobody stopped: its router halted by itself."""
 LIFETIME_S = 3600
 CLOCK_SKEW_S = 30
 BYTES_AT_MOST = 48 * 1024
@@ -39,6 +42,7 @@ STOPPED_RULES = (
     runs_rule,
     config_rule,
     rights_rule,
+    halt_rule,
 )
 """What must hold on a host that was fenced: all but what only a running service can show."""
 
@@ -47,7 +51,9 @@ STOPPED_RULES = (
 class Request:
     """Who asks to start which host of which fleet, why, and which latch that releases.
 
-    ``issued`` and ``expires`` in seconds since the epoch.
+    ``latch`` is the artifact's own where it has one. It may keep that through a second stop; so
+    ``stop`` names the stop that the host showed. ``issued`` and ``expires`` in seconds since the
+    epoch.
     """
 
     by: str
@@ -57,6 +63,7 @@ class Request:
     reason: str
     issued: int
     expires: int
+    stop: str
 
     def canonical(self) -> bytes:
         """The bytes that are signed: canonical JSON, one line."""
@@ -113,6 +120,11 @@ def latch_of(evidence: Evidence) -> str:
     return evidence.halt.artifact or evidence.halt.latch
 
 
+def stop_of(evidence: Evidence) -> str:
+    """The stop that holds a host, as a request names it; ``none`` for what halted by itself."""
+    return (evidence.halt.latch if evidence.halt is not None else "") or NO_STOP
+
+
 def fleet_objections(
     inventory: Inventory, seen: Mapping[str, Evidence | HostFault], manifest: Manifest | None
 ) -> Iterator[Objection]:
@@ -167,8 +179,9 @@ def request_objections(
     if latch and latch != request.latch:
         text = f"it is for latch {request.latch}, what holds now is {latch}"
         yield Objection(host, "START_LATCH", text)
-    if evidence.halt is not None and evidence.halt.since > request.issued:
-        text = f"it was stopped again by {evidence.halt.by} since the request was made"
+    if (stop := stop_of(evidence)) != request.stop:
+        by = f" by {evidence.halt.by}" if evidence.halt is not None else ""
+        text = f"it is for stop {request.stop}, what holds now is stop {stop}{by}"
         yield Objection(host, "START_STOPPED_AGAIN", text)
 
 

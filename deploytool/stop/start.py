@@ -34,6 +34,7 @@ from deploytool.stop.request import (
     people_objection,
     request_objections,
     signing,
+    stop_of,
     way_out,
 )
 
@@ -85,14 +86,15 @@ def ask(
 ) -> tuple[Request, ...]:
     """The requests for the hosts that are chosen; with none chosen, for all that are stopped.
 
-    ``inventory_name`` is what the inventory is called in advice.
+    ``now``: when the look at the hosts began, in seconds since the epoch. ``inventory_name`` is
+    what the inventory is called in advice.
 
     Raises:
         Refused: a rule forbids to start them; nothing was changed.
     """
     names = signer_names(inventory)
     if by not in names:
-        only = people_objection(Request(by, inventory.fleet, "-", "-", "-", 0, 1), "", names)
+        only = people_objection(Request(by, inventory.fleet, "-", "-", "-", 0, 1, "-"), "", names)
         raise refused((only,) if only else (), inventory_name, chosen)
     found = list(fleet_objections(inventory, seen, shown_manifest(seen)))
     requests = []
@@ -103,8 +105,8 @@ def ask(
         if not chosen and not latch_of(evidence):
             continue
         found += host_objections(host, evidence)
-        latch, fleet = latch_of(evidence), inventory.fleet
-        requests.append(Request(by, host, fleet, latch, reason, now, now + LIFETIME_S))
+        latch, stop, ends = latch_of(evidence), stop_of(evidence), now + LIFETIME_S
+        requests.append(Request(by, host, inventory.fleet, latch, reason, now, ends, stop))
     if not requests and not found:
         found.append(Objection(inventory.fleet, "START_NOT_STOPPED", "no host is stopped"))
     if found:

@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -41,8 +41,10 @@ from deploytool.stop.watching import (
     carry_status,
     declared_by,
     drifts,
+    halted,
     meant,
     own_manifest,
+    passing,
     unknowns,
 )
 
@@ -134,6 +136,8 @@ class Watch:
         self._round_began = 0.0
         self._next_round = 0.0
         self._before: dict[str, Evidence] = {}
+        self._shown: dict[str, Evidence] = {}
+        """The same, as it was shown, with nothing carried over or left out."""
         self._may_renew: dict[str, tuple[float, int]] = {}
         """Hosts that were what they are meant to be: since which look, and by which process."""
         self._to_ask: set[str] = set()
@@ -262,8 +266,12 @@ class Watch:
             seen[host] = outcome
             if isinstance(outcome, Evidence):
                 known = carry_status(outcome, self._before.get(host))
+                if passing(known, self._shown.get(host)):
+                    known = replace(known, status=None)
+                self._shown[host] = outcome
                 seen[host] = self._before[host] = known
-                (self._to_ask.add if known.status is None else self._to_ask.discard)(host)
+                asks = known.status is None or known.halt is not None
+                (self._to_ask.add if asks else self._to_ask.discard)(host)
         shown = shown_manifest(seen)
         taken = judge(self._inventory, seen, self._declared or shown, disk=False)
         if not self._pinned:
@@ -283,6 +291,8 @@ class Watch:
         """Whether this host, by itself, is what it is meant to be: no other host has a say."""
         declared = self._declared
         named = declared.sha256 if declared is not None else None
+        if evidence.halt is not None and not halted(evidence):
+            return False  # a stop holds it: it is renewed only where it says so itself
         if evidence.release is None or evidence.release not in meant(evidence, named):
             return False
         manifest = declared if named == evidence.release else own_manifest(evidence)

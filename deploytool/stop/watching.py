@@ -41,7 +41,12 @@ def own_manifest(evidence: Evidence) -> Manifest | None:
 
 
 def carry_status(now: Evidence, before: Evidence | None) -> Evidence:
-    """What the process said of itself in an earlier round, where it is the very same process."""
+    """What the process said of itself in an earlier round, where it is the very same process.
+
+    A host that was stopped has to say anew where it stands: before that, it said ACTIVE.
+    """
+    if now.halt is not None:
+        return now
     if now.status is not None or before is None or before.status is None or not now.main_pid:
         return now
     then, is_now = before.processes.get(before.main_pid), now.processes.get(now.main_pid)
@@ -49,6 +54,25 @@ def carry_status(now: Evidence, before: Evidence | None) -> Evidence:
     if not same or (now.boot, now.main_pid) != (before.boot, before.main_pid):
         return now
     return replace(now, status=before.status)
+
+
+def halted(evidence: Evidence) -> bool:
+    """Whether the process itself says that it is HALTED."""
+    return (evidence.status or {}).get("trading_state") == "HALTED"
+
+
+def passing(now: Evidence, before: Evidence | None) -> bool:
+    """Whether a host that was stopped says something else for the first time.
+
+    Between the latch and the halt, and between a start and the end of its latch, that is as it
+    has to be, for moments; it counts where the next look shows it too. ``before``: what was shown
+    in the round before, as it was.
+    """
+    return _contrary(now) and not (before is not None and _contrary(before))
+
+
+def _contrary(evidence: Evidence) -> bool:
+    return evidence.halt is not None and evidence.status is not None and not halted(evidence)
 
 
 def declared_by(taken: Round, declared: Manifest | None, shown: Manifest | None) -> bool:

@@ -27,7 +27,10 @@ MAX_TEXT: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Who asks, for which host of which fleet, to release which latch, why, and until when."""
+    """Who asks, for which host of which fleet, to release which latch, why, and until when.
+
+    ``stop`` names the stop that the host showed. Only the host knows it, and its helper checks it.
+    """
 
     by: str
     host: str
@@ -36,6 +39,7 @@ class Request:
     reason: str
     issued: int
     expires: int
+    stop: str
 
     def canonical(self) -> bytes:
         """Give the bytes that are signed: sorted keys, no blanks, one line."""

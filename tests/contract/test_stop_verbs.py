@@ -15,7 +15,21 @@ from deploytool.fleet.protocol import Reply
 from deploytool.parity.look import read
 from deploytool.stop.request import Request
 
-from .sides import Arguments, Real, Side, ask, asked, lock, mark, refused, shape, stage, switch
+from .sides import (
+    Arguments,
+    Real,
+    Side,
+    ask,
+    asked,
+    back,
+    claim,
+    lock,
+    mark,
+    refused,
+    shape,
+    stage,
+    switch,
+)
 
 STOP: Arguments = {"by": "me@here", "reason": "runaway+orders", "latch": "ab12", "since": 1}
 QUIESCE: Arguments = {**STOP, "seconds": 20}
@@ -111,6 +125,19 @@ def test_p6_hosts_are_chosen_by_what_they_run(side: Side) -> None:
     assert asked(side, "quiesce", {**QUIESCE, "only": release[:12]}).one("latched") == "yes"
 
 
+def test_p6_what_a_rollout_may_switch_to_or_back_counts_as_run(side: Side) -> None:
+    """It may be past its own look at the latch, and not past the switch of the link."""
+    token, release = running(side)
+    asked(side, "unlock", back(token))
+    other: Arguments = {**QUIESCE, "only": "b" * 64}
+    assert asked(side, "quiesce", other).lines == (("skipped", "another-release"),)
+    asked(side, "lock", {**claim("plan2"), "release": "b" * 64, "before": "c" * 64})
+    assert asked(side, "quiesce", other).one("latched") == "yes"
+    assert asked(side, "quiesce", {**QUIESCE, "only": "c" * 12}).one("latched") == "yes"
+    assert asked(side, "quiesce", {**QUIESCE, "only": "d" * 12}).one("skipped") is not None
+    assert asked(side, "quiesce", {**QUIESCE, "only": release}).one("latched") == "yes"
+
+
 def signed(side: Side, **changes: Any) -> bytes:
     """A request of somebody's, with a signer's signature; ``changes`` make it another's."""
     now = int(time.time())
@@ -121,7 +148,7 @@ def signed(side: Side, **changes: Any) -> bytes:
         "latch": "ab12",
     }
     said |= {"reason": 'mended, "latch":"ab12","reason":', "latch": "ab12"}
-    said |= {"issued": now, "expires": now + 60}
+    said |= {"issued": now, "expires": now + 60, "stop": "ab12"}
     content = Request(**{**said, **changes}).canonical()
     return content + side.sign(content)
 
@@ -147,6 +174,11 @@ def test_p6_a_fenced_host_is_started_again_by_two_people_and_its_latch(side: Sid
         assert refused(side, "resume", stated, wrong) == "not-signed", wrong
         assert ask(side, "latch").one("fenced") is not None
     assert ask(side, "look").all("alive") == ()
+    for stop in ("cd34", "none", "b12"):  # well signed, and made before the stop that holds here
+        wrong = signed(side, stop=stop)
+        stated = {"latch": "ab12", "size": len(wrong)}
+        assert refused(side, "resume", stated, wrong) == "other-latch"
+        assert ask(side, "latch").one("fenced") is not None
     reply = asked(side, "resume", {"latch": "ab12", "size": len(request)}, request)
     assert reply.lines[-1] == ("released", "")
     assert ask(side, "latch").lines == ()

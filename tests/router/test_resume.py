@@ -48,7 +48,7 @@ def request(router: Router, **change: object) -> dict[str, Any]:
     now = int(time.time())
     return {
         "by": "alice", "host": "router1", "fleet": FLEET, "latch": router.status()["latch"],
-        "reason": "looked at", "issued": now, "expires": now + 60, **change,
+        "reason": "looked at", "issued": now, "expires": now + 60, "stop": "4c", **change,
     }  # fmt: skip
 
 
@@ -189,19 +189,21 @@ def test_p6_what_leaves_no_trace_releases_nothing(
     [
         b"", b"{}\n", b"[]\n", b"null\n", b"[" * 3000, b'{"by":"a"}\n', b"\xff\n",
         canonical({**dict.fromkeys(("by", "host", "fleet", "latch", "reason"), "x"),
+                   "issued": 1, "expires": 60}),
+        canonical({**dict.fromkeys(("by", "host", "fleet", "latch", "stop", "reason"), "x"),
                    "issued": True, "expires": 60}),
-        canonical({**dict.fromkeys(("by", "host", "fleet", "latch", "reason"), "x"),
+        canonical({**dict.fromkeys(("by", "host", "fleet", "latch", "stop", "reason"), "x"),
                    "issued": 1.0, "expires": 60}),
-        canonical({**dict.fromkeys(("host", "fleet", "latch", "reason"), "x"), "by": "",
+        canonical({**dict.fromkeys(("host", "fleet", "latch", "stop", "reason"), "x"), "by": "",
                    "issued": 1, "expires": 60}),
-        canonical({**dict.fromkeys(("by", "host", "fleet", "latch", "reason"), "x"),
+        canonical({**dict.fromkeys(("by", "host", "fleet", "latch", "stop", "reason"), "x"),
                    "issued": 60, "expires": 60}),
-        canonical({**dict.fromkeys(("by", "host", "fleet", "latch", "reason", "more"), "x"),
+        canonical({**dict.fromkeys(("by", "host", "fleet", "latch", "stop", "reason", "more"), "x"),
                    "issued": 1, "expires": 60}),
-        canonical({**dict.fromkeys(("by", "host", "fleet", "latch", "reason"), "x"),
+        canonical({**dict.fromkeys(("by", "host", "fleet", "latch", "stop", "reason"), "x"),
                    "issued": 1, "expires": 60}).replace(b",", b", "),
-        canonical({**dict.fromkeys(("by", "host", "fleet", "latch"), "x"), "reason": "x" * 1001,
-                   "issued": 1, "expires": 60}),
+        canonical({**dict.fromkeys(("by", "host", "fleet", "latch", "stop"), "x"),
+                   "reason": "x" * 1001, "issued": 1, "expires": 60}),
     ],
 )  # fmt: skip
 def test_what_is_no_request(content: bytes) -> None:

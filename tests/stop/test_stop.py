@@ -77,7 +77,6 @@ def test_p6_nobody_starts_alone_or_by_an_old_or_altered_request(desk: Desk) -> N
     stranger = desk.tool(*ask, "--by", "nobody", "--out", str(desk.folder / "stranger"), "--json")
     assert stranger.document["rule"] == "START_PERSON"
 
-    time.sleep(1.1)  # a latch has the second of its key press
     desk.stop("--host", "router1", "--reason", "again")
     assert desk.tool(*begin).document["rule"] == "START_STOPPED_AGAIN"
     assert all(desk.latch(host) is not None for host in HOSTS)

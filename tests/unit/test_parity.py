@@ -22,6 +22,7 @@ from deploytool.parity.look import judge, probe_call, shown_manifest
 from deploytool.parity.model import (
     Evidence,
     Finding,
+    Halt,
     HostVerdict,
     Level,
     Mark,
@@ -73,6 +74,8 @@ RUN = good().runs[0]
 UNIT_FILE = good().unit_files[0]
 OWN = (good().file or "").split()
 SIGNERS = Signers(wanted().signers or "", ("0:0:644", "0:0:755"))
+
+HALT = Halt("ab12", "me@here", "runaway orders", 1, fenced=False)
 
 SPOILED: dict[str, tuple[dict[str, Any], Level]] = {
     "helper": ({"helper": OTHER_SHA}, Level.MISMATCH),
@@ -126,6 +129,7 @@ SPOILED: dict[str, tuple[dict[str, Any], Level]] = {
         Level.UNKNOWN,
     ),
     "an unseen process, not looked at": ({"unseen": frozenset({LATER.pid})}, Level.UNKNOWN),
+    "stopped, and says that it trades": ({"halt": HALT}, Level.MISMATCH),
     "nobody listens": ({"owners": ()}, Level.MISMATCH),
     "a stranger listens": ({"owners": ((7001, LATER.pid),)}, Level.MISMATCH),
     "a stranger listens too": ({"owners": ((7001, MAIN), (7001, LATER.pid))}, Level.MISMATCH),
@@ -222,7 +226,6 @@ IMMATERIAL = {
     "lock": "who changes a host says nothing of what it runs",
     "finished": "what an earlier rollout did here",
     "hold": "what an earlier rollout said of the fleet",
-    "halt": "whether it may trade says nothing of what it runs",
     "unconfirmed": "a host that nobody confirmed lacks the mark that is asked for",
     "disk_way": "how it was read, not what",
     "manifest": "its digest is what counts, and is taken on the host",
@@ -243,6 +246,38 @@ def test_p1_no_field_of_the_evidence_is_forgotten_here() -> None:
     known = touched | set(IMMATERIAL)
     assert {field.name for field in fields(Evidence)} <= known
     assert not touched & set(IMMATERIAL)
+
+
+STATES = ("ACTIVE", "REDUCING", "HALTED", "", 7, None, "absent")
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("fenced", [None, False, True])
+def test_p6_a_host_that_was_stopped_says_halted_or_is_no_match(
+    state: object, *, fenced: bool | None
+) -> None:
+    said = without(STATUS, "trading_state") | (
+        {} if state == "absent" else {"trading_state": state}
+    )
+    halt = None if fenced is None else replace(HALT, fenced=fenced)
+    seen = replace(good(), halt=halt, status=said)
+    wrong = halt is not None and state not in {"HALTED", None, "absent"}
+    assert (verdict(seen) is Verdict.MISMATCH) is wrong
+    if wrong:
+        (finding,) = judge_host("router1", wanted(), seen).findings
+        assert str(finding) == (
+            f"trading state of a stopped host: expected HALTED, by me@here, found {state}"
+        )
+
+
+def test_p6_what_was_stopped_and_trades_is_stopped_again_first_of_all() -> None:
+    found: dict[str, Evidence | HostFault] = {host: good(host) for host in NAMES}
+    found["router3"] = replace(good("router3"), halt=replace(HALT, fenced=True))
+    found["router4"] = HostFault(FaultKind.UNREACHABLE, "gone")
+    taken = judge(rendered().inventory, found, MANIFEST)
+    assert taken.parity is Parity.MIXED
+    advice = remedy(taken, "fleet.yaml")
+    assert advice.endswith("deploytool stop -i fleet.yaml --host router3")
 
 
 TEXT = st.one_of(st.text(max_size=70), st.sampled_from(["none", "releases/", OTHER_SHA]))

@@ -13,15 +13,18 @@ latch_host() { # [ARTIFACT'S LATCH] -> LATCHED: yes, or no where it can't be wri
     return 0
 }
 
-read_latch() { # -> HALTED, the latch of the stop that holds here, HALTED_OWN, the artifact's; fails where there is none
-    HALTED='' HALTED_OWN=''
-    [ -e "$STATE/halted" ] || return 1
+read_latch() { # [FILE] -> HALTED, the latch of the stop that holds here, who, why and when, HALTED_OWN, the artifact's; fails where there is none
+    HALTED='' HALTED_BY=unknown HALTED_REASON=unknown HALTED_SINCE=0 HALTED_OWN=''
+    [ -e "${1:-$STATE/halted}" ] || return 1
     while IFS=' ' read -r latch_key latch_rest; do
         case $latch_key in
         latch) HALTED=$latch_rest ;;
+        by) HALTED_BY=$latch_rest ;;
+        reason) HALTED_REASON=$latch_rest ;;
+        since) HALTED_SINCE=$latch_rest ;;
         artifact) HALTED_OWN=$latch_rest ;;
         esac
-    done <"$STATE/halted"
+    done <"${1:-$STATE/halted}"
 }
 
 check_latch() { # whoever changes a host that was stopped must have known of it, and fenced stays fenced
@@ -70,12 +73,31 @@ halt_artifact() { # SECONDS: has the artifact halt itself, and tells what it sai
     if word "$halt_latch"; then latch_host "$halt_latch"; fi
 }
 
-runs_only() { # whether this host runs, or would start, a release that begins with these digits
+runs_only() { # whether this host runs, or would start, a release that begins with these digits, or may for all that can be told
     [ -n "$only" ] || return 0
     linked
     case $LINKED in "$only"*) return 0 ;; esac
+    # What a rollout is at may be switched to in this very moment, or back.
+    if read_mark; then
+        case " $mark_target $mark_before" in *" $only"*) return 0 ;; esac
+    fi
+    if [ "$LINK" = "$NOT_A_LINK" ] || { [ -L "$ROOT/current" ] && ! is_digest "$LINKED"; }; then return 0; fi
     scan
     case $NEWLINE$RUNNING in *"$ROOT/releases/$only"*) return 0 ;; esac
+    runs_unseen || return 1
+    # Passers-by, such as who asks the service something, are gone soon.
+    sleep 0.3
+    scan
+    case $NEWLINE$RUNNING in *"$ROOT/releases/$only"*) return 0 ;; esac
+    runs_unseen
+}
+
+runs_unseen() { # whether somebody runs what can't be seen, or holds a port without running a release that is seen
+    case $RUNNING in *" unseen -$NEWLINE"*) return 0 ;; esac
+    IFS=$NEWLINE
+    for owner in $OWNERS; do
+        case $NEWLINE$RUNNING in *"$NEWLINE${owner#* } "*) ;; *) return 0 ;; esac
+    done
     return 1
 }
 
@@ -248,7 +270,6 @@ second_person() { # FILE: whether a signer, and not who asks, signed this for th
 
 check_signed() { # what was fenced is started by two people, whatever runs here checks or doesn't
     [ -n "$SIGNERS" ] || return 0
-    signed_line=${signed%%"$NEWLINE"*}
     signature=$STATE/.start.$$
     printf '%s' "${signed#*"$NEWLINE"}" 2>/dev/null >"$signature" || refuse cannot-write "$signature can't be written"
     second_person "$signature"
@@ -257,23 +278,66 @@ check_signed() { # what was fenced is started by two people, whatever runs here 
     [ $is_signed = 0 ] || refuse not-signed 'no second person among the signers has signed this for the stop that holds here'
 }
 
+same_stop() { # [FILE]: whether the stop that holds here is the one that was asked about, and signed for
+    read_latch "$@"
+    [ "$latch" = "${HALTED:-$latch}" ] || return 1
+    # The last member of canonical JSON; within its texts a quotation mark has a backslash before it.
+    case $signed_line in *',"stop":"'"${HALTED:-none}"'"}') ;; *) return 1 ;; esac
+}
+
+other_stop() { refuse other-latch "it was stopped again: what holds here now is stop ${HALTED:-none}, and the request is for another"; }
+
+let_in() { # a stop takes no mutex and may come at any moment; its latch is written first, and it wins
+    { rm -f "$STATE/fenced" && sync "$STATE"; } || refuse cannot-write "$STATE/fenced can't be removed"
+    if ! same_stop; then # it may have been that one's fence
+        : >"$STATE/fenced"
+        [ "$SUPERVISOR" = process ] || mask_unit
+        other_stop
+    fi
+    unfence
+    if [ "$SUPERVISOR" = systemd ] && [ -e "$STATE/fenced" ]; then mask_unit; fi
+    [ ! -L "$ROOT/current" ] || restart_service
+    wait_ready
+    [ ! -e "$STATE/fenced" ] || refuse halted 'it was stopped and fenced again meanwhile'
+    same_stop || other_stop
+}
+
+lift_latch() { # whoever stopped this host after it was last looked at has been told HALTED, and that is made true again
+    [ -e "$STATE/halted" ] || return 0
+    # Taken away whole: a latch that is written from here on is a new file, and its halt is still to come.
+    lifted=$STATE/.lifted.$$
+    mv -fT "$STATE/halted" "$lifted" || refuse cannot-write "$STATE/halted can't be removed"
+    if same_stop "$lifted"; then
+        { rm -f "$lifted" && sync "$STATE"; } || refuse cannot-write "$lifted can't be removed"
+        return
+    fi
+    mv -nT "$lifted" "$STATE/halted"
+    rm -f "$lifted"
+    latch=$HALTED by=$HALTED_BY reason=$HALTED_REASON since=$HALTED_SINCE
+    halt_artifact 2
+    case $HALT_SAID in
+    *'"trading_state":"HALTED"'*) ;;
+    *)
+        : >"$STATE/fenced"
+        fence ;;
+    esac
+    other_stop
+}
+
 verb_resume() { # payload: the request that a second person signed; the artifact checks it itself
     needs latch size
     [ "$size" -le 65536 ] || refuse bad-request 'the signed request is too long'
     signed=$(head -c "$size" && printf .)
-    signed=${signed%.}
+    signed=${signed%.} signed_line=${signed%%"$NEWLINE"*}
     mutex
     read_latch || [ -e "$STATE/fenced" ] || [ "$HAS_RESUME" = yes ] || refuse not-halted 'this host was not stopped'
     [ "$latch" = "${HALTED:-$latch}" ] || refuse other-latch "it was stopped again, by latch $HALTED"
     CUR=$ROOT/current
     # An artifact checks it too, once it runs; before that, and for one that doesn't, nobody else would.
     if [ -e "$STATE/fenced" ] || [ "$HAS_RESUME" = no ]; then check_signed; fi
-    if [ -e "$STATE/fenced" ]; then
-        { rm -f "$STATE/fenced" && sync "$STATE"; } || refuse cannot-write "$STATE/fenced can't be removed"
-        unfence
-        [ ! -L "$ROOT/current" ] || restart_service
-        wait_ready
-    fi
+    # The artifact may have kept its own latch through a second stop: which stop it is, only this host knows.
+    same_stop || other_stop
+    if [ -e "$STATE/fenced" ]; then let_in; fi
     if [ "$HAS_RESUME" = yes ]; then
         resume_said=$(printf '%s' "$signed" | run_resume from_account 2>&1 | bounded | base64 -w0)
         say "resume ${resume_said:--}"
@@ -282,7 +346,6 @@ verb_resume() { # payload: the request that a second person signed; the artifact
         *) return ;; # it said why not, and the latch stays
         esac
     fi
-    { rm -f "$STATE/halted" && sync "$STATE"; } || refuse cannot-write "$STATE/halted can't be removed"
+    lift_latch
     say 'released'
 }
-

@@ -12,6 +12,7 @@ from deploytool.rehearsal.simulated.ground import Ground, Say
 from deploytool.rehearsal.simulated.machine import DiskError
 from deploytool.rehearsal.simulated.request import Refusal, Request
 from deploytool.rehearsal.simulated.service import Quirk
+from deploytool.stop.request import NO_STOP
 from deploytool.stop.request import Request as Signable
 
 
@@ -50,9 +51,11 @@ class Stopping(Ground):
         request.needs("by", "reason", "latch", "since", "seconds")
         only = request["only"]
         paths = [process.path for process in self.service.of_this_root()]
+        mark = self.pairs("rollout")
+        held = (self.linked(), mark.get("target", ""), mark.get("before", ""))
         if (
             only
-            and not self.linked().startswith(only)
+            and not any(release.startswith(only) for release in held)
             and not any(f"{self.root}/releases/{only}" in path for path in paths)
         ):
             say("skipped another-release")
@@ -150,6 +153,9 @@ class Stopping(Ground):
             raise Refusal("other-latch", f"it was stopped again, by latch {halted['latch']}")
         if self.signers and not self._signed(request, halted):
             raise Refusal("not-signed", "no second person has signed this for the stop here")
+        stop = halted.get("latch") or NO_STOP
+        if not request.payload.partition(b"\n")[0].endswith(f',"stop":"{stop}"}}'.encode()):
+            raise Refusal("other-latch", f"what holds here now is stop {stop}")
         if fenced:
             self.remove("fenced")
             self.service.unfence()

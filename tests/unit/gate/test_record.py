@@ -93,11 +93,46 @@ WANTED = DEMAND.model_copy(update={"faults": 60})
 
 
 def test_cases_of_faults_are_counted_over_all_good_campaigns() -> None:
-    half = FAULTS.model_copy(update={"planned": 30, "played": 30})
+    half = FAULTS.model_copy(update={"planned": 32, "played": 32, "struck": 30})
     few = SHAPE.model_copy(update={"waves": (1, 2)})
     one = record(scenarios=(), faults=half, shape=few)
-    assert "30 cases of faults were rehearsed" in lacking(record(), one, demand=WANTED)
-    assert lacking(record(), one, one, demand=WANTED) == ""
+    assert "30 cases of faults struck" in lacking(record(), one, demand=WANTED)
+    another = half.model_copy(update={"seed": 7})
+    two = record(scenarios=(), faults=another, shape=few)
+    assert lacking(record(), one, two, demand=WANTED) == ""
+
+
+@pytest.mark.parametrize(
+    ("other", "counts"),
+    [
+        ({}, 30),
+        ({"ended": NOW - 50}, 30),
+        ({"baseline": "c" * 64}, 30),
+        ({"struck": 20}, 30),
+        ({"seed": 7}, 60),
+        ({"faults": ("gone",)}, 60),
+        ({"fleet": "local"}, 60),
+        ({"shape": SHAPE.model_copy(update={"waves": (1, 2)})}, 60),
+    ],
+    ids=str,
+)
+def test_the_same_cases_count_once_however_often_they_were_kept(
+    other: dict[str, Any], counts: int
+) -> None:
+    half = FAULTS.model_copy(update={"planned": 30, "played": 30, "struck": 30})
+    campaign = {key: value for key, value in other.items() if key in {"seed", "faults", "struck"}}
+    rest = {key: value for key, value in other.items() if key not in campaign}
+    first = record(scenarios=(), faults=half)
+    again = record(scenarios=(), **{**rest, "faults": half.model_copy(update=campaign)})
+    for pair in ((first, again), (again, first)):
+        said = lacking(record(), *pair, demand=WANTED)
+        assert said == "" if counts == 60 else f"{counts} cases of faults struck" in said
+
+
+@pytest.mark.parametrize("struck", [0, 61])
+def test_a_campaign_of_which_nothing_struck_shows_nothing(struck: int) -> None:
+    idle = FAULTS.model_copy(update={"struck": struck})
+    assert f"{struck} of which struck" in lacking(record(), record(scenarios=(), faults=idle))
 
 
 @pytest.mark.parametrize("bad", ["false_successes", "unresolved", "unexpected"])

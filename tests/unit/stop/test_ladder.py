@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import sys
 import time
@@ -30,16 +31,46 @@ def press(tmp_path: Path, **says: object) -> tuple[Climbed, list[str]]:
     script, log = tmp_path / "helper.py", tmp_path / "log"
     script.write_text(HELPER)
     log.touch()
-    usual = {"quiesce": HALTED, "fence": FENCED, "kill": KILLED, "look": EMPTY}
-    said = json.dumps({**usual, **says, "log": str(log)})
+    usual: dict[str, object] = {
+        "quiesce": HALTED,
+        "fence": FENCED,
+        "kill": KILLED,
+        "look": EMPTY,
+        "only": "",
+    }
+    usual |= says
+    only = str(usual.pop("only"))
+    said = json.dumps({**usual, "log": str(log)})
     target = Target("router1", (sys.executable, "-I", str(script), said))
-    order = Order("me@here", "runaway", "ab", time.time())
+    order = Order("me@here", "runaway", "ab", time.time(), only)
     (climbed,) = climb_all([target], order, ends=time.monotonic() + 30)
     return climbed, log.read_text().split()
 
 
 def test_p6_a_router_that_says_so_is_halted_and_nothing_more_is_done(tmp_path: Path) -> None:
     climbed, asked = press(tmp_path)
+    assert (climbed.end, asked) == (End.HALTED, ["quiesce"])
+
+
+def says(**answer: object) -> str:
+    """What an artifact answers to its halt, as the helper hands it on."""
+    return f"halt {base64.b64encode(json.dumps(answer).encode()).decode()}"
+
+
+@pytest.mark.parametrize(
+    "quiesce",
+    [
+        HALTED,
+        [HALTED[0], "latched unsynced"],
+        [says(trading_state="HALTED"), "latched yes"],
+        [says(trading_state="HALTED", latch="ab", on_disk=True), "latched no"],
+    ],
+    ids=str,
+)
+def test_p6_halted_needs_a_latch_on_disk_the_host_s_or_the_artifact_s(
+    tmp_path: Path, quiesce: object
+) -> None:
+    climbed, asked = press(tmp_path, quiesce=quiesce)
     assert (climbed.end, asked) == (End.HALTED, ["quiesce"])
 
 
@@ -54,6 +85,13 @@ def test_p6_a_router_that_says_so_is_halted_and_nothing_more_is_done(tmp_path: P
         ["halt eyJ0cmFkaW5nX3N0YXRlIjoiSEFMVEVEIiwib25fZGlzayI6ZmFsc2V9", "latched yes"],
         [*HALTED, *HALTED],
         ["latched yes"],
+        [HALTED[0]],
+        [HALTED[0], "latched no"],
+        [says(trading_state="HALTED"), "latched no"],
+        [says(trading_state="HALTED", on_disk=True), "latched no"],
+        [says(trading_state="HALTED", on_disk=True, latch=""), "latched no"],
+        [says(trading_state="HALTED", on_disk=True, latch=None), "latched no"],
+        [says(trading_state="HALTED", on_disk="yes", latch="ab"), "latched no"],
         "refuse",
         "die",
     ],
@@ -80,7 +118,11 @@ def test_p6_a_host_that_never_says_a_word_is_out_of_reach(tmp_path: Path) -> Non
     assert [step.rung for step in climbed.steps] == [Rung.QUIESCE, Rung.AGAIN]
 
 
-@pytest.mark.parametrize("look", [[*EMPTY, "alive"], ["open 7001", "open 7001"], "refuse"], ids=str)
+@pytest.mark.parametrize(
+    "look",
+    [[*EMPTY, "alive"], ["open 7001", "open 7001"], ["latched no", "latched no"], "refuse"],
+    ids=str,
+)
 def test_p6_a_look_that_is_odd_shows_nothing(tmp_path: Path, look: object) -> None:
     climbed, _ = press(tmp_path, quiesce=ACTIVE, fence=[*FENCED, *FENCED], look=look)
     assert climbed.end is End.NOT_SHOWN
@@ -220,3 +262,53 @@ def test_p6_a_host_that_was_named_twice_comes_to_an_end_twice(tmp_path: Path) ->
 )
 def test_a_reason_has_the_alphabet_of_requests(text: str, said: str) -> None:
     assert in_words(text) == said
+
+
+LATCHED = "halted latch ab by me@here reason runaway since 1"
+
+
+@pytest.mark.usefixtures("swift")
+@pytest.mark.parametrize(
+    ("fence", "look", "guarded"),
+    [
+        (["masked yes", "fenced no"], [], False),
+        (["masked yes"], [], False),
+        (["masked yes", "fenced no"], [LATCHED.replace("ab", "cd")], False),
+        (["masked yes", "fenced no"], [LATCHED.replace("ab", "abc")], False),
+        (["masked runtime", "fenced no"], [LATCHED], False),
+        (["masked no", "fenced no"], [LATCHED], False),
+        (["fenced no"], [LATCHED], False),
+        (["masked yes", "fenced no"], [LATCHED], True),
+        (["masked no", "fenced unsynced"], [], True),
+        (["masked no", "fenced yes"], [], True),
+        (["masked no", "fenced no"], [LATCHED, "fenced"], True),
+    ],
+    ids=str,
+)
+def test_p6_a_mask_that_a_deployment_may_lift_is_no_fence(
+    tmp_path: Path, fence: list[str], look: list[str], guarded: bool
+) -> None:
+    climbed, _ = press(tmp_path, quiesce=ACTIVE, fence=fence, look=look)
+    assert (climbed.end, stopped(climbed)) == (End.DEAD, guarded)
+    assert any(note.startswith(rules.UNGUARDED) for note in climbed.notes) is not guarded
+
+
+@pytest.mark.usefixtures("swift")
+@pytest.mark.parametrize(
+    ("quiesce", "only", "known"),
+    [
+        ("hang", "7d29364f", False),
+        ("die", "7d29364f", False),
+        ("refuse", "7d29364f", False),
+        ("hang", "", True),
+        (ACTIVE, "7d29364f", True),
+    ],
+    ids=str,
+)
+def test_what_was_stopped_without_having_said_what_it_runs_says_so(
+    tmp_path: Path, quiesce: object, only: str, known: bool
+) -> None:
+    climbed, asked = press(tmp_path, only=only, quiesce=quiesce)
+    assert (climbed.end, stopped(climbed)) == (End.DEAD, True), "in doubt it is stopped"
+    assert asked == ["quiesce", "fence", "kill", "look"]
+    assert ("its release was not known" in climbed.notes) is not known

@@ -6,10 +6,18 @@ import json
 import os
 import signal
 import sys
+import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from deploytool.cli import stopnow
+from deploytool.fleet.protocol import Reply
+from deploytool.stop import ladder, press
+from deploytool.stop.model import Event, Rung
 
 from .bad import ACTIVE, HALTED
 from .conftest import HOSTS, Keys
@@ -212,3 +220,97 @@ def test_p6_who_does_not_wait_for_the_witness_keeps_the_answer(keys: Keys, tmp_p
     assert process.returncode == 6
     assert "you broke that off" in out
     assert '"HALTED"' in out
+
+
+# --- bugs of ours ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def in_here(
+    keys: Keys, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[[], tuple[int, dict[str, Any]]]:
+    """Presses the key in this very process, whose parts can be broken; what it printed, and why."""
+    words = ["-i", str(keys.inventory), "--all", "--json"]
+    monkeypatch.setattr(stopnow, "_hold_on", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["deploytool", "stop", *words])
+    monkeypatch.setenv("PATH", f"{keys.folder / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.setenv("TMPDIR", str(keys.folder))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+
+    def press() -> tuple[int, dict[str, Any]]:
+        code = stopnow.run(words)
+        return code, json.loads(capsys.readouterr().out)
+
+    return press
+
+
+def breaks(*_arguments: object, **_named: object) -> Any:
+    raise LookupError("a bug")
+
+
+InHere = Callable[[], tuple[int, dict[str, Any]]]
+
+
+@pytest.mark.parametrize(
+    ("part", "means"),
+    [
+        ("_witness", "All 3 say that they stopped"),
+        ("make_row", "All 3 say that they stopped"),
+        ("read_card", "Whether any host was stopped is not known"),
+    ],
+)
+def test_p6_what_breaks_behind_the_ladder_names_whom_it_leaves_open(
+    keys: Keys, in_here: InHere, monkeypatch: pytest.MonkeyPatch, part: str, means: str
+) -> None:
+    monkeypatch.setattr(press, part, breaks)
+    code, said = in_here()
+    assert code == said["exit"] == 6
+    assert "LookupError: a bug" in said["what"]
+    assert said["means"].startswith(means)
+    (report,) = keys.folder.glob("deploytool-bug-*.txt")
+    assert str(report) in said["now"]
+    assert "Traceback" in report.read_text()
+
+
+def test_p6_what_can_t_be_said_of_a_host_leaves_no_other_on_its_ladder(
+    keys: Keys, in_here: InHere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (keys.folder / "says" / "192.0.2.1").unlink()  # out of reach: the end of its lease is named
+    keys.says("router2", 2, quiesce=ACTIVE, fence="slow", look=["alive 7"])
+    keys.says("router3", 3, quiesce=ACTIVE, fence="slow")
+    monkeypatch.setattr(press, "lease_end", breaks)
+    code, said = in_here()
+    assert code == 6
+    assert "NOT shown to have stopped: router1, router2." in said["means"]
+    assert said["unended"] == ["router1", "router2"]
+    assert keys.told("router3") == ["quiesce", "fence", "kill", "look"]
+    assert "router3: DEAD" in said["details"]
+
+
+def test_p6_a_bug_that_meets_one_host_stands_in_its_row_alone(
+    keys: Keys, in_here: InHere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys.says("router2", 2, quiesce=ACTIVE)
+    keys.says("router3", 3, quiesce=ACTIVE, fence="slow")
+    whole = ladder.event_of
+
+    def event_of(rung: Rung, reply: Reply) -> tuple[Event, str]:
+        return breaks() if rung is Rung.FENCE and reply.one("masked") else whole(rung, reply)
+
+    monkeypatch.setattr(ladder, "event_of", event_of)
+    code, said = in_here()
+    ends = {row["host"]: (row["end"], row["how"]) for row in said["hosts"]}
+    assert code == 6
+    assert ends["router1"][0] == "HALTED"
+    assert ends["router2"] == ("NOT SHOWN", "a bug of deploytool: LookupError('a bug')")
+    assert ends["router3"][0] == "DEAD"
+
+
+def test_p6_a_watch_whose_answer_breaks_us_is_gone_past(
+    keys: Keys, in_here: InHere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stopnow, "ask", breaks)
+    code, said = in_here()
+    assert (code, [row["end"] for row in said["hosts"]]) == (0, ["HALTED"] * 3)
+    assert "LookupError" in said["trouble"][0]
+    assert all_halted(keys)

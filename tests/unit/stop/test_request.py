@@ -17,6 +17,7 @@ from deploytool.stop.request import (
     latch_of,
     people_objection,
     request_objections,
+    stop_of,
 )
 from tests.unit.looks import MANIFEST, OTHER_SHA, good, rendered
 
@@ -87,6 +88,7 @@ def test_the_latch_is_the_router_s_own_where_it_has_one() -> None:
 def request(**change: Any) -> Request:
     said = {"by": "alice", "host": "router1", "fleet": INVENTORY.fleet, "latch": "cd"}
     whole: dict[str, Any] = {**said, "reason": "mended", "issued": NOW, "expires": NOW + 600}
+    whole["stop"] = "ab"
     return Request(**{**whole, **change})
 
 
@@ -98,7 +100,9 @@ def request(**change: Any) -> Request:
         ({"latch": "ef"}, NOW + 1, "START_LATCH"),
         ({}, NOW + 601, "START_EXPIRED"),
         ({}, NOW - 31, "START_FUTURE"),
-        ({"issued": NOW - 61}, NOW + 1, "START_STOPPED_AGAIN"),
+        ({"issued": NOW - 61}, NOW + 1, None),  # whose clock is behind is no matter
+        ({"stop": "ac"}, NOW + 1, "START_STOPPED_AGAIN"),
+        ({"stop": "none"}, NOW + 1, "START_STOPPED_AGAIN"),
     ],
 )
 def test_p6_a_request_is_for_one_latch_here_and_now(
@@ -106,6 +110,14 @@ def test_p6_a_request_is_for_one_latch_here_and_now(
 ) -> None:
     found = request_objections(request(**change), INVENTORY, halted("router1"), now)
     assert [objection.rule for objection in found] == ([rule] if rule else [])
+
+
+def test_p6_what_halted_by_itself_is_started_by_a_request_that_names_no_stop() -> None:
+    seen = replace(halted("router1"), halt=None)
+    assert stop_of(seen) == "none"
+    assert not list(request_objections(request(stop="none"), INVENTORY, seen, NOW + 1))
+    (found,) = request_objections(request(), INVENTORY, seen, NOW + 1)
+    assert found.rule == "START_STOPPED_AGAIN", "the stop that it names is gone"
 
 
 @pytest.mark.parametrize(
@@ -131,6 +143,7 @@ def test_what_is_signed_has_one_spelling_and_an_end() -> None:
         request(expires=NOW + LIFETIME_S + 1).canonical(),
         request(expires=NOW).canonical(),
         content.replace(b'"by":"alice",', b""),
+        content.replace(b',"stop":"ab"', b""),
         b"[]",
     ):
         with pytest.raises(ValueError, match=r"."):

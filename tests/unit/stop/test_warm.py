@@ -337,7 +337,9 @@ def test_p6_while_somebody_may_go_on_renewing_no_instant_is_named(
     assert words in one.rests_on
 
 
-@pytest.mark.parametrize("odd", [float("inf"), float("nan"), "soon", None])
+@pytest.mark.parametrize(
+    "odd", [float("inf"), float("nan"), 1e12, 1e300, 10**400, -1, "soon", None]
+)
 def test_p6_a_renewal_that_can_t_be_one_is_the_worst_case(
     keys: Keys, door: Door, pressed: Callable[..., Answer], odd: object
 ) -> None:

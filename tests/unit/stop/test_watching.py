@@ -15,7 +15,7 @@ from deploytool.errors import FaultKind, HostFault
 from deploytool.fleet.model import Inventory
 from deploytool.fleet.protocol import Call, Reply
 from deploytool.parity.look import judge
-from deploytool.parity.model import Evidence, Finished, RolloutMark, Verdict
+from deploytool.parity.model import Evidence, Finished, Halt, RolloutMark, Verdict
 from deploytool.rehearsal.simulated import fleet, program
 from deploytool.rehearsal.simulated.host import SimulatedHost
 from deploytool.stop import watch
@@ -23,7 +23,7 @@ from deploytool.stop.attend import Door
 from deploytool.stop.card import Card, Target
 from deploytool.stop.keeper import NO_NONCE, Lease
 from deploytool.stop.watch import Policy, Seen, Watch
-from deploytool.stop.watching import carry_status, declared_by, drifts, meant, own_manifest
+from deploytool.stop.watching import carry_status, declared_by, drifts, meant, own_manifest, passing
 from tests.unit.looks import MANIFEST, OTHER_SHA, good, rendered
 
 OLD, NEW = program.build("2026.0"), program.build("2026.1")
@@ -60,6 +60,29 @@ def test_what_a_process_said_is_carried_over_for_that_process_alone() -> None:
     younger = {**mute.processes, main.pid: replace(main, start=main.start + 1)}
     assert carry_status(replace(mute, processes=younger), good()).status is None
     assert carry_status(replace(mute, boot="another"), good()).status is None
+
+
+HALT = Halt("ab12", "me@here", "runaway orders", 1, fenced=False)
+
+
+def saying(state: str, halt: Halt | None = HALT) -> Evidence:
+    return replace(good(), halt=halt, status={**(good().status or {}), "trading_state": state})
+
+
+def test_p6_what_was_stopped_has_to_say_anew_where_it_stands() -> None:
+    mute = replace(good(), status=None, halt=HALT)
+    for before in (good(), saying("HALTED"), saying("ACTIVE")):
+        assert carry_status(mute, before).status is None
+
+
+def test_between_the_latch_and_the_halt_nothing_is_drift() -> None:
+    assert passing(saying("ACTIVE"), None)
+    assert passing(saying("ACTIVE"), good())
+    assert passing(saying("ACTIVE"), saying("HALTED")), "a start is at its end"
+    assert not passing(saying("ACTIVE"), saying("ACTIVE")), "twice is no moment"
+    assert not passing(saying("HALTED"), saying("ACTIVE"))
+    assert not passing(saying("ACTIVE", None), good())
+    assert not passing(replace(good(), halt=HALT, status=None), good())
 
 
 # --- leases ---------------------------------------------------------------------------------------
@@ -275,6 +298,79 @@ def test_p6_an_old_process_behind_a_new_link_is_not_renewed(seen: Callable[..., 
     found = seen(router8=stale)
     assert set(found.drifted) == {"router8"}
     assert "router8" not in Line.renewed
+
+
+def halting(host: str, *, obeys: bool) -> SimulatedHost:
+    """A host that somebody stopped; one that does not obey says ACTIVE all the same."""
+    made = other(host, NEW)
+    disk, root = made.helper.machine.disk, made.helper.service.root
+    disk.put(f"{root}/state/halted", b"latch ab12\nby me\nreason r\nsince 1\n")
+    if obeys:
+        disk.put(f"{root}/state/service/halted", b"")
+    return made
+
+
+def test_p6_what_was_stopped_is_renewed_only_while_it_says_halted(
+    seen: Callable[..., Seen],
+) -> None:
+    found = seen(rounds=8, router2=halting("router2", obeys=True))
+    assert not found.drifted
+    assert "router2" in Line.renewed, "it can be started again"
+    found = seen(rounds=8, router2=halting("router2", obeys=False))
+    assert set(found.drifted) == {"router2"}
+    assert set(Line.renewed) == set(rendered().inventory.names) - {"router2"}
+
+
+def test_p6_a_stop_under_way_is_no_drift_whatever_was_said_before(
+    seen: Callable[..., Seen],
+) -> None:
+    def stop(host: SimulatedHost | None) -> None:
+        if host is not None:
+            disk, root = host.helper.machine.disk, host.helper.service.root
+            disk.put(f"{root}/state/halted", b"latch ab12\nby me\nreason r\nsince 1\n")
+            disk.put(f"{root}/state/service/halted", b"")
+
+    found = seen(rounds=10, then=stop)
+    assert not found.drifted
+    assert found.pictures["router8"].verdict is Verdict.MATCH
+
+
+def answers(host: SimulatedHost, monkeypatch: pytest.MonkeyPatch, *states: str | None) -> None:
+    """What its process says at each look that asks it, the last again and again; None: nothing."""
+    left, call = list(states), host.call
+
+    def answer_to(asked: Call, *, deadline_s: float) -> Reply:
+        reply = call(asked, deadline_s=deadline_s)
+        if ("status" not in dict(reply.lines)) or asked.verb != "probe":
+            return reply
+        state = left.pop(0) if len(left) > 1 else left[0]
+        said = json.loads(base64.b64decode(dict(reply.lines)["status"]))
+        del said["trading_state"]
+        said |= {} if state is None else {"trading_state": state}
+        told = base64.b64encode(json.dumps(said).encode()).decode()
+        return Reply(tuple((k, told if k == "status" else v) for k, v in reply.lines))
+
+    monkeypatch.setattr(host, "call", answer_to)
+
+
+def test_between_latch_and_halt_a_watch_waits_for_the_next_look(
+    seen: Callable[..., Seen], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = halting("router2", obeys=True)
+    answers(host, monkeypatch, "ACTIVE", "HALTED")
+    found = seen(rounds=6, router2=host)
+    assert not found.drifted
+    assert not found.unknown
+    assert found.pictures["router2"].verdict is Verdict.MATCH
+
+
+def test_p6_what_was_stopped_and_does_not_say_where_it_stands_is_not_renewed(
+    seen: Callable[..., Seen], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = halting("router2", obeys=True)
+    answers(host, monkeypatch, None)
+    seen(rounds=6, router2=host)
+    assert set(Line.renewed) == set(rendered().inventory.names) - {"router2"}
 
 
 def restarts(verified: bool) -> Callable[[SimulatedHost | None], None]:
