@@ -289,7 +289,7 @@ def test_the_signers_file_is_read_beside_the_inventory(tmp_path: Path) -> None:
     path = tmp_path / "fleet.yaml"
     path.write_text(ARMS)
     (tmp_path / "known_hosts").touch()
-    with pytest.raises(InputError, match="signers can't be read"):
+    with pytest.raises(InputError, match="has 1 mistake"):
         load_inventory(path)
     (tmp_path / "signers").write_text("# nobody yet\n")
     inventory = load_inventory(path)

@@ -63,7 +63,6 @@ def test_what_is_no_hosts_fault_is_not_swallowed(monkeypatch: pytest.MonkeyPatch
 def test_a_large_fleet_is_not_entered_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[str] = []
     monkeypatch.setattr(RemoteHost, "connect_early", lambda host: begun.append(host.name))
-    monkeypatch.setattr(remote, "check_known_hosts", lambda _path: None)
     inventory = fleet.inventory(WIDTH + 3, "process")
     assert len(remote.connect_fleet(inventory, early=True)) == WIDTH + 3
     assert len(begun) == WIDTH
