@@ -125,4 +125,7 @@ def _key(kind: str, text: str) -> paramiko.PKey:
     said = kind.encode()
     if blob[:4] != len(said).to_bytes(4, "big") or blob[4 : 4 + len(said)] != said:
         raise ValueError("another type")
-    return paramiko.PKey.from_type_string(kind, blob)
+    key: paramiko.PKey = paramiko.PKey.from_type_string(kind, blob)
+    if key.asbytes() != blob:  # paramiko fills up with zeros what is missing
+        raise ValueError("not whole")
+    return key
