@@ -16,6 +16,7 @@ import paramiko
 from paramiko.ssh_exception import (
     AuthenticationException,
     BadHostKeyException,
+    ChannelException,
     NoValidConnectionsError,
     SSHException,
 )
@@ -126,9 +127,16 @@ class Way:
             raise HostFault(
                 FaultKind.UNREACHABLE, f"{where}: {', '.join(sorted(reasons))}"
             ) from error
+        except ChannelException as error:
+            before = self._connections[-1].host
+            raise HostFault(
+                FaultKind.UNREACHABLE, f"{where}: the jump host {before} says: {error.text}"
+            ) from error
         except (SSHException, OSError, EOFError, ValueError) as error:
-            # Paramiko says so when its own deadline for the first exchange has passed.
-            late = "banner" in str(error) or "No existing session" in str(error)
+            # Paramiko says so when its own deadline for the greeting, or for a channel, has passed.
+            late = any(
+                w in str(error) for w in ("banner", "No existing session", "Timeout opening")
+            )
             kind = FaultKind.TIMEOUT if late else FaultKind.UNREACHABLE
             text = f"{where}: {str(error) or type(error).__name__}{self._proxy_said()}"
             raise HostFault(kind, text) from error

@@ -57,6 +57,8 @@ class Credentials:
     def __init__(self, way: Route, deadline_s: float) -> None:
         self._way = way
         self._deadline_s = deadline_s
+        self._agent: Agent | None = None
+        self._asked = False
         self._unused: list[str] = []
         """Why some key was not offered: what a person wants to read when none was accepted."""
 
@@ -66,25 +68,25 @@ class Credentials:
         Raises:
             AuthenticationException: no key is accepted, or there was none to offer.
         """
-        agent = self._agent()
         try:
-            return self._offer(transport, agent)
+            return self._offer(transport)
         finally:
-            if agent is not None:
-                agent.close()
+            if self._agent is not None:
+                self._agent.close()
 
-    def _agent(self) -> Agent | None:
-        if self._way.agent is None:
-            return None
-        try:
-            return Agent(self._way.agent, self._deadline_s)
-        except (OSError, SSHException) as error:
-            self._unused.append(f"the agent at {self._way.agent} does not answer: {error}")
-            return None
+    def _held(self) -> tuple[paramiko.PKey, ...]:
+        """What the agent holds. It is asked only where its keys are needed, and once."""
+        if self._agent is None and self._way.agent is not None and not self._asked:
+            self._asked = True
+            try:
+                self._agent = Agent(self._way.agent, self._deadline_s)
+            except (OSError, SSHException) as error:
+                self._unused.append(f"the agent at {self._way.agent} does not answer: {error}")
+        return self._agent.get_keys() if self._agent is not None else ()
 
-    def _offer(self, transport: paramiko.Transport, agent: Agent | None) -> list[str]:
+    def _offer(self, transport: paramiko.Transport) -> list[str]:
         offered, further = 0, list[str]()
-        for key in self._keys(agent):
+        for key in self._keys():
             offered += 1
             try:
                 further = transport.auth_publickey(self._way.user, key)
@@ -106,8 +108,7 @@ class Credentials:
             text = f"it wants more than a key ({', '.join(further)}), which is not supported"
         raise AuthenticationException("; ".join((text, *self._unused)))
 
-    def _keys(self, agent: Agent | None) -> Iterator[paramiko.PKey]:
-        held = agent.get_keys() if agent is not None else ()
+    def _keys(self) -> Iterator[paramiko.PKey]:
         named: set[bytes] = set()
         for path in map(Path, self._way.identity_files):
             own = from_file(path)
@@ -115,13 +116,13 @@ class Credentials:
             named |= halves
             if own is not None:
                 yield own
-            elif mine := [key for key in held if key.asbytes() in halves]:
+            elif mine := [key for key in self._held() if key.asbytes() in halves]:
                 yield from mine
             else:
                 why = "needs a passphrase, or is no key" if path.is_file() else "is not there"
                 self._unused.append(f"{path} {why}, and no agent holds it")
         if not self._way.identities_only:
-            yield from (key for key in held if key.asbytes() not in named)
+            yield from (key for key in self._held() if key.asbytes() not in named)
 
 
 def from_file(path: Path) -> paramiko.PKey | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -142,6 +143,22 @@ def test_a_jump_behind_a_jump_each_with_its_own_key(three: Three) -> None:
     assert three.logins() == {name: count + 1 for name, count in before.items()}
 
 
+def test_what_a_jump_host_can_not_reach_is_said_by_it(three: Three) -> None:
+    nowhere = three.own("router3").replace(f"Port {three.port('router3')}", "Port 1")
+    path = three.inventory(three.own("router1"), nowhere + " ProxyJump router1\n")
+    (three.folder / "known_hosts").write_text(
+        "".join(
+            line.replace(f":{three.port('router3')} ", ":1 ")
+            for line in (three.folder / "known_hosts").read_text().splitlines(keepends=True)
+        )
+    )
+    with pytest.raises(
+        HostFault, match=r"127\.0\.0\.1:1: the jump host .* Connect failed"
+    ) as caught:
+        three.enter(path)
+    assert caught.value.kind is FaultKind.UNREACHABLE
+
+
 def test_a_list_of_jumps_goes_in_order_whatever_a_later_one_says_itself(three: Three) -> None:
     path = three.inventory(
         three.own("router1"),
@@ -277,6 +294,18 @@ def test_without_an_agent_a_locked_key_is_named(three: Three) -> None:
         three.enter(three.inventory(three.own("router3")))
     assert caught.value.kind is FaultKind.AUTH
     assert str(three.key("router3")) in caught.value.text
+
+
+def test_an_agent_that_hangs_holds_nobody_up_who_has_a_key(three: Three) -> None:
+    folder = Path(tempfile.mkdtemp(prefix="dt-", dir="/tmp"))
+    with socket.socket(socket.AF_UNIX) as deaf:
+        deaf.bind(str(folder / "agent"))
+        deaf.listen()
+        named = (f"IdentityFile {three.key('router3')}", f"IdentityAgent {folder}/agent")
+        began = time.monotonic()
+        assert three.enter(three.inventory(three.block("router3", *named))).endswith("heard")
+        assert time.monotonic() - began < 5
+    shutil.rmtree(folder)
 
 
 def test_too_many_keys_of_an_agent_are_said_to_be_too_many(three: Three, agent: Path) -> None:
