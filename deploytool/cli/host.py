@@ -14,7 +14,9 @@ from deploytool.cli.options import InventoryOption, JsonOption
 from deploytool.cli.output import finish, say
 
 if TYPE_CHECKING:
+    from deploytool.errors import HostFault
     from deploytool.fleet.model import Inventory
+    from deploytool.parity.model import Evidence, Expected
 
 app = typer.Typer(no_args_is_help=True, help="Make a bare host ready; see what it lacks.")
 app.add_typer(signers.app, name="signers")
@@ -103,12 +105,33 @@ def _prepare_again(
     return f"{first} (docs/runbook.md has what each means), then: {join(words)}"
 
 
-def _after_check(inventory: Path, fleet: Inventory, seen: Mapping[str, object]) -> str:
+def _after_check(
+    inventory: Path,
+    fleet: Inventory,
+    seen: Mapping[str, Evidence | HostFault],
+    expected: Mapping[str, Expected],
+) -> str:
     """What to do where a host is not ready."""
+    from deploytool.parity.model import Evidence, Verdict
+    from deploytool.parity.remedies import readying
+    from deploytool.parity.rules import judge_host
+    from deploytool.parity.sameness import judge_fleet, static_sameness
+    from deploytool.rollout.planning import STATIC_RULES
+
+    again = f"deploytool host check -i {quote(str(inventory))}"
+    prepare = f"deploytool host prepare -i {quote(str(inventory))}{_as_root(fleet)}"
     if dark := _dark(seen):
-        why = f"See why {dark} gives no answer (docs/runbook.md has what each means)"
-        return f"{why}, then: deploytool host check -i {quote(str(inventory))}"
-    return f"deploytool host prepare -i {quote(str(inventory))}{_as_root(fleet)}"
+        return (
+            f"See why {dark} gives no answer (docs/runbook.md has what each means), then: {again}"
+        )
+    answers = {name: item for name, item in seen.items() if isinstance(item, Evidence)}
+    if len(answers) < len(seen):
+        return prepare  # it lets nobody in yet, or has no helper
+    judged = judge_fleet(
+        (judge_host(h, expected[h], item, STATIC_RULES) for h, item in answers.items()),
+        static_sameness,
+    )
+    return readying([v for v in judged if v.verdict is not Verdict.MATCH], prepare, again)
 
 
 def _as_root(fleet: Inventory) -> str:
@@ -137,7 +160,8 @@ def check(
     for item in hosts.values():
         item.close()
     say_left(seen)
-    lacking = readiness(seen, {name: expect(fleet, name, None) for name in chosen})
+    expected = {name: expect(fleet, name, None) for name in chosen}
+    lacking = readiness(seen, expected)
     missing = {name: [o.text for o in lacking if o.host == name] for name in chosen}
     for name in chosen:
         state = "ready" if not missing[name] else "NOT ready"
@@ -147,7 +171,7 @@ def check(
         error = NotProven(
             f"{sum(map(bool, missing.values()))} of {len(chosen)} hosts are not ready.",
             "A deployment to this fleet will be refused.",
-            _after_check(inventory, fleet, seen),
+            _after_check(inventory, fleet, seen, expected),
             tuple(map(str, lacking)),
         )
     finish({"hosts": missing}, error)

@@ -150,10 +150,23 @@ def plan(
     for number, wave in enumerate(found.plan.waves, start=1):
         say(f"  wave {number}: {', '.join(wave)}")
     if out is not None:
-        out.write_text(found.plan.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        _write(out, found.plan)
         bound = f"{quote(release)} --plan {quote(str(out))}"
         say(f"Written to {out}: deploytool deploy -i {quote(str(inventory))} {bound}")
     finish({"plan": found.plan.model_dump(mode="json")}, None)
+
+
+def _write(out: Path, plan: Plan) -> None:
+    from deploytool.errors import InputError
+
+    try:
+        out.write_text(plan.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise InputError(
+            f"The plan can't be written to {out}: {error.strerror}",
+            "Nothing was touched.",
+            "Name a file in a folder that is there, and yours: --out FILE",
+        ) from error
 
 
 def _bound(path: Path | None) -> Plan | None:

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from deploytool.errors import InputError
 from deploytool.fleet.document import Document, Mistake, from_pydantic, named
 from deploytool.fleet.model import PLACEHOLDER, Inventory
+from deploytool.fleet.pins import read_pins
 from deploytool.fleet.placeholders import flag_checks, placeholder_checks, stop_checks
 from deploytool.fleet.signers import read_signers
 
@@ -94,8 +95,34 @@ def _no_socket(text: str, own: dict[object, object]) -> str | None:
     return None if good else filled
 
 
-def parse_inventory(text: str, name: str) -> Inventory:
+def _beside(value: object, folder: Path) -> Iterator[Mistake]:
+    """What is wrong with the files that it names; it looks at raw values, whatever else fails."""
+    said = value if isinstance(value, dict) else {}
+    ssh = said.get("ssh")
+    known_hosts = ssh.get("known_hosts") if isinstance(ssh, dict) else None
+    for at, name, path_of, reads in (
+        (("ssh", "known_hosts"), known_hosts, Path.joinpath, read_pins),
+        (("signers",), said.get("signers"), _resolved, read_signers),
+    ):
+        if isinstance(name, str) and name:
+            try:
+                reads(path_of(folder, name))
+            except InputError as error:
+                for line in error.details or (f"{error.what} {error.now}",):
+                    yield Mistake(at, line)
+
+
+def _resolved(folder: Path, text: str) -> Path:
+    try:
+        return folder / Path(text).expanduser()
+    except RuntimeError:
+        return folder / text  # nobody here knows that home: it is said to be missing
+
+
+def parse_inventory(text: str, name: str, folder: Path | None = None) -> Inventory:
     """An inventory from the YAML ``text``; ``name`` is what messages call the file.
+
+    ``folder``: where the files that it names are, which are then held against the rules too.
 
     Raises:
         InputError: with every mistake at once, a line each: file, line, path, found, allowed.
@@ -107,6 +134,8 @@ def parse_inventory(text: str, name: str) -> Inventory:
             name, (f"{name}: is not YAML: {' '.join(str(error).split())}",)
         ) from error
     mistakes = [*document.mistakes, *_cross_checks(document.value)]
+    if folder is not None:
+        mistakes += _beside(document.value, folder)
     inventory: Inventory | None = None
     try:
         inventory = Inventory.model_validate(document.value)
@@ -143,29 +172,21 @@ def load_inventory(path: Path) -> Inventory:
             "Nothing was touched.",
             "Name the inventory with -i FILE; inventories/example.yaml shows what one looks like.",
         ) from error
-    inventory = parse_inventory(text, str(path))
     folder = path.resolve().parent
-    known_hosts = folder / inventory.ssh.known_hosts
-    if not known_hosts.is_file():
-        raise InputError(
-            f"{path}: ssh.known_hosts: there is no file {known_hosts}.",
-            "Nothing was touched. Without pinned keys no host can be trusted.",
-            f"Write each host's public key to it, from the console: see README, and {known_hosts}",
-        )
-    inventory = _with_paths(inventory, folder, known_hosts)
+    inventory = _with_paths(parse_inventory(text, str(path), folder), folder)
     if inventory.signers is None:
         return inventory
-    signers = folder / Path(inventory.signers).expanduser()
+    signers = _resolved(folder, inventory.signers)
     return inventory.with_signers(str(signers), read_signers(signers))
 
 
-def _with_paths(inventory: Inventory, folder: Path, known_hosts: Path) -> Inventory:
+def _with_paths(inventory: Inventory, folder: Path) -> Inventory:
     def resolved(text: str | None) -> str | None:
-        return None if text is None else str(folder / Path(text).expanduser())
+        return None if text is None else str(_resolved(folder, text))
 
     ssh = inventory.ssh.model_copy(
         update={
-            "known_hosts": str(known_hosts),
+            "known_hosts": str(folder / inventory.ssh.known_hosts),
             "identity_file": resolved(inventory.ssh.identity_file),
             "config_file": resolved(inventory.ssh.config_file),
         }

@@ -20,7 +20,7 @@ from deploytool.fleet.helper import assignments, host_files, service_account
 from deploytool.fleet.inventory import load_inventory
 from deploytool.fleet.model import Inventory
 from deploytool.fleet.protocol import Call, excerpt, parse_reply
-from deploytool.fleet.session import Session, check_known_hosts
+from deploytool.fleet.session import Session
 from deploytool.fleet.sshconfig import Route, route
 
 _DEADLINE_S = 120
@@ -131,7 +131,6 @@ def prepare_fleet(
         InputError: the inventory is wrong.
     """
     inventory = load_inventory(inventory_path)
-    check_known_hosts(Path(inventory.ssh.known_hosts))
 
     def said(name: str, outcome: tuple[str, ...] | HostFault) -> None:
         if isinstance(outcome, HostFault):

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 from deploytool.errors import FaultKind, HostFault
 from deploytool.fleet.fanout import WIDTH
@@ -15,7 +14,7 @@ from deploytool.fleet.helper import invocation, sudo_asks
 from deploytool.fleet.host import Payload
 from deploytool.fleet.model import Inventory
 from deploytool.fleet.protocol import Call, Reply, excerpt, parse_reply, request
-from deploytool.fleet.session import Answer, Conversation, Session, check_known_hosts
+from deploytool.fleet.session import Answer, Conversation, Session
 from deploytool.fleet.sshconfig import Route, route
 
 _GIVES_UP_AFTER = 2
@@ -182,11 +181,7 @@ def connect_fleet(inventory: Inventory, *, early: bool = False) -> dict[str, Rem
     """A host for each declared name, in name order; nothing is asked of any yet.
 
     ``early``: all will be asked presently, so sessions are opened while this machine gets ready.
-
-    Raises:
-        InputError: the file of pinned keys has lines that are not understood.
     """
-    check_known_hosts(Path(inventory.ssh.known_hosts))
     hosts = {name: RemoteHost(inventory, name) for name in inventory.names}
     for host in list(hosts.values())[: WIDTH if early else 0]:
         host.connect_early()

@@ -1,12 +1,18 @@
 """What OpenSSH would do for a host: asked of ``ssh -G``, never guessed.
 
-Paramiko's own reader of ``~/.ssh/config`` silently ignores ``Include`` and more.
+Paramiko's own reader of ``~/.ssh/config`` silently ignores ``Include`` and more. What ``ssh -G``
+leaves for later (tokens such as ``%h``, the jumps of a jump host) is worked out here as ssh does.
 """
 
 from __future__ import annotations
 
+import getpass
+import os
+import re
+import socket
 import subprocess
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from deploytool.errors import EnvironmentProblem
@@ -14,11 +20,16 @@ from deploytool.fleet.model import Inventory
 
 _DEADLINE_S = 10
 _JUMPS_AT_MOST = 4
+_TOKEN = re.compile(r"%(.?)")
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 @dataclass(frozen=True)
 class Route:
-    """How to reach one machine. ``jumps`` come first, the nearest to us foremost."""
+    """How to reach one machine. ``jumps`` come first, the nearest to us foremost.
+
+    None of the jumps has jumps of its own, and only the first of all hops has a ``proxy_command``.
+    """
 
     hostname: str
     port: int
@@ -26,72 +37,189 @@ class Route:
     key_name: str
     """The name under which known_hosts must pin its key."""
     identity_files: tuple[str, ...] = ()
+    """Those that are there, or whose public half (``.pub``) is: an agent may hold the rest.
+
+    One that the inventory names stands here in any case.
+    """
     identities_only: bool = False
-    agent: bool = True
+    agent: str | None = None
+    """The agent's socket."""
     proxy_command: str | None = None
+    """A line for the shell, with its tokens filled in."""
     jumps: tuple[Route, ...] = ()
+
+    @property
+    def hops(self) -> tuple[Route, ...]:
+        """All machines on the way, this one last."""
+        return (*self.jumps, self)
 
 
 def route(inventory: Inventory, host: str) -> Route:
     """The route to a declared host: the inventory's word, and where it is silent OpenSSH's.
 
     Raises:
-        EnvironmentProblem: there is no ``ssh`` here, or it refuses its configuration.
+        EnvironmentProblem: there is no ``ssh`` here, it refuses its configuration, or that wants
+            what is not done here.
     """
     spec, ssh = inventory.hosts[host], inventory.ssh
     port = [] if spec.port is None else ["-p", str(spec.port)]
     user = spec.user or ssh.user
     identity = spec.identity_file or ssh.identity_file
-    said = _ask(ssh.config_file, [*port, *(["-l", user] if user else []), spec.address])
-    return _route(said, ssh.config_file, identity, depth=0)
+    asked = _ask(ssh.config_file, [*port, *(["-l", user] if user else [])], spec.address)
+    return _route(asked, ssh.config_file, identity, depth=0)
 
 
-def _route(
-    said: dict[str, list[str]], config: str | None, identity: str | None, depth: int
-) -> Route:
-    hostname, port = said["hostname"][0], int(said["port"][0])
-    alias = said.get("hostkeyalias", [""])[0]
-    jump = said.get("proxyjump", ["none"])[0]
-    command = said.get("proxycommand", ["none"])[0]
-    files = [identity] if identity else said.get("identityfile", [])
+@dataclass(frozen=True)
+class _Answer:
+    """What ``ssh -G`` says of a destination, and what that was called."""
+
+    name: str
+    said: Mapping[str, list[str]]
+
+    def one(self, key: str, otherwise: str) -> str:
+        return self.said.get(key, [otherwise])[0]
+
+
+def _route(asked: _Answer, config: str | None, identity: str | None, depth: int) -> Route:
+    hostname, port = asked.said["hostname"][0], int(asked.said["port"][0])
+    alias = asked.one("hostkeyalias", "")
+    jump, command = asked.one("proxyjump", "none"), asked.one("proxycommand", "none")
+    if command != "none" and asked.one("proxyusefdpass", "no") == "yes":
+        raise _not_done(f"ProxyUseFdpass, which {asked.name} has,", asked.name)
+    jumps: tuple[Route, ...] = ()
+    if jump != "none":
+        jumps = _jumps(_expand(jump, "ProxyJump", asked, _ways(asked)), config, depth + 1)
     return Route(
         hostname=hostname,
         port=port,
-        user=said["user"][0],
+        user=asked.said["user"][0],
         key_name=alias or (hostname if port == 22 else f"[{hostname}]:{port}"),
-        identity_files=tuple(
-            str(path) for path in (Path(file).expanduser() for file in files) if path.is_file()
-        ),
-        identities_only=bool(identity) or said.get("identitiesonly", ["no"])[0] == "yes",
-        agent=said.get("identityagent", [""])[0] != "none",
-        proxy_command=None if command == "none" else command,
-        jumps=() if jump == "none" else _jumps(jump, config, depth + 1),
+        identity_files=_identity_files(asked, identity),
+        identities_only=bool(identity) or asked.one("identitiesonly", "no") == "yes",
+        agent=_agent(asked),
+        proxy_command=None
+        if jumps or command == "none"
+        else _expand(command, "ProxyCommand", asked, _ways(asked)),
+        jumps=jumps,
     )
 
 
 def _jumps(text: str, config: str | None, depth: int) -> tuple[Route, ...]:
-    """``ProxyJump user@a:port,b``: each is itself a destination of OpenSSH's configuration."""
+    """``ProxyJump user@a:port,b``: each is itself a destination of OpenSSH's configuration.
+
+    As with ssh, the first is reached by its own ``ProxyJump`` or ``ProxyCommand``, and each other
+    one through the one before it, whatever its own configuration says.
+    """
     destinations = text.split(",")
-    if depth > _JUMPS_AT_MOST or len(destinations) > _JUMPS_AT_MOST:
-        raise EnvironmentProblem(
-            f"ProxyJump {text} goes through more than {_JUMPS_AT_MOST} machines.",
-            "Nothing was touched.",
-            "Look for a loop: ssh -G HOST | grep -i proxyjump",
-        )
-    routes = []
-    for destination in destinations:
-        user, _, place = destination.rpartition("@")
-        name, colon, port = place.rpartition(":")
-        if not colon or not port.isdigit():
-            name, port = place, ""
-        arguments = [*(["-l", user] if user else []), *(["-p", port] if port else [])]
-        said = _ask(config, [*arguments, name.strip("[]")])
-        routes.append(_route(said, config, None, depth))
+    first, *others = destinations if depth <= _JUMPS_AT_MOST else (None,)
+    if first is None:
+        raise _too_many(text)
+    start = _route(_destination(first, config), config, None, depth)
+    routes = [*start.jumps, replace(start, jumps=())]
+    for other in others:
+        asked = _destination(other, config)
+        alone = {**asked.said, "proxyjump": ["none"], "proxycommand": ["none"]}
+        routes.append(_route(replace(asked, said=alone), config, None, depth))
+    if len(routes) > _JUMPS_AT_MOST:
+        raise _too_many(text)
     return tuple(routes)
 
 
-def _ask(config: str | None, arguments: list[str]) -> dict[str, list[str]]:
-    command = ["ssh", "-G", *(["-F", config] if config else []), *arguments]
+def _too_many(text: str) -> EnvironmentProblem:
+    return EnvironmentProblem(
+        f"ProxyJump {text} goes through more than {_JUMPS_AT_MOST} machines.",
+        "Nothing was touched.",
+        "Look for a loop: ssh -G HOST | grep -i proxyjump",
+    )
+
+
+def _destination(text: str, config: str | None) -> _Answer:
+    user, _, place = text.strip().removeprefix("ssh://").rpartition("@")
+    name, colon, port = place.rpartition(":")
+    if not colon or not port.isdigit():
+        name, port = place, ""
+    arguments = [*(["-l", user] if user else []), *(["-p", port] if port else [])]
+    return _ask(config, arguments, name.strip("[]"))
+
+
+def _identity_files(asked: _Answer, identity: str | None) -> tuple[str, ...]:
+    if identity:
+        return (identity,)  # a person named it: where it is not there, that has to be said
+    files = (_file(text, "IdentityFile", asked) for text in asked.said.get("identityfile", []))
+    return tuple(file for file in files if Path(file).is_file() or Path(f"{file}.pub").is_file())
+
+
+def _agent(asked: _Answer) -> str | None:
+    said = asked.one("identityagent", "SSH_AUTH_SOCK")
+    if said == "none":
+        return None
+    variable = said if said == "SSH_AUTH_SOCK" else said.removeprefix("$").strip("{}")
+    if said == "SSH_AUTH_SOCK" or (said.startswith("$") and variable.isidentifier()):
+        return os.environ.get(variable) or None
+    return _file(said, "IdentityAgent", asked)
+
+
+def _file(text: str, what: str, asked: _Answer) -> str:
+    """A path with what ssh fills in: ``~``, variables, and tokens."""
+    try:
+        text = str(Path(text).expanduser())
+    except RuntimeError as error:
+        raise _not_done(f"{what} {text}", asked.name) from error
+
+    def variable(found: re.Match[str]) -> str:
+        if found.group(1) not in os.environ:
+            raise _not_done(
+                f"{what} {text}, with no {found.group(1)} in the environment,", asked.name
+            )
+        return os.environ[found.group(1)].replace("%", "%%")
+
+    here = socket.gethostname()
+    return _expand(
+        _VARIABLE.sub(variable, text),
+        what,
+        asked,
+        {
+            **_ways(asked),
+            "d": str(Path.home()),
+            "i": str(os.getuid()),
+            "l": here,
+            "L": here.partition(".")[0],
+            "u": getpass.getuser(),
+        },
+    )
+
+
+def _ways(asked: _Answer) -> dict[str, str]:
+    """The tokens that every setting knows."""
+    return {
+        "%": "%",
+        "h": asked.said["hostname"][0],
+        "k": asked.one("hostkeyalias", "") or asked.name,
+        "n": asked.name,
+        "p": asked.said["port"][0],
+        "r": asked.said["user"][0],
+    }
+
+
+def _expand(text: str, what: str, asked: _Answer, tokens: Mapping[str, str]) -> str:
+    def filled(found: re.Match[str]) -> str:
+        if (value := tokens.get(found.group(1))) is None:
+            raise _not_done(f"{what} {text}, with the token {found.group(0)},", asked.name)
+        return value
+
+    return _TOKEN.sub(filled, text)
+
+
+def _not_done(what: str, name: str) -> EnvironmentProblem:
+    return EnvironmentProblem(
+        f"{what} is not supported.",
+        "Nothing was touched.",
+        f"Write it out for this host, in the file that ssh.config_file names; see: ssh -G {name}",
+    )
+
+
+def _ask(config: str | None, arguments: list[str], name: str) -> _Answer:
+    command = ["ssh", "-G", *(["-F", config] if config else []), *arguments, name]
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=_DEADLINE_S, check=False
@@ -118,4 +246,4 @@ def _ask(config: str | None, arguments: list[str]) -> dict[str, list[str]]:
     for line in done.stdout.splitlines():
         key, _, value = line.partition(" ")
         said.setdefault(key.lower(), []).append(value)
-    return said
+    return _Answer(name, said)

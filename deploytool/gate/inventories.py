@@ -6,11 +6,10 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-import paramiko
-
 from deploytool.errors import InputError
 from deploytool.fleet.document import Location
 from deploytool.fleet.model import HostSpec
+from deploytool.fleet.pins import read_pins
 from deploytool.gate.declared import Declared
 from deploytool.gate.flagged import Found
 from deploytool.gate.model import Check, Finding
@@ -67,22 +66,20 @@ def _keys(declared: Declared) -> Iterator[Finding]:
     known = Path(declared.inventory.ssh.known_hosts)
     path = str(declared.path)
     try:
-        pinned = paramiko.HostKeys(str(known))
-    except (OSError, paramiko.SSHException, ValueError) as error:
-        line = declared.line("ssh", "known_hosts")
-        text = f"{known.name} can't be read: {error}"
-        yield Finding(RULE, path, line, text, "write each host's public key to it")
+        pinned = read_pins(known)
+    except InputError as error:
+        yield Finding(RULE, path, declared.line("ssh", "known_hosts"), error.told(), error.now)
         return
     owners: dict[bytes, list[str]] = defaultdict(list)
     per_host_root = "{host}" in declared.inventory.release_root
     for name in declared.inventory.names:
         spec = declared.inventory.hosts[name]
-        keys = pinned.lookup(key_name(spec))
-        if keys is None:
+        keys = pinned.of(key_name(spec))
+        if not keys:
             text = f"no host key is pinned for {name} ({key_name(spec)}) in {known.name}"
             remedy = f"read the key at its console, and write it to {known.name}"
             yield Finding(RULE, path, declared.line("hosts", name), text, remedy)
-        for key in keys.values() if keys is not None else ():
+        for key in keys.values():
             owners[key.asbytes()].append(name)
     for names in owners.values():
         if len(names) > 1 and not per_host_root:

@@ -6,7 +6,7 @@ deployment, or forbids it. Advice names the first thing to do; the next ``status
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from shlex import quote
 
 from deploytool.parity.model import HostVerdict, Round, Verdict
@@ -24,7 +24,8 @@ _PREPARED = (
 )
 _RELOADED = ("unit's NeedDaemonReload", "unit's DropInPaths", "unit's FragmentPath")
 _TOLD = {
-    "configuration": "make its configuration files what they are on the others",
+    "configuration /": "put the configuration file there that is named, the same on every host",
+    "configuration file": "make its configuration files what they are on the others",
     "interpreter": "install the interpreter that the others have",
     "drop-ins for every service": "make the drop-ins for every service what they are on the others",
     "clock": "set its clock",
@@ -61,18 +62,38 @@ def remedy(taken: Round, inventory: str) -> str:
             f"See why {silent[0]} gives no answer (docs/runbook.md has what each means), "
             f"then: {again}"
         )
+    return _by_hand(bad, again) or _with_deploytool(taken, bad, quote(inventory))
+
+
+def readying(bad: Sequence[HostVerdict], prepare: str, again: str) -> str:
+    """The first thing to do about hosts that answered and can't be deployed to.
+
+    ``prepare``: the command that makes hosts ready, which mends much and not all. ``again``: the
+    one that looks again.
+    """
+    if _unprepared(bad):
+        return prepare
+    return _by_hand(bad, again) or prepare
+
+
+def _by_hand(bad: Sequence[HostVerdict], again: str) -> str | None:
+    """What has to be done on a host itself; None where there is nothing."""
     for verdict in bad:
         if commands := tuple(_commands(verdict)):
             return f"On {verdict.host}, as root: {' && '.join(commands)}; then: {again}"
     for verdict in bad:
         for words in _told(verdict):
             return f"On {verdict.host}, {words}, then: {again}"
-    return _with_deploytool(taken, bad, quote(inventory))
+    return None
+
+
+def _unprepared(bad: Sequence[HostVerdict]) -> bool:
+    return any(finding.what in _PREPARED for verdict in bad for finding in verdict.findings)
 
 
 def _with_deploytool(taken: Round, bad: list[HostVerdict], inventory: str) -> str:
     """What one of our own commands mends."""
-    if any(finding.what in _PREPARED for verdict in bad for finding in verdict.findings):
+    if _unprepared(bad):
         # Without systemd the deploy account prepares its hosts itself.
         units = any(v.evidence.unit for v in taken.hosts if v.evidence is not None)
         return f"deploytool host prepare -i {inventory}{' --admin root' if units else ''}"

@@ -38,31 +38,49 @@ class SpecResult:
 def ssh_config(inventory: Inventory, routes: dict[str, Route]) -> str:
     """An OpenSSH configuration that reaches each host by its name, with pinned keys only.
 
-    And by what it is called while specs run.
+    And by what it is called while specs run. Each jump host has a block of its own, for the key,
+    the agent and the pinned name are its own too.
     """
     blocks = []
     for name, way in routes.items():
-        lines = [
-            f"Host {name} {_alias(name)}",
-            f"  HostName {way.hostname}",
-            f"  Port {way.port}",
-            f"  User {way.user}",
-            f"  HostKeyAlias {way.key_name}",
-            *(f"  IdentityFile {path}" for path in way.identity_files),
-            *(["  IdentitiesOnly yes"] if way.identities_only else []),
-            *([f"  ProxyCommand {way.proxy_command}"] if way.proxy_command else []),
-            *([f"  ProxyJump {_jumps(way)}"] if way.jumps else []),
-        ]
-        blocks.append("\n".join(lines))
+        before: str | None = None
+        for number, hop in enumerate(way.hops):
+            last = hop is way
+            names = f"{name} {_alias(name)}" if last else f"{_alias(name)}via{number + 1}"
+            blocks.append(_block(names, hop, before))
+            before = names
     strict = [
         "Host *",
         "  StrictHostKeyChecking yes",
         "  BatchMode yes",
-        f"  UserKnownHostsFile {inventory.ssh.known_hosts}",
+        f"  UserKnownHostsFile {_path(inventory.ssh.known_hosts)}",
         "  GlobalKnownHostsFile /dev/null",
         f"  ConnectTimeout {max(1, round(inventory.ssh.connect_timeout_s))}",
     ]
     return "\n".join([*blocks, *strict]) + "\n"
+
+
+def _block(names: str, hop: Route, before: str | None) -> str:
+    """One machine, reached through the one ``before`` it."""
+    command = (hop.proxy_command or "").replace("%", "%%")  # its tokens are filled in already
+    lines = [
+        f"Host {names}",
+        f"  HostName {hop.hostname}",
+        f"  Port {hop.port}",
+        f"  User {hop.user}",
+        f"  HostKeyAlias {hop.key_name}",
+        *(f"  IdentityFile {_path(file)}" for file in hop.identity_files),
+        *(["  IdentitiesOnly yes"] if hop.identities_only else []),
+        f"  IdentityAgent {_path(hop.agent) if hop.agent else 'none'}",
+        *([f"  ProxyCommand {command}"] if command else []),
+        *([f"  ProxyJump {before}"] if before else []),
+    ]
+    return "\n".join(lines)
+
+
+def _path(path: str) -> str:
+    """A path as OpenSSH's configuration takes it: with blanks, and without tokens."""
+    return '"' + path.replace("%", "%%") + '"'
 
 
 def _alias(host: str) -> str:
@@ -71,10 +89,6 @@ def _alias(host: str) -> str:
     Pytest puts a hyphen behind it, and else ``web`` with a parameter were told as ``web-2``.
     """
     return f"{host}_"
-
-
-def _jumps(way: Route) -> str:
-    return ",".join(f"{jump.user}@{jump.hostname}:{jump.port}" for jump in way.jumps)
 
 
 def run_specs(inventory: Inventory, folder: Path) -> tuple[SpecResult, ...]:

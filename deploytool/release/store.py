@@ -8,12 +8,13 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from shlex import quote
 
 from pydantic import ValidationError
 
-from deploytool.errors import InputError
+from deploytool.errors import EnvironmentProblem, InputError
 from deploytool.fleet.model import Digest
 from deploytool.release.model import Manifest, Release
 
@@ -42,7 +43,27 @@ def add(store: Path, artifact: Path, manifest: Manifest) -> Release:
 
     Raises:
         InputError: the manifest is not true of the artifact.
+        EnvironmentProblem: the store can't be written to, or is full.
     """
+    with _usable(store):
+        return _add(store, artifact, manifest)
+
+
+@contextmanager
+def _usable(store: Path) -> Iterator[None]:
+    """What the system refuses there is no bug of ours, and is said as a person would say it."""
+    try:
+        yield
+    except OSError as error:
+        raise EnvironmentProblem(
+            f"The store {store} can't be used: {error}",
+            "Nothing was touched. A release that was there before is there still.",
+            f"Look at its owner and its disk: ls -ld {quote(str(store))}; df -h . ; "
+            "or name another: --store DIR",
+        ) from error
+
+
+def _add(store: Path, artifact: Path, manifest: Manifest) -> Release:
     store.mkdir(parents=True, exist_ok=True)
     target = store / manifest.sha256
     with tempfile.TemporaryDirectory(dir=store, prefix=".incoming-") as scratch:
@@ -123,11 +144,13 @@ def all_releases(store: Path) -> tuple[Release, ...]:
 
     Raises:
         InputError: one of them is damaged.
+        EnvironmentProblem: the store can't be read.
     """
-    if not store.is_dir():
-        return ()
-    folders = sorted(path for path in store.iterdir() if not path.name.startswith("."))
-    found = [load(folder) for folder in folders]
+    with _usable(store):
+        if not store.is_dir():
+            return ()
+        folders = sorted(path for path in store.iterdir() if not path.name.startswith("."))
+        found = [load(folder) for folder in folders]
     for folder, release in zip(folders, found, strict=True):
         if folder.name != release.digest:
             raise _bad(folder, f"it holds {release.label}, not what its name says")
@@ -139,7 +162,13 @@ def find(store: Path, word: str) -> Release:
 
     Raises:
         InputError: none, or more than one.
+        EnvironmentProblem: the store can't be read.
     """
+    with _usable(store):
+        return _find(store, word)
+
+
+def _find(store: Path, word: str) -> Release:
     if os.sep in word or Path(word).is_dir():
         return load(Path(word))
     folders = sorted(path.name for path in store.iterdir()) if store.is_dir() else []

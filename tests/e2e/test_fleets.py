@@ -366,9 +366,10 @@ def test_the_inventory_has_the_keys_of_the_example(local: LocalFleet) -> None:
     made = yaml.safe_load(local.inventory.read_text())
     example = yaml.safe_load(Path("inventories/example.yaml").read_text())
     # Who sends, who serves and who saw silence are asked of a market, which it has none of.
-    others = {"rehearsal", "gateway", "membership", "silence"}
-    assert set(made) - {"throwaway"} == set(example) - others
-    assert set(made["service"]) == set(example["service"])
+    others = {"rehearsal", "gateway", "membership", "silence", "keep_releases"}
+    assert set(made) == set(example) - others
+    defaults = {"stop_timeout_s", "ask_timeout_s", "soak_s", "deadman_s"}
+    assert set(made["service"]) == set(example["service"]) - defaults
     assert {k: made["service"][k] for k in ("start", "version", "status")} == {
         k: example["service"][k] for k in ("start", "version", "status")
     }

@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
-from deploytool.cli import look
+from deploytool.cli import look, rollout
 from deploytool.cli.output import path_hint
-from deploytool.errors import DeploytoolError, Refused
+from deploytool.errors import DeploytoolError, InputError, Refused
 from deploytool.flags.model import entries_of
 from deploytool.release.model import FlagTable
+from deploytool.rollout.model import Plan
 
 TIMEOUT_S = 60
 
@@ -142,15 +143,56 @@ WRONG = [
     ("release", "describe", "absent", "--name", "x", "--version", "1"),
     ("fleet", "up", "--hosts", "0"),
     ("fleet", "up", "--fleet", "moon"),
+    *(("status", "-i", f"{keys}.yaml") for keys in ("lost", "damaged", "latin", "folder")),
+    ("host", "check", "-i", "damaged.yaml"),
+    ("host", "prepare", "-i", "latin.yaml"),
+    ("plan", "-i", "damaged.yaml", "1.0"),
+    ("release", "describe", "/bin/true", "--name", "x", "--version", "1", "--store", "empty.yaml"),
+    (
+        "release",
+        "describe",
+        "/bin/true",
+        "--name",
+        "x",
+        "--version",
+        "1",
+        "--store",
+        "empty.yaml/s",
+    ),
+    ("release", "show", "x" * 300),
 ]
+SMALL = """\
+fleet: small
+expect: 1
+release_root: /opt/router
+service:
+  name: router
+  supervisor: systemd
+  start: ["{{current}}/router"]
+  version: ["{{current}}/router", "--version"]
+  status: ["{{current}}/router", "status"]
+ssh: {{known_hosts: {keys}}}
+waves: [rest]
+hosts: {{one: {{address: 192.0.2.1}}}}
+"""
 
 
-@pytest.mark.parametrize("words", WRONG, ids=" ".join)
+def inventories(folder: Path) -> None:
+    """Inventories that are right but for their pinned keys, each called after what is wrong."""
+    for keys in ("lost", "damaged", "latin", "folder"):
+        (folder / f"{keys}.yaml").write_text(SMALL.format(keys=keys))
+    (folder / "damaged").write_text("192.0.2.1 ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA!\n")
+    (folder / "latin").write_bytes(b"# M\xfcller's\n")
+    (folder / "folder").mkdir()
+
+
+@pytest.mark.parametrize("words", WRONG, ids=lambda words: " ".join(words)[:80])
 def test_what_a_person_got_wrong_ends_with_two_and_three_lines(
     words: tuple[str, ...], tmp_path: Path
 ) -> None:
     (tmp_path / "empty.yaml").touch()
     (tmp_path / "wrong.yaml").write_text("fleet: on\nexpect: 8\n")
+    inventories(tmp_path)
     plain = run(*words, cwd=tmp_path)
     assert plain.returncode == 2, plain.stderr
     assert plain.stdout == ""
@@ -174,6 +216,14 @@ def test_p2_a_wrong_inventory_names_file_and_line(tmp_path: Path) -> None:
     said = document(run("status", "-i", "wrong.yaml", "--json", cwd=tmp_path))
     assert any(line.startswith("wrong.yaml:1: fleet") for line in said["details"])
     assert any(": hosts" in line for line in said["details"])
+
+
+def test_a_plan_that_cant_be_written_is_bad_input(tmp_path: Path) -> None:
+    plan = Plan.model_construct(id="x")
+    for place in (tmp_path, tmp_path / "absent" / "plan.json"):
+        with pytest.raises(InputError, match="can't be written") as caught:
+            rollout._write(place, plan)
+        assert caught.value.means == "Nothing was touched."
 
 
 def test_a_release_is_described_and_listed_as_documents(tmp_path: Path) -> None:

@@ -8,11 +8,14 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from paramiko import HostKeys
 
 from deploytool.errors import InputError
 from deploytool.fleet.inventory import load_inventory, parse_inventory
 from deploytool.fleet.model import Inventory
+from deploytool.fleet.pins import read_pins
 
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + "A" * 43
 EXAMPLE = Path(__file__).parents[2] / "inventories" / "example.yaml"
 SMALL = """\
 fleet: small
@@ -176,6 +179,46 @@ def test_relative_paths_are_taken_from_the_inventorys_folder(tmp_path: Path) -> 
     assert inventory.ssh.identity_file == str(tmp_path / "key")
 
 
+def test_mistakes_in_the_files_that_it_names_are_told_with_all_others_and_their_lines(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "fleet.yaml"
+    path.write_text(changed("expect: 2", "expect: 3\nsigners: people"))
+    with pytest.raises(InputError) as caught:
+        load_inventory(path)
+    lost, signers = f"{path}:12: ssh.known_hosts: ", f"{path}:3: signers: "
+    said = caught.value.details
+    assert [line.split(": ")[:2] for line in said] == [
+        [f"{path}:2", "expect"],
+        [f"{path}:3", "signers"],
+        [f"{path}:12", "ssh.known_hosts"],
+    ]
+    assert said[1].startswith(f"{signers}The signers file")
+    assert said[2].startswith(f"{lost}The pinned host keys in {tmp_path}/known_hosts can't be read")
+    (tmp_path / "people").write_text("* ssh-ed25519 AAAA\n")
+    (tmp_path / "known_hosts").write_text(
+        f"# a comment\n\n192.0.2.1  {KEY}\n192.0.2.2 ssh-ed25519\n@revoked x {KEY}\n"
+        f"|1|damaged {KEY}\n192.0.2.2 {KEY[:-4]}\n192.0.2.2 ssh-rsa {KEY.split()[1]}\n"
+        "192.0.2.2 ssh-new@example AAAAD3NzaC1uZXdAZXhhbXBsZQ==\n"
+    )
+    with pytest.raises(InputError) as caught:
+        load_inventory(path)
+    keys = [line.removeprefix(lost) for line in caught.value.details if line.startswith(lost)]
+    assert [line.partition(": ")[0] for line in keys] == [
+        f"{tmp_path}/known_hosts:{number}" for number in (4, 5, 6, 7, 8)
+    ]
+    assert f"{signers}{tmp_path}/people:1: " in "\n".join(caught.value.details)
+
+
+def test_pinned_keys_are_found_by_their_names_plain_and_hashed(tmp_path: Path) -> None:
+    hashed = HostKeys.hash_host("[192.0.2.9]:2222")
+    (tmp_path / "known_hosts").write_text(f"192.0.2.1,one {KEY}\n{hashed}\t{KEY} comment\n")
+    pins = read_pins(tmp_path / "known_hosts")
+    for name in ("192.0.2.1", "one", "[192.0.2.9]:2222"):
+        assert [f"{k} {key.get_base64()}" for k, key in pins.of(name).items()] == [KEY]
+    assert pins.of("192.0.2.9") == {}
+
+
 def test_two_roots_on_one_machine_are_two_hosts() -> None:
     same = SMALL.replace("192.0.2.2", "192.0.2.1")
     mistakes(same)
@@ -289,7 +332,7 @@ def test_the_signers_file_is_read_beside_the_inventory(tmp_path: Path) -> None:
     path = tmp_path / "fleet.yaml"
     path.write_text(ARMS)
     (tmp_path / "known_hosts").touch()
-    with pytest.raises(InputError, match="signers can't be read"):
+    with pytest.raises(InputError, match="has 1 mistake"):
         load_inventory(path)
     (tmp_path / "signers").write_text("# nobody yet\n")
     inventory = load_inventory(path)

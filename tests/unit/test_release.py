@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import shutil
 import stat
 from pathlib import Path
 
 import pytest
 
-from deploytool.errors import InputError
+from deploytool.errors import EnvironmentProblem, InputError
 from deploytool.release.build import check_version, describe
 from deploytool.release.model import Manifest, Release
 from deploytool.release.store import add, all_releases, file_digest, find, load
@@ -46,6 +48,25 @@ def test_any_executable_file_is_a_release_once_it_is_described(tmp_path: Path) -
     assert stat.S_IMODE(Path(release.artifact).stat().st_mode) == 0o555
     assert load(folder_of(release)) == release
     assert made(tmp_path) == release, "the same release may be added again"
+
+
+def test_a_store_that_cant_be_used_is_no_bug(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    release = made(tmp_path)
+    store = tmp_path / "store"
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "copyfile", refused)
+        with pytest.raises(EnvironmentProblem, match="No space left"):
+            made(tmp_path, "2.0")
+    assert all_releases(store) == (release,), "nothing half-made is left"
+    monkeypatch.setattr(Path, "iterdir", refused)
+    for asks in (all_releases, lambda store: find(store, "1.0")):
+        with pytest.raises(EnvironmentProblem, match="can't be used"):
+            asks(store)
 
 
 def truncated(folder: Path) -> None:

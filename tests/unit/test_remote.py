@@ -139,7 +139,6 @@ def test_a_host_that_answers_after_it_hung_has_all_its_time_again(
 def test_a_large_fleet_is_not_entered_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[str] = []
     monkeypatch.setattr(RemoteHost, "connect_early", lambda host: begun.append(host.name))
-    monkeypatch.setattr(remote, "check_known_hosts", lambda _path: None)
     inventory = fleet.inventory(WIDTH + 3, "process")
     assert len(remote.connect_fleet(inventory, early=True)) == WIDTH + 3
     assert len(begun) == WIDTH

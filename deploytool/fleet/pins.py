@@ -1,0 +1,131 @@
+"""The pinned host keys: OpenSSH's known_hosts file, narrowed to what names one host's own keys.
+
+Paramiko's own reader drops lines that it can't read without a word, and stumbles over others: here
+each is a mistake, named by its line, before anything is asked of a host.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import paramiko
+from paramiko.pkey import UnknownKeyType
+
+from deploytool.errors import InputError
+
+_HASHED = re.compile(r"\|1\|[A-Za-z0-9+/]{27}=\|[A-Za-z0-9+/]{27}=")
+
+
+@dataclass(frozen=True)
+class Pin:
+    """One line: the names of a host, plain or hashed, and one key of it."""
+
+    names: tuple[str, ...]
+    key: paramiko.PKey
+
+
+@dataclass(frozen=True)
+class Pins:
+    """All keys that are pinned in one file."""
+
+    lines: tuple[Pin, ...]
+
+    def of(self, name: str) -> dict[str, paramiko.PKey]:
+        """The keys pinned under this name, by type; the first of each type counts."""
+        found: dict[str, paramiko.PKey] = {}
+        for pin in self.lines:
+            if any(_is(name, said) for said in pin.names):
+                found.setdefault(pin.key.get_name(), pin.key)
+        return found
+
+
+def _is(name: str, said: str) -> bool:
+    if said.startswith("|"):
+        return paramiko.HostKeys.hash_host(name, said) == said
+    return said == name
+
+
+def read_pins(path: Path) -> Pins:
+    """The keys that are pinned in the file ``path``.
+
+    Raises:
+        InputError: it can't be read, or has lines that are not understood; each is named.
+    """
+    means = "Nothing was touched. Without pinned keys no host can be trusted."
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise InputError(
+            f"The pinned host keys in {path} can't be read: {why}.",
+            means,
+            f"Write each host's public key, read at its console, to {path}, one line a key.",
+        ) from error
+    pins, mistakes = _parse(text)
+    if mistakes:
+        raise InputError(
+            f"The pinned host keys in {path} have {len(mistakes)} lines that are not understood.",
+            means,
+            "Mend the lines named here: each is NAMES KEYTYPE KEY, one public key of one host.",
+            tuple(f"{path}:{number}: {why}" for number, why in mistakes),
+        )
+    return pins
+
+
+@lru_cache(maxsize=4)
+def _parse(text: str) -> tuple[Pins, tuple[tuple[int, str], ...]]:
+    """Kept by the text: each session to each host of a large fleet asks for the same."""
+    pins: list[Pin] = []
+    mistakes = tuple(_read(text, pins))
+    return Pins(tuple(pins)), mistakes
+
+
+def _read(text: str, pins: list[Pin]) -> Iterator[tuple[int, str]]:
+    """Fills ``pins``, and yields what is wrong and where."""
+    for number, line in enumerate(text.split("\n"), start=1):
+        fields = line.split()
+        if not fields or fields[0].startswith("#"):
+            continue
+        if fields[0].startswith("@"):
+            yield number, f"markers such as {fields[0]} are not understood here"
+            continue
+        if len(fields) < 3:
+            yield number, "is not NAMES KEYTYPE KEY"
+            continue
+        names = tuple(fields[0].split(","))
+        if any(name.startswith("|") and _HASHED.fullmatch(name) is None for name in names):
+            yield number, "the hashed name is damaged"
+            continue
+        try:
+            pins.append(Pin(names, _key(fields[1], fields[2])))
+        except UnknownKeyType:
+            continue  # such keys are never asked for here: it pins nothing, and harms nothing
+        except (ValueError, paramiko.SSHException):
+            yield number, f"the key is not the {fields[1]} key that the line says; it is damaged"
+
+
+def _key(kind: str, text: str) -> paramiko.PKey:
+    """The key of a line.
+
+    Raises:
+        UnknownKeyType: there are no such keys here.
+        ValueError: it is no such key.
+        paramiko.SSHException: as before.
+    """
+    try:
+        blob = base64.b64decode(text, validate=True)
+    except binascii.Error as error:
+        raise ValueError(str(error)) from error
+    said = kind.encode()
+    if blob[:4] != len(said).to_bytes(4, "big") or blob[4 : 4 + len(said)] != said:
+        raise ValueError("another type")
+    key: paramiko.PKey = paramiko.PKey.from_type_string(kind, blob)
+    if key.asbytes() != blob:  # paramiko fills up with zeros what is missing
+        raise ValueError("not whole")
+    return key

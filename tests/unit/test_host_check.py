@@ -1,0 +1,71 @@
+"""``host check``: what it says to do is what mends the lack."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploytool.cli.host import _after_check
+from deploytool.errors import FaultKind, HostFault
+from deploytool.parity.look import expect
+from deploytool.parity.model import Process
+
+from .looks import OTHER_SHA, bare, good, rendered
+
+FLEET = rendered().inventory
+AGAIN = "then: deploytool host check -i f.yaml"
+PREPARE = "deploytool host prepare -i f.yaml --admin root"
+RUNNING = good()
+STRAY = Process(RUNNING.main_pid + 1, 1, 9_999, "S", "python3 router serve")
+
+
+def advice(first: Any) -> str:
+    """What is said where the first host is so, and the others are prepared."""
+    seen = {name: bare(name) for name in FLEET.names} | {FLEET.names[0]: first}
+    expected = {name: expect(FLEET, name, None) for name in FLEET.names}
+    return _after_check(Path("f.yaml"), FLEET, seen, expected)
+
+
+@pytest.mark.parametrize(
+    ("lack", "mends"),
+    [
+        ({"configs": (("/opt/router/etc/router.json", "missing"),)}, "put the configuration file"),
+        ({"configs": (("/opt/router/etc/router.json", OTHER_SHA),)}, "make its configuration"),
+        ({"skew_s": 3600.0}, "set its clock"),
+        ({"machine": bare(FLEET.names[1]).machine}, "give it a machine of its own"),
+    ],
+    ids=["configuration missing", "configuration differs", "clock", "identity"],
+)  # fmt: skip
+def test_what_preparing_does_not_mend_is_said(lack: dict[str, Any], mends: str) -> None:
+    said = advice(replace(bare(), **lack))
+    assert mends in said
+    assert said.endswith(AGAIN)
+
+
+def test_a_process_of_nobodys_is_ended_first() -> None:
+    runs = (*RUNNING.runs, replace(RUNNING.runs[0], pid=STRAY.pid))
+    still = {**RUNNING.still, STRAY.pid: STRAY.start}
+    processes = {**RUNNING.processes, STRAY.pid: STRAY}
+    said = advice(replace(RUNNING, runs=runs, still=still, processes=processes))
+    assert said == f"On router1, as root: kill {STRAY.pid}; {AGAIN}"
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        replace(bare(), helper=OTHER_SHA),
+        replace(bare(), helper=OTHER_SHA, configs=(("/x", "missing"),)),
+        HostFault(FaultKind.HELPER, "not found"),
+        HostFault(FaultKind.AUTH, "user deploy"),
+    ],
+    ids=["helper", "helper and configuration", "no helper", "nobody let in"],
+)
+def test_what_preparing_mends_is_prepared(first: object) -> None:
+    assert advice(first) == PREPARE
+
+
+def test_a_host_that_nobody_reaches_comes_first() -> None:
+    assert advice(HostFault(FaultKind.UNREACHABLE, "refused")).startswith("See why router1")
