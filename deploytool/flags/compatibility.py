@@ -56,6 +56,13 @@ def _always(table: FlagTable | None) -> frozenset[int] | None:
     return frozenset(bit for bit, how in bits if isinstance(bit, int) and how != "runtime")
 
 
+def obeyable(table: FlagTable | None) -> frozenset[int]:
+    """The bits that a build carries out, always or once they are armed; none where it says none."""
+    entries = table.entries if table else ()
+    bits = (entry.get("bit") for entry in entries if entry.get("state") != "reserved")
+    return frozenset(bit for bit in bits if isinstance(bit, int))
+
+
 def read_differently(one: FlagTable | None, other: FlagTable | None) -> frozenset[int]:
     """The bits that the two builds don't declare alike.
 

@@ -96,7 +96,9 @@ class Fence:
         """Whether every process was seen to be HALTED just now, and what comes after it will be.
 
         A host whose process has died is not: what is started there serves. Nor is one that shows
-        HALTED with nothing latched: it only waits for its first lease.
+        HALTED with nothing latched: it only waits for its first lease. Nor one that was not
+        stopped by ``deploytool stop``: only under its latch does a host keep what the bits meant,
+        for whoever starts it (stop/meaning.py).
         """
         seen = {**active, **self._look(tuple(active))}
         return all(isinstance(item, Evidence) and _latched(item) for item in seen.values())
@@ -104,6 +106,8 @@ class Fence:
 
 def _latched(evidence: Evidence) -> bool:
     said = evidence.status or {}
+    if evidence.halt is None:
+        return False
     # Not every artifact shows its latch (docs/contract.md); one that does shows whether it has one.
     return said.get("trading_state") == "HALTED" and bool(said.get("latch", True))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,13 +10,15 @@ from typing import Any
 
 import pytest
 
-from deploytool.errors import FaultKind, HostFault
+from deploytool.errors import FaultKind, HostFault, Refused
 from deploytool.flags.phases import Purpose as FlagPurpose
 from deploytool.fleet.helper import HostFiles
+from deploytool.fleet.host import Payload
 from deploytool.fleet.model import Inventory
+from deploytool.fleet.protocol import Call
 from deploytool.parity.look import probe_call, read
-from deploytool.parity.model import Evidence
-from deploytool.rehearsal.simulated import fleet, program
+from deploytool.parity.model import Evidence, Halt
+from deploytool.rehearsal.simulated import board, fleet, program
 from deploytool.rehearsal.simulated.events import EVENTS
 from deploytool.rehearsal.simulated.faults import Fault
 from deploytool.rehearsal.simulated.oracle import locked_by
@@ -26,9 +29,12 @@ from deploytool.rollout.model import Purpose, State
 from deploytool.rollout.outcome import conclude
 from deploytool.rollout.report import Report
 from deploytool.rollout.runner import Runner
+from deploytool.stop.meaning import flag_objections
+from deploytool.stop.request import Request
+from deploytool.stop.start import ask, check
 from tests.unit.flags.artifacts import table
 from tests.unit.flags.fleets import NAMES, NEW_BUILD, rendered
-from tests.unit.flags.registries import POWER_PEG, flag, registry, reserved, runtime
+from tests.unit.flags.registries import POWER_PEG, RLP, flag, registry, reserved, runtime
 from tests.unit.flags.worlds import FLAG, World, code
 
 from .cases import Forgetful, Silent, inline
@@ -45,6 +51,7 @@ OLD = build("2011.4", registry(HIDDEN, POWER_PEG))
 NEXT = build("2026.2", registry(HIDDEN, runtime("RETAIL", 4), runtime("OTHER", 5)))
 GRADUATED = build("2027.1", registry(HIDDEN, flag("RETAIL", 4), runtime("OTHER", 5)))
 RETIRED = build("2027.2", registry(HIDDEN, reserved("RETAIL", 4), reserved("POWER_PEG", 3)))
+MENT = build("2026.0", registry(HIDDEN, RLP))
 SILENT = build("2026.3", None)
 
 
@@ -258,16 +265,128 @@ def test_p5_where_nothing_runs_no_bit_has_a_meaning_yet(tmp_path: Path) -> None:
     assert roll(world, NEW_BUILD, tmp_path, Senders(None))[1] == 0
 
 
+def stop(world: World, *names: str) -> None:
+    """Somebody presses the key for these hosts, or for all."""
+    said: dict[str, str | int] = {"by": "me@here", "reason": "runaway", "latch": "ab12", "since": 1}
+    for name in names or world.hosts:
+        world.hosts[name].call(Call.of("quiesce", seconds=5, **said), deadline_s=5)
+
+
 def test_p5_halted_hosts_may_be_switched_whatever_is_sent(tmp_path: Path) -> None:
+    world = World(fleet.fleet_of(rendered(), OLD))
+    stop(world)
+    assert roll(world, NEW_BUILD, tmp_path, Senders(3))[1] == 0
+    world = World(fleet.fleet_of(rendered(), OLD))
+    stop(world, *[*world.hosts][:7])
+    assert roll(world, NEW_BUILD, tmp_path, Senders(3))[1] == 3, "one of eight still trades"
+
+
+def test_p5_hosts_that_halted_by_themselves_keep_no_meaning_and_have_to_be_stopped_first(
+    tmp_path: Path,
+) -> None:
     world = World(fleet.fleet_of(rendered(), OLD))
     for host in world.hosts.values():
         host.helper.machine.disk.put(f"{host.helper.root}/state/service/halted", b"")
+    assert roll(world, NEW_BUILD, tmp_path, Senders(3))[1] == 3
+    stop(world)
     assert roll(world, NEW_BUILD, tmp_path, Senders(3))[1] == 0
+
+
+# --- started again, under what the senders use ----------------------------------------------------
+
+
+def starting(world: World, senders: Senders | None) -> set[str]:
+    """The hosts, or the fleet, that may not be started, for what the senders use."""
+    found = flag_objections(rendered().inventory, world.hosts, world.look(), senders)
+    assert {objection.rule for objection in found} <= {"START_FLAGS_READ_DIFFERENTLY"}
+    return {objection.host for objection in found}
+
+
+def let_go(world: World) -> None:
+    """Two people start every host."""
+    for name, host in world.hosts.items():
+        now, latch = int(host.helper.machine.clock), host.helper.pairs("halted")["artifact"]
+        asked = Request("bob", name, host.helper.fleet, latch, "mended", now, now + 600).canonical()
+        sealed = asked + board.sign(fleet.OPERATOR)(asked).encode()
+        payload = Payload(len(sealed), functools.partial(iter, [sealed]))
+        call = Call.of("resume", latch="ab12", size=len(sealed))
+        assert host.call(call, deadline_s=5, payload=payload).lines[-1] == ("released", "")
+        host.helper.remove("service/halted")
+
+
+def test_p5_a_build_that_was_put_there_under_the_latch_does_not_trade_on_a_bit_in_use(
+    tmp_path: Path,
+) -> None:
+    """Bit 3 is another flag in the old build, and the senders mean the new build's."""
+    world = World(fleet.fleet_of(rendered(), MENT))
+    stop(world)
+    assert starting(world, Senders(3)) == set(), "what runs is what ran"
+    assert roll(world, OLD, tmp_path, Senders(3))[1] == 0
+    assert starting(world, Senders(3)) == {*world.hosts}
+    assert starting(world, Senders(None)) == {rendered().inventory.fleet}
+    assert starting(world, Senders()) == set(), "withdrawn"
+    assert starting(world, Senders(0)) == set(), "both read it alike"
+    assert starting(world, None) == set(), "nobody to ask"
+    assert roll(world, SILENT, tmp_path, Senders(3))[1] == 0
+    assert {*world.hosts} <= starting(world, Senders(0)), "it may obey any"
+    assert roll(world, MENT, tmp_path, Senders(3))[1] == 0
+    assert starting(world, Senders(0, 3)) == set(), "what ran when it was stopped is back"
+
+
+def test_p5_what_ran_when_it_was_stopped_is_kept_until_it_is_started(tmp_path: Path) -> None:
+    world = World(fleet.fleet_of(rendered(), MENT))
+    stop(world)
+    for made in (OLD, NEXT, build("2026.9", registry(HIDDEN)), OLD):
+        assert roll(world, made, tmp_path, Senders(3))[1] == 0
+    assert {item.meant for item in world.look().values()} == {MENT[0].sha256}  # type: ignore[union-attr]
+    assert starting(world, Senders(3)) == {*world.hosts}
+    let_go(world)
+    assert {item.meant for item in world.look().values()} == {None}  # type: ignore[union-attr]
+    assert starting(world, Senders(3)) == set()
+    assert roll(world, NEXT, tmp_path, Senders(0))[1] == 0
+    assert {item.meant for item in world.look().values()} == {None}, "nobody stopped it"  # type: ignore[union-attr]
+
+
+def test_p5_what_ran_and_can_t_be_read_any_more_read_every_bit_otherwise(tmp_path: Path) -> None:
     world = World(fleet.fleet_of(rendered(), OLD))
-    for name in [*world.hosts][:7]:
-        helper = world.hosts[name].helper
-        helper.machine.disk.put(f"{helper.root}/state/service/halted", b"")
-    assert roll(world, NEW_BUILD, tmp_path, Senders(3))[1] == 3, "one of eight still trades"
+    stop(world)
+    assert roll(world, build("2026.9", registry(HIDDEN)), tmp_path, Senders(3))[1] == 0
+    assert starting(world, Senders(0)) == set()
+    helper = world.hosts["router4"].helper
+    helper.machine.disk.remove(f"{helper.root}/releases/{OLD[0].sha256}/release.json")
+    world.hosts["router5"].helper.put("meant", "é\n")
+    assert starting(world, Senders(0)) == {"router4", "router5"}
+
+
+@pytest.mark.parametrize("bit", [3, 9])
+def test_p5_a_bit_in_use_that_a_build_does_not_carry_out_keeps_it_from_being_started(
+    bit: int,
+) -> None:
+    world = World()
+    stop(world)
+    assert starting(world, Senders(bit)) == {rendered().inventory.fleet}
+    assert starting(world, Senders(0, 4)) == set()
+
+
+def test_p5_the_refusal_says_how_to_go_on(tmp_path: Path) -> None:
+    world = World(fleet.fleet_of(rendered(), MENT))
+    stop(world)
+    assert roll(world, OLD, tmp_path, Senders(3))[1] == 0
+    inventory, seen = rendered().inventory, world.look()
+    flags = flag_objections(inventory, world.hosts, seen, Senders(3))
+    signers = str(inventory.allowed_signers)
+    (tmp_path / "signers").write_text(signers)
+    known = inventory.model_copy(update={"signers": str(tmp_path / "signers")})
+    with pytest.raises(Refused) as caught:
+        ask(known, seen, (), fleet.OPERATOR, "mended", 1, "inventory.yaml", flags)
+    assert caught.value.rule == "START_FLAGS_READ_DIFFERENTLY"
+    assert "deploytool flags disarm FLAG -i inventory.yaml" in caught.value.now
+    assert "deploytool start -i inventory.yaml --all" in caught.value.now
+    assert any("bit 3" in line for line in caught.value.details)
+    with pytest.raises(Refused) as caught:
+        check(known, (), seen, 1, "inventory.yaml", flags)
+    assert caught.value.rule == "START_FLAGS_READ_DIFFERENTLY"
+    assert ask(known, seen, (), fleet.OPERATOR, "mended", 1, "inventory.yaml", ())
 
 
 def test_p5_a_bit_that_comes_into_use_during_staging_stops_it_before_any_switch(
@@ -321,8 +440,14 @@ def _shown(made: Build) -> dict[str, Evidence]:
     return {n: read(host.call(probe_call(disk=False), deadline_s=5)) for n, host in hosts.items()}
 
 
+STOPPED = Halt(latch="ab12", by="me", reason="runaway", since=1, fenced=False)
+
+
 def _saying(seen: dict[str, Evidence], **said: object) -> dict[str, Evidence]:
-    return {h: replace(item, status={**(item.status or {}), **said}) for h, item in seen.items()}
+    return {
+        host: replace(item, status={**(item.status or {}), **said}, halt=STOPPED)
+        for host, item in seen.items()
+    }
 
 
 def _objected(shown: dict[str, Evidence], now: dict[str, Evidence], *bits: int | None) -> bool:
