@@ -21,7 +21,7 @@ from deploytool.flags.arming import (
     obstacles,
 )
 from deploytool.flags.certificate import certify, next_epoch, seal
-from deploytool.flags.outside import Outside
+from deploytool.flags.outside import Outside, of_now
 from deploytool.flags.phases import ENDS, FIRST, Effect, Event, Purpose, State, advance
 from deploytool.flags.report import OPERATOR, SENDERS, Observer, Report
 from deploytool.flags.routers import OFF, ON, Routers, Shown
@@ -56,7 +56,7 @@ def in_use(inventory: Inventory, hosts: Mapping[str, Host], outside: Outside) ->
     routers = Routers(hosts, inventory.ssh.command_timeout_s, lambda _host, _text, _fault: None)
     shown = [item for item in routers.observe().values() if isinstance(item, Shown)]
     try:
-        bits = outside.observe().bits
+        bits = of_now(outside.observe(), time.time()).bits
     except HostFault:
         bits = frozenset()
     states = [flag for item in shown for flag in item.flags if flag.state != "always"]
@@ -318,9 +318,7 @@ class Runner:
     def _watch(self) -> Gateway:
         """What the senders show now."""
         self.report.in_use = None
-        shown = self._outside.observe()
-        if not abs(time.time() - shown.taken) <= AGE_AT_MOST_S:
-            raise HostFault(FaultKind.PROTOCOL, "what the senders showed is not of now")
+        shown = of_now(self._outside.observe(), time.time())
         if self.report.bit is not None:
             self.report.in_use = self.report.bit in shown.bits
         return shown
