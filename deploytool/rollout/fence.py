@@ -57,8 +57,8 @@ class Fence:
         # A host that lies about a build says nothing for the others: each word about it counts.
         shown = (*map(_manifest, evidence.values()), *to.values())
         known = [manifest for manifest in shown if manifest is not None]
-        tables = [manifest.flags for manifest in known if manifest.sha256 in builds]
-        unknown = [None] if builds - {manifest.sha256 for manifest in known} else []
+        live = [manifest for manifest in known if manifest.sha256 in builds]
+        unknown = [(None, False)] if builds - {manifest.sha256 for manifest in known} else []
         found: dict[str, str] = {}
         asked: dict[Digest, str | None] = {}  # the senders are asked once for each build
         for host, manifest in to.items():
@@ -66,9 +66,10 @@ class Fence:
                 continue  # nothing is to run there
             if manifest.digest() not in asked:
                 # Where it runs already, its readings are nothing new beside what nobody can read.
-                beside = tables + ([] if manifest.sha256 in serving else unknown)
-                differ = [table for at, table in enumerate(beside) if table not in beside[:at]]
-                whys = (self._objection(table, manifest.flags) for table in differ)
+                beside = [(now.flags, now.sha256 == manifest.sha256) for now in live]
+                beside += [] if manifest.sha256 in serving else unknown
+                differ = [item for at, item in enumerate(beside) if item not in beside[:at]]
+                whys = (self._objection(now, manifest.flags, same=same) for now, same in differ)
                 asked[manifest.digest()] = next(filter(None, whys), None)
             if why := asked[manifest.digest()]:
                 found[host] = why
@@ -76,7 +77,9 @@ class Fence:
             return ()
         return tuple(Obstacle(host, "FLAGS_READ_DIFFERENTLY", why) for host, why in found.items())
 
-    def _objection(self, now: FlagTable | None, then: FlagTable | None) -> str | None:
+    def _objection(
+        self, now: FlagTable | None, then: FlagTable | None, *, same: bool
+    ) -> str | None:
         if self._senders is None:
             if not (differing := obeyed_differently(now, then)):
                 return None
@@ -84,7 +87,7 @@ class Fence:
                 f"the builds obey {named_bits(differing)} differently, and the inventory names no "
                 "'gateway' that could say whether anybody sets them"
             )
-        if not (differing := read_differently(now, then)):
+        if not (differing := read_differently(now, then, same_build=same)):
             return None
         try:
             in_use: frozenset[int] | None = self._senders.bits_in_use()

@@ -52,7 +52,19 @@ NEXT = build("2026.2", registry(HIDDEN, runtime("RETAIL", 4), runtime("OTHER", 5
 GRADUATED = build("2027.1", registry(HIDDEN, flag("RETAIL", 4), runtime("OTHER", 5)))
 RETIRED = build("2027.2", registry(HIDDEN, reserved("RETAIL", 4), reserved("POWER_PEG", 3)))
 MENT = build("2026.0", registry(HIDDEN, RLP))
-SILENT = build("2026.3", None)
+SILENT, ALSO_SILENT = build("2026.3", None), build("2026.4", None)
+EMPTY = build("2026.5", registry())
+ONLY = build("2026.6", registry(runtime("RETAIL", 4)))
+
+
+def reformed(version: str, made: Build) -> Build:
+    """The same flags in messages of another format."""
+    flags = made[0].flags
+    assert flags is not None
+    return program.build(version, flags=flags.model_copy(update={"wire": "1" * 64}))
+
+
+REFORMED, ONLY_REFORMED = reformed("2026.7", NEXT), reformed("2026.8", ONLY)
 
 
 @pytest.fixture(autouse=True)
@@ -238,7 +250,20 @@ READS: list[tuple[str, Build, Build, Senders | None, bool]] = [
     ("back to it, nobody to ask", NEW_BUILD, OLD, None, False),
     ("a build that says nothing, nobody to ask", SILENT, NEW_BUILD, None, False),
     ("a build that says nothing, nothing in use", SILENT, NEW_BUILD, Senders(), True),
-    ("both say nothing", SILENT, build("2026.4", None), None, True),
+    ("a build that says nothing, a bit in use", SILENT, NEW_BUILD, Senders(0), False),
+    ("both say nothing", SILENT, ALSO_SILENT, None, True),
+    ("both say nothing, nothing in use", SILENT, ALSO_SILENT, Senders(), True),
+    ("both say nothing, a bit in use", SILENT, ALSO_SILENT, Senders(9), False),
+    ("the same that says nothing, a bit in use", SILENT, SILENT, Senders(9), True),
+    ("to one that says nothing, a retired bit in use", NEW_BUILD, SILENT, Senders(3), False),
+    ("to one that says nothing, a bit that nobody knows", NEW_BUILD, SILENT, Senders(9), False),
+    ("to one that says nothing, nothing in use", NEW_BUILD, SILENT, Senders(), True),
+    ("to one that says nothing, nobody to ask", NEW_BUILD, SILENT, None, False),
+    ("one that obeys nothing to one that says nothing", EMPTY, SILENT, None, False),
+    ("another wire format, a bit in use", NEXT, REFORMED, Senders(0), False),
+    ("another wire format, nothing in use", NEXT, REFORMED, Senders(), True),
+    ("another wire format, nobody to ask", NEXT, REFORMED, None, False),
+    ("another wire format, nothing always on", ONLY, ONLY_REFORMED, None, True),
     ("the same build, whatever is in use", NEXT, NEXT, Senders(0, 4, 5), True),
 ]
 
