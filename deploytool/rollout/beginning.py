@@ -9,6 +9,7 @@ from deploytool.errors import HostFault
 from deploytool.parity.look import judge, probe_call
 from deploytool.parity.model import Evidence, Parity
 from deploytool.rollout.baseline import Baseline, find, fresh, left, marks
+from deploytool.rollout.live import given_away
 from deploytool.rollout.model import Event, Purpose
 from deploytool.rollout.planning import Obstacle, make_plan, moved
 from deploytool.rollout.standing import Standing
@@ -38,7 +39,8 @@ class Beginning(Standing):
         if self._bound is not None and (differences := moved(self._bound, found.plan)):
             self._report.obstacles = differences
             return Event.REFUSED
-        if obstacles := self._flags_in_the_way(self._found):
+        given = given_away(self._inventory, self._found, self._manifest)
+        if obstacles := (*given, *self._flags_in_the_way(self._found)):
             self._report.obstacles = obstacles
             return Event.REFUSED
         if found.round.parity is Parity.PARITY:

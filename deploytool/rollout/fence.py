@@ -16,6 +16,7 @@ from deploytool.fleet.model import Digest
 from deploytool.parity.model import Evidence
 from deploytool.parity.rules import stayed
 from deploytool.release.model import FlagTable, Manifest
+from deploytool.rollout.live import manifest_of, running
 from deploytool.rollout.planning import Obstacle
 
 Look = Callable[[tuple[str, ...]], Mapping[str, Evidence | HostFault]]
@@ -50,12 +51,12 @@ class Fence:
         beside them already: to replace them by it starts no new reading, and to leave them would
         be worse.
         """
-        running = {host: item for host, item in evidence.items() if _serving(item)}
-        active = {h: item for h, item in evidence.items() if h in running or item.release}
-        serving = _builds(running)
+        serve = {host: item for host, item in evidence.items() if _serving(item)}
+        active = {h: item for h, item in evidence.items() if h in serve or item.release}
+        serving = _builds(serve)
         builds = serving if self._senders is None else _builds(active)
         # A host that lies about a build says nothing for the others: each word about it counts.
-        shown = (*map(_manifest, evidence.values()), *to.values())
+        shown = (*map(manifest_of, evidence.values()), *to.values())
         known = [manifest for manifest in shown if manifest is not None]
         live = [manifest for manifest in known if manifest.sha256 in builds]
         unknown = [(None, False)] if builds - {manifest.sha256 for manifest in known} else []
@@ -126,35 +127,14 @@ def _lost(evidence: Evidence) -> tuple[int, ...]:
 
 
 def _builds(evidence: Evidences) -> frozenset[str]:
-    return frozenset(sha for item in evidence.values() for sha in _running(item))
-
-
-def _manifest(evidence: Evidence) -> Manifest | None:
-    """That of the release which the host has active; None where it can't be read."""
-    if evidence.manifest is None:
-        return None
-    try:
-        found = Manifest.parse(evidence.manifest)
-    except ValueError:
-        return None
-    return found if found.sha256 == evidence.release else None
-
-
-def _running(evidence: Evidence) -> set[str]:
-    """What runs on a host, by its bytes; where those were not read, by the folder they lie in."""
-    found = {run.sha if run.sha != "unread" else _folder(run.path) for run in evidence.runs}
-    return found or {str(evidence.release)}
-
-
-def _folder(path: str) -> str:
-    return path.rpartition("/releases/")[2].partition("/")[0]
+    return frozenset(sha for item in evidence.values() for sha in running(item))
 
 
 def _may_arm(evidence: Evidence) -> bool:
     """Whether something runs that may have a flag armed, as far as is known."""
     if not _serving(evidence):
         return False
-    manifest = _manifest(evidence)
+    manifest = manifest_of(evidence)
     if manifest is None:
         return True
     entries = manifest.flags.entries if manifest.flags else ()

@@ -13,6 +13,7 @@ from deploytool.parity.look import Seen, expect, judge, probe_call, take_round
 from deploytool.parity.model import Evidence, Round
 from deploytool.release.model import Manifest
 from deploytool.rollout.fence import Fence
+from deploytool.rollout.live import given_away
 from deploytool.rollout.model import Plan
 from deploytool.rollout.planning import Obstacle, make_plan, preflight
 
@@ -56,5 +57,9 @@ def survey(
     # Every host was asked for everything: there is nothing to look at again.
     fence = Fence(senders, lambda _names: {})
     switched = dict.fromkeys((h for wave in found.plan.waves for h in wave), manifest)
-    in_the_way = (*fence.armed(found.evidence), *fence.readings(found.evidence, switched))
+    in_the_way = (
+        *given_away(inventory, found.evidence, manifest),
+        *fence.armed(found.evidence),
+        *fence.readings(found.evidence, switched),
+    )
     return Survey(in_the_way, found.evidence) if in_the_way else found

@@ -25,16 +25,18 @@ from deploytool.rehearsal.simulated.oracle import locked_by
 from deploytool.rehearsal.simulated.service import Quirk
 from deploytool.release.model import Manifest, Release
 from deploytool.rollout.fence import Fence
+from deploytool.rollout.live import given_away
 from deploytool.rollout.model import Purpose, State
 from deploytool.rollout.outcome import conclude
 from deploytool.rollout.report import Report
 from deploytool.rollout.runner import Runner
+from deploytool.rollout.survey import survey
 from deploytool.stop.meaning import flag_objections
 from deploytool.stop.request import Request
 from deploytool.stop.start import ask, check
 from tests.unit.flags.artifacts import table
 from tests.unit.flags.fleets import NAMES, NEW_BUILD, rendered
-from tests.unit.flags.registries import POWER_PEG, RLP, flag, registry, reserved, runtime
+from tests.unit.flags.registries import POWER_PEG, flag, registry, reserved, runtime
 from tests.unit.flags.worlds import FLAG, World, code
 
 from .cases import Forgetful, Silent, inline
@@ -51,7 +53,6 @@ OLD = build("2011.4", registry(HIDDEN, POWER_PEG))
 NEXT = build("2026.2", registry(HIDDEN, runtime("RETAIL", 4), runtime("OTHER", 5)))
 GRADUATED = build("2027.1", registry(HIDDEN, flag("RETAIL", 4), runtime("OTHER", 5)))
 RETIRED = build("2027.2", registry(HIDDEN, reserved("RETAIL", 4), reserved("POWER_PEG", 3)))
-MENT = build("2026.0", registry(HIDDEN, RLP))
 SILENT, ALSO_SILENT = build("2026.3", None), build("2026.4", None)
 EMPTY = build("2026.5", registry())
 ONLY = build("2026.6", registry(runtime("RETAIL", 4)))
@@ -104,6 +105,11 @@ class At(Silent):
             self._act()
 
 
+def earnest() -> Inventory:
+    """The inventory of a fleet that nobody throws away."""
+    return rendered().inventory.model_copy(update={"throwaway": False})
+
+
 def roll(
     world: World,
     made: Build,
@@ -115,7 +121,7 @@ def roll(
     artifact = folder / "router"
     artifact.write_bytes(made[1])
     report = Runner(
-        rendered().inventory,
+        earnest(),
         Release(made[0], str(artifact)),
         world.hosts,
         "me@here",
@@ -317,6 +323,82 @@ def test_p5_hosts_that_halted_by_themselves_keep_no_meaning_and_have_to_be_stopp
     assert roll(world, NEW_BUILD, tmp_path, Senders(3))[1] == 0
 
 
+# --- what is live already has its bits (P5) -------------------------------------------------------
+
+PEG = build("2026.10", registry(HIDDEN, runtime("POWER_PEG", 3)))
+TAKES_IT = build("2026.11", registry(HIDDEN, runtime("RLP", 3)))
+TAKES_NAME = build("2026.12", registry(HIDDEN, runtime("POWER_PEG", 6)))
+ANOTHER = build("2026.13", registry(HIDDEN, runtime("POWER_PEG", 3, meaning="Something else.")))
+KEEPS = build("2026.14", registry(HIDDEN, reserved("POWER_PEG", 3), runtime("FRESH", 6)))
+
+
+@pytest.mark.parametrize(
+    ("before", "to", "rule"),
+    [
+        (PEG, TAKES_IT, "FLAG_BIT_NO_REUSE"),
+        (KEEPS, TAKES_IT, "FLAG_BIT_NO_REUSE"),
+        (PEG, TAKES_NAME, "FLAG_NAME_NO_REUSE"),
+        (PEG, ANOTHER, "FLAG_SAME_SEMANTICS"),
+        (PEG, KEEPS, None),
+        (KEEPS, PEG, None),
+        (NEXT, GRADUATED, None),
+        (GRADUATED, NEXT, None),
+        (SILENT, TAKES_IT, None),
+        (PEG, SILENT, None),
+    ],
+)
+def test_p5_no_release_takes_a_bit_or_a_name_of_a_build_that_is_live(
+    before: Build, to: Build, rule: str | None, tmp_path: Path
+) -> None:
+    world = World(fleet.fleet_of(rendered(), before))
+    report, ended = roll(world, to, tmp_path, Senders())
+    assert survey_rules(World(fleet.fleet_of(rendered(), before)), to) == ({rule} - {None})
+    if rule is None:
+        assert ended == 0, report.obstacles
+        return
+    assert ended == 3
+    assert rule in rules(report)
+    assert {o.host for o in report.obstacles} == {*world.hosts}
+    error = conclude(report, "inventory.yaml")
+    assert error is not None
+    assert "deploytool flags lint -i inventory.yaml" in error.now
+    assert {locked_by(host.helper) for host in world.hosts.values()} == {None}
+
+
+def survey_rules(world: World, made: Build) -> set[str]:
+    """What ``plan`` is refused by."""
+    found = survey(earnest(), made[0], world.hosts, "plan", Senders())
+    assert (found.plan is None) == bool(found.obstacles)
+    return {obstacle.rule for obstacle in found.obstacles}
+
+
+def test_p5_one_host_with_an_older_build_is_enough(tmp_path: Path) -> None:
+    world = World(fleet.fleet_of(rendered(), NEXT))
+    world.hosts["router8"] = fleet.running("router8", rendered(), *PEG)
+    report, ended = roll(world, TAKES_IT, tmp_path, Senders())
+    assert (ended, rules(report)) == (3, {"FLAG_BIT_NO_REUSE"})
+    assert {o.host for o in report.obstacles} == {"router8"}
+
+
+def test_p5_a_live_build_that_can_t_be_read_is_replaced_only_by_what_serves_beside_it() -> None:
+    seen = _shown(NEXT)
+    altered = tuple(replace(run, sha="f" * 64) for run in seen[NAMES[0]].runs)
+    seen[NAMES[0]] = replace(seen[NAMES[0]], runs=altered)
+    inventory = earnest()
+    assert given_away(inventory, seen, NEXT[0]) == ()
+    found = given_away(inventory, seen, GRADUATED[0])
+    assert [(o.host, o.rule) for o in found] == [(NAMES[0], "FLAG_LIVE_UNREADABLE")]
+    flags = NEXT[0].flags
+    assert flags is not None
+    lie = NEXT[0].model_copy(update={"flags": flags.model_copy(update={"table": "0" * 64})})
+    seen = {host: replace(item, manifest=lie.canonical()) for host, item in _shown(NEXT).items()}
+    assert {o.rule for o in given_away(inventory, seen, GRADUATED[0])} == {"FLAG_LIVE_UNREADABLE"}
+    throwaway = inventory.model_copy(update={"throwaway": True})
+    assert given_away(throwaway, seen, GRADUATED[0]) == ()
+    nothing = {h: replace(e, runs=(), main_pid=0, current="none") for h, e in seen.items()}
+    assert given_away(inventory, nothing, GRADUATED[0]) == ()
+
+
 # --- started again, under what the senders use ----------------------------------------------------
 
 
@@ -325,6 +407,11 @@ def starting(world: World, senders: Senders | None) -> set[str]:
     found = flag_objections(rendered().inventory, world.hosts, world.look(), senders)
     assert {objection.rule for objection in found} <= {"START_FLAGS_READ_DIFFERENTLY"}
     return {objection.host for objection in found}
+
+
+def kept(world: World) -> set[str | None]:
+    """What hosts say that they served with when they were stopped."""
+    return {item.meant for item in world.look().values() if isinstance(item, Evidence)}
 
 
 def let_go(world: World) -> None:
@@ -342,34 +429,34 @@ def let_go(world: World) -> None:
 def test_p5_a_build_that_was_put_there_under_the_latch_does_not_trade_on_a_bit_in_use(
     tmp_path: Path,
 ) -> None:
-    """Bit 3 is another flag in the old build, and the senders mean the new build's."""
-    world = World(fleet.fleet_of(rendered(), MENT))
+    """Bit 4 is always on for the senders; the older build obeys it only once it is armed."""
+    world = World(fleet.fleet_of(rendered(), GRADUATED))
     stop(world)
-    assert starting(world, Senders(3)) == set(), "what runs is what ran"
-    assert roll(world, OLD, tmp_path, Senders(3))[1] == 0
-    assert starting(world, Senders(3)) == {*world.hosts}
+    assert starting(world, Senders(4)) == set(), "what runs is what ran"
+    assert roll(world, NEXT, tmp_path, Senders(4))[1] == 0
+    assert starting(world, Senders(4)) == {*world.hosts}
     assert starting(world, Senders(None)) == {rendered().inventory.fleet}
     assert starting(world, Senders()) == set(), "withdrawn"
     assert starting(world, Senders(0)) == set(), "both read it alike"
     assert starting(world, None) == set(), "nobody to ask"
-    assert roll(world, SILENT, tmp_path, Senders(3))[1] == 0
+    assert roll(world, SILENT, tmp_path, Senders(4))[1] == 0
     assert {*world.hosts} <= starting(world, Senders(0)), "it may obey any"
-    assert roll(world, MENT, tmp_path, Senders(3))[1] == 0
-    assert starting(world, Senders(0, 3)) == set(), "what ran when it was stopped is back"
+    assert roll(world, GRADUATED, tmp_path, Senders(4))[1] == 0
+    assert starting(world, Senders(0, 4)) == set(), "what ran when it was stopped is back"
 
 
 def test_p5_what_ran_when_it_was_stopped_is_kept_until_it_is_started(tmp_path: Path) -> None:
-    world = World(fleet.fleet_of(rendered(), MENT))
+    world = World(fleet.fleet_of(rendered(), GRADUATED))
     stop(world)
-    for made in (OLD, NEXT, build("2026.9", registry(HIDDEN)), OLD):
-        assert roll(world, made, tmp_path, Senders(3))[1] == 0
-    assert {item.meant for item in world.look().values()} == {MENT[0].sha256}  # type: ignore[union-attr]
-    assert starting(world, Senders(3)) == {*world.hosts}
+    for made in (NEXT, RETIRED, build("2026.9", registry(HIDDEN)), NEXT):
+        assert roll(world, made, tmp_path, Senders(4))[1] == 0
+    assert kept(world) == {GRADUATED[0].sha256}
+    assert starting(world, Senders(4)) == {*world.hosts}
     let_go(world)
-    assert {item.meant for item in world.look().values()} == {None}  # type: ignore[union-attr]
-    assert starting(world, Senders(3)) == set()
-    assert roll(world, NEXT, tmp_path, Senders(0))[1] == 0
-    assert {item.meant for item in world.look().values()} == {None}, "nobody stopped it"  # type: ignore[union-attr]
+    assert kept(world) == {None}
+    assert starting(world, Senders(4)) == set()
+    assert roll(world, NEW_BUILD, tmp_path, Senders(0))[1] == 0
+    assert kept(world) == {None}, "nobody stopped it"
 
 
 def test_p5_what_ran_and_can_t_be_read_any_more_read_every_bit_otherwise(tmp_path: Path) -> None:
@@ -394,11 +481,11 @@ def test_p5_a_bit_in_use_that_a_build_does_not_carry_out_keeps_it_from_being_sta
 
 
 def test_p5_the_refusal_says_how_to_go_on(tmp_path: Path) -> None:
-    world = World(fleet.fleet_of(rendered(), MENT))
+    world = World(fleet.fleet_of(rendered(), GRADUATED))
     stop(world)
-    assert roll(world, OLD, tmp_path, Senders(3))[1] == 0
+    assert roll(world, NEXT, tmp_path, Senders(4))[1] == 0
     inventory, seen = rendered().inventory, world.look()
-    flags = flag_objections(inventory, world.hosts, seen, Senders(3))
+    flags = flag_objections(inventory, world.hosts, seen, Senders(4))
     signers = str(inventory.allowed_signers)
     (tmp_path / "signers").write_text(signers)
     known = inventory.model_copy(update={"signers": str(tmp_path / "signers")})
@@ -407,7 +494,7 @@ def test_p5_the_refusal_says_how_to_go_on(tmp_path: Path) -> None:
     assert caught.value.rule == "START_FLAGS_READ_DIFFERENTLY"
     assert "deploytool flags disarm FLAG -i inventory.yaml" in caught.value.now
     assert "deploytool start -i inventory.yaml --all" in caught.value.now
-    assert any("bit 3" in line for line in caught.value.details)
+    assert any("bit 4" in line for line in caught.value.details)
     with pytest.raises(Refused) as caught:
         check(known, (), seen, 1, "inventory.yaml", flags)
     assert caught.value.rule == "START_FLAGS_READ_DIFFERENTLY"
