@@ -33,7 +33,7 @@ verb_retire() { # this host serves no more, and a reboot does not change that
     check_token
     release=none
     keep_meaning
-    rm -f "$STATE/verified" "$STATE/deadman"
+    rm -f "$STATE/verified" "$STATE/deadman" "$STATE/expired"
     if [ "$SUPERVISOR" = systemd ]; then systemctl mask --quiet "$UNIT" || refuse service 'the unit can not be masked'; fi
     failed=$(stop_service) || refuse service "the service can't be stopped: $failed"
     { rm -f "$ROOT/current" && sync "$ROOT"; } || refuse cannot-write "$ROOT/current can't be removed"

@@ -110,7 +110,7 @@ class Helper(Locks, Copying, Flags):
         """This host serves no more, and a reboot does not change that."""
         self.check_token(request)
         self.keep_meaning("none")
-        self.remove("verified", "deadman")
+        self.remove("verified", "deadman", "expired")
         if self.service.unit is not None:
             self.service.unit.masked = True
         if failed := self.service.stop():
