@@ -207,7 +207,8 @@ def _change(
     key: Path | None = None,
 ) -> None:
     """Arms or disarms, shows what came of it, and ends the command."""
-    from deploytool.cli.rollout import GOES_ON, interruptible
+    from deploytool.cli.disarming import GOES_ON
+    from deploytool.cli.rollout import interruptible
     from deploytool.cli.screen import PlainScreen
     from deploytool.errors import Interrupted
     from deploytool.flags.outcome import conclude

@@ -48,10 +48,13 @@ def signs_nothing(_content: bytes) -> str:
     raise AssertionError("nothing is to be signed")
 
 
-def in_use(inventory: Inventory, hosts: Mapping[str, Host], outside: Outside) -> tuple[str, ...]:
+def in_use(
+    inventory: Inventory, hosts: Mapping[str, Host], outside: Outside
+) -> dict[str, frozenset[int]]:
     """The runtime flags that any host shows armed, or whose bit the senders show in use.
 
-    What can't be seen is not in it: it will stand in the way of whatever comes next.
+    By their names, with every bit that any host shows each to be. What can't be seen is not in it:
+    it will stand in the way of whatever comes next.
     """
     routers = Routers(hosts, inventory.ssh.command_timeout_s, lambda _host, _text, _fault: None)
     shown = [item for item in routers.observe().values() if isinstance(item, Shown)]
@@ -60,7 +63,8 @@ def in_use(inventory: Inventory, hosts: Mapping[str, Host], outside: Outside) ->
     except HostFault:
         bits = frozenset()
     states = [flag for item in shown for flag in item.flags if flag.state != "always"]
-    return tuple(sorted({flag.name for flag in states if flag.state in ON or flag.bit in bits}))
+    names = sorted({flag.name for flag in states if flag.state in ON or flag.bit in bits})
+    return {n: frozenset(flag.bit for flag in states if flag.name == n) for n in names}
 
 
 class Runner:
