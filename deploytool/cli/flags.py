@@ -207,8 +207,9 @@ def _change(
     key: Path | None = None,
 ) -> None:
     """Arms or disarms, shows what came of it, and ends the command."""
+    from deploytool.cli.disarming import GOES_ON
     from deploytool.cli.left import say_left
-    from deploytool.cli.rollout import GOES_ON, interruptible
+    from deploytool.cli.rollout import interruptible
     from deploytool.cli.screen import PlainScreen
     from deploytool.errors import Interrupted
     from deploytool.flags.outcome import conclude
@@ -274,11 +275,13 @@ def status(inventory: InventoryOption, *, json: JsonOption = False) -> None:
     is the number of the certificate that armed it. Exit 5 where not all hosts are alike or known.
     """
     del json
+    import time
+
     from deploytool.cli.flagtable import document, lines, show
     from deploytool.cli.left import say_left
     from deploytool.errors import HostFault, NotProven
     from deploytool.flags.arming import Gateway
-    from deploytool.flags.outside import Commands
+    from deploytool.flags.outside import Commands, of_now
     from deploytool.flags.routers import Routers
     from deploytool.flags.standing import remedy, rows
     from deploytool.fleet.inventory import load_inventory
@@ -296,7 +299,7 @@ def status(inventory: InventoryOption, *, json: JsonOption = False) -> None:
             host.close()
     senders: Gateway | HostFault
     try:
-        senders = Commands(fleet, inventory.resolve().parent).observe()
+        senders = of_now(Commands(fleet, inventory.resolve().parent).observe(), time.time())
     except HostFault as fault:
         senders = fault
     found = rows(seen, shown)

@@ -64,7 +64,9 @@ def prepare(
     )
     outcomes = prepare_fleet(inventory, who, say, hosts=chosen)
     failed = {name: str(o) for name, o in outcomes.items() if isinstance(o, HostFault)}
-    changed = {n: list(o) for n, o in outcomes.items() if not isinstance(o, HostFault)}
+    done = {n: o for n, o in outcomes.items() if not isinstance(o, HostFault)}
+    changed = {name: list(outcome.changed) for name, outcome in done.items()}
+    left = {name: outcome.left for name, outcome in done.items() if outcome.left}
     error = None
     if failed:
         error = NotProven(
@@ -75,7 +77,7 @@ def prepare(
         )
     else:
         say(f"All {len(outcomes)} hosts are prepared.")
-    finish({"changed": changed, "failed": failed}, error)
+    finish({"changed": changed, "left": left, "failed": failed}, error)
 
 
 def _dark(outcomes: Mapping[str, object]) -> str | None:

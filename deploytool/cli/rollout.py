@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from deploytool.cli.disarming import disarm_first, name_them, naming
 from deploytool.cli.options import (
     DEFAULT_JOURNAL,
     DEFAULT_STORE,
@@ -37,9 +38,6 @@ DisarmOption = Annotated[
         "--disarm", help="Turn off every armed flag first: the senders, then the hosts, observed."
     ),
 ]
-
-
-GOES_ON = "turning the flag off goes on to its end, for nothing is safer"
 
 
 def holder() -> str:
@@ -196,8 +194,12 @@ def _run(
     bound: Plan | None = None,
     *,
     forward: bool = False,
+    off: tuple[str, ...] = (),
 ) -> None:
-    """Runs a rollout to its end, shows it, and ends the command."""
+    """Runs a rollout to its end, shows it, and ends the command.
+
+    ``off``: the flags that were turned off before; whatever goes wrong names them.
+    """
     from deploytool.fleet.remote import connect_fleet
     from deploytool.rollout.model import Purpose
 
@@ -217,6 +219,7 @@ def _run(
         # Never the bound plan's: two runs of one plan are two deployers.
         plan_id = secrets.token_hex(8)
         with (
+            naming(off),
             Journal(journal_path(folder, fleet.fleet)) as journal,
             interruptible() as pending,
             screen(fleet.names, title) as shown,
@@ -237,11 +240,15 @@ def _run(
                 senders=senders_of(fleet, inventory_path.resolve().parent),
             ).run()
     except KeyboardInterrupt as again:  # the second Ctrl-C
-        raise cut_short(wanted.label, str(inventory_path)) from again
+        cut = cut_short(wanted.label, str(inventory_path))
+        name_them(cut, off)
+        raise cut from again
     finally:
         for host in hosts.values():
             host.close()
     error = conclude(report, str(inventory_path))
+    if error is not None:
+        name_them(error, off)
     if report.round is not None:
         show_round(report.round)
         show_halts(report.round, inventory_path)
@@ -261,52 +268,6 @@ def _run(
     trouble = dict(sorted(report.trouble.items()))
     path = [state.value for state in report.path]
     finish({**said, "already": report.already, "states": path, "trouble": trouble}, error)
-
-
-def _disarm_first(fleet: Inventory, path: Path, *, wished: bool) -> None:
-    """Turns off every flag that a host or a sender shows in use, where that was asked for.
-
-    Raises:
-        DeploytoolError: one was not observed off; no host was switched.
-    """
-    if not wished:
-        return
-    from deploytool.cli.screen import PlainScreen
-    from deploytool.flags.outcome import conclude
-    from deploytool.flags.outside import Commands
-    from deploytool.flags.phases import Purpose
-    from deploytool.flags.runner import Runner, in_use, signs_nothing
-    from deploytool.fleet.remote import connect_fleet
-
-    outside = Commands(fleet, path.resolve().parent)
-    hosts = connect_fleet(fleet)
-    try:
-        for flag in in_use(fleet, hosts, outside):
-            say(f"{flag} is turned off first.")
-            with interruptible(GOES_ON) as pending, PlainScreen() as shown:
-                report = Runner(
-                    fleet, hosts, flag, outside, shown,
-                    purpose=Purpose.DISARM, sign=signs_nothing, interrupted=pending,
-                ).run()  # fmt: skip
-                stop_here = pending()
-            error = conclude(report, str(path))
-            if error is not None:
-                raise error
-            if stop_here:
-                raise _broken_off(path)
-    finally:
-        for host in hosts.values():
-            host.close()
-
-
-def _broken_off(path: Path) -> Exception:
-    from deploytool.errors import Interrupted
-
-    return Interrupted(
-        "You broke it off while a flag was turned off.",
-        "The flag was observed off everywhere; no host was switched.",
-        f"deploytool status -i {quote(str(path))}",
-    )
 
 
 def deploy(
@@ -337,8 +298,8 @@ def deploy(
 
     bound = _bound(plan_file)
     fleet, wanted = _inputs(inventory, store, release)
-    _disarm_first(fleet, inventory, wished=disarm)
-    _run(inventory, fleet, wanted, journal, Purpose.DEPLOY, bound)
+    off = disarm_first(fleet, inventory, wanted, Purpose.DEPLOY, bound, wished=disarm)
+    _run(inventory, fleet, wanted, journal, Purpose.DEPLOY, bound, off=off)
 
 
 def _left(
@@ -383,9 +344,9 @@ def resume(
     from deploytool.rollout.model import Purpose
 
     fleet, release = _left(inventory, store, journal, Purpose.RESUME)
-    _disarm_first(fleet, inventory, wished=disarm)
+    off = disarm_first(fleet, inventory, release, Purpose.RESUME, forward=forward, wished=disarm)
     say("Finishing it: taking the locks over, then staging, switching and proving what is missing.")
-    _run(inventory, fleet, release, journal, Purpose.RESUME, forward=forward)
+    _run(inventory, fleet, release, journal, Purpose.RESUME, forward=forward, off=off)
 
 
 def rollback(
@@ -406,9 +367,9 @@ def rollback(
     from deploytool.rollout.model import Purpose
 
     fleet, release = _left(inventory, store, journal, Purpose.ROLLBACK)
-    _disarm_first(fleet, inventory, wished=disarm)
+    off = disarm_first(fleet, inventory, release, Purpose.ROLLBACK, wished=disarm)
     say("Undoing it: taking the locks over, then bringing every touched host back and proving it.")
-    _run(inventory, fleet, release, journal, Purpose.ROLLBACK)
+    _run(inventory, fleet, release, journal, Purpose.ROLLBACK, off=off)
 
 
 def register(app: typer.Typer) -> None:

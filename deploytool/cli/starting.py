@@ -13,11 +13,13 @@ from shlex import quote
 from deploytool.cli.left import say_left
 from deploytool.cli.output import finish, say
 from deploytool.errors import InputError, NotProven
+from deploytool.flags.outside import Commands, senders_of
 from deploytool.fleet.inventory import load_inventory
 from deploytool.fleet.model import Inventory
 from deploytool.fleet.remote import RemoteHost, connect_fleet
 from deploytool.fleet.select import select_hosts
 from deploytool.parity.model import Evidence
+from deploytool.stop.meaning import flag_objections
 from deploytool.stop.request import signing
 from deploytool.stop.start import ask, begin, check, look, read, write
 
@@ -30,6 +32,10 @@ def _connected(inventory: Inventory) -> Iterator[dict[str, RemoteHost]]:
     finally:
         for host in hosts.values():
             host.close()
+
+
+def _senders(inventory: Inventory, path: Path) -> Commands | None:
+    return senders_of(inventory, path.resolve().parent)
 
 
 def ask_for(
@@ -59,8 +65,10 @@ def ask_for(
     now = int(time.time())
     with _connected(inventory) as hosts:
         seen = look(inventory, hosts)
+        flags = flag_objections(inventory, hosts, seen, _senders(inventory, path))
     say_left(seen)
-    requests = ask(inventory, seen, chosen, by or getpass.getuser(), reason, now, str(path))
+    who = by or getpass.getuser()
+    requests = ask(inventory, seen, chosen, who, reason, now, str(path), flags)
     folder = out or Path(f"start-{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%SZ}")
     places = write(requests, folder)
     for one in requests:
@@ -83,7 +91,8 @@ def do(path: Path, requests: tuple[Path, ...], signatures: tuple[Path, ...]) -> 
     with _connected(inventory) as hosts:
         seen = look(inventory, hosts)
         say_left(seen)
-        check(inventory, signed, seen, time.time(), str(path))
+        flags = flag_objections(inventory, hosts, seen, _senders(inventory, path))
+        check(inventory, signed, seen, time.time(), str(path), flags)
         outcomes = begin(inventory, hosts, signed, seen, holder())
         after = look(inventory, hosts)
     states = {}

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from deploytool.flags.model import BITS
 from deploytool.release.model import FlagTable
+
+_EVERY = frozenset(range(BITS))
 
 
 class Senders(Protocol):
@@ -22,10 +25,10 @@ class Senders(Protocol):
         """
 
 
-def _readings(table: FlagTable | None) -> dict[int, set[str]]:
+def _readings(table: FlagTable) -> dict[int, set[str]]:
     """For each bit what a build says of it: the digests of its active meanings."""
     readings: dict[int, set[str]] = {}
-    for entry in table.entries if table else ():
+    for entry in table.entries:
         bit = entry.get("bit")
         if isinstance(bit, int) and entry.get("state") != "reserved":
             readings.setdefault(bit, set()).add(str(entry.get("digest")))
@@ -37,31 +40,44 @@ def obeyed_differently(one: FlagTable | None, other: FlagTable | None) -> frozen
 
     With every runtime flag off, what a build doesn't know, has retired or was not told to obey is
     rejected, visibly. What is left are bits that are always on in one of them. A build that says
-    nothing of its flags may obey any.
+    nothing of its flags may obey any; of two such builds nothing can be asked.
     """
-    always = [_always(table) for table in (one, other)]
-    return frozenset(
-        bit
-        for bit in read_differently(one, other)
-        if any(said is None or bit in said for said in always)
-    )
+    if one is None and other is None:
+        return frozenset()
+    if one is None or other is None:
+        return _EVERY
+    return read_differently(one, other) & (_always(one) | _always(other))
 
 
-def _always(table: FlagTable | None) -> frozenset[int] | None:
-    """The bits that a build obeys unarmed; None where it doesn't say what it obeys."""
-    if table is None:
-        return None
+def _always(table: FlagTable) -> frozenset[int]:
+    """The bits that a build obeys unarmed."""
     entries = (e for e in table.entries if e.get("state") != "reserved")
     bits = ((entry.get("bit"), entry.get("activation")) for entry in entries)
     return frozenset(bit for bit, how in bits if isinstance(bit, int) and how != "runtime")
 
 
-def read_differently(one: FlagTable | None, other: FlagTable | None) -> frozenset[int]:
+def obeyable(table: FlagTable | None) -> frozenset[int]:
+    """The bits that a build carries out, always or once they are armed; none where it says none."""
+    entries = table.entries if table else ()
+    bits = (entry.get("bit") for entry in entries if entry.get("state") != "reserved")
+    return frozenset(bit for bit in bits if isinstance(bit, int))
+
+
+def read_differently(
+    one: FlagTable | None, other: FlagTable | None, *, same_build: bool = False
+) -> frozenset[int]:
     """The bits that the two builds don't declare alike.
 
-    A bit that only one of them knows is read differently. That two builds declare a bit alike
-    does not prove that they behave alike; it is the least that can be asked.
+    A bit that only one of them knows is read differently. So is every bit by a build that says
+    nothing of its flags, unless it is the ``same_build``, and by two that find the bits in messages
+    of different formats. That two builds declare a bit alike does not prove that they behave alike;
+    it is the least that can be asked.
     """
+    if one is None or other is None:
+        same_silence = one is None and other is None and same_build
+        return frozenset() if same_silence else _EVERY
+    if one.wire != other.wire:
+        return _EVERY
     first, second = _readings(one), _readings(other)
     return frozenset(bit for bit in {*first, *second} if first.get(bit) != second.get(bit))
 
@@ -87,4 +103,4 @@ def objection(
 
 def named_bits(bits: frozenset[int]) -> str:
     """``bit 3, bit 4``."""
-    return ", ".join(f"bit {bit}" for bit in sorted(bits))
+    return "every bit" if bits == _EVERY else ", ".join(f"bit {bit}" for bit in sorted(bits))

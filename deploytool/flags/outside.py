@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
 from deploytool.errors import FaultKind, HostFault
-from deploytool.flags.arming import Census, Gateway
+from deploytool.flags.arming import AGE_AT_MOST_S, Census, Gateway
 from deploytool.flags.model import BITS
 from deploytool.fleet import model
 from deploytool.fleet.model import Argv, Inventory
@@ -97,9 +98,9 @@ class Commands:
         """The bits that senders use, as ``compatibility.Senders`` asks for them.
 
         Raises:
-            HostFault: it could not be observed.
+            HostFault: it could not be observed, or what they showed is not of now.
         """
-        return self.observe().bits
+        return of_now(self.observe(), time.time()).bits
 
 
 def senders_of(inventory: Inventory, folder: Path) -> Commands | None:
@@ -108,6 +109,17 @@ def senders_of(inventory: Inventory, folder: Path) -> Commands | None:
     ``folder`` is the inventory's own.
     """
     return None if inventory.gateway is None else Commands(inventory, folder)
+
+
+def of_now(shown: Gateway, now: float) -> Gateway:
+    """What the senders showed, where that is what they do now; ``now`` in seconds since the epoch.
+
+    Raises:
+        HostFault: it is older than what was seen may be, or from the future.
+    """
+    if not abs(now - shown.taken) <= AGE_AT_MOST_S:  # a time that is no number never passes
+        raise HostFault(FaultKind.PROTOCOL, "what the senders showed is not of now")
+    return shown
 
 
 def read_gateway(said: Mapping[str, object]) -> Gateway:

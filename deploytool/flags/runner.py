@@ -21,7 +21,7 @@ from deploytool.flags.arming import (
     obstacles,
 )
 from deploytool.flags.certificate import certify, next_epoch, seal
-from deploytool.flags.outside import Outside
+from deploytool.flags.outside import Outside, of_now
 from deploytool.flags.phases import ENDS, FIRST, Effect, Event, Purpose, State, advance
 from deploytool.flags.report import OPERATOR, SENDERS, Observer, Report
 from deploytool.flags.routers import OFF, ON, Routers, Shown
@@ -48,19 +48,23 @@ def signs_nothing(_content: bytes) -> str:
     raise AssertionError("nothing is to be signed")
 
 
-def in_use(inventory: Inventory, hosts: Mapping[str, Host], outside: Outside) -> tuple[str, ...]:
+def in_use(
+    inventory: Inventory, hosts: Mapping[str, Host], outside: Outside
+) -> dict[str, frozenset[int]]:
     """The runtime flags that any host shows armed, or whose bit the senders show in use.
 
-    What can't be seen is not in it: it will stand in the way of whatever comes next.
+    By their names, with every bit that any host shows each to be. What can't be seen is not in it:
+    it will stand in the way of whatever comes next.
     """
     routers = Routers(hosts, inventory.ssh.command_timeout_s, lambda _host, _text, _fault: None)
     shown = [item for item in routers.observe().values() if isinstance(item, Shown)]
     try:
-        bits = outside.observe().bits
+        bits = of_now(outside.observe(), time.time()).bits
     except HostFault:
         bits = frozenset()
     states = [flag for item in shown for flag in item.flags if flag.state != "always"]
-    return tuple(sorted({flag.name for flag in states if flag.state in ON or flag.bit in bits}))
+    names = sorted({flag.name for flag in states if flag.state in ON or flag.bit in bits})
+    return {n: frozenset(flag.bit for flag in states if flag.name == n) for n in names}
 
 
 class Runner:
@@ -318,9 +322,7 @@ class Runner:
     def _watch(self) -> Gateway:
         """What the senders show now."""
         self.report.in_use = None
-        shown = self._outside.observe()
-        if not abs(time.time() - shown.taken) <= AGE_AT_MOST_S:
-            raise HostFault(FaultKind.PROTOCOL, "what the senders showed is not of now")
+        shown = of_now(self._outside.observe(), time.time())
         if self.report.bit is not None:
             self.report.in_use = self.report.bit in shown.bits
         return shown

@@ -41,6 +41,17 @@ class Admin:
     authorize: str | None = None
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """What was changed on a host, and why its unit was left as it was (empty: it was not)."""
+
+    changed: tuple[str, ...]
+    left: str = ""
+
+    def __str__(self) -> str:
+        return "; ".join((what_changed(self.changed), *([self.left] if self.left else [])))
+
+
 def read_public_key(path: Path) -> str:
     """The one public key in ``path``, as a line of ``authorized_keys``.
 
@@ -81,7 +92,7 @@ def render_script(
     return "\n".join([*assignments(settings), script])
 
 
-def _prepare_host(inventory: Inventory, host: str, admin: Admin) -> tuple[str, ...]:
+def _prepare_host(inventory: Inventory, host: str, admin: Admin) -> Prepared:
     target = route(inventory, host)
     way: Route = target
     if admin.user is not None:
@@ -101,12 +112,22 @@ def _prepare_host(inventory: Inventory, host: str, admin: Admin) -> tuple[str, .
     finally:
         session.close()
     try:
-        return parse_reply(answer.output, nonce, Call("prepare")).all("changed")
+        reply = parse_reply(answer.output, nonce, Call("prepare"))
+        return Prepared(reply.all("changed"), what_left(reply.one("left")))
     except HostFault as fault:
         if fault.kind is FaultKind.REFUSED or not answer.errors:
             raise
         errors = excerpt(answer.errors.decode("utf-8", "replace"))
         raise HostFault(fault.kind, errors, in_doubt=True) from fault
+
+
+def what_left(said: str | None) -> str:
+    """Why the unit was left as it was, from "STATE MARK..."; empty where it was not."""
+    if said is None:
+        return ""
+    state, *marks = said.split()
+    out = "deploytool start" if "fenced" in marks else "deploytool resume, or rollback"
+    return f"its unit is left {state}, by state/{', state/'.join(marks)}: {out} lets it in again"
 
 
 def what_changed(changed: tuple[str, ...]) -> str:
@@ -122,21 +143,21 @@ def prepare_fleet(
     progress: Callable[[str], None] = lambda _line: None,
     *,
     hosts: tuple[str, ...] = (),
-) -> dict[str, tuple[str, ...] | HostFault]:
+) -> dict[str, Prepared | HostFault]:
     """Prepares every declared host (or those in ``hosts``), all at once.
 
-    Returns what was changed on each host, or why it could not be prepared; none is left out.
+    Returns what was done on each host, or why it could not be prepared; none is left out.
 
     Raises:
         InputError: the inventory is wrong.
     """
     inventory = load_inventory(inventory_path)
 
-    def said(name: str, outcome: tuple[str, ...] | HostFault) -> None:
+    def said(name: str, outcome: Prepared | HostFault) -> None:
         if isinstance(outcome, HostFault):
             progress(f"{name}: NOT prepared: {outcome}")
         else:
-            progress(f"{name}: prepared; {what_changed(outcome)}")
+            progress(f"{name}: prepared; {outcome}")
 
     return fanout(
         {

@@ -69,6 +69,30 @@ authorize() { # ACCOUNT KEY: with the account's own rights, for it may have put 
         no "the account $1 can't write its authorized_keys"
 }
 
+let_in() { # UNIT: its supervisor may start it, also at boot, unless a mark on this host says that nobody may
+    kept=''
+    # A host that was retired is let in again by whoever prepares it. One that was stopped is not: that takes a
+    # reason and a second person (deploytool start); nor one that a rollout holds, or that its dead-man has
+    # fenced: what runs there may be what nobody has verified (deploytool resume or rollback).
+    for mark in fenced expired held rollout lock deadman; do
+        [ ! -e "$ROOT/state/$mark" ] || kept="$kept $mark"
+    done
+    unit_is=$(systemctl is-enabled "$1" 2>/dev/null)
+    [ "$unit_is" != enabled ] || return 0
+    if [ -n "$kept" ]; then
+        printf 'left %s%s\n' "${unit_is:-unknown}" "$kept"
+        return
+    fi
+    if [ "$unit_is" = masked ]; then
+        systemctl unmask --quiet "$1" || no "$1 can't be unmasked"
+        changed "$1 unmasked"
+    fi
+    if [ "$(systemctl is-enabled "$1" 2>/dev/null)" != enabled ]; then
+        systemctl enable --quiet "$1" || no "$1 can't be enabled"
+        changed "$1 enabled"
+    fi
+}
+
 needs sha256sum stat dd df readlink flock timeout setpriv setsid sync mv head tail tr wc base64 cut
 OWNER='' SERVICE_OWNER=''
 if [ -n "$UNIT_PATH" ]; then
@@ -98,16 +122,7 @@ if [ -n "$UNIT_PATH" ]; then
     before=$(cat "$UNIT_PATH" 2>/dev/null)
     place "$UNIT_PATH" 0644 root:root "$UNIT"
     [ "$before" = "$(cat "$UNIT_PATH")" ] || systemctl daemon-reload || no 'systemd does not reload'
-    # A host that was retired, or fenced by its dead-man, is let in again by whoever prepares it; one
-    # that was stopped is not: that takes a reason and a second person (deploytool start).
-    if [ ! -e "$ROOT/state/fenced" ] && [ "$(systemctl is-enabled "$NAME.service" 2>/dev/null)" = masked ]; then
-        systemctl unmask --quiet "$NAME.service" || no "$NAME.service can't be unmasked"
-        changed "$NAME.service unmasked"
-    fi
-    if [ ! -e "$ROOT/state/fenced" ] && [ "$(systemctl is-enabled "$NAME.service" 2>/dev/null)" != enabled ]; then
-        systemctl enable --quiet "$NAME.service" || no "$NAME.service can't be enabled"
-        changed "$NAME.service enabled"
-    fi
+    let_in "$NAME.service"
     # Sudo reads no file with a dot in its name, so this one is checked before it counts.
     { printf '%s' "$SUDOERS" >"$SUDOERS_PATH.checked" && chmod 0440 "$SUDOERS_PATH.checked"; } ||
         no "$SUDOERS_PATH.checked can't be written"

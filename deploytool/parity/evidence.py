@@ -232,6 +232,7 @@ def _parse(reply: Reply, now: float) -> Evidence:
         hold=_hold(reply.one("held")),
         halt=parse_halt(reply),
         previous=_release((reply.one("previous") or "").strip()),
+        meant=_release((reply.one("meant") or "").strip()),
         unconfirmed=reply.one("deadman") is not None,
         holds=(reply.one("holds") or "").rpartition(" ")[2] or None,
         label=_label(reply.one("label")),

@@ -140,6 +140,8 @@ class Evidence:
     hold: Hold | None = None
     halt: Halt | None = None
     previous: str | None = None
+    meant: str | None = None
+    """The release that served when this host was stopped, where another is active since."""
     unconfirmed: bool = False
     holds: str | None = None
     label: bytes | None = None

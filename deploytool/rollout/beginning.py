@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from deploytool.errors import HostFault
-from deploytool.parity.look import judge, probe_call
+from deploytool.parity.look import probe_call
 from deploytool.parity.model import Evidence, Parity
-from deploytool.rollout.baseline import Baseline, find, fresh, left, marks
+from deploytool.rollout.baseline import Baseline, fresh, left, marks
+from deploytool.rollout.live import given_away
 from deploytool.rollout.model import Event, Purpose
-from deploytool.rollout.planning import Obstacle, make_plan, moved
+from deploytool.rollout.planning import Obstacle, moved
 from deploytool.rollout.standing import Standing
-from deploytool.rollout.survey import consider
+from deploytool.rollout.survey import consider, consider_left
 
 
 class Beginning(Standing):
@@ -38,7 +39,8 @@ class Beginning(Standing):
         if self._bound is not None and (differences := moved(self._bound, found.plan)):
             self._report.obstacles = differences
             return Event.REFUSED
-        if obstacles := self._flags_in_the_way(self._found):
+        given = given_away(self._inventory, self._found, self._manifest)
+        if obstacles := (*given, *self._flags_in_the_way(self._found)):
             self._report.obstacles = obstacles
             return Event.REFUSED
         if found.round.parity is Parity.PARITY:
@@ -50,26 +52,16 @@ class Beginning(Standing):
         """What an interrupted rollout left, by what the hosts show."""
         seen = self._look_at_all()
         purpose = self._report.purpose
-        self._report.obstacles = find(seen, self._manifest.sha256, purpose, forward=self._forward)
-        if self._report.obstacles:
+        found = consider_left(
+            self._inventory, self._release, seen, self._id, purpose, forward=self._forward
+        )
+        self._report.plan, self._report.obstacles = found.plan, found.obstacles
+        if found.obstacles:
             return Event.REFUSED
-        evidence = {name: item for name, item in seen.items() if isinstance(item, Evidence)}
         plans = frozenset(mark.plan for mark in marks(seen).values())
-        base = {host: left(item, plans) for host, item in evidence.items()}
-        self._remember(evidence, base)
+        base = {host: left(item, plans) for host, item in found.evidence.items()}
+        self._remember(found.evidence, base)
         self._touched = [host for host, item in base.items() if item.as_found is None]
-        if purpose is Purpose.RESUME:
-            taken = judge(self._inventory, seen, self._manifest)
-            verdicts = {verdict.host: verdict for verdict in taken.hosts}
-            self._report.plan = make_plan(
-                self._id, self._inventory, self._manifest, evidence, verdicts
-            )
-            if not self._release.artifact and (lacking := self._plan.to_stage):
-                text = f"lacks {self._release.label}, and so does this machine's store"
-                self._report.obstacles = tuple(
-                    Obstacle(host, "RESUME_RELEASE", text) for host in lacking
-                )
-                return Event.REFUSED
         self._report.obstacles = self._flags_in_the_way(self._found)
         return Event.REFUSED if self._report.obstacles else Event.FOUND
 

@@ -16,6 +16,7 @@ from deploytool.fleet.model import Digest
 from deploytool.parity.model import Evidence
 from deploytool.parity.rules import stayed
 from deploytool.release.model import FlagTable, Manifest
+from deploytool.rollout.live import manifest_of, running
 from deploytool.rollout.planning import Obstacle
 
 Look = Callable[[tuple[str, ...]], Mapping[str, Evidence | HostFault]]
@@ -50,15 +51,15 @@ class Fence:
         beside them already: to replace them by it starts no new reading, and to leave them would
         be worse.
         """
-        running = {host: item for host, item in evidence.items() if _serving(item)}
-        active = {h: item for h, item in evidence.items() if h in running or item.release}
-        serving = _builds(running)
+        serve = {host: item for host, item in evidence.items() if _serving(item)}
+        active = {h: item for h, item in evidence.items() if h in serve or item.release}
+        serving = _builds(serve)
         builds = serving if self._senders is None else _builds(active)
         # A host that lies about a build says nothing for the others: each word about it counts.
-        shown = (*map(_manifest, evidence.values()), *to.values())
+        shown = (*map(manifest_of, evidence.values()), *to.values())
         known = [manifest for manifest in shown if manifest is not None]
-        tables = [manifest.flags for manifest in known if manifest.sha256 in builds]
-        unknown = [None] if builds - {manifest.sha256 for manifest in known} else []
+        live = [manifest for manifest in known if manifest.sha256 in builds]
+        unknown = [(None, False)] if builds - {manifest.sha256 for manifest in known} else []
         found: dict[str, str] = {}
         asked: dict[Digest, str | None] = {}  # the senders are asked once for each build
         for host, manifest in to.items():
@@ -66,9 +67,10 @@ class Fence:
                 continue  # nothing is to run there
             if manifest.digest() not in asked:
                 # Where it runs already, its readings are nothing new beside what nobody can read.
-                beside = tables + ([] if manifest.sha256 in serving else unknown)
-                differ = [table for at, table in enumerate(beside) if table not in beside[:at]]
-                whys = (self._objection(table, manifest.flags) for table in differ)
+                beside = [(now.flags, now.sha256 == manifest.sha256) for now in live]
+                beside += [] if manifest.sha256 in serving else unknown
+                differ = [item for at, item in enumerate(beside) if item not in beside[:at]]
+                whys = (self._objection(now, manifest.flags, same=same) for now, same in differ)
                 asked[manifest.digest()] = next(filter(None, whys), None)
             if why := asked[manifest.digest()]:
                 found[host] = why
@@ -76,7 +78,9 @@ class Fence:
             return ()
         return tuple(Obstacle(host, "FLAGS_READ_DIFFERENTLY", why) for host, why in found.items())
 
-    def _objection(self, now: FlagTable | None, then: FlagTable | None) -> str | None:
+    def _objection(
+        self, now: FlagTable | None, then: FlagTable | None, *, same: bool
+    ) -> str | None:
         if self._senders is None:
             if not (differing := obeyed_differently(now, then)):
                 return None
@@ -84,7 +88,7 @@ class Fence:
                 f"the builds obey {named_bits(differing)} differently, and the inventory names no "
                 "'gateway' that could say whether anybody sets them"
             )
-        if not (differing := read_differently(now, then)):
+        if not (differing := read_differently(now, then, same_build=same)):
             return None
         try:
             in_use: frozenset[int] | None = self._senders.bits_in_use()
@@ -96,7 +100,9 @@ class Fence:
         """Whether every process was seen to be HALTED just now, and what comes after it will be.
 
         A host whose process has died is not: what is started there serves. Nor is one that shows
-        HALTED with nothing latched: it only waits for its first lease.
+        HALTED with nothing latched: it only waits for its first lease. Nor one that was not
+        stopped by ``deploytool stop``: only under its latch does a host keep what the bits meant,
+        for whoever starts it (stop/meaning.py).
         """
         seen = {**active, **self._look(tuple(active))}
         return all(isinstance(item, Evidence) and _latched(item) for item in seen.values())
@@ -104,6 +110,8 @@ class Fence:
 
 def _latched(evidence: Evidence) -> bool:
     said = evidence.status or {}
+    if evidence.halt is None:
+        return False
     # Not every artifact shows its latch (docs/contract.md); one that does shows whether it has one.
     return said.get("trading_state") == "HALTED" and bool(said.get("latch", True))
 
@@ -119,35 +127,14 @@ def _lost(evidence: Evidence) -> tuple[int, ...]:
 
 
 def _builds(evidence: Evidences) -> frozenset[str]:
-    return frozenset(sha for item in evidence.values() for sha in _running(item))
-
-
-def _manifest(evidence: Evidence) -> Manifest | None:
-    """That of the release which the host has active; None where it can't be read."""
-    if evidence.manifest is None:
-        return None
-    try:
-        found = Manifest.parse(evidence.manifest)
-    except ValueError:
-        return None
-    return found if found.sha256 == evidence.release else None
-
-
-def _running(evidence: Evidence) -> set[str]:
-    """What runs on a host, by its bytes; where those were not read, by the folder they lie in."""
-    found = {run.sha if run.sha != "unread" else _folder(run.path) for run in evidence.runs}
-    return found or {str(evidence.release)}
-
-
-def _folder(path: str) -> str:
-    return path.rpartition("/releases/")[2].partition("/")[0]
+    return frozenset(sha for item in evidence.values() for sha in running(item))
 
 
 def _may_arm(evidence: Evidence) -> bool:
     """Whether something runs that may have a flag armed, as far as is known."""
     if not _serving(evidence):
         return False
-    manifest = _manifest(evidence)
+    manifest = manifest_of(evidence)
     if manifest is None:
         return True
     entries = manifest.flags.entries if manifest.flags else ()

@@ -153,6 +153,15 @@ def _flags_unknown(report: Report, inventory: str) -> str:
 
 def _flags_way_out(rules: list[str], report: Report, inventory: str) -> str:
     """What ends it that a flag stands in the way; nothing where none does."""
+    if "FLAG_LIVE_UNREADABLE" in rules:
+        again = f"deploytool plan -i {inventory} {short(report.release)}"
+        return f"Deploy again there what can be read, or retire that host first; then: {again}"
+    if any(rule.startswith("FLAG_") for rule in rules):
+        return (
+            "Give each flag a bit and a name of its own, and build that "
+            f"(deploytool flags lint -i {inventory} holds it against what is live); "
+            f"then: deploytool plan -i {inventory} RELEASE"
+        )
     armed = {o.text.split(" ")[0] for o in report.obstacles if o.rule == "FLAGS_ARMED"}
     if armed:
         commands = (f"deploytool flags disarm {flag} -i {inventory}" for flag in sorted(armed))

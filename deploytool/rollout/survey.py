@@ -11,10 +11,12 @@ from deploytool.fleet.host import Host
 from deploytool.fleet.model import Inventory
 from deploytool.parity.look import Seen, expect, judge, probe_call, take_round
 from deploytool.parity.model import Evidence, Round
-from deploytool.release.model import Manifest
+from deploytool.release.model import Manifest, Release
+from deploytool.rollout.baseline import find
 from deploytool.rollout.fence import Fence
-from deploytool.rollout.model import Plan
-from deploytool.rollout.planning import Obstacle, make_plan, preflight
+from deploytool.rollout.live import given_away
+from deploytool.rollout.model import Plan, Purpose
+from deploytool.rollout.planning import Obstacle, make_plan, moved, preflight
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,88 @@ def survey(
     found = consider(inventory, manifest, seen, plan_id)
     if found.plan is None:
         return found
+    in_the_way = (
+        *given_away(inventory, found.evidence, manifest),
+        *_flags_forbid(found, manifest, senders),
+    )
+    return Survey(in_the_way, found.evidence) if in_the_way else found
+
+
+def _flags_forbid(
+    found: Survey, manifest: Manifest, senders: Senders | None
+) -> tuple[Obstacle, ...]:
     # Every host was asked for everything: there is nothing to look at again.
     fence = Fence(senders, lambda _names: {})
-    switched = dict.fromkeys((h for wave in found.plan.waves for h in wave), manifest)
-    in_the_way = (*fence.armed(found.evidence), *fence.readings(found.evidence, switched))
-    return Survey(in_the_way, found.evidence) if in_the_way else found
+    waves = found.plan.waves if found.plan else ()  # what is gone back to is not known yet
+    switched = dict.fromkeys((host for wave in waves for host in wave), manifest)
+    return (*fence.armed(found.evidence), *fence.readings(found.evidence, switched))
+
+
+class Without:
+    """The senders once they have withdrawn these bits."""
+
+    def __init__(self, senders: Senders, withdrawn: frozenset[int]) -> None:
+        self._senders = senders
+        self._withdrawn = withdrawn
+
+    def bits_in_use(self) -> frozenset[int]:
+        """All others that they use.
+
+        Raises:
+            HostFault: it could not be observed.
+        """
+        return self._senders.bits_in_use() - self._withdrawn
+
+
+def forbids(
+    inventory: Inventory,
+    release: Release,
+    hosts: Mapping[str, Host],
+    purpose: Purpose,
+    senders: Senders | None,
+    bound: Plan | None,
+    *,
+    forward: bool,
+) -> tuple[Obstacle, ...]:
+    """Everything that a rollout would be refused by, before it takes a lock; changes nothing."""
+    manifest = release.manifest
+    call = probe_call((manifest.sha256, manifest.digest()), manifest.requires)
+    seen = take_round(hosts, call, inventory.ssh.command_timeout_s)
+    if purpose is not Purpose.DEPLOY:
+        left = consider_left(inventory, release, seen, "", purpose, forward=forward)
+        return left.obstacles or _flags_forbid(left, manifest, senders)
+    found = consider(inventory, manifest, seen, "")
+    if found.plan is None:
+        return found.obstacles
+    return (
+        *(moved(bound, found.plan) if bound else ()),
+        *given_away(inventory, found.evidence, manifest),
+        *_flags_forbid(found, manifest, senders),
+    )
+
+
+def consider_left(
+    inventory: Inventory,
+    release: Release,
+    seen: Seen,
+    plan_id: str,
+    purpose: Purpose,
+    *,
+    forward: bool,
+) -> Survey:
+    """What can be done with a fleet on which an interrupted rollout left this.
+
+    To finish it there is a plan; undoing it needs none.
+    """
+    manifest = release.manifest
+    evidence = {name: item for name, item in seen.items() if isinstance(item, Evidence)}
+    obstacles = find(seen, manifest.sha256, purpose, forward=forward)
+    if obstacles or purpose is not Purpose.RESUME:
+        return Survey(obstacles, evidence)
+    taken = judge(inventory, seen, manifest)
+    verdicts = {verdict.host: verdict for verdict in taken.hosts}
+    plan = make_plan(plan_id, inventory, manifest, evidence, verdicts)
+    if not release.artifact and (lacking := plan.to_stage):
+        text = f"lacks {release.label}, and so does this machine's store"
+        obstacles = tuple(Obstacle(host, "RESUME_RELEASE", text) for host in lacking)
+    return Survey(obstacles, evidence, plan, taken)

@@ -218,8 +218,14 @@ def way_out(
         return f"See what is stopped, and start only that: {status}"
     if "START_CAUSE" in rules:
         return f"Mend the cause that the lines name, then ask again: {again}"
+    named = " ".join(f"--request {quote(file)}" for file in requests)
+    start = f"deploytool start -i {inventory} {named}"
+    if "START_FLAGS_READ_DIFFERENTLY" in rules:
+        then = start if requests and len(rules) == 1 else again
+        return (
+            f"Have the senders withdraw those bits (deploytool flags disarm FLAG -i {inventory}), "
+            f"or deploy what served when it was stopped; then: {then}"
+        )
     if requests and rules <= {"START_SECOND_PERSON", "START_SIGNATURE"}:
-        named = " ".join(f"--request {quote(file)}" for file in requests)
-        start = f"deploytool start -i {inventory} {named}"
         return f"Have another person sign: {signing(requests)}; then: {start}"
     return f"Ask anew, as one of the signers: {again}"

@@ -83,11 +83,13 @@ def ask(
     reason: str,
     now: int,
     inventory_name: str,
+    flags: tuple[Objection, ...],
 ) -> tuple[Request, ...]:
     """The requests for the hosts that are chosen; with none chosen, for all that are stopped.
 
     ``now``: when the look at the hosts began, in seconds since the epoch. ``inventory_name`` is
-    what the inventory is called in advice.
+    what the inventory is called in advice; ``flags``: what the senders' bits have against it
+    (stop/meaning.py).
 
     Raises:
         Refused: a rule forbids to start them; nothing was changed.
@@ -96,7 +98,7 @@ def ask(
     if by not in names:
         only = people_objection(Request(by, inventory.fleet, "-", "-", "-", 0, 1, "-"), "", names)
         raise refused((only,) if only else (), inventory_name, chosen)
-    found = list(fleet_objections(inventory, seen, shown_manifest(seen)))
+    found = [*fleet_objections(inventory, seen, shown_manifest(seen)), *flags]
     requests = []
     for host in inventory.names:
         evidence = seen[host]
@@ -191,17 +193,22 @@ def _unreadable(text: str, files: Sequence[Path] = ()) -> InputError:
 
 
 def check(
-    inventory: Inventory, signed: tuple[Signed, ...], seen: Seen, now: float, inventory_name: str
+    inventory: Inventory,
+    signed: tuple[Signed, ...],
+    seen: Seen,
+    now: float,
+    inventory_name: str,
+    flags: tuple[Objection, ...],
 ) -> None:
     """Everything that forbids what is asked for, all at once.
 
-    ``inventory_name`` is what the inventory is called in advice.
+    ``inventory_name`` is what the inventory is called in advice; ``flags`` as in ``ask``.
 
     Raises:
         Refused: something does.
     """
     names = signer_names(inventory)
-    found = list(fleet_objections(inventory, seen, shown_manifest(seen)))
+    found = [*fleet_objections(inventory, seen, shown_manifest(seen)), *flags]
     for one in signed:
         request, host = one.request, one.request.host
         if host not in inventory.hosts:

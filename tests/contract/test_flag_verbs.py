@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import base64
+import functools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,16 +38,37 @@ TABLE = table(load_registry(HERE / "flagged.yaml"), WIRE)
 
 @dataclass
 class Flagged:
-    """A host whose artifact has one runtime flag; ``bare`` is one that has no release."""
+    """A host whose artifact has one runtime flag; ``bare`` is one that has no release.
+
+    ``relink`` makes ``current`` lead elsewhere, or away with None; it gives where it led.
+    """
 
     host: Host
     bare: Host
+    relink: Callable[[str | None], str | None]
 
 
 def _simulated() -> Flagged:
     rendered = fleet.Rendered.of(fleet.inventory(2, "process"))
     build = program.build("1.0", flags=TABLE)
-    return Flagged(fleet.running("router1", rendered, *build), fleet.bare("router2", rendered))
+    host = fleet.running("router1", rendered, *build)
+    links, current = host.helper.machine.disk.links, f"{host.helper.root}/current"
+
+    def relink(target: str | None) -> str | None:
+        before = links.pop(current, None)
+        if target is not None:
+            links[current] = target
+        return before
+
+    return Flagged(host, fleet.bare("router2", rendered), relink)
+
+
+def _relink(current: Path, target: str | None) -> str | None:
+    before = str(current.readlink()) if current.is_symlink() else None
+    current.unlink(missing_ok=True)
+    if target is not None:
+        current.symlink_to(target)
+    return before
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +125,9 @@ def flagged(request: pytest.FixtureRequest) -> Iterator[Flagged]:
     Real(other["router3"], shells).reset()  # whatever an earlier test deployed there
     try:
         told(hosts["router1"], "flag_disarm", flag=FLAG)
-        yield Flagged(hosts["router1"], other["router3"])
+        current = Path(load_inventory(path).root("router1"), "current")
+        relink = functools.partial(_relink, current)
+        yield Flagged(hosts["router1"], other["router3"], relink)
     finally:
         told(hosts["router1"], "flag_disarm", flag=FLAG)
         for host in (*hosts.values(), *other.values()):
@@ -197,6 +221,18 @@ def test_p3_a_host_that_a_rollout_holds_arms_nothing_and_disarms_all_the_same(
 def test_a_host_without_a_release_says_so(flagged: Flagged) -> None:
     assert refused(flagged.bare, "flag_observe") == "nothing-active"
     assert refused(flagged.bare, "flag_disarm", flag=FLAG) == "nothing-active"
+
+
+@pytest.mark.parametrize("broken", [None, f"releases/{SHA}"])
+def test_p3_a_process_is_disarmed_also_where_the_link_to_its_release_is_broken(
+    flagged: Flagged, broken: str | None
+) -> None:
+    whole = flagged.relink(broken)
+    try:
+        assert state(flagged.host) == "off"
+        assert told(flagged.host, "flag_disarm", flag=FLAG)[:2] == (0, {"armed": []})
+    finally:
+        flagged.relink(whole)
 
 
 @pytest.mark.sshd

@@ -186,6 +186,41 @@ def test_p6_a_fenced_host_is_started_again_by_two_people_and_its_latch(side: Sid
     assert refused(side, "resume", {"latch": "ab12", "size": len(request)}, request) == "not-halted"
 
 
+def test_p5_a_host_keeps_what_it_served_with_when_it_was_stopped_until_it_is_started(
+    side: Side,
+) -> None:
+    token, release = running(side)
+    knows = {"latch": "ab12"}
+    second, third = side.release("2.0"), side.release("3.0")
+    stage(side, second, token)
+    stage(side, third, token)
+    asked(side, "activate", switch(token, second[0].sha256))
+    assert read(ask(side, "probe")).meant is None, "nobody stopped it"
+    asked(side, "activate", switch(token, release))
+    asked(side, "quiesce", QUIESCE)
+    assert read(asked(side, "activate", {**switch(token, release), **knows})).meant is None
+    for other in (second[0].sha256, "none", third[0].sha256):
+        seen = read(asked(side, "activate", {**switch(token, other), **knows}))
+        assert seen.meant == release
+    asked(side, "unlock", {"token": token, "keep": 1})
+    held = read(ask(side, "probe", release=release))
+    assert (held.meant, held.holds) == (release, "intact"), "it can be asked what it meant"
+    latch = held.halt.artifact or held.halt.latch if held.halt else ""
+    request = signed(side, latch=latch)
+    asked(side, "resume", {**knows, "size": len(request)}, request)
+    assert read(ask(side, "probe")).meant is None
+    token = lock(side, "plan2")
+    assert asked(side, "retire", {"token": token}).lines == ()
+    assert read(ask(side, "probe")).meant is None
+
+
+def test_p5_a_host_that_retires_while_it_is_stopped_keeps_what_it_served_with(side: Side) -> None:
+    token, release = running(side)
+    asked(side, "quiesce", QUIESCE)
+    asked(side, "retire", {"token": token})
+    assert read(ask(side, "probe")).meant == release
+
+
 def test_a_lease_that_nobody_named_is_not_renewed(side: Side) -> None:
     assert refused(side, "lease", {"lease": "none"}) == "no-lease"
 

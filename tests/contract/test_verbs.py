@@ -343,6 +343,13 @@ def test_activating_nothing_leaves_nothing_running(side: Side) -> None:
     assert side.read("current") is None
 
 
+def test_a_retired_host_has_no_mark_of_a_dead_man(side: Side) -> None:
+    token = lock(side)
+    side.replace("state/expired", b"token 1\nsince 1\n")
+    asked(side, "retire", {"token": token})
+    assert side.read("state/expired") is None, "else it is never let in again"
+
+
 def test_a_retired_host_runs_nothing_and_names_nothing(side: Side) -> None:
     token = lock(side)
     manifest, content = side.release("1.0")

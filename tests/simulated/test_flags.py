@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,23 +10,30 @@ from typing import Any
 
 import pytest
 
-from deploytool.errors import FaultKind, HostFault
+from deploytool.errors import FaultKind, HostFault, Refused
 from deploytool.flags.phases import Purpose as FlagPurpose
 from deploytool.fleet.helper import HostFiles
+from deploytool.fleet.host import Payload
 from deploytool.fleet.model import Inventory
+from deploytool.fleet.protocol import Call
 from deploytool.parity.look import probe_call, read
-from deploytool.parity.model import Evidence
-from deploytool.rehearsal.simulated import fleet, program
+from deploytool.parity.model import Evidence, Halt
+from deploytool.rehearsal.simulated import board, fleet, program
 from deploytool.rehearsal.simulated.events import EVENTS
 from deploytool.rehearsal.simulated.faults import Fault
 from deploytool.rehearsal.simulated.oracle import locked_by
 from deploytool.rehearsal.simulated.service import Quirk
 from deploytool.release.model import Manifest, Release
 from deploytool.rollout.fence import Fence
+from deploytool.rollout.live import given_away
 from deploytool.rollout.model import Purpose, State
 from deploytool.rollout.outcome import conclude
 from deploytool.rollout.report import Report
 from deploytool.rollout.runner import Runner
+from deploytool.rollout.survey import survey
+from deploytool.stop.meaning import flag_objections
+from deploytool.stop.request import Request
+from deploytool.stop.start import ask, check
 from tests.unit.flags.artifacts import table
 from tests.unit.flags.fleets import NAMES, NEW_BUILD, rendered
 from tests.unit.flags.registries import POWER_PEG, flag, registry, reserved, runtime
@@ -45,7 +53,19 @@ OLD = build("2011.4", registry(HIDDEN, POWER_PEG))
 NEXT = build("2026.2", registry(HIDDEN, runtime("RETAIL", 4), runtime("OTHER", 5)))
 GRADUATED = build("2027.1", registry(HIDDEN, flag("RETAIL", 4), runtime("OTHER", 5)))
 RETIRED = build("2027.2", registry(HIDDEN, reserved("RETAIL", 4), reserved("POWER_PEG", 3)))
-SILENT = build("2026.3", None)
+SILENT, ALSO_SILENT = build("2026.3", None), build("2026.4", None)
+EMPTY = build("2026.5", registry())
+ONLY = build("2026.6", registry(runtime("RETAIL", 4)))
+
+
+def reformed(version: str, made: Build) -> Build:
+    """The same flags in messages of another format."""
+    flags = made[0].flags
+    assert flags is not None
+    return program.build(version, flags=flags.model_copy(update={"wire": "1" * 64}))
+
+
+REFORMED, ONLY_REFORMED = reformed("2026.7", NEXT), reformed("2026.8", ONLY)
 
 
 @pytest.fixture(autouse=True)
@@ -85,6 +105,11 @@ class At(Silent):
             self._act()
 
 
+def earnest() -> Inventory:
+    """The inventory of a fleet that nobody throws away."""
+    return rendered().inventory.model_copy(update={"throwaway": False})
+
+
 def roll(
     world: World,
     made: Build,
@@ -96,7 +121,7 @@ def roll(
     artifact = folder / "router"
     artifact.write_bytes(made[1])
     report = Runner(
-        rendered().inventory,
+        earnest(),
         Release(made[0], str(artifact)),
         world.hosts,
         "me@here",
@@ -231,7 +256,20 @@ READS: list[tuple[str, Build, Build, Senders | None, bool]] = [
     ("back to it, nobody to ask", NEW_BUILD, OLD, None, False),
     ("a build that says nothing, nobody to ask", SILENT, NEW_BUILD, None, False),
     ("a build that says nothing, nothing in use", SILENT, NEW_BUILD, Senders(), True),
-    ("both say nothing", SILENT, build("2026.4", None), None, True),
+    ("a build that says nothing, a bit in use", SILENT, NEW_BUILD, Senders(0), False),
+    ("both say nothing", SILENT, ALSO_SILENT, None, True),
+    ("both say nothing, nothing in use", SILENT, ALSO_SILENT, Senders(), True),
+    ("both say nothing, a bit in use", SILENT, ALSO_SILENT, Senders(9), False),
+    ("the same that says nothing, a bit in use", SILENT, SILENT, Senders(9), True),
+    ("to one that says nothing, a retired bit in use", NEW_BUILD, SILENT, Senders(3), False),
+    ("to one that says nothing, a bit that nobody knows", NEW_BUILD, SILENT, Senders(9), False),
+    ("to one that says nothing, nothing in use", NEW_BUILD, SILENT, Senders(), True),
+    ("to one that says nothing, nobody to ask", NEW_BUILD, SILENT, None, False),
+    ("one that obeys nothing to one that says nothing", EMPTY, SILENT, None, False),
+    ("another wire format, a bit in use", NEXT, REFORMED, Senders(0), False),
+    ("another wire format, nothing in use", NEXT, REFORMED, Senders(), True),
+    ("another wire format, nobody to ask", NEXT, REFORMED, None, False),
+    ("another wire format, nothing always on", ONLY, ONLY_REFORMED, None, True),
     ("the same build, whatever is in use", NEXT, NEXT, Senders(0, 4, 5), True),
 ]
 
@@ -258,16 +296,210 @@ def test_p5_where_nothing_runs_no_bit_has_a_meaning_yet(tmp_path: Path) -> None:
     assert roll(world, NEW_BUILD, tmp_path, Senders(None))[1] == 0
 
 
+def stop(world: World, *names: str) -> None:
+    """Somebody presses the key for these hosts, or for all."""
+    said: dict[str, str | int] = {"by": "me@here", "reason": "runaway", "latch": "ab12", "since": 1}
+    for name in names or world.hosts:
+        world.hosts[name].call(Call.of("quiesce", seconds=5, **said), deadline_s=5)
+
+
 def test_p5_halted_hosts_may_be_switched_whatever_is_sent(tmp_path: Path) -> None:
+    world = World(fleet.fleet_of(rendered(), OLD))
+    stop(world)
+    assert roll(world, NEW_BUILD, tmp_path, Senders(3))[1] == 0
+    world = World(fleet.fleet_of(rendered(), OLD))
+    stop(world, *[*world.hosts][:7])
+    assert roll(world, NEW_BUILD, tmp_path, Senders(3))[1] == 3, "one of eight still trades"
+
+
+def test_p5_hosts_that_halted_by_themselves_keep_no_meaning_and_have_to_be_stopped_first(
+    tmp_path: Path,
+) -> None:
     world = World(fleet.fleet_of(rendered(), OLD))
     for host in world.hosts.values():
         host.helper.machine.disk.put(f"{host.helper.root}/state/service/halted", b"")
+    assert roll(world, NEW_BUILD, tmp_path, Senders(3))[1] == 3
+    stop(world)
     assert roll(world, NEW_BUILD, tmp_path, Senders(3))[1] == 0
+
+
+# --- what is live already has its bits (P5) -------------------------------------------------------
+
+PEG = build("2026.10", registry(HIDDEN, runtime("POWER_PEG", 3)))
+TAKES_IT = build("2026.11", registry(HIDDEN, runtime("RLP", 3)))
+TAKES_NAME = build("2026.12", registry(HIDDEN, runtime("POWER_PEG", 6)))
+ANOTHER = build("2026.13", registry(HIDDEN, runtime("POWER_PEG", 3, meaning="Something else.")))
+KEEPS = build("2026.14", registry(HIDDEN, reserved("POWER_PEG", 3), runtime("FRESH", 6)))
+
+
+@pytest.mark.parametrize(
+    ("before", "to", "rule"),
+    [
+        (PEG, TAKES_IT, "FLAG_BIT_NO_REUSE"),
+        (KEEPS, TAKES_IT, "FLAG_BIT_NO_REUSE"),
+        (PEG, TAKES_NAME, "FLAG_NAME_NO_REUSE"),
+        (PEG, ANOTHER, "FLAG_SAME_SEMANTICS"),
+        (PEG, KEEPS, None),
+        (KEEPS, PEG, None),
+        (NEXT, GRADUATED, None),
+        (GRADUATED, NEXT, None),
+        (SILENT, TAKES_IT, None),
+        (PEG, SILENT, None),
+    ],
+)
+def test_p5_no_release_takes_a_bit_or_a_name_of_a_build_that_is_live(
+    before: Build, to: Build, rule: str | None, tmp_path: Path
+) -> None:
+    world = World(fleet.fleet_of(rendered(), before))
+    report, ended = roll(world, to, tmp_path, Senders())
+    assert survey_rules(World(fleet.fleet_of(rendered(), before)), to) == ({rule} - {None})
+    if rule is None:
+        assert ended == 0, report.obstacles
+        return
+    assert ended == 3
+    assert rule in rules(report)
+    assert {o.host for o in report.obstacles} == {*world.hosts}
+    error = conclude(report, "inventory.yaml")
+    assert error is not None
+    assert "deploytool flags lint -i inventory.yaml" in error.now
+    assert {locked_by(host.helper) for host in world.hosts.values()} == {None}
+
+
+def survey_rules(world: World, made: Build) -> set[str]:
+    """What ``plan`` is refused by."""
+    found = survey(earnest(), made[0], world.hosts, "plan", Senders())
+    assert (found.plan is None) == bool(found.obstacles)
+    return {obstacle.rule for obstacle in found.obstacles}
+
+
+def test_p5_one_host_with_an_older_build_is_enough(tmp_path: Path) -> None:
+    world = World(fleet.fleet_of(rendered(), NEXT))
+    world.hosts["router8"] = fleet.running("router8", rendered(), *PEG)
+    report, ended = roll(world, TAKES_IT, tmp_path, Senders())
+    assert (ended, rules(report)) == (3, {"FLAG_BIT_NO_REUSE"})
+    assert {o.host for o in report.obstacles} == {"router8"}
+
+
+def test_p5_a_live_build_that_can_t_be_read_is_replaced_only_by_what_serves_beside_it() -> None:
+    seen = _shown(NEXT)
+    altered = tuple(replace(run, sha="f" * 64) for run in seen[NAMES[0]].runs)
+    seen[NAMES[0]] = replace(seen[NAMES[0]], runs=altered)
+    inventory = earnest()
+    assert given_away(inventory, seen, NEXT[0]) == ()
+    found = given_away(inventory, seen, GRADUATED[0])
+    assert [(o.host, o.rule) for o in found] == [(NAMES[0], "FLAG_LIVE_UNREADABLE")]
+    flags = NEXT[0].flags
+    assert flags is not None
+    lie = NEXT[0].model_copy(update={"flags": flags.model_copy(update={"table": "0" * 64})})
+    seen = {host: replace(item, manifest=lie.canonical()) for host, item in _shown(NEXT).items()}
+    assert {o.rule for o in given_away(inventory, seen, GRADUATED[0])} == {"FLAG_LIVE_UNREADABLE"}
+    throwaway = inventory.model_copy(update={"throwaway": True})
+    assert given_away(throwaway, seen, GRADUATED[0]) == ()
+    nothing = {h: replace(e, runs=(), main_pid=0, current="none") for h, e in seen.items()}
+    assert given_away(inventory, nothing, GRADUATED[0]) == ()
+
+
+# --- started again, under what the senders use ----------------------------------------------------
+
+
+def starting(world: World, senders: Senders | None) -> set[str]:
+    """The hosts, or the fleet, that may not be started, for what the senders use."""
+    found = flag_objections(rendered().inventory, world.hosts, world.look(), senders)
+    assert {objection.rule for objection in found} <= {"START_FLAGS_READ_DIFFERENTLY"}
+    return {objection.host for objection in found}
+
+
+def kept(world: World) -> set[str | None]:
+    """What hosts say that they served with when they were stopped."""
+    return {item.meant for item in world.look().values() if isinstance(item, Evidence)}
+
+
+def let_go(world: World) -> None:
+    """Two people start every host."""
+    for name, host in world.hosts.items():
+        now, halted = int(host.helper.machine.clock), host.helper.pairs("halted")
+        latch, stop, of = halted["artifact"], halted["latch"], host.helper.fleet
+        asked = Request("bob", name, of, latch, "mended", now, now + 600, stop).canonical()
+        sealed = asked + board.sign(fleet.OPERATOR)(asked).encode()
+        payload = Payload(len(sealed), functools.partial(iter, [sealed]))
+        call = Call.of("resume", latch="ab12", size=len(sealed))
+        assert host.call(call, deadline_s=5, payload=payload).lines[-1] == ("released", "")
+        host.helper.remove("service/halted")
+
+
+def test_p5_a_build_that_was_put_there_under_the_latch_does_not_trade_on_a_bit_in_use(
+    tmp_path: Path,
+) -> None:
+    """Bit 4 is always on for the senders; the older build obeys it only once it is armed."""
+    world = World(fleet.fleet_of(rendered(), GRADUATED))
+    stop(world)
+    assert starting(world, Senders(4)) == set(), "what runs is what ran"
+    assert roll(world, NEXT, tmp_path, Senders(4))[1] == 0
+    assert starting(world, Senders(4)) == {*world.hosts}
+    assert starting(world, Senders(None)) == {rendered().inventory.fleet}
+    assert starting(world, Senders()) == set(), "withdrawn"
+    assert starting(world, Senders(0)) == set(), "both read it alike"
+    assert starting(world, None) == set(), "nobody to ask"
+    assert roll(world, SILENT, tmp_path, Senders(4))[1] == 0
+    assert {*world.hosts} <= starting(world, Senders(0)), "it may obey any"
+    assert roll(world, GRADUATED, tmp_path, Senders(4))[1] == 0
+    assert starting(world, Senders(0, 4)) == set(), "what ran when it was stopped is back"
+
+
+def test_p5_what_ran_when_it_was_stopped_is_kept_until_it_is_started(tmp_path: Path) -> None:
+    world = World(fleet.fleet_of(rendered(), GRADUATED))
+    stop(world)
+    for made in (NEXT, RETIRED, build("2026.9", registry(HIDDEN)), NEXT):
+        assert roll(world, made, tmp_path, Senders(4))[1] == 0
+    assert kept(world) == {GRADUATED[0].sha256}
+    assert starting(world, Senders(4)) == {*world.hosts}
+    let_go(world)
+    assert kept(world) == {None}
+    assert starting(world, Senders(4)) == set()
+    assert roll(world, NEW_BUILD, tmp_path, Senders(0))[1] == 0
+    assert kept(world) == {None}, "nobody stopped it"
+
+
+def test_p5_what_ran_and_can_t_be_read_any_more_read_every_bit_otherwise(tmp_path: Path) -> None:
     world = World(fleet.fleet_of(rendered(), OLD))
-    for name in [*world.hosts][:7]:
-        helper = world.hosts[name].helper
-        helper.machine.disk.put(f"{helper.root}/state/service/halted", b"")
-    assert roll(world, NEW_BUILD, tmp_path, Senders(3))[1] == 3, "one of eight still trades"
+    stop(world)
+    assert roll(world, build("2026.9", registry(HIDDEN)), tmp_path, Senders(3))[1] == 0
+    assert starting(world, Senders(0)) == set()
+    helper = world.hosts["router4"].helper
+    helper.machine.disk.remove(f"{helper.root}/releases/{OLD[0].sha256}/release.json")
+    world.hosts["router5"].helper.put("meant", "é\n")
+    assert starting(world, Senders(0)) == {"router4", "router5"}
+
+
+@pytest.mark.parametrize("bit", [3, 9])
+def test_p5_a_bit_in_use_that_a_build_does_not_carry_out_keeps_it_from_being_started(
+    bit: int,
+) -> None:
+    world = World()
+    stop(world)
+    assert starting(world, Senders(bit)) == {rendered().inventory.fleet}
+    assert starting(world, Senders(0, 4)) == set()
+
+
+def test_p5_the_refusal_says_how_to_go_on(tmp_path: Path) -> None:
+    world = World(fleet.fleet_of(rendered(), GRADUATED))
+    stop(world)
+    assert roll(world, NEXT, tmp_path, Senders(4))[1] == 0
+    inventory, seen = rendered().inventory, world.look()
+    flags = flag_objections(inventory, world.hosts, seen, Senders(4))
+    signers = str(inventory.allowed_signers)
+    (tmp_path / "signers").write_text(signers)
+    known = inventory.model_copy(update={"signers": str(tmp_path / "signers")})
+    with pytest.raises(Refused) as caught:
+        ask(known, seen, (), fleet.OPERATOR, "mended", 1, "inventory.yaml", flags)
+    assert caught.value.rule == "START_FLAGS_READ_DIFFERENTLY"
+    assert "deploytool flags disarm FLAG -i inventory.yaml" in caught.value.now
+    assert "deploytool start -i inventory.yaml --all" in caught.value.now
+    assert any("bit 4" in line for line in caught.value.details)
+    with pytest.raises(Refused) as caught:
+        check(known, (), seen, 1, "inventory.yaml", flags)
+    assert caught.value.rule == "START_FLAGS_READ_DIFFERENTLY"
+    assert ask(known, seen, (), fleet.OPERATOR, "mended", 1, "inventory.yaml", ())
 
 
 def test_p5_a_bit_that_comes_into_use_during_staging_stops_it_before_any_switch(
@@ -321,8 +553,14 @@ def _shown(made: Build) -> dict[str, Evidence]:
     return {n: read(host.call(probe_call(disk=False), deadline_s=5)) for n, host in hosts.items()}
 
 
+STOPPED = Halt(latch="ab12", by="me", reason="runaway", since=1, fenced=False)
+
+
 def _saying(seen: dict[str, Evidence], **said: object) -> dict[str, Evidence]:
-    return {h: replace(item, status={**(item.status or {}), **said}) for h, item in seen.items()}
+    return {
+        host: replace(item, status={**(item.status or {}), **said}, halt=STOPPED)
+        for host, item in seen.items()
+    }
 
 
 def _objected(shown: dict[str, Evidence], now: dict[str, Evidence], *bits: int | None) -> bool:

@@ -236,6 +236,7 @@ IMMATERIAL = {
     "status_text": "shown where there is no status",
     "rollout": "how far a deployer came",
     "previous": "what an earlier deployment left",
+    "meant": "what an earlier release made of bits is asked when it is started",
     "holds": "what a host was asked besides",
     "label": "what a host was asked besides",
 }

@@ -162,7 +162,7 @@ free_bytes() { # -> FREE: what anybody may still write in the folder of releases
 
 probe_marks() {
     if slurp "$STATE/token"; then say "token $SLURPED"; fi
-    for mark in lock verified rollout finished held previous deadman; do
+    for mark in lock verified rollout finished held previous meant deadman; do
         if slurp "$STATE/$mark"; then say "$mark $SLURPED"; fi
     done
     verb_latch

@@ -180,7 +180,7 @@ before $mark_before"
     sync "$STATE"
 }
 
-prune() { # the newest stay, and always the active one and the one before
+prune() { # the newest stay, and always the active one, the one before, and the one that was stopped
     set +f
     for old in "$ROOT/releases/.incoming."* "$ROOT/releases/.damaged."*; do
         [ ! -e "$old" ] || rm -rf "$old"
@@ -188,6 +188,8 @@ prune() { # the newest stay, and always the active one and the one before
     set -- "$ROOT/releases/"*
     set -f
     [ $# -gt "$keep" ] || return 0
+    slurp "$STATE/meant" || SLURPED=''
+    stopped=$SLURPED
     slurp "$STATE/previous" || SLURPED=''
     kept=0
     IFS=$NEWLINE
@@ -195,7 +197,7 @@ prune() { # the newest stay, and always the active one and the one before
     for old in $(ls -t "$ROOT/releases"); do
         is_digest "$old" || continue
         kept=$((kept + 1))
-        if [ $kept -gt "$keep" ] && [ "$old" != "$LINKED" ] && [ "$old" != "$SLURPED" ]; then
+        if [ $kept -gt "$keep" ] && [ "$old" != "$LINKED" ] && [ "$old" != "$SLURPED" ] && [ "$old" != "$stopped" ]; then
             # Away in one step, so that nobody finds half a release.
             mv -T "$ROOT/releases/$old" "$ROOT/releases/.incoming.$old" && rm -rf "$ROOT/releases/.incoming.$old"
             say "pruned $old"

@@ -33,6 +33,17 @@ check_latch() { # whoever changes a host that was stopped must have known of it,
     [ "$latch" = "${HALTED:-unreadable}" ] || refuse halted "it was stopped (latch ${HALTED:-unreadable})"
 }
 
+keep_meaning() { # what served here when it was stopped: what senders use means what that build reads, until it is started
+    if ! read_latch; then
+        gone "$STATE/meant" || refuse cannot-write "$STATE/meant can't be removed"
+        return
+    fi
+    [ ! -e "$STATE/meant" ] || return 0
+    linked
+    case $LINKED in none | "$release") return ;; esac
+    put "$STATE/meant" "$LINKED" || refuse cannot-write "$STATE/meant can't be written"
+}
+
 words_of() { # REASON in a request's alphabet -> WORDS: a plus sign stands for a blank
     IFS=+
     # shellcheck disable=SC2086 # the words are split on purpose
@@ -346,6 +357,8 @@ verb_resume() { # payload: the request that a second person signed; the artifact
         *) return ;; # it said why not, and the latch stays
         esac
     fi
+    # The latch goes last: as long as it is there, a change notes what serves from now on.
+    { rm -f "$STATE/meant" && sync "$STATE"; } || refuse cannot-write "$STATE/meant can't be removed"
     lift_latch
     say 'released'
 }

@@ -14,6 +14,11 @@ feed() { printf '%s' "$1" | base64 -d; }
 tell() { # FUNCTION BASE64: has a command read that; says how it ended and what it printed
     [ -n "$FLAGS" ] || refuse no-flags 'the inventory of this host names no commands for flags'
     CUR=$ROOT/current
+    if [ ! -x "$CUR/$NAME" ]; then # the link may lead nowhere, and a process run armed all the same
+        unit_state
+        scan
+        client_folder
+    fi
     [ -x "$CUR/$NAME" ] || refuse nothing-active 'no release is active on this host'
     # What it printed, a line that no program can know, and then its errors and how it ended.
     told=$({

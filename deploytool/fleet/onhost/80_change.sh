@@ -6,6 +6,7 @@ verb_activate() { # release none: nothing is to run
     check_token
     check_latch
     if read_mark; then write_mark activating; fi
+    keep_meaning
     unfence
     # Whoever fenced this host meanwhile wrote that down first, and the mask may just have gone.
     if [ "$SUPERVISOR" = systemd ] && [ -e "$STATE/fenced" ]; then mask_unit; fi
@@ -30,7 +31,9 @@ verb_activate() { # release none: nothing is to run
 verb_retire() { # this host serves no more, and a reboot does not change that
     mutex
     check_token
-    rm -f "$STATE/verified" "$STATE/deadman"
+    release=none
+    keep_meaning
+    rm -f "$STATE/verified" "$STATE/deadman" "$STATE/expired"
     if [ "$SUPERVISOR" = systemd ]; then systemctl mask --quiet "$UNIT" || refuse service 'the unit can not be masked'; fi
     failed=$(stop_service) || refuse service "the service can't be stopped: $failed"
     { rm -f "$ROOT/current" && sync "$ROOT"; } || refuse cannot-write "$ROOT/current can't be removed"

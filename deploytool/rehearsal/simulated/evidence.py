@@ -52,7 +52,7 @@ def _signers(helper: Helper, _request: Request) -> Iterator[str]:
 def _marks(helper: Helper, request: Request) -> Iterator[str]:
     if (token := helper.text("token")) is not None:
         yield f"token {token.strip()}"
-    for mark in ("lock", "verified", "rollout", "finished", "held", "previous", "deadman"):
+    for mark in ("lock", "verified", "rollout", "finished", "held", "previous", "meant", "deadman"):
         if (text := helper.text(mark)) is not None:
             yield f"{mark} {text.replace(chr(10), ' ')}"
     stopped: list[str] = []

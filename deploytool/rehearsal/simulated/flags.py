@@ -23,10 +23,17 @@ class Flags(Ground):
                 said = text.replace("\n", " ")
                 raise Refusal("changing", f"a rollout holds this host: {said}")
 
+    def _client(self) -> bool:
+        """Whether something can ask the process: what is active, or lies where it runs."""
+        files, name = self.machine.disk.files, self.service.name
+        main = self.machine.processes.get(self.service.main_pid)
+        active = f"{self.root}/releases/{self.linked()}/{name}" in files
+        return active or (main is not None and main.path in files)
+
     def _tell(self, say: Say, act: Callable[[Board, float, float], dict[str, object]]) -> None:
         if not self.commands:
             raise Refusal("no-flags", "the inventory of this host names no commands for flags")
-        if f"{self.root}/current" not in self.machine.disk.links:
+        if not self._client():
             raise Refusal("nothing-active", "no release is active on this host")
         code, answer, errors = 1, "", f"{self.service.name}: nobody answers"
         board = self.service.board()

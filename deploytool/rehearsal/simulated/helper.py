@@ -54,6 +54,7 @@ class Helper(Locks, Copying, Flags):
         self.check_token(request)
         self.check_latch(request)
         self.write_mark("activating")
+        self.keep_meaning(request["release"])
         self.service.unfence()
         none = request["release"] == "none"
         if none:
@@ -108,7 +109,8 @@ class Helper(Locks, Copying, Flags):
     def verb_retire(self, request: Request, _say: Say) -> None:
         """This host serves no more, and a reboot does not change that."""
         self.check_token(request)
-        self.remove("verified", "deadman")
+        self.keep_meaning("none")
+        self.remove("verified", "deadman", "expired")
         if self.service.unit is not None:
             self.service.unit.masked = True
         if failed := self.service.stop():

@@ -26,7 +26,7 @@ def lift(host: SimulatedHost, files: dict[str, bytes]) -> None:
             machine.disk.files[path].sync()
     if helper.text("fenced") is not None:
         # What "deploytool start" does, which a second person signs.
-        helper.remove("fenced", "halted", "service/halted")
+        helper.remove("fenced", "halted", "meant", "service/halted")
         service.unfence()
         if helper.linked() != "none":
             service.start()

@@ -94,13 +94,14 @@ class Locks(Ground):
         self.step("lock removed")
 
     def _prune(self, keep: int, say: Say) -> None:
-        """The newest stay, and always the active one and the one before."""
+        """The newest stay, and always the active one, the one before, the one that was stopped."""
         disk, releases = self.machine.disk, f"{self.root}/releases"
         newest: dict[str, int] = {}
         for path in disk.below(releases):
             folder = path.removeprefix(f"{releases}/").split("/")[0]
             newest[folder] = max(newest.get(folder, 0), disk.files[path].inode)
-        stay = {self.linked(), (self.text("previous") or "").strip()}
+        kept = (self.text("previous"), self.text("meant"))
+        stay = {self.linked(), *((text or "").strip() for text in kept)}
         names = sorted(newest, key=lambda name: newest[name], reverse=True)
         known = [name for name in names if _DIGEST.fullmatch(name)]
         for name in names:

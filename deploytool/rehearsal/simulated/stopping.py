@@ -32,6 +32,13 @@ class Stopping(Ground):
         if halted and request["latch"] != halted.get("latch"):
             raise Refusal("halted", f"it was stopped (latch {halted.get('latch')})")
 
+    def keep_meaning(self, to: str) -> None:
+        """Keeps what served here when it was stopped, until it is started."""
+        if self.text("halted") is None:
+            self.remove("meant")
+        elif self.text("meant") is None and self.linked() not in {"none", to}:
+            self.put("meant", f"{self.linked()}\n")
+
     def _latch(self, request: Request, artifact: str = "") -> bool:
         said = "".join(f"{key} {request[key]}\n" for key in ("latch", "by", "reason", "since"))
         said += f"artifact {artifact}\n" if artifact else ""
@@ -162,5 +169,5 @@ class Stopping(Ground):
             if self.linked() != "none":
                 self.service.stop()
                 self.service.start()
-        self.remove("halted")
+        self.remove("meant", "halted")
         say("released")

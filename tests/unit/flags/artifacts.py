@@ -27,7 +27,7 @@ def table(registry: str) -> FlagTable:
         state = "reserved" if entry.reserved else "active"
         plain = json.loads(flag.model_dump_json())
         said.append({**plain, "state": state, "digest": entry.digest})
-    assert set(MEANING_KEYS) <= set(said[0]) or said[0]["state"] == "reserved"
+    assert all(set(MEANING_KEYS) <= set(row) or row["state"] == "reserved" for row in said[:1])
     found = FlagTable(table=table_digest(written.entries), wire="0" * 64, entries=tuple(said))
     assert len(entries_of(found, "made")) == len(said)
     return found

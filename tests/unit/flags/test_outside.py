@@ -68,8 +68,22 @@ def test_senders_and_census_are_read(tmp_path: Path) -> None:
     assert gateway.taken == 5.5
     assert gateway.bits == {0, 4}
     assert gateway.sessions == {"router1": {SHA}}
-    assert made.bits_in_use() == {0, 4}
     assert made.census().serving == {"router1", "router2"}
+
+
+@pytest.mark.parametrize("ago_s", [29, -29])
+def test_p5_bits_that_are_in_use_now_are_known(ago_s: float, tmp_path: Path) -> None:
+    seen = {"taken": time.time() - ago_s, "bits": [0, 4], "sessions": {"router1": [SHA]}}
+    made = Commands(fleet(observe=say(json.dumps(seen))), tmp_path)
+    assert made.bits_in_use() == {0, 4}
+
+
+@pytest.mark.parametrize("ago_s", [31, -31, 1e9])
+def test_p5_an_answer_that_is_not_of_now_is_none(ago_s: float, tmp_path: Path) -> None:
+    seen = {"taken": time.time() - ago_s, "bits": [], "sessions": {"router1": [SHA]}}
+    made = Commands(fleet(observe=say(json.dumps(seen))), tmp_path)
+    assert made.observe().bits == set(), "it can be looked at, and says when it is of"
+    assert "not of now" in str(fault(made.bits_in_use))
 
 
 @pytest.mark.parametrize(

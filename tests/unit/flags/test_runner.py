@@ -15,6 +15,7 @@ from deploytool.errors import DeploytoolError, FaultKind, HostFault, InputError
 from deploytool.flags.phases import ENDS, Purpose, State
 from deploytool.flags.report import SENDERS, Report
 from deploytool.flags.routers import Routers
+from deploytool.flags.runner import in_use
 from deploytool.fleet.helper import HostFiles
 from deploytool.fleet.host import Payload
 from deploytool.fleet.model import Inventory
@@ -392,6 +393,16 @@ def _says_another_bit(world: World, name: str, bit: int) -> None:
         return Reply(tuple((k, told if k == "answer" else v) for k, v in reply.lines))
 
     host.call = call  # type: ignore[method-assign] # this one host lies
+
+
+@pytest.mark.parametrize("skew_s", [0, 31, -31])
+def test_p5_an_old_word_of_the_senders_says_nothing_of_which_flags_are_in_use(
+    skew_s: float,
+) -> None:
+    world = World(market=Market(bits={0, BIT}, skew_s=skew_s))
+    assert world.all_off
+    found = in_use(declared(), world.hosts, world.market)
+    assert found == ({} if skew_s else {FLAG: frozenset({BIT})})
 
 
 @pytest.mark.parametrize("liar", [NAMES[0], NAMES[-1]])

@@ -1,0 +1,94 @@
+"""Before a host trades again: what the senders use means to its build what they mean by it (P5)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from deploytool.errors import HostFault
+from deploytool.flags.compatibility import Senders, named_bits, obeyable, read_differently
+from deploytool.fleet.host import Host
+from deploytool.fleet.model import Inventory
+from deploytool.parity.look import Seen, probe_call, shown_manifest, take_round
+from deploytool.parity.model import Evidence
+from deploytool.release.model import Manifest
+from deploytool.stop.request import Objection
+
+_SHA = re.compile(r"[0-9a-f]{64}")
+RULE = "START_FLAGS_READ_DIFFERENTLY"
+
+
+@dataclass(frozen=True)
+class Former:
+    """What served on a host when it was stopped; ``manifest`` None: nobody there can say."""
+
+    release: str
+    manifest: Manifest | None
+
+
+def flag_objections(
+    inventory: Inventory, hosts: Mapping[str, Host], seen: Seen, senders: Senders | None
+) -> tuple[Objection, ...]:
+    """Why what the hosts hold may not trade, for what the senders use just now.
+
+    ``senders`` None: the inventory names nobody who could be asked, and nothing is asked.
+    """
+    now = shown_manifest(seen)
+    if senders is None or now is None:
+        return ()  # without a release nothing is started anyway
+    try:
+        in_use = senders.bits_in_use()
+    except HostFault as fault:
+        text = f"what the senders send could not be seen: {fault}"
+        return (Objection(inventory.fleet, RULE, text),)
+    if not in_use:
+        return ()
+    found = _formers(hosts, seen, inventory.ssh.command_timeout_s)
+    return tuple(objections(inventory.fleet, now, found, in_use))
+
+
+def objections(
+    fleet: str, now: Manifest, formers: Mapping[str, Former], in_use: frozenset[int]
+) -> Iterator[Objection]:
+    """The same of what is known. Pure. ``formers``: by host, where another release is active now.
+
+    What any host of the fleet served with is what the senders mean.
+    """
+    label = f"{now.name} {now.version} ({now.sha256[:8]})"
+    if strange := in_use - obeyable(now.flags):
+        says = "has no such flag" if now.flags else "does not say what it obeys"
+        text = f"the senders use {named_bits(strange)}, and {label} {says}"
+        yield Objection(fleet, RULE, text)
+    for host, former in formers.items():
+        if former.release == now.sha256:
+            continue
+        then = former.manifest.flags if former.manifest else None
+        if differing := read_differently(then, now.flags) & in_use:
+            text = (
+                f"the senders use {named_bits(differing)}; what served when it was stopped "
+                f"({former.release[:8]}) and {label} read that differently"
+            )
+            yield Objection(host, RULE, text)
+
+
+def _formers(hosts: Mapping[str, Host], seen: Seen, deadline_s: float) -> dict[str, Former]:
+    """What each host served with when it was stopped, by the manifest that it still holds."""
+    meant = {h: e.meant for h, e in seen.items() if isinstance(e, Evidence) and e.meant}
+    found = {host: Former(release, None) for host, release in meant.items()}
+    for release in sorted(filter(_SHA.fullmatch, {*meant.values()})):
+        asked = {host: hosts[host] for host, its in meant.items() if its == release}
+        call = probe_call((release, None), disk=False)
+        for host, item in take_round(asked, call, deadline_s).items():
+            found[host] = Former(release, _labelled(item, release))
+    return found
+
+
+def _labelled(item: Evidence | HostFault, release: str) -> Manifest | None:
+    if isinstance(item, HostFault) or item.label is None:
+        return None
+    try:
+        manifest = Manifest.parse(item.label)
+    except ValueError:
+        return None
+    return manifest if manifest.sha256 == release else None
