@@ -26,6 +26,8 @@ class Trading:
         self.flow = flow
         self.stage = stage
         self._idle_before: dict[str, int] = {}
+        # A router keeps its positions; what came before this market is not in this market's books.
+        self._before = self._statuses()
         record = stage.record
         routers = []
         for number, host in enumerate(record.hosts, start=1):
@@ -86,7 +88,7 @@ class Trading:
             counters = [item.get("counters", {}) for item in told.values()]
             left = sum(c.get("open_parents", 1) + c.get("in_doubt", 1) for c in counters)
             if not left or time.monotonic() > ends:
-                return self.flow.reconcile(told)
+                return self.flow.reconcile(told, before=self._before)
             time.sleep(0.2)
 
     def _statuses(self) -> dict[str, dict[str, Any]]:

@@ -88,6 +88,33 @@ def test_a_true_story_is_equal(told: Witnesses) -> None:
     assert str(result).startswith("EQUAL")
 
 
+held = st.dictionaries(
+    st.sampled_from((*SYMBOLS, "INITECH")),
+    st.fixed_dictionaries({"position": st.integers(-900, 900), "cost": st.integers(-900, 900)}),
+)
+
+
+@given(worlds(), st.fixed_dictionaries(dict.fromkeys(HOSTS, held)))
+def test_what_routers_held_before_is_none_of_this_markets_trades(
+    told: Witnesses, held_before: dict[str, dict[str, Any]]
+) -> None:
+    later = copy.deepcopy(told)
+    for host, had in held_before.items():
+        own: Any = later.routers[host]["positions"]
+        for symbol, numbers in had.items():
+            now = own.setdefault(symbol, {"position": 0, "cost": 0})
+            for what, number in numbers.items():
+                now[what] += number
+    before: dict[str, Any] = {host: {"positions": had} for host, had in held_before.items()}
+    result = reconcile(replace(later, before=before))
+    assert result.equal, result.differences
+    missing = {host: had for host, had in before.items() if host != "router2"}
+    result = reconcile(replace(later, before=missing))
+    assert result.differences == ("router2: was not asked what it held before",)
+    if any(any(n.values()) for had in held_before.values() for n in had.values()):
+        assert not reconcile(later).equal
+
+
 NUMBERS = {
     "parents": ("order_qty", "cum", "leaves", "cxl", "seen", "value", "audit"),
     "books": ("bought", "sold", "paid", "received", "position"),

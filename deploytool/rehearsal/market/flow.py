@@ -212,11 +212,17 @@ class Flow:
         self._until(deadline_s, lambda: self.progress().finished)
         return self.progress()
 
-    def reconcile(self, statuses: Mapping[str, Json], deadline_s: float = 30.0) -> Reconciliation:
+    def reconcile(
+        self,
+        statuses: Mapping[str, Json],
+        deadline_s: float = 30.0,
+        before: Mapping[str, Json] | None = None,
+    ) -> Reconciliation:
         """Hold gateway, market and routers against each other.
 
         ``statuses`` has for each host what its running router answered to ``status --json``,
-        asked after ``wait``. Each router is asked through the gateway for its record of each
+        asked after ``wait``; ``before``, what they answered before this market was there (None:
+        they had traded nothing). Each router is asked through the gateway for its record of each
         parent; what isn't answered by the deadline is a difference.
         """
         self.gateway.ask("audit")
@@ -230,6 +236,7 @@ class Flow:
                 accounts=books["hosts"],
                 routers=statuses,
                 logins={router.login: router.host for router in self._routers},
+                before=before,
             )
         )
 

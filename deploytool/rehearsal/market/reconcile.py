@@ -16,6 +16,7 @@ Key = tuple[str, str]
 """Host and symbol."""
 
 _HAD = ("open", "done")
+_NOTHING: Row = {"position": 0, "cost": 0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,9 @@ class Witnesses:
     """By host: what ``router status --json`` answered."""
     logins: Mapping[str, str]
     """By the name a router logs in to the market with: its host."""
+    before: Mapping[str, Row] | None = None
+    """By host: what ``router status --json`` answered before it saw this market. None: they began
+    with nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,17 +188,28 @@ def _working(told: Witnesses) -> Iterator[str]:
             )
 
 
+def _had_before(told: Witnesses, host: str) -> Mapping[str, Row] | None:
+    """A router's positions before it saw this market; None where it was not asked."""
+    if told.before is None:
+        return {}
+    return told.before[host]["positions"] if host in told.before else None
+
+
 def _routers(told: Witnesses) -> Iterator[str]:
     """Each router's own positions against the market's books, and that nothing is in doubt."""
     market = _market(told)
     for host, status in sorted(told.routers.items()):
         if doubt := status["counters"]["in_doubt"]:
             yield f"{host}: {doubt} children are in doubt"
-        own = status["positions"]
-        for symbol in sorted(own.keys() | {s for h, s in market if h == host}):
+        own, had = status["positions"], _had_before(told, host)
+        if had is None:
+            yield f"{host}: was not asked what it held before"
+            continue
+        for symbol in sorted(own.keys() | had.keys() | {s for h, s in market if h == host}):
             books = market[host, symbol]
             theirs = (books["position"], books["paid"] - books["received"])
-            mine = (own[symbol]["position"], own[symbol]["cost"]) if symbol in own else (0, 0)
+            now, then = own.get(symbol, _NOTHING), had.get(symbol, _NOTHING)
+            mine = (now["position"] - then["position"], now["cost"] - then["cost"])
             if mine != theirs:
                 yield (
                     f"{host}, {symbol}: position and cost are {mine[0]} and {mine[1]} at the "
