@@ -29,7 +29,7 @@ from deploytool.rehearsal.fleets.model import (
     Machines,
     silent,
 )
-from deploytool.rehearsal.fleets.ready import make_signers
+from deploytool.rehearsal.fleets.ready import make_key, make_signers
 from deploytool.rehearsal.fleets.run import Outcome, attempt, for_each, run
 from deploytool.rehearsal.fleets.vagrant import VagrantFleet
 from deploytool.rehearsal.fleets.vagrantcmd import (
@@ -158,7 +158,11 @@ def record(factor: float) -> FleetRecord:
 
 @pytest.mark.parametrize("factor", [1.0, 2.5, pace.FACTOR_AT_MOST])
 def test_every_deadline_of_the_inventory_is_stretched(factor: float, tmp_path: Path) -> None:
-    (tmp_path / files.KNOWN_HOSTS).write_text("192.0.2.1 ssh-ed25519 AAAA\n")
+    make_key(tmp_path / "host_key")
+    public = (tmp_path / "host_key.pub").read_text()
+    (tmp_path / files.KNOWN_HOSTS).write_text(
+        files.known_hosts(record(factor), {"router1": (public,)})
+    )
     (tmp_path / files.SIGNERS).write_text(make_signers(tmp_path))
     path = tmp_path / files.INVENTORY
     path.write_text(files.inventory(record(factor), "/opt/router", "deploy", "router", "systemd"))
