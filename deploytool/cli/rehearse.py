@@ -41,7 +41,7 @@ def _chosen(words: list[str], kind: FleetKind) -> tuple[Scenario, ...]:
             f"deploytool rehearse --scenario {next(iter(known))}",
             tuple(f"{s.name}: {s.sentence}" for s in SCENARIOS),
         )
-    if words == ["all"]:
+    if "all" in words:
         for s in (s for s in SCENARIOS if kind.value not in s.kinds):
             say(f"left out: {s.name}; it needs --fleet {' or '.join(s.kinds)}")
         return tuple(s for s in SCENARIOS if kind.value in s.kinds)
@@ -223,7 +223,7 @@ def rehearse(
     said = f"{stage.baseline.label} -> {stage.candidate.label}"
     say(f"Rehearsing {said} on {count} {kind.value} hosts")
     _gone(fleet)
-    named = (scenario or ["all"]) != ["all"]
+    named = "all" not in (scenario or ["all"])
     try:
         shape = _up(fleet, count, like)
         results = _play(stage, fitting(scenarios, stage.record.factor, named=named, say=say))

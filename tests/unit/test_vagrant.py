@@ -526,5 +526,9 @@ def test_all_names_what_it_leaves_out(capsys: pytest.CaptureFixture[str]) -> Non
         assert (f"left out: {scenario.name};" in said) == (scenario.name not in played)
 
 
+def test_all_beside_a_name_is_all() -> None:
+    assert _chosen(["all", "healthy"], FleetKind.VAGRANT) == _chosen(["all"], FleetKind.VAGRANT)
+
+
 def test_a_machine_can_play_every_scenario() -> None:
     assert [s.name for s in SCENARIOS if "vagrant" not in s.kinds] == []
