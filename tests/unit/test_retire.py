@@ -16,6 +16,7 @@ from deploytool.rehearsal.simulated import fleet, program
 from deploytool.rehearsal.simulated.faults import AFTER, BEFORE, Fault, Moment
 from deploytool.rehearsal.simulated.host import SimulatedHost
 from deploytool.rehearsal.simulated.oracle import locked_by, truth
+from tests.unable import unable
 
 OLD = program.build("2026.1")
 KEY = "ssh-ed25519 " + "AAAAC3NzaC1lZDI1NTE5AAAAI" + "B" * 43
@@ -112,10 +113,14 @@ def test_a_rollout_s_lock_is_nobody_s_to_take(ground: Ground) -> None:
 
 # --- its replacement ------------------------------------------------------------------------------
 
-needs_openssh = pytest.mark.skipif(shutil.which("ssh") is None, reason="needs OpenSSH's client")
+
+@pytest.fixture
+def openssh() -> None:
+    if shutil.which("ssh") is None:
+        unable("needs OpenSSH's client")
 
 
-@needs_openssh
+@pytest.mark.usefixtures("openssh")
 @pytest.mark.parametrize("dead", [True, False])
 def test_the_replacement_s_key_takes_the_place_of_the_old_one(
     ground: Ground, *, dead: bool
@@ -128,14 +133,14 @@ def test_the_replacement_s_key_takes_the_place_of_the_old_one(
     assert ground.retired() is not dead
 
 
-@needs_openssh
+@pytest.mark.usefixtures("openssh")
 def test_a_file_of_keys_whose_last_line_has_no_end_loses_none(ground: Ground) -> None:
     ground.known_hosts.write_text(f"192.0.2.2 {OLD_KEY}")
     pin_replacement(ground.inventory, "router1", KEY)
     assert f"192.0.2.2 {OLD_KEY}\n192.0.2.1 {KEY}\n" == ground.known_hosts.read_text()
 
 
-@needs_openssh
+@pytest.mark.usefixtures("openssh")
 def test_keys_that_can_t_be_changed_are_said(ground: Ground) -> None:
     ground.known_hosts.unlink()
     with pytest.raises(EnvironmentProblem, match="can't be changed"):
