@@ -12,7 +12,7 @@ from deploytool.cli.options import JsonOption
 from deploytool.cli.output import document, finish, path_hint, say
 
 if TYPE_CHECKING:
-    from deploytool.rehearsal.fleets.model import FleetStatus, Throwaway
+    from deploytool.rehearsal.fleets.model import FleetStatus, Progress, Throwaway
 
 app = typer.Typer(
     name="fleet",
@@ -70,6 +70,24 @@ def _document(status: FleetStatus) -> dict[str, Any]:
     }
 
 
+def take_away(fleet: Throwaway, progress: Progress, again: str) -> tuple[str, ...]:
+    """Takes a fleet away; gives what was removed.
+
+    Raises:
+        Interrupted: Ctrl-C broke that off; ``again`` is what goes on with it.
+    """
+    from deploytool.errors import Interrupted
+
+    try:
+        return fleet.down(progress)
+    except KeyboardInterrupt as stop:
+        raise Interrupted(
+            "You broke it off while the throwaway fleet was taken away.",
+            "What is left of it may still be running.",
+            again,
+        ) from stop
+
+
 @app.command()
 def up(
     kind: KindOption = FleetKind.LOCAL,
@@ -107,17 +125,8 @@ def down(
 ) -> None:
     """Take a throwaway fleet away, also one that was left half-made."""
     del json
-    from deploytool.errors import Interrupted
-
     fleet = _open(kind, folder)
-    try:
-        removed = fleet.down(_progress)
-    except KeyboardInterrupt as stop:
-        raise Interrupted(
-            "You broke it off while the fleet was taken away.",
-            "What is left of it may still be running.",
-            _command("down", kind, folder),
-        ) from stop
+    removed = take_away(fleet, _progress, _command("down", kind, folder))
     if removed:
         say(f"The {kind.value} fleet is gone. Removed: {', '.join(removed)}.")
     else:

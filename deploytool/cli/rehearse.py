@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deploytool.cli.fleet import FleetKind
+from deploytool.cli.fleet import FleetKind, take_away
 from deploytool.cli.options import JsonOption
 from deploytool.cli.output import finish, say
 
 if TYPE_CHECKING:
-    from deploytool.errors import DeploytoolError
     from deploytool.fleet.model import Inventory
     from deploytool.gate.record import Shape
     from deploytool.rehearsal.faults.whole import Wish
@@ -194,7 +193,7 @@ def rehearse(
     afterwards, whatever happens.
     """
     del json
-    from deploytool.errors import NotProven
+    from deploytool.errors import Interrupted, NotProven
     from deploytool.fleet.inventory import load_inventory
     from deploytool.rehearsal.fleets import open_fleet
     from deploytool.rehearsal.playing import fitting
@@ -229,7 +228,7 @@ def rehearse(
         results = _play(stage, fitting(scenarios, stage.record.factor, named=named, say=say))
         _say_figures(fleet)
     except KeyboardInterrupt:
-        raise _broken_off(
+        raise Interrupted(
             "You broke the rehearsal off.",
             "Nothing was proven. The throwaway fleet is gone.",
             f"deploytool rehearse --fleet {kind.value}",
@@ -285,20 +284,8 @@ def _play(stage: Stage, scenarios: tuple[Scenario, ...]) -> list[Played]:
 
 def _gone(fleet: Throwaway) -> None:
     """Takes the fleet away; whoever breaks that off is told how to go on with it."""
-    try:
-        fleet.down(lambda _line: None)
-    except KeyboardInterrupt:
-        raise _broken_off(
-            "You broke it off while the throwaway fleet was taken away.",
-            "What is left of it may still be running.",
-            f"deploytool fleet down --fleet {fleet.kind} --folder {fleet.folder}",
-        ) from None
-
-
-def _broken_off(what: str, means: str, now: str) -> DeploytoolError:
-    from deploytool.errors import Interrupted
-
-    return Interrupted(what, means, now)
+    again = f"deploytool fleet down --fleet {fleet.kind} --folder {fleet.folder}"
+    take_away(fleet, lambda _line: None, again)
 
 
 def register(app: typer.Typer) -> None:
