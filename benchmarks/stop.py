@@ -23,7 +23,7 @@ from pathlib import Path
 from page import put_section
 
 from deploytool.rehearsal.fleets.container import ContainerFleet
-from deploytool.rehearsal.fleets.files import ADMIN_IDENTITY, KNOWN_HOSTS, SYMBOLS
+from deploytool.rehearsal.fleets.files import ADMIN_IDENTITY, KNOWN_HOSTS, LIMITS
 from deploytool.rehearsal.fleets.model import silent
 from deploytool.rehearsal.market.load import MAX_PARENTS, Load
 from deploytool.rehearsal.stage import Stage, Trading
@@ -223,9 +223,8 @@ def main() -> None:
             raise RuntimeError(deployed.text)
         with stage.trading() as trading:
             trading.flow.trust([release.digest])
-            limits = {name: (price + 500, price - 500) for name, price in SYMBOLS.items()}
             trading.flow.wait_for_routers(HOSTS, _READY_S)
-            trading.flow.send(Load(MAX_PARENTS, limits, rate=PARENTS_PER_S, qty=(1, 900), seed=11))
+            trading.flow.send(Load(MAX_PARENTS, LIMITS, rate=PARENTS_PER_S, qty=(1, 900), seed=11))
             text = _contest(Ground(fleet, trading), given.runs, load)
     finally:
         fleet.down(print)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from deploytool.rehearsal.fleets.files import SYMBOLS
+from deploytool.rehearsal.fleets.files import LIMITS
 from deploytool.rehearsal.market.flow import Client, Flow, Router
 from deploytool.rehearsal.market.load import Load
 from deploytool.rehearsal.market.reconcile import Reconciliation
@@ -53,8 +53,7 @@ class Trading:
         if trouble := self.ready((release,)):
             return trouble
         before = {member["host"]: member["sent"] for member in self.flow.members()}
-        limits = {name: (price + 500, price - 500) for name, price in SYMBOLS.items()}
-        self.flow.send(Load(parents, limits, qty=(1, 300), seed=seed))
+        self.flow.send(Load(parents, LIMITS, qty=(1, 300), seed=seed))
         progress = self.flow.wait(_TRADE_S * self.stage.record.factor)
         if not progress.finished or progress.done != parents * (seed + 1):
             return f"not every parent came to its end: {progress}"
@@ -64,8 +63,7 @@ class Trading:
     def flagged(self, parents: int, bit: int) -> None:
         """Begins to send parents that carry the bit: each waits until the senders may use it."""
         self._idle_before = {member["host"]: member["sent"] for member in self.flow.members()}
-        limits = {name: (price + 500, price - 500) for name, price in SYMBOLS.items()}
-        self.flow.send(Load(parents, limits, qty=(1, 300), seed=11, flags=1 << bit))
+        self.flow.send(Load(parents, LIMITS, qty=(1, 300), seed=11, flags=1 << bit))
 
     def held_back(self, for_s: float) -> int:
         """How many parents wait with the senders, after that long."""

@@ -26,6 +26,8 @@ ROUTER_CONFIG = "router.json"
 _COMMIT_S, _COMMIT_AT_MOST_S = 15, 60
 """How long an armed flag is provisional; a router takes no more (docs/wire.md)."""
 SYMBOLS = {"ACME": 100_000, "GLOBEX": 250_000, "INITECH": 1_234_500, "UMBRELLA": 50_000}
+LIMITS = {name: (price + 500, price - 500) for name, price in SYMBOLS.items()}
+"""The highest price to buy each at and the lowest to sell it at, in a rehearsal's loads."""
 
 
 def _waves(count: int) -> list[int | str]:

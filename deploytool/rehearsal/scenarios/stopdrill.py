@@ -14,7 +14,7 @@ from deploytool.rehearsal.drill import casualties, table
 from deploytool.rehearsal.drill.again import start_again
 from deploytool.rehearsal.drill.deaf import build_deaf
 from deploytool.rehearsal.drill.setting import Said, Setting, setting
-from deploytool.rehearsal.fleets.files import SYMBOLS
+from deploytool.rehearsal.fleets.files import LIMITS
 from deploytool.rehearsal.market.load import MAX_PARENTS, Load
 from deploytool.rehearsal.scenarios.model import Scenario, Showing
 from deploytool.rehearsal.stage import Stage
@@ -88,8 +88,7 @@ def _flowing(
 
 def load(slow: float) -> Load:
     """Parents for as long as any drill lasts, fewer in a second where hosts are slower."""
-    limits = {name: (price + 500, price - 500) for name, price in SYMBOLS.items()}
-    return Load(MAX_PARENTS, limits, rate=_PER_S / slow, qty=(1, 900), seed=11)
+    return Load(MAX_PARENTS, LIMITS, rate=_PER_S / slow, qty=(1, 900), seed=11)
 
 
 # --- host by host -------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deploytool.rehearsal.fleets.files import SYMBOLS
+from deploytool.rehearsal.fleets.files import LIMITS
 from deploytool.rehearsal.market.flow import Flow
 from deploytool.rehearsal.market.load import Load
 from deploytool.rehearsal.scenarios.model import Scenario, Showing
@@ -26,9 +26,8 @@ class _Client:
 
     def send(self) -> None:
         """Sends another ten thousand."""
-        limits = {name: (price + 500, price - 500) for name, price in SYMBOLS.items()}
         self._flow.send(
-            Load(PARENTS, limits, rate=self._rate, qty=(1, 300), seed=7 + self.sent // PARENTS)
+            Load(PARENTS, LIMITS, rate=self._rate, qty=(1, 300), seed=7 + self.sent // PARENTS)
         )
         self.sent += PARENTS
 
