@@ -66,6 +66,17 @@ class Manifest(BaseModel):
             raise ValueError("it is not in canonical form (sorted keys, no blanks, one line)")
         return manifest
 
+    @staticmethod
+    def of(text: bytes | None, release: str | None) -> Manifest | None:
+        """A manifest from its bytes, where it can be read and speaks of that release."""
+        if text is None:
+            return None
+        try:
+            manifest = Manifest.parse(text)
+        except ValueError:
+            return None
+        return manifest if manifest.sha256 == release else None
+
 
 @dataclass(frozen=True)
 class Release:

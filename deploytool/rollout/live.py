@@ -16,13 +16,7 @@ UNREADABLE = "FLAG_LIVE_UNREADABLE"
 
 def manifest_of(evidence: Evidence) -> Manifest | None:
     """That of the release which the host has active; None where it can't be read."""
-    if evidence.manifest is None:
-        return None
-    try:
-        found = Manifest.parse(evidence.manifest)
-    except ValueError:
-        return None
-    return found if found.sha256 == evidence.release else None
+    return Manifest.of(evidence.manifest, evidence.release)
 
 
 def running(evidence: Evidence) -> set[str]:

@@ -134,13 +134,9 @@ def _manifest_from(
     answering = {n: hosts[n] for n, item in seen.items() if isinstance(item, Evidence)}
     labels = take_round(answering, probe_call((target, None), disk=False), deadline_s)
     for item in labels.values():
-        if isinstance(item, Evidence) and item.label is not None and item.holds == "intact":
-            try:
-                manifest = Manifest.parse(item.label)
-            except ValueError:
-                continue
-            if manifest.sha256 == target:
-                return manifest
+        label = item.label if isinstance(item, Evidence) and item.holds == "intact" else None
+        if (manifest := Manifest.of(label, target)) is not None:
+            return manifest
     raise Refused(
         "RESUME_RELEASE",
         f"The release {target[:12]} is neither in this machine's store nor whole on a host.",

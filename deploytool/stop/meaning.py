@@ -80,15 +80,6 @@ def _formers(hosts: Mapping[str, Host], seen: Seen, deadline_s: float) -> dict[s
         asked = {host: hosts[host] for host, its in meant.items() if its == release}
         call = probe_call((release, None), disk=False)
         for host, item in take_round(asked, call, deadline_s).items():
-            found[host] = Former(release, _labelled(item, release))
+            label = item.label if isinstance(item, Evidence) else None
+            found[host] = Former(release, Manifest.of(label, release))
     return found
-
-
-def _labelled(item: Evidence | HostFault, release: str) -> Manifest | None:
-    if isinstance(item, HostFault) or item.label is None:
-        return None
-    try:
-        manifest = Manifest.parse(item.label)
-    except ValueError:
-        return None
-    return manifest if manifest.sha256 == release else None

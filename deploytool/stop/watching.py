@@ -32,12 +32,8 @@ def own_manifest(evidence: Evidence) -> Manifest | None:
     """The manifest that a host holds of what it runs, where its bytes are those it digested."""
     if evidence.manifest is None:
         return None
-    try:
-        manifest = Manifest.parse(evidence.manifest)
-    except ValueError:
-        return None
     digested = hashlib.sha256(evidence.manifest).hexdigest() == evidence.manifest_sha
-    return manifest if digested and manifest.sha256 == evidence.release else None
+    return Manifest.of(evidence.manifest, evidence.release) if digested else None
 
 
 def carry_status(now: Evidence, before: Evidence | None) -> Evidence:
