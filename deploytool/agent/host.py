@@ -1,0 +1,150 @@
+"""One host while one request is answered: its folders, its marks, and the refusal that ends it."""
+
+from __future__ import annotations
+
+from deploytool.agent import marks
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+    from typing import Self
+
+    from deploytool.agent.model import Lock
+    from deploytool.agent.port import Folder, System
+    from deploytool.agent.settings import Settings
+
+MUTEX_S = 10.0
+"""How long a verb waits for another one that changes this host."""
+
+
+class Refusal(Exception):
+    """A verb says no, and has changed nothing that matters yet. ``code`` is what decides."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class Host:
+    """What the verbs act on: the operating system, and this service's folders on it."""
+
+    def __init__(
+        self, system: System, agent: str, root: Folder, releases: Folder, state: Folder
+    ) -> None:
+        self.system = system
+        self.agent = agent
+        self.root = root
+        self.releases = releases
+        self.state = state
+
+    @staticmethod
+    def open(system: System, agent: str) -> Host:
+        """Opens the folders.
+
+        Raises:
+            Refusal: the host is not prepared.
+        """
+        opened: list[Folder] = []
+        try:
+            opened.append(system.files.open_root(system.settings.root))
+            for name in ("releases", "state"):
+                opened.append(opened[0].folder(name))
+        except OSError as error:
+            for folder in opened:
+                folder.close()
+            lacks = f"{system.settings.root} lacks its folders: {error.strerror}"
+            raise Refusal("not-prepared", lacks) from error
+        return Host(system, agent, *opened)
+
+    def __enter__(self) -> Self:
+        """Itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Closes the folders."""
+        for folder in (self.state, self.releases, self.root):
+            folder.close()
+
+    @property
+    def settings(self) -> Settings:
+        """What the inventory says about it."""
+        return self.system.settings
+
+    def mutex(self, wait_s: float = MUTEX_S) -> AbstractContextManager[None]:
+        """One change at a time: lock, token check and effect are one step.
+
+        Raises:
+            Refusal: another change is in progress for longer than that, or the host isn't prepared.
+        """
+        return _Mutex(self.state, "mutex", wait_s, "another change on this host is in progress")
+
+    def look_alone(self) -> AbstractContextManager[None]:
+        """One probe at a time: each would see the other's short-lived clients.
+
+        Raises:
+            Refusal: as ``mutex``.
+        """
+        wait_s = 4.0 * self.settings.ask_s
+        return _Mutex(self.state, "probe.lock", wait_s, "another probe of this host does not end")
+
+    def linked(self) -> str | None:
+        """The release that ``current`` names; None where it names none."""
+        found = self.current()
+        name = found[len("releases/") :] if found.startswith("releases/") else ""
+        return name or None
+
+    def current(self) -> str:
+        """What ``current`` says: ``none`` without it, ``not a link`` where it is something else."""
+        entry = self.root.entry("current")
+        if entry is None:
+            return "none"
+        return self.root.target("current") if entry.kind == "link" else "not a link"
+
+    def check_token(self, token: int) -> Lock:
+        """The lock, held by whoever has this token.
+
+        Raises:
+            Refusal: it was released, or another holds it.
+        """
+        lock = marks.read_lock(self.state)
+        if lock is None:
+            if marks.read_token(self.state) == token:
+                # A lost answer is told from a lock that another took.
+                raise Refusal("unlocked", f"the lock of token {token} was released")
+            raise Refusal("stale-token", f"this host is not locked; token {token} is not valid")
+        if lock.token != token:
+            held = f"{lock.holder} holds the lock with token {lock.token}, not {token}"
+            raise Refusal("stale-token", held)
+        return lock
+
+    def check_latch(self, latch: str | None) -> None:
+        """Makes sure that whoever changes this host knows of the stop that holds here.
+
+        Raises:
+            Refusal: it was fenced, or stopped by a stop that the request does not name.
+        """
+        if marks.is_there(self.state, "fenced"):
+            text = "this host was stopped and fenced; return it with 'deploytool start'"
+            raise Refusal("halted", text)
+        if marks.is_there(self.state, "halted"):
+            found = marks.read_latch(self.state)
+            if found is None or found.latch != latch:
+                raise Refusal("halted", f"it was stopped (latch {found.latch if found else '?'})")
+
+
+class _Mutex:
+    def __init__(self, state: Folder, name: str, wait_s: float, busy: str) -> None:
+        self._state, self._name, self._wait_s, self._busy = state, name, wait_s, busy
+
+    def __enter__(self) -> None:
+        try:
+            self._held = self._state.lock(self._name, self._wait_s)
+            self._held.__enter__()
+        except TimeoutError as error:
+            raise Refusal("busy", self._busy) from error
+        except OSError as error:
+            text = f"{self._state.path}/{self._name} can't be locked: {error.strerror}"
+            raise Refusal("not-prepared", text) from error
+
+    def __exit__(self, *ended: object) -> None:
+        self._held.__exit__(None, None, None)

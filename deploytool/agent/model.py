@@ -1,0 +1,287 @@
+"""What a host shows: marks, files, processes, and all of it together as evidence. Pure.
+
+Everything here was seen by the agent in one look, and says nothing about what should be.
+"""
+
+from __future__ import annotations
+
+from deploytool.agent.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from deploytool.agent.words import (
+        Clock,
+        Count,
+        Digest,
+        Document,
+        Hex,
+        Mode,
+        Path,
+        Pid,
+        Port,
+        Text,
+        Time,
+        Word,
+    )
+
+# --- marks: small files in STATE that outlive the agent, the deployer and a reboot --------------
+
+
+class Lock(Record):
+    """Who may change this host: the holder of the newest token (a fencing token, which grows)."""
+
+    token: Count
+    holder: Word
+    purpose: Word
+    plan: Word
+    since: Time
+
+
+class RolloutMark(Record):
+    """How far a rollout has come here: ``locked``, ``activating`` or ``confirmed``."""
+
+    plan: Word
+    target: Digest | None
+    before: Digest | None
+    phase: Word
+    since: Time
+
+
+class Finished(Record):
+    """The last rollout that released its lock here: what it led to, and from where."""
+
+    plan: Word
+    target: Digest | None
+    before: Digest | None
+
+
+class Verified(Record):
+    """The very process that a deployer saw run the release. ``start`` in clock ticks since boot."""
+
+    release: Digest
+    pid: Pid
+    start: Count
+    boot: Word
+    token: Count
+    since: Time
+
+
+class Hold(Record):
+    """A fleet that was left MIXED or UNKNOWN: by whom, since when, and the command that ends it."""
+
+    verdict: Word
+    holder: Word
+    plan: Word
+    next: Word
+    since: Time
+
+
+class Latch(Record):
+    """A stop that holds here. ``artifact`` is what the artifact calls its own latch."""
+
+    latch: Hex
+    by: Word
+    reason: Text
+    since: Time
+    artifact: Word | None = None
+
+
+class Deadman(Record):
+    """An activation that must be confirmed within ``seconds``, in this boot, with this token."""
+
+    boot: Word
+    token: Count
+    seconds: Count
+
+
+class Marks(Record):
+    """All marks of a host. ``unreadable`` names those that are there and are not understood.
+
+    Such a mark counts as the worst that it could say: a latch that can't be read is a latch.
+    """
+
+    token: Count = 0
+    lock: Lock | None = None
+    rollout: RolloutMark | None = None
+    finished: Finished | None = None
+    verified: Verified | None = None
+    hold: Hold | None = None
+    latch: Latch | None = None
+    fenced: bool = False
+    deadman: Deadman | None = None
+    expired: bool = False
+    previous: Digest | None = None
+    meant: Digest | None = None
+    """What served when this host was stopped, where another release is active since."""
+    unreadable: tuple[Word, ...] = ()
+
+
+# --- files --------------------------------------------------------------------------------------
+
+
+class Rights(Record):
+    """Whose a file is, and who may do what with it (stat(2))."""
+
+    owner: Count
+    group: Count
+    mode: Mode
+
+
+class Inode(Record):
+    """One file of this boot, and what tells that nobody wrote to it since (stat(2)).
+
+    Times in nanoseconds since the epoch, as text: they exceed what JSON keeps whole.
+    """
+
+    device: Count
+    number: Count
+    size: Count
+    rights: Rights
+    modified: Word
+    changed: Word
+
+
+class FileDigest(Record):
+    """A file and the SHA-256 of its bytes; None where it can't be read."""
+
+    path: Path
+    sha: Digest | None = None
+    missing: bool = False
+    """There is no such file."""
+
+
+class DiskRead(Record):
+    """The SHA-256 of what lies on the disk. ``direct``: it was read past the page cache."""
+
+    sha: Digest | None
+    direct: bool
+
+
+class Manifest(Record):
+    """A manifest as it lies there. ``text`` None: it is larger than a manifest can be."""
+
+    sha: Digest
+    text: Document | None = None
+
+
+class Signers(Record):
+    """The signers file: its digest, and whose it and its folder are."""
+
+    file: FileDigest
+    rights: tuple[Rights, ...]
+
+
+# --- processes ----------------------------------------------------------------------------------
+
+
+class Process(Record):
+    """One process. ``still``: after the look it was there, with the same start time."""
+
+    pid: Pid
+    parent: Count
+    start: Count
+    state: Word
+    account: Count
+    command: Text
+    still: bool = True
+
+
+class Run(Record):
+    """A process that runs a release: ``how`` is ``exe``, ``fd`` or ``map``."""
+
+    pid: Pid
+    how: Word
+    inode: Word
+    """``device:number``."""
+    path: Path
+    deleted: bool
+    sha: Digest | None
+
+
+class Unseen(Record):
+    """A process of which something that counts could not be seen, and why."""
+
+    pid: Pid
+    why: Text
+
+
+class Owner(Record):
+    """A process that holds a port that the service declares."""
+
+    port: Port
+    pid: Pid
+
+
+class Property(Record):
+    """One property of the unit, as systemd shows it (systemctl(1), show)."""
+
+    name: Word
+    value: Text
+
+
+class Asked(Record):
+    """What the running process says of itself, and how it was asked: ``socket`` or ``command``.
+
+    ``code`` None: it did not end in time, was killed, or refused the line. ``answer`` is standard
+    output alone.
+    """
+
+    way: Word
+    code: Count | None
+    answer: Document
+    errors: Text = ""
+
+
+# --- together -----------------------------------------------------------------------------------
+
+
+class Evidence(Record):
+    """What one host showed in one look. What is absent was not shown."""
+
+    agent: Digest
+    """SHA-256 of the agent's own file."""
+    machine: Word
+    boot: Word
+    clock: Clock
+    root: Path
+    rights: tuple[Rights, ...]
+    """Of the release root, its ``releases`` and its ``state``."""
+    current: Text
+    """What the link says; ``none`` without one, ``not a link`` where it is something else."""
+    marks: Marks
+    main: Count = 0
+    """The main process as the supervisor knows it; 0 without one."""
+    free: Count | None = None
+    """Bytes that may still be written in the folder of releases."""
+    lacks: tuple[Word, ...] = ()
+    """Programs that were asked for and are not here."""
+    asked_release: Word | None = None
+    """``absent``, ``damaged``, ``unlabelled`` or ``intact``, of the release that was asked for."""
+    label: Manifest | None = None
+    """The manifest that the release that was asked for has here."""
+    artifact: Inode | None = None
+    disk: DiskRead | None = None
+    manifest: Manifest | None = None
+    signers: Signers | None = None
+    unit: tuple[Property, ...] = ()
+    unit_files: tuple[FileDigest, ...] = ()
+    configs: tuple[FileDigest, ...] = ()
+    processes: tuple[Process, ...] = ()
+    group: tuple[Pid, ...] = ()
+    """The processes of the service's control group."""
+    runs: tuple[Run, ...] = ()
+    unseen: tuple[Unseen, ...] = ()
+    owners: tuple[Owner, ...] = ()
+    interpreters: tuple[FileDigest, ...] = ()
+    status: Asked | None = None
+
+
+class Survey(Record):
+    """What is alive here that may act as the service, after a stop."""
+
+    alive: tuple[Process, ...] = ()
+    owners: tuple[Owner, ...] = ()
+    open_ports: tuple[Port, ...] = ()
+    unseen: tuple[Unseen, ...] = ()
+    latch: Latch | None = None
+    fenced: bool = False

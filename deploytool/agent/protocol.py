@@ -1,0 +1,164 @@
+"""Framing of requests and answers: bytes in, values out. Pure.
+
+A request is two lines, and the payload where its verb has one::
+
+    deploytool/2 NONCE VERB
+    {"token":3,...}
+
+and its answer three, after whatever a login shell printed::
+
+    deploytool NONCE begin
+    {...}
+    deploytool NONCE end ok|refused
+
+Only what stands between the two lines that carry the nonce is an answer. JSON escapes line breaks,
+so neither object can end its line. The verbs of a stop's last rungs keep the format of version 1
+(``deploytool/1``), which hosts prepared by any release understand: see ``last_rungs.sh``.
+"""
+
+from __future__ import annotations
+
+import json
+
+from deploytool.agent.record import Malformed
+from deploytool.agent.requests import ANSWERS, VERBS, Refused
+from deploytool.agent.words import is_hex
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from deploytool.agent.record import Record
+    from deploytool.agent.requests import Answer, Request
+
+FORMAT = "deploytool/2"
+REQUEST_AT_MOST = 256 * 1024
+"""Bytes of a request's second line: a list of releases, and no payload."""
+ANSWER_AT_MOST = 16 * 1024 * 1024
+"""Bytes of an answer: the evidence of a host with thousands of processes."""
+FIRST_LINE_AT_MOST = 256
+DEPTH_AT_MOST = 32
+"""Deeper JSON is refused before it is parsed: parsers recurse."""
+
+
+class NoAnswer(Exception):
+    """What was printed holds no whole answer. ``begun``: the agent had begun to answer.
+
+    ``ended``: its last line is there, so that it was carried out though its answer was not read.
+    """
+
+    def __init__(self, text: str, *, begun: bool, ended: bool = False) -> None:
+        super().__init__(text)
+        self.begun = begun
+        self.ended = ended
+
+
+def request_bytes(request: Request, nonce: str) -> bytes:
+    """What asks for ``request``; its payload follows.
+
+    Raises:
+        ValueError: it is too long to be sent.
+    """
+    line = _line(request)
+    if len(line) > REQUEST_AT_MOST:
+        raise ValueError(f"a request of {len(line)} bytes is too long")
+    return f"{FORMAT} {nonce} {request.verb}\n".encode("ascii") + line
+
+
+def parse_first_line(line: bytes) -> tuple[str, type[Request]]:
+    """The nonce and the verb's request.
+
+    Raises:
+        Malformed: it is no first line of this format, or no verb of this agent.
+    """
+    words = line.decode("ascii", "replace").rstrip("\n").split(" ")
+    if len(words) != 3 or words[0] != FORMAT or not is_hex(words[1]):
+        raise Malformed("request", f"{FORMAT} NONCE VERB", line[:60])
+    if words[2] not in VERBS:
+        raise Malformed("verb", "a verb of this agent", words[2])
+    return words[1], VERBS[words[2]]
+
+
+def parse_request(kind: type[Request], line: bytes) -> Request:
+    """The request in its second line; a field that the verb does not have is refused.
+
+    Raises:
+        Malformed: it is something else.
+    """
+    return kind.from_json(parse_json(line, REQUEST_AT_MOST), strict=True)
+
+
+def answer_bytes(nonce: str, answer: Answer | Refused) -> bytes:
+    """The frame around an answer."""
+    end = "refused" if isinstance(answer, Refused) else "ok"
+    head, tail = f"\ndeploytool {nonce} begin\n", f"deploytool {nonce} end {end}\n"
+    return head.encode("ascii") + _line(answer) + tail.encode("ascii")
+
+
+def answer_end(nonce: str) -> bytes:
+    """How the last line of an answer begins."""
+    return f"deploytool {nonce} end ".encode("ascii")
+
+
+def parse_answer(output: bytes, nonce: str, request: Request) -> Answer | Refused:
+    """The answer to ``request`` in all that the remote command printed.
+
+    Raises:
+        NoAnswer: there is no whole answer with this nonce.
+        Malformed: there is one, and it is not what this verb answers.
+    """
+    begin, end = b"deploytool %s begin\n" % nonce.encode(), answer_end(nonce)
+    at = 0 if output.startswith(begin) else output.find(b"\n" + begin) + 1
+    if not at and not output.startswith(begin):
+        raise NoAnswer("no answer in what it printed", begun=False, ended=b"\n" + end in output)
+    body, newline, rest = output[at + len(begin) :].partition(b"\n")
+    if not newline or not rest.startswith(end) or b"\n" not in rest:
+        raise NoAnswer("the answer broke off before its end", begun=True)
+    verdict = rest[len(end) : rest.index(b"\n")]
+    found = parse_json(body, ANSWER_AT_MOST)
+    if verdict == b"refused":
+        return Refused.from_json(found)
+    if verdict != b"ok":
+        raise Malformed("end", "ok or refused", verdict)
+    return ANSWERS[type(request)].from_json(found)
+
+
+def parse_json(text: bytes, at_most: int) -> object:
+    """Bounded JSON (RFC 8259): no deeper, longer or looser than an honest answer is.
+
+    Raises:
+        Malformed: it is too long, too deep, no JSON, or says one name twice.
+    """
+    if len(text) > at_most:
+        raise Malformed("JSON", f"at most {at_most} bytes", len(text))
+    depth = 0
+    for bracket in text.translate(None, _NOT_BRACKETS):
+        depth += 1 if bracket in b"[{" else -1
+        if depth > DEPTH_AT_MOST:
+            raise Malformed("JSON", f"at most {DEPTH_AT_MOST} levels", depth)
+    try:
+        return json.loads(
+            text.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_constant
+        )
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, Malformed):
+            raise
+        raise Malformed("JSON", "one value", str(error)) from error
+
+
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Two readers may take different ones of two members with one name (RFC 8259, section 4)."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise Malformed("JSON", "each name once", [name for name, _ in pairs])
+    return found
+
+
+def _no_constant(word: str) -> object:
+    raise Malformed("JSON", "a number", word)
+
+
+def _line(record: Record) -> bytes:
+    text = json.dumps(record.to_json(), separators=(",", ":"), allow_nan=False)
+    return text.encode("ascii") + b"\n"

@@ -1,0 +1,31 @@
+"""Answers one request: finds its verb, hands it the host, and turns a refusal into an answer."""
+
+from __future__ import annotations
+
+from deploytool.agent.host import Host, Refusal
+from deploytool.agent.protocol import parse_request
+from deploytool.agent.record import Malformed
+from deploytool.agent.requests import Refused
+from deploytool.agent.verbs import find
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from deploytool.agent.port import Payload, System
+    from deploytool.agent.requests import Answer, Request
+
+
+def serve(system: System, agent: str, kind: type[Request], line: bytes, payload: Payload) -> Answer:
+    """What the verb answers to the request in ``line``, or why it did nothing.
+
+    ``agent`` is the SHA-256 of the agent's own file. After a ``Refused`` no further request may be
+    read: how much of a payload was taken is not known.
+    """
+    try:
+        request = parse_request(kind, line)
+    except Malformed as error:
+        return Refused(code="bad-request", text=str(error)[:4096])
+    try:
+        with Host.open(system, agent) as host:
+            return find(kind.verb)(host, request, payload)
+    except Refusal as refusal:
+        return Refused(code=refusal.code, text=str(refusal)[:4096])

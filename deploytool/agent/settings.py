@@ -1,0 +1,69 @@
+"""What the inventory says about one host: it is a part of the agent's own file. Pure.
+
+A request can't name a path or a program: whatever may be touched or run is named here.
+"""
+
+from __future__ import annotations
+
+from deploytool.agent.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from deploytool.agent.words import Path, Port, Seconds, Text, Word
+
+
+class Command(Record):
+    """An argument list whose fixed words are filled in; words in braces are filled in when it runs.
+
+    Those are ``{current}`` (the folder of the release that it belongs to), ``{flag}``,
+    ``{reason}``, ``{by}`` and ``{nonce}``. Fixed braces are doubled.
+    """
+
+    argv: tuple[Text, ...]
+
+
+class StatusSocket(Record):
+    """A Unix socket on which the running process answers ``line``, below its own state folder."""
+
+    path: Path
+    line: Text
+
+
+class Settings(Record):
+    """One service on one host."""
+
+    agent: Path
+    """Where the agent's own file is."""
+    fleet: Word
+    host: Word
+    name: Word
+    """The service's and the artifact's name."""
+    root: Path
+    account: Word | None
+    """The account that the service runs as; None: the agent's own (no root on this host)."""
+    supervisor: Word
+    """``systemd`` or ``process``."""
+    start: Command
+    version: Command
+    status: Command
+    halt: Command | None = None
+    lease: Command | None = None
+    resume: Command | None = None
+    flag_observe: Command | None = None
+    flag_prepare: Command | None = None
+    flag_commit: Command | None = None
+    flag_settle: Command | None = None
+    flag_disarm: Command | None = None
+    status_socket: StatusSocket | None = None
+    halt_signal: Word | None = None
+    signers: Path | None = None
+    ports: tuple[Port, ...] = ()
+    configs: tuple[Path, ...] = ()
+    ready_s: Seconds = 20
+    stop_s: Seconds = 10
+    ask_s: Seconds = 5
+
+    @property
+    def unit(self) -> str:
+        """The systemd unit."""
+        return f"{self.name}.service"

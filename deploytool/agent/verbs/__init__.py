@@ -1,0 +1,43 @@
+"""What each verb does: a function of the host, the request and its payload."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from deploytool.agent.host import Host
+    from deploytool.agent.port import Payload
+    from deploytool.agent.requests import Answer
+
+    Verb = Callable[[Host, Any, Payload], Answer]
+
+_MODULES = {
+    "probe": "evidence",
+    "lock": "locking",
+    "renew": "locking",
+    "unlock": "locking",
+    "hold": "locking",
+    "stage": "staging",
+    "activate": "switching",
+    "confirm": "switching",
+    "expire": "switching",
+    "retire": "switching",
+    "halt": "stopping",
+    "kill_strays": "stopping",
+    "survey": "stopping",
+    "latch": "stopping",
+    "lease": "serving",
+    "resume": "starting",
+    "flag": "arming",
+}
+"""Where each verb is: a module is compiled when the first of its verbs is asked for."""
+
+
+def find(verb: str) -> Verb:
+    """The function that does a verb."""
+    found: Verb = getattr(import_module(f"{__name__}.{_MODULES[verb]}"), verb)
+    return found
