@@ -234,7 +234,7 @@ if TYPE_CHECKING:
             """What it says of the service now."""
 
         def unit_files(self) -> tuple[str, ...]:
-            """Every file that makes the unit, with its drop-ins, in the order of systemd.unit(5)."""
+            """Every file that makes the unit, with its drop-ins, in systemd's order."""
 
         def restart(self, deadline_s: float) -> str:
             """Restarts the service; gives what it complains of, empty where it does not."""
