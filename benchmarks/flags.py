@@ -12,7 +12,7 @@ from pathlib import Path
 
 from page import put_section
 
-from deploytool.flags.phases import Purpose
+from deploytool.arming.table import Purpose
 from deploytool.fleet.inventory import load_inventory
 from deploytool.fleet.remote import connect_fleet
 from deploytool.parity.look import judge, probe_call, shown_manifest, take_round

@@ -12,7 +12,7 @@ from deploytool.cli.output import say
 from deploytool.errors import DeploytoolError, Interrupted
 
 if TYPE_CHECKING:
-    from deploytool.flags.outside import Outside
+    from deploytool.arming.senders import Outside
     from deploytool.fleet.host import Host
     from deploytool.fleet.model import Inventory
     from deploytool.release.model import Release
@@ -41,14 +41,14 @@ def disarm_first(
     """
     if not wished:
         return ()
-    from deploytool.flags.outside import Commands, senders_of
-    from deploytool.flags.runner import in_use
+    from deploytool.arming.runner import in_use
+    from deploytool.arming.senders import SenderCommands, senders_of
     from deploytool.fleet.remote import connect_fleet
     from deploytool.rollout.outcome import refused
     from deploytool.rollout.survey import Without, forbids
 
     folder = path.resolve().parent
-    outside = Commands(fleet, folder)
+    outside = SenderCommands(fleet, folder)
     hosts = connect_fleet(fleet)
     off: list[str] = []
     try:
@@ -79,11 +79,11 @@ def _turn_off(
     flag: str,
     outside: Outside,
 ) -> None:
+    from deploytool.arming.outcome import conclude
+    from deploytool.arming.runner import Runner, signs_nothing
+    from deploytool.arming.table import Purpose
     from deploytool.cli.rollout import interruptible
     from deploytool.cli.screen import PlainScreen
-    from deploytool.flags.outcome import conclude
-    from deploytool.flags.phases import Purpose
-    from deploytool.flags.runner import Runner, signs_nothing
 
     say(f"{flag} is turned off first.")
     with interruptible(GOES_ON) as pending, PlainScreen() as shown:

@@ -14,11 +14,11 @@ from deploytool.cli.output import finish, say
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from deploytool.flags.lint import Linted
-    from deploytool.flags.phases import Purpose
-    from deploytool.flags.report import Report
+    from deploytool.arming.report import Report
+    from deploytool.arming.table import Purpose
     from deploytool.fleet.model import Inventory
     from deploytool.parity.look import Seen
+    from deploytool.registry.lint import Linted
 
 app = typer.Typer(no_args_is_help=True, help="What each bit means, and who obeys it.")
 
@@ -54,12 +54,14 @@ def lint(
 ) -> None:
     """Hold the registry against history, releases and what is live."""
     del json
-    from deploytool.flags.lint import Asked, conclude
-    from deploytool.flags.lint import lint as hold
+    from deploytool.registry.lint import LintRequest, conclude
+    from deploytool.registry.lint import lint as hold
 
     _check_store(store)
     again = _again(registry, repo, branch, store, inventory, excuse or [])
-    asked = Asked(registry, repo or registry.resolve().parent, branch, store, tuple(excuse or ()))
+    asked = LintRequest(
+        registry, repo or registry.resolve().parent, branch, store, tuple(excuse or ())
+    )
     linted = hold(asked, None if inventory is None else _seen(inventory))
     error = conclude(linted, again)
     if error is None:
@@ -157,9 +159,9 @@ def arm(
     del json
     import tempfile
 
-    from deploytool.flags.certificate import NAMESPACE
-    from deploytool.flags.keys import find_key
-    from deploytool.flags.phases import Purpose
+    from deploytool.arming.certificate import NAMESPACE
+    from deploytool.arming.keys import find_key
+    from deploytool.arming.table import Purpose
     from deploytool.fleet.inventory import load_inventory
 
     fleet = load_inventory(inventory)
@@ -177,8 +179,8 @@ def disarm(flag: FlagArgument, inventory: InventoryOption, *, json: JsonOption =
     It needs no proof, no key and no lock, and may be given again at any time.
     """
     del json
-    from deploytool.flags.phases import Purpose
-    from deploytool.flags.runner import signs_nothing
+    from deploytool.arming.runner import signs_nothing
+    from deploytool.arming.table import Purpose
     from deploytool.fleet.inventory import load_inventory
 
     _check_name(flag)
@@ -207,21 +209,21 @@ def _change(
     key: Path | None = None,
 ) -> None:
     """Arms or disarms, shows what came of it, and ends the command."""
+    from deploytool.arming.outcome import conclude
+    from deploytool.arming.runner import Runner
+    from deploytool.arming.senders import SenderCommands
+    from deploytool.arming.table import Purpose
     from deploytool.cli.disarming import GOES_ON
     from deploytool.cli.left import say_left
     from deploytool.cli.rollout import interruptible
     from deploytool.cli.screen import PlainScreen
     from deploytool.errors import Interrupted
-    from deploytool.flags.outcome import conclude
-    from deploytool.flags.outside import Commands
-    from deploytool.flags.phases import Purpose
-    from deploytool.flags.runner import Runner
     from deploytool.fleet.remote import connect_fleet
     from deploytool.parity.look import probe_call, take_round
 
     then = GOES_ON if purpose is Purpose.DISARM else "finishing this step, then turning it off"
     hosts = connect_fleet(fleet)
-    outside = Commands(fleet, path.resolve().parent)
+    outside = SenderCommands(fleet, path.resolve().parent)
     try:
         with interruptible(then) as pending, PlainScreen() as shown:
             report = Runner(
@@ -277,13 +279,13 @@ def status(inventory: InventoryOption, *, json: JsonOption = False) -> None:
     del json
     import time
 
+    from deploytool.arming.checks import SenderObservation
+    from deploytool.arming.hosts import FlagHosts
+    from deploytool.arming.senders import SenderCommands, of_now
+    from deploytool.arming.status import remedy, rows
     from deploytool.cli.flagtable import document, lines, show
     from deploytool.cli.left import say_left
     from deploytool.errors import HostFault, NotProven
-    from deploytool.flags.arming import Gateway
-    from deploytool.flags.outside import Commands, of_now
-    from deploytool.flags.routers import Routers
-    from deploytool.flags.standing import remedy, rows
     from deploytool.fleet.inventory import load_inventory
     from deploytool.fleet.remote import connect_fleet
     from deploytool.parity.look import probe_call, take_round
@@ -293,13 +295,13 @@ def status(inventory: InventoryOption, *, json: JsonOption = False) -> None:
     try:
         deadline_s = fleet.ssh.command_timeout_s
         seen = take_round(hosts, probe_call(disk=False), deadline_s)
-        shown = Routers(hosts, deadline_s, lambda _host, _text, _fault: None).observe()
+        shown = FlagHosts(hosts, deadline_s, lambda _host, _text, _fault: None).observe()
     finally:
         for host in hosts.values():
             host.close()
-    senders: Gateway | HostFault
+    senders: SenderObservation | HostFault
     try:
-        senders = of_now(Commands(fleet, inventory.resolve().parent).observe(), time.time())
+        senders = of_now(SenderCommands(fleet, inventory.resolve().parent).observe(), time.time())
     except HostFault as fault:
         senders = fault
     found = rows(seen, shown)

@@ -11,11 +11,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from deploytool.arming.checks import SenderObservation
+from deploytool.arming.model import NOT_RUNNING, ON
+from deploytool.arming.status import DIFFERS, UNKNOWN, Cell, FlagRow
 from deploytool.cli.output import clean, colour, put, say, wants_json
 from deploytool.errors import HostFault
-from deploytool.flags.arming import Gateway
-from deploytool.flags.routers import NOT_RUNNING, ON
-from deploytool.flags.standing import DIFFERS, UNKNOWN, Cell, Row
 from deploytool.parity.model import Evidence
 
 _STYLES = {
@@ -34,7 +34,9 @@ def _since(cell: Cell) -> str:
     return time.strftime("%m-%d %H:%M:%SZ", time.gmtime(cell.since))
 
 
-def show(rows: tuple[Row, ...], hosts: tuple[str, ...], senders: Gateway | HostFault) -> None:
+def show(
+    rows: tuple[FlagRow, ...], hosts: tuple[str, ...], senders: SenderObservation | HostFault
+) -> None:
     """Prints it: a row a flag, a column a host, the senders beside."""
     stream = sys.stderr if wants_json() else sys.stdout
     width = None if stream.isatty() else max(120, 34 + 18 * len(hosts))
@@ -57,16 +59,16 @@ def show(rows: tuple[Row, ...], hosts: tuple[str, ...], senders: Gateway | HostF
         say("No build on any host that answered has a flag.")
 
 
-def _used(bit: int, senders: Gateway | HostFault) -> str:
+def _used(bit: int, senders: SenderObservation | HostFault) -> str:
     if isinstance(senders, HostFault):
         return "unknown"
     return "use it" if bit in senders.bits else "don't"
 
 
 def lines(
-    rows: tuple[Row, ...],
+    rows: tuple[FlagRow, ...],
     seen: Mapping[str, Evidence | HostFault],
-    senders: Gateway | HostFault,
+    senders: SenderObservation | HostFault,
 ) -> tuple[str, ...]:
     """A line for everything that is not the same everywhere, or not known; none where all is."""
     found = [f"{host}: {item}" for host, item in seen.items() if isinstance(item, HostFault)]
@@ -85,16 +87,21 @@ def lines(
             ]
         runtime = row.activation == "runtime"
         on = any(cell.state in ON for cell in row.cells.values())
-        if runtime and isinstance(senders, Gateway) and row.bit in senders.bits and not on:
+        if (
+            runtime
+            and isinstance(senders, SenderObservation)
+            and row.bit in senders.bits
+            and not on
+        ):
             found.append(f"senders: they use bit {row.bit} ({row.name}), which is off everywhere")
         if runtime and on and isinstance(senders, HostFault):
             found.append(f"senders: what they do is not known: {senders}")
     return tuple(dict.fromkeys(found))
 
 
-def document(rows: tuple[Row, ...], senders: Gateway | HostFault) -> dict[str, Any]:
+def document(rows: tuple[FlagRow, ...], senders: SenderObservation | HostFault) -> dict[str, Any]:
     """The same for programs."""
-    known = isinstance(senders, Gateway)
+    known = isinstance(senders, SenderObservation)
     return {
         "flags": [
             {
@@ -102,7 +109,9 @@ def document(rows: tuple[Row, ...], senders: Gateway | HostFault) -> dict[str, A
                 "bit": row.bit,
                 "activation": row.activation,
                 "same": row.same,
-                "senders_use_it": row.bit in senders.bits if isinstance(senders, Gateway) else None,
+                "senders_use_it": row.bit in senders.bits
+                if isinstance(senders, SenderObservation)
+                else None,
                 "hosts": {
                     host: {"state": c.state, "epoch": c.epoch, "since": c.since, "why": c.why}
                     for host, c in row.cells.items()

@@ -122,7 +122,7 @@ def _flag_table(registry: Path | None, wire: str | None) -> FlagTable | None:
     if registry is None and wire is None:
         return None
     from deploytool.errors import InputError
-    from deploytool.flags.registry import load_registry, table
+    from deploytool.registry.source import load_registry, table
 
     if registry is None or re.fullmatch("[0-9a-f]{64}", wire or "") is None:
         raise InputError(

@@ -126,7 +126,7 @@ def plan(
     del json
     import secrets
 
-    from deploytool.flags.outside import senders_of
+    from deploytool.arming.senders import senders_of
     from deploytool.fleet.remote import connect_fleet
     from deploytool.rollout.model import Purpose
     from deploytool.rollout.outcome import refused
@@ -209,8 +209,8 @@ def _run(
         # Read in while the hosts answer.
         import secrets
 
+        from deploytool.arming.senders import senders_of
         from deploytool.cli.screen import round_document, screen, show_halts, show_round
-        from deploytool.flags.outside import senders_of
         from deploytool.parity.model import Parity
         from deploytool.rollout.journal import Journal, journal_path
         from deploytool.rollout.outcome import conclude, cut_short

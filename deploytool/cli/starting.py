@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from shlex import quote
 
+from deploytool.arming.senders import SenderCommands, senders_of
 from deploytool.cli.left import say_left
 from deploytool.cli.output import finish, say
 from deploytool.errors import InputError, NotProven
-from deploytool.flags.outside import Commands, senders_of
 from deploytool.fleet.inventory import load_inventory
 from deploytool.fleet.model import Inventory
 from deploytool.fleet.remote import RemoteHost, connect_fleet
@@ -34,7 +34,7 @@ def _connected(inventory: Inventory) -> Iterator[dict[str, RemoteHost]]:
             host.close()
 
 
-def _senders(inventory: Inventory, path: Path) -> Commands | None:
+def _senders(inventory: Inventory, path: Path) -> SenderCommands | None:
     return senders_of(inventory, path.resolve().parent)
 
 

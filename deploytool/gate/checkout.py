@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 from deploytool.errors import InputError
-from deploytool.flags.git import Repository
+from deploytool.registry.git import Repository
 
 _LINK = "160000"
 _MEANS = "Nothing was touched, and nothing is proven about this checkout."

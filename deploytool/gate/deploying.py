@@ -10,16 +10,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from deploytool.errors import InputError, Refused
-from deploytool.flags.artifact import NotReadable, read_artifact
-from deploytool.flags.history import stored
-from deploytool.flags.model import Entry
-from deploytool.flags.reach import unreachable
-from deploytool.flags.rules import between
 from deploytool.gate.declared import read
 from deploytool.gate.inventories import objections as inventory_objections
 from deploytool.gate.manifest import objections as manifest_objections
 from deploytool.gate.model import Check, Finding
 from deploytool.gate.rehearsed import judge
+from deploytool.registry.artifact import NotReadable, read_artifact
+from deploytool.registry.history import stored
+from deploytool.registry.model import Entry
+from deploytool.registry.reachability import unreachable
+from deploytool.registry.rules import between
 from deploytool.release.model import Release
 from deploytool.release.store import MANIFEST, all_releases
 

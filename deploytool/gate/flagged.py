@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from deploytool.errors import InputError
-from deploytool.flags.artifact import NotReadable, read_artifact
-from deploytool.flags.history import Source
-from deploytool.flags.reach import unreached
-from deploytool.flags.rules import Refusal, Rule, between
 from deploytool.gate.model import Check, Finding
 from deploytool.gate.rules import place
 from deploytool.gate.subject import Subject
+from deploytool.registry.artifact import NotReadable, read_artifact
+from deploytool.registry.history import Source
+from deploytool.registry.reachability import unreached
+from deploytool.registry.rules import Refusal, Rule, between
 from deploytool.release.model import Release
 
 _CODE = {"artifact", "today's build"}

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from deploytool.errors import InputError
-from deploytool.flags.artifact import NotReadable, members, read_artifact
 from deploytool.gate.flagged import Found
 from deploytool.gate.model import Check, Finding
 from deploytool.gate.subject import Subject
+from deploytool.registry.artifact import NotReadable, members, read_artifact
 from deploytool.release.build import BUILDER, check_version
 from deploytool.release.model import Release
 

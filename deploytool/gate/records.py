@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from deploytool.errors import EnvironmentProblem
-from deploytool.flags.certificate import unseal
+from deploytool.fleet.sealed import unseal
 from deploytool.fleet.signing import BadSignature, sign, verify
 from deploytool.gate.record import BYTES_AT_MOST, NAMESPACE, Kept, Record
 

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploytool.errors import InputError
-from deploytool.flags.artifact import NotReadable, members
 from deploytool.gate.flagged import Found
 from deploytool.gate.model import Check, Finding
 from deploytool.gate.subject import Subject
+from deploytool.registry.artifact import NotReadable, members
 from deploytool.release.build import BUILDER
 from deploytool.release.store import file_digest
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Self
 
 from deploytool.errors import InputError
-from deploytool.flags.artifact import NotReadable, members
-from deploytool.flags.lint import Asked, Linted, Made, lint, todays_builds
-from deploytool.flags.model import Entry, entries_of
-from deploytool.flags.registry import Written, load_registry
 from deploytool.gate.checkout import Checkout
 from deploytool.gate.declared import Declared, find_inventories, read
 from deploytool.gate.model import Finding
+from deploytool.registry.artifact import NotReadable, members
+from deploytool.registry.lint import Linted, LintRequest, Made, lint, todays_builds
+from deploytool.registry.model import Entry, entries_of
+from deploytool.registry.source import Written, load_registry
 from deploytool.release.model import Release
 from deploytool.release.store import find
 
@@ -109,7 +109,7 @@ class Subject:
             InputError: the registry is wrong, or its history can't be read.
         """
         wish = self.wish
-        asked = Asked(wish.registry, self.source, wish.branch, wish.store, wish.excuses)
+        asked = LintRequest(wish.registry, self.source, wish.branch, wish.store, wish.excuses)
         return lint(asked, None, self.made)
 
     @property

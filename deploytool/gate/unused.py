@@ -19,14 +19,14 @@ import yaml
 from pydantic import AfterValidator, Field, ValidationError
 
 from deploytool.errors import InputError
-from deploytool.flags.artifact import NotReadable, members
-from deploytool.flags.model import Entry, Text
 from deploytool.fleet.document import Document, from_pydantic, named
 from deploytool.fleet.model import Frozen
 from deploytool.gate.flagged import Found
 from deploytool.gate.model import Check, Finding
 from deploytool.gate.rules import clock_is_off
 from deploytool.gate.subject import Subject
+from deploytool.registry.artifact import NotReadable, members
+from deploytool.registry.model import Entry, Text
 from deploytool.release.model import Release
 
 LIST = "unused.yaml"

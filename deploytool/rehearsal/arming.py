@@ -9,13 +9,13 @@ from typing import Any
 
 import yaml
 
+from deploytool.arming.certificate import NAMESPACE
+from deploytool.arming.outcome import conclude
+from deploytool.arming.report import Report
+from deploytool.arming.runner import Runner
+from deploytool.arming.senders import SenderCommands
+from deploytool.arming.table import Purpose, State
 from deploytool.errors import DeploytoolError
-from deploytool.flags.certificate import NAMESPACE
-from deploytool.flags.outcome import conclude
-from deploytool.flags.outside import Commands
-from deploytool.flags.phases import Purpose, State
-from deploytool.flags.report import Report
-from deploytool.flags.runner import Runner
 from deploytool.fleet.inventory import load_inventory
 from deploytool.fleet.remote import connect_fleet
 from deploytool.fleet.signing import sign
@@ -98,7 +98,7 @@ def change(inventory_path: Path, flag: str, purpose: Purpose) -> Changed:
             inventory,
             hosts,
             flag,
-            Commands(inventory, inventory_path.resolve().parent),
+            SenderCommands(inventory, inventory_path.resolve().parent),
             _Silent(),
             purpose=purpose,
             sign=lambda content: sign(content, key, NAMESPACE),

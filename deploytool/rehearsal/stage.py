@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from deploytool.arming.senders import senders_of
 from deploytool.errors import DeploytoolError, EnvironmentProblem
-from deploytool.flags.outside import senders_of
 from deploytool.fleet.inventory import load_inventory
 from deploytool.fleet.model import Inventory
 from deploytool.fleet.remote import connect_fleet

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from deploytool.errors import HostFault
-from deploytool.flags.compatibility import (
+from deploytool.fleet.model import Digest
+from deploytool.parity.model import Evidence
+from deploytool.parity.rules import stayed
+from deploytool.registry.compatibility import (
     Senders,
     named_bits,
     obeyed_differently,
     objection,
     read_differently,
 )
-from deploytool.fleet.model import Digest
-from deploytool.parity.model import Evidence
-from deploytool.parity.rules import stayed
 from deploytool.release.model import FlagTable, Manifest
 from deploytool.rollout.live import manifest_of, running
 from deploytool.rollout.planning import Obstacle

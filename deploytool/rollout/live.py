@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from deploytool.flags.model import Entry, entries_of
-from deploytool.flags.rules import Refusal, between
 from deploytool.fleet.model import Inventory
 from deploytool.parity.model import Evidence
+from deploytool.registry.model import Entry, entries_of
+from deploytool.registry.rules import Refusal, between
 from deploytool.release.model import Manifest
 from deploytool.rollout.planning import Obstacle
 

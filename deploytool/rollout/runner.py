@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from deploytool.errors import EnvironmentProblem, IllegalEvent
-from deploytool.flags.compatibility import Senders
 from deploytool.fleet.host import Host
 from deploytool.fleet.model import Inventory
+from deploytool.registry.compatibility import Senders
 from deploytool.release.model import Release
 from deploytool.rollout.effects import Effects
 from deploytool.rollout.journal import Recorder

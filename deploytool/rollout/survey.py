@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from deploytool.errors import HostFault
-from deploytool.flags.compatibility import Senders
 from deploytool.fleet.host import Host
 from deploytool.fleet.model import Inventory
 from deploytool.parity.look import Seen, expect, judge, probe_call, take_round
 from deploytool.parity.model import Evidence, Round
+from deploytool.registry.compatibility import Senders
 from deploytool.release.model import Manifest, Release
 from deploytool.rollout.baseline import find
 from deploytool.rollout.fence import Fence

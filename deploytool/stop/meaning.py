@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from deploytool.errors import HostFault
-from deploytool.flags.compatibility import Senders, named_bits, obeyable, read_differently
 from deploytool.fleet.host import Host
 from deploytool.fleet.model import Inventory
 from deploytool.parity.look import Seen, probe_call, shown_manifest, take_round
 from deploytool.parity.model import Evidence
+from deploytool.registry.compatibility import Senders, named_bits, obeyable, read_differently
 from deploytool.release.model import Manifest
 from deploytool.stop.request import Objection
 

@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deploytool.flags import certificate as ours
+from deploytool.arming import certificate as ours
+from deploytool.fleet import sealed as sealed_text
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parents[1] / "router_binary"))
@@ -39,7 +40,9 @@ def test_p3_both_sides_object_alike(case: dict[str, Any]) -> None:
     own = {**GOLDEN["router"], **case["router"]}
     own["hosts"] = frozenset(own["hosts"])
     said = tuple(case["says"])
-    assert ours.objections(ours.Certificate.parse(LINE), ours.Router(**own), case["now"]) == said
+    assert (
+        ours.objections(ours.Certificate.parse(LINE), ours.RouterState(**own), case["now"]) == said
+    )
     assert theirs.objections(theirs.parse(LINE), theirs.Own(**own), case["now"]) == said
     assert bool(said) == (not case["case"].startswith("good"))
 
@@ -113,12 +116,12 @@ def test_both_sides_agree_on_what_is_sealed_and_on_the_bounds() -> None:
     assert ours.NAMESPACE == theirs.NAMESPACE
     assert ours.LIFETIME_S == theirs.LIFETIME_S
     assert ours.CLOCK_SKEW_S == theirs.CLOCK_SKEW_S
-    assert ours.BYTES_AT_MOST == signatures.MAX_SEALED
+    assert sealed_text.BYTES_AT_MOST == signatures.MAX_SEALED
     signature = "-----BEGIN SSH SIGNATURE-----\nU1NIU0lH\n-----END SSH SIGNATURE-----\n"
-    sealed = ours.seal(ours.Certificate.parse(LINE), signature)
-    assert signatures.unseal(sealed) == ours.unseal(sealed) == (LINE, signature)
+    sealed = sealed_text.seal(LINE, signature)
+    assert signatures.unseal(sealed) == sealed_text.unseal(sealed) == (LINE, signature)
     for text in ("", sealed[:-1], sealed + "x", sealed + signature, LINE.decode(), signature):
         with pytest.raises(ValueError, match="one line"):
-            ours.unseal(text)
+            sealed_text.unseal(text)
         with pytest.raises(signatures.NotSignedError, match="one line"):
             signatures.unseal(text)

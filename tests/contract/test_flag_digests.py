@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from deploytool.flags.model import entries_of, table_digest
-from deploytool.flags.registry import load_registry, recall
-from deploytool.flags.rules import held
+from deploytool.registry.model import entries_of, table_digest
+from deploytool.registry.rules import check_against
+from deploytool.registry.source import load_registry, recall
 from deploytool.release.model import FlagTable
 
 HERE = Path(__file__).parent
@@ -86,13 +86,13 @@ def test_they_agree_on_unusual_texts(tmp_path: Path) -> None:
     path.write_text(UNUSUAL, "utf-8")
     assert _ours(path) == _theirs(path)
     assert len(_ours(path)[1]) == 4
-    assert held(load_registry(path).entries, ()) == ()
+    assert check_against(load_registry(path).entries, ()) == ()
 
 
 def test_they_refuse_the_same_bit_and_name_twice(tmp_path: Path) -> None:
     path = tmp_path / "flags.yaml"
     path.write_text(TWICE, "utf-8")
-    assert held(load_registry(path).entries, ())
+    assert check_against(load_registry(path).entries, ())
     with pytest.raises(ValueError, match="twice"):
         ROUTER.load_table(path)
 

@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 import yaml
 
+from deploytool.arming.table import Purpose
 from deploytool.errors import FaultKind, HostFault
-from deploytool.flags.certificate import BYTES_AT_MOST
-from deploytool.flags.phases import Purpose
-from deploytool.flags.registry import load_registry, table
 from deploytool.fleet.host import Host, Payload
 from deploytool.fleet.inventory import load_inventory
 from deploytool.fleet.protocol import Call, Reply
 from deploytool.fleet.remote import connect_fleet
+from deploytool.fleet.sealed import BYTES_AT_MOST
+from deploytool.registry.source import load_registry, table
 from deploytool.rehearsal.arming import change
 from deploytool.rehearsal.fleets.model import silent
 from deploytool.rehearsal.fleets.ready import account, prepare

@@ -13,13 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from deploytool.flags.certificate import (
-    NAMESPACE,
-    Certificate,
-    CertifiedHost,
-    next_epoch,
-    seal,
-)
+from deploytool.arming.certificate import NAMESPACE, Certificate, CertifiedHost, next_epoch
+from deploytool.fleet.sealed import seal
 from deploytool.fleet.signing import sign
 from deploytool.rehearsal.market.exchange import Quote
 from deploytool.rehearsal.market.flow import Flow
@@ -217,7 +212,7 @@ def arm(routers: list[RouterProcess], artifact: Path, key: Path) -> None:
         },
         flags={e["name"]: e["digest"] for e in table["entries"] if e["name"] == FLAG},
     )  # fmt: skip
-    sealed = seal(certificate, sign(certificate.canonical(), key, NAMESPACE))
+    sealed = seal(certificate.canonical(), sign(certificate.canonical(), key, NAMESPACE))
     for router in routers:
         assert router.flag("prepare", FLAG, sealed) == {"ok": True, "promise": certificate.epoch}
     for verb in ("commit", "settle"):

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from deploytool.flags.arming import Gateway as Seen
+from deploytool.arming.checks import SenderObservation as Seen
 from deploytool.rehearsal.market import sender, soup
 from deploytool.rehearsal.market.gateway import Gateway, GatewayConfig
 from deploytool.rehearsal.market.link import RouterAddress

@@ -9,19 +9,19 @@ from typing import Any
 
 import pytest
 
+from deploytool.arming.table import Purpose as FlagPurpose
 from deploytool.cli import flags, rollout
 from deploytool.cli.disarming import disarm_first
 from deploytool.cli.output import Ended
 from deploytool.errors import HostFault, NotProven, Refused
-from deploytool.flags.phases import Purpose as FlagPurpose
 from deploytool.fleet.helper import HostFiles
 from deploytool.fleet.model import Inventory
 from deploytool.fleet.protocol import Call
 from deploytool.release.model import Release
 from deploytool.rollout.model import Plan, Purpose
 from deploytool.rollout.survey import survey
-from tests.unit.flags.fleets import NEW, NEW_BUILD, rendered
-from tests.unit.flags.worlds import BIT, FLAG, Market, Told, World
+from tests.unit.arming.fleets import NEW, NEW_BUILD, rendered
+from tests.unit.arming.worlds import BIT, FLAG, Market, Told, World
 
 from .cases import inline
 from .test_flags import GRADUATED, NEXT, Build
@@ -46,12 +46,12 @@ def world(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Wo
         return rendered().files[host]
 
     monkeypatch.setattr("deploytool.parity.look.host_files", before)
-    for module in ("flags.routers", "flags.runner"):
+    for module in ("arming.hosts", "arming.runner"):
         monkeypatch.setattr(f"deploytool.{module}.fanout", inline)
     made = World(market=Asked())
     monkeypatch.setattr("deploytool.fleet.remote.connect_fleet", lambda *_a, **_k: made.hosts)
-    monkeypatch.setattr("deploytool.flags.outside.Commands", lambda *_a: made.market)
-    monkeypatch.setattr("deploytool.flags.outside.senders_of", lambda *_a: made.market)
+    monkeypatch.setattr("deploytool.arming.senders.SenderCommands", lambda *_a: made.market)
+    monkeypatch.setattr("deploytool.arming.senders.senders_of", lambda *_a: made.market)
     made.change(FlagPurpose.ARM)
     assert made.all_on
     return made

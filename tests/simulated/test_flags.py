@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from deploytool.arming.table import Purpose as FlagPurpose
 from deploytool.errors import FaultKind, HostFault, Refused
-from deploytool.flags.phases import Purpose as FlagPurpose
 from deploytool.fleet.helper import HostFiles
 from deploytool.fleet.host import Payload
 from deploytool.fleet.model import Inventory
@@ -34,10 +34,10 @@ from deploytool.rollout.survey import survey
 from deploytool.stop.meaning import flag_objections
 from deploytool.stop.request import Request
 from deploytool.stop.start import ask, check
-from tests.unit.flags.artifacts import table
-from tests.unit.flags.fleets import NAMES, NEW_BUILD, rendered
-from tests.unit.flags.registries import POWER_PEG, flag, registry, reserved, runtime
-from tests.unit.flags.worlds import FLAG, World, code
+from tests.unit.arming.fleets import NAMES, NEW_BUILD, rendered
+from tests.unit.arming.worlds import FLAG, World, code
+from tests.unit.registry.artifacts import table
+from tests.unit.registry.registries import POWER_PEG, flag, registry, reserved, runtime
 
 from .cases import Forgetful, Silent, inline
 
@@ -76,7 +76,7 @@ def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
         return rendered().files[host]
 
     monkeypatch.setattr("deploytool.parity.look.host_files", before)
-    for module in ("flags.routers", "flags.runner"):
+    for module in ("arming.hosts", "arming.runner"):
         monkeypatch.setattr(f"deploytool.{module}.fanout", inline)
 
 

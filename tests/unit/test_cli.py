@@ -16,7 +16,7 @@ import pytest
 from deploytool.cli import look, rollout
 from deploytool.cli.output import path_hint
 from deploytool.errors import DeploytoolError, InputError, Refused
-from deploytool.flags.model import entries_of
+from deploytool.registry.model import entries_of
 from deploytool.release.model import FlagTable
 from deploytool.rollout.model import Plan
 

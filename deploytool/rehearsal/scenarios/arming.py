@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from deploytool.flags.phases import Purpose
+from deploytool.arming.table import Purpose
 from deploytool.rehearsal.arming import Changed, change, inventory_with_senders
 from deploytool.rehearsal.scenarios.model import Scenario, Showing
 from deploytool.rehearsal.stage import Stage

@@ -1,6 +1,6 @@
 """The flags of a simulated process.
 
-It believes a certificate by ``deploytool.flags.certificate``; its signatures are made up
+It believes a certificate by ``deploytool.arming.certificate``; its signatures are made up
 (``sign``): that OpenSSH's are real is shown by the tests that have a real router.
 """
 
@@ -13,8 +13,9 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from deploytool.flags.certificate import Certificate, Router, objections, unseal
-from deploytool.flags.model import Entry, entries_of
+from deploytool.arming.certificate import Certificate, RouterState, objections
+from deploytool.fleet.sealed import unseal
+from deploytool.registry.model import Entry, entries_of
 from deploytool.rehearsal.simulated.program import Program
 
 PROMISE_S = 60.0
@@ -128,7 +129,7 @@ class Board:
         nonce, state.nonce = state.nonce if now_s <= state.until_s else "", ""
         certificate = self._read(sealed, believed)
         meaning = next((e.digest for e in self.entries if e.name == name and not e.reserved), None)
-        router = Router(
+        router = RouterState(
             fleet=self.fleet,
             hosts=self.hosts,
             host=self.host,

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 
 from deploytool.errors import InputError
-from deploytool.flags.certificate import BYTES_AT_MOST
+from deploytool.fleet.sealed import BYTES_AT_MOST
 from deploytool.fleet.signers import parse_signers
 from deploytool.rehearsal.simulated.board import Board, Refused
 from deploytool.rehearsal.simulated.ground import Ground, Say

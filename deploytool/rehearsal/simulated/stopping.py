@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 
-from deploytool.flags.certificate import unseal
+from deploytool.fleet.sealed import unseal
 from deploytool.fleet.signers import parse_signers
 from deploytool.rehearsal.simulated.board import signer
 from deploytool.rehearsal.simulated.ground import Ground, Say

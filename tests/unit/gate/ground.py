@@ -18,8 +18,8 @@ from deploytool.gate.record import PlayedScenario, Record, shape_of
 from deploytool.gate.records import keep
 from deploytool.gate.subject import Wish
 from deploytool.release.build import build
-from tests.unit.flags.conftest import Repo
-from tests.unit.flags.registries import flag, registry, reserved, runtime
+from tests.unit.registry.conftest import Repo
+from tests.unit.registry.registries import flag, registry, reserved, runtime
 
 SOURCE = Path(__file__).parents[3] / "router_binary"
 SCENARIOS = ("healthy", "copy-fails", "missed-host")

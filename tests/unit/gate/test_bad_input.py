@@ -12,8 +12,8 @@ from deploytool.errors import InputError, Refused
 from deploytool.gate.model import Check, Finding, Report, Result
 from deploytool.gate.rules import settle, verdict
 from deploytool.release.store import add
-from tests.unit.flags.artifacts import manifest, put, table, zipapp
-from tests.unit.flags.registries import registry, runtime
+from tests.unit.registry.artifacts import manifest, put, table, zipapp
+from tests.unit.registry.registries import registry, runtime
 
 from .ground import Ground, refused
 

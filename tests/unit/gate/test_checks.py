@@ -10,7 +10,7 @@ import pytest
 
 from deploytool.gate.model import Check
 from deploytool.gate.rules import verdict
-from tests.unit.flags.registries import flag, registry, reserved, runtime
+from tests.unit.registry.registries import flag, registry, reserved, runtime
 
 from .ground import FAST, HIDDEN, OLD, Ground, only, refused
 

@@ -14,8 +14,8 @@ from deploytool.gate.deploying import hold
 from deploytool.release.build import build
 from deploytool.release.model import Release
 from deploytool.release.store import add
-from tests.unit.flags.artifacts import manifest, put, table, zipapp
-from tests.unit.flags.registries import flag, registry, reserved, runtime
+from tests.unit.registry.artifacts import manifest, put, table, zipapp
+from tests.unit.registry.registries import flag, registry, reserved, runtime
 
 from .ground import FLEET, Ground
 

@@ -12,7 +12,7 @@ import pytest
 
 from deploytool.cli import main
 from deploytool.cli.output import Ended, show_error
-from tests.unit.flags.registries import POWER_PEG, RLP, registry
+from tests.unit.registry.registries import POWER_PEG, RLP, registry
 
 from .ground import FLEET, HIDDEN, Ground, new_key, refused
 from .schema import check_sarif

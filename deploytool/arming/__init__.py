@@ -1,0 +1,1 @@
+"""Arming: turns runtime flags on and off on a proven fleet, with the senders that use them."""

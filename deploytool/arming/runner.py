@@ -1,0 +1,419 @@
+"""Arms or disarms one flag: asks the table what is next, has it done, and tells the table.
+
+Nothing is written down on the operator's machine: the hosts and the senders are what there is. An
+operator who is gone leaves what ``flags status`` shows and ``flags disarm`` ends, from anywhere.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+from deploytool.arming.certificate import certify, next_epoch
+from deploytool.arming.checks import (
+    AGE_AT_MOST_S,
+    Census,
+    SenderObservation,
+    Situation,
+    find_flag,
+    obstacles,
+)
+from deploytool.arming.hosts import FlagHosts
+from deploytool.arming.model import OFF, ON, Shown
+from deploytool.arming.report import OPERATOR, SENDERS, Observer, Report
+from deploytool.arming.senders import Outside, of_now
+from deploytool.arming.table import ENDS, FIRST, Effect, Event, Purpose, State, advance
+from deploytool.errors import DeploytoolError, FaultKind, HostFault, IllegalEvent
+from deploytool.fleet.fanout import fanout
+from deploytool.fleet.host import Host
+from deploytool.fleet.model import Inventory
+from deploytool.fleet.sealed import seal
+from deploytool.parity.look import judge, probe_call, shown_manifest, take_round
+from deploytool.parity.model import Evidence
+
+_STEPS_AT_MOST = 32
+_POLL_S = 0.05
+_OUTSIDE_MORE_S = 5.0
+_ANSWERED = frozenset({FaultKind.PROTOCOL, FaultKind.REFUSED})
+"""A host answered that has these faults; it may be that nothing runs there."""
+_NOTHING_RUNS = Shown((), (), 0, running=False)
+_BREAKABLE = frozenset(State) - ENDS - {State.CLOSING, State.WITHDRAWING, State.PROVING_OFF}
+"""Where the user may break it off; on the way back there is nothing safer than to go on."""
+
+Signing = Callable[[bytes], str]
+
+
+def signs_nothing(_content: bytes) -> str:
+    """Stands for a key where there is nothing to sign, as when disarming."""
+    raise AssertionError("nothing is to be signed")
+
+
+def in_use(
+    inventory: Inventory, hosts: Mapping[str, Host], outside: Outside
+) -> dict[str, frozenset[int]]:
+    """The runtime flags that any host shows armed, or whose bit the senders show in use.
+
+    By their names, with every bit that any host shows each to be. What can't be seen is not in it:
+    it will stand in the way of whatever comes next.
+    """
+    routers = FlagHosts(hosts, inventory.ssh.command_timeout_s, lambda _host, _text, _fault: None)
+    shown = [item for item in routers.observe().values() if isinstance(item, Shown)]
+    try:
+        bits = of_now(outside.observe(), time.time()).bits
+    except HostFault:
+        bits = frozenset()
+    states = [flag for item in shown for flag in item.flags if flag.state != "always"]
+    names = sorted({flag.name for flag in states if flag.state in ON or flag.bit in bits})
+    return {n: frozenset(flag.bit for flag in states if flag.name == n) for n in names}
+
+
+class Runner:
+    """One arming or disarming of one flag on one fleet.
+
+    ``sign`` makes the armoured signature over a certificate; it is not asked when disarming.
+    """
+
+    def __init__(
+        self,
+        inventory: Inventory,
+        hosts: Mapping[str, Host],
+        flag: str,
+        outside: Outside,
+        observer: Observer,
+        *,
+        purpose: Purpose,
+        sign: Signing,
+        interrupted: Callable[[], bool] = lambda: False,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.report = Report(purpose, flag, FIRST[purpose].state)
+        self._inventory = inventory
+        self._hosts = hosts
+        self._flag = flag
+        self._outside = outside
+        self._observer = observer
+        self._sign_with = sign
+        self._interrupted = interrupted
+        self._pause = pause
+        self._routers = FlagHosts(hosts, inventory.ssh.command_timeout_s, self._done)
+        self._taken = 0.0
+        self._meaning = ""
+        self._nonces: dict[str, str] = {}
+        self._epochs: set[int] = set()
+        self._sealed = ""
+        self._committed_at: float | None = None
+        self._perform: Mapping[Effect, Callable[[], Event]] = {
+            Effect.CHECK: self._check,
+            Effect.ASK_NONCES: self._ask_nonces,
+            Effect.SIGN: self._sign,
+            Effect.PREPARE: self._prepare,
+            Effect.COMMIT: self._commit,
+            Effect.OBSERVE_ARMED: self._observe_armed,
+            Effect.SETTLE: self._settle,
+            Effect.PROVE_ARMED: self._prove_armed,
+            Effect.OPEN_SENDERS: self._open_senders,
+            Effect.CLOSE_SENDERS: self._close_senders,
+            Effect.DISARM: self._disarm,
+            Effect.PROVE_OFF: self._prove_off,
+        }
+
+    def run(self) -> Report:
+        """Runs it to one of the table's ends.
+
+        Raises:
+            IllegalEvent: a bug; what was reached is in the report.
+        """
+        step = FIRST[self.report.purpose]
+        for _ in range(_STEPS_AT_MOST):
+            self.report.state = step.state
+            self.report.path.append(step.state)
+            if step.effect is None:
+                return self.report
+            step = advance(step.state, self._step(step.state, step.effect))
+        raise IllegalEvent(f"it did not end after {_STEPS_AT_MOST} steps")
+
+    def _step(self, state: State, effect: Effect) -> Event:
+        if state in _BREAKABLE and self._interrupted():
+            self.report.interrupted = True
+            return Event.INTERRUPTED
+        self._observer.state(state, self._inventory.names)
+        return self._perform[effect]()
+
+    # --- before anything is committed -----------------------------------------------------------
+
+    def _check(self) -> Event:
+        self._taken = time.time()
+        outside = self._ask_outside()
+        seen = take_round(self._hosts, probe_call(), self._inventory.ssh.command_timeout_s)
+        census, gateway = outside()
+        manifest = shown_manifest(seen)
+        taken = judge(self._inventory, seen, manifest)
+        self.report.round, self.report.label = taken, taken.label
+        situation = Situation(
+            flag=self._flag,
+            declared=self._inventory.names,
+            round=taken,
+            manifest=manifest,
+            taken=self._taken,
+            now=time.time(),
+            census=census,
+            gateway=gateway,
+        )
+        self.report.obstacles = obstacles(situation)
+        if self.report.obstacles:
+            return Event.REFUSED
+        entry = find_flag(manifest, self._flag)
+        self._meaning, self.report.bit, self.report.release = entry.digest, entry.bit, taken.release
+        return Event.ALLOWED
+
+    def _ask_outside(self) -> Callable[[], tuple[Census | str, SenderObservation | str]]:
+        """Asks senders and census while the hosts are asked; gives how to wait for the answers."""
+        told: dict[str, Census | SenderObservation | HostFault] = {}
+        commands = (self._inventory.gateway, self._inventory.membership)
+        patience_s = max((c.timeout_s for c in commands if c), default=0.0) + _OUTSIDE_MORE_S
+        jobs: dict[str, Callable[[], Census | SenderObservation]] = {
+            "census": self._outside.census,
+            "gateway": self._outside.observe,
+        }
+
+        def work() -> None:
+            told.update(fanout(jobs, deadline_s=patience_s))
+
+        asking = threading.Thread(target=work, name="outside", daemon=True)
+        asking.start()
+
+        def wait() -> tuple[Census | str, SenderObservation | str]:
+            asking.join(patience_s + _OUTSIDE_MORE_S)
+            census, gateway = told.get("census"), told.get("gateway")
+            return (
+                census if isinstance(census, Census) else str(census or "no answer"),
+                gateway if isinstance(gateway, SenderObservation) else str(gateway or "no answer"),
+            )
+
+        return wait
+
+    def _ask_nonces(self) -> Event:
+        outcomes = self._routers.nonces(self._flag)
+        given = {h: item for h, item in outcomes.items() if not isinstance(item, HostFault)}
+        self._nonces = {host: nonce for host, (nonce, _) in given.items()}
+        self._epochs = {epoch for _, epoch in given.values()}
+        return self._event(outcomes, Event.NONCES)
+
+    def _sign(self) -> Event:
+        now = time.time()
+        if self.report.round is None:
+            raise IllegalEvent("there is no round to certify")
+        if now - self._taken > AGE_AT_MOST_S:
+            self.report.trouble[OPERATOR] = f"the evidence round is {now - self._taken:.0f} s old"
+            return Event.FAILED
+        self.report.epoch = next_epoch(self._epochs, int(now))
+        try:
+            certificate = certify(
+                self._inventory,
+                self.report.round,
+                self._nonces,
+                {self._flag: self._meaning},
+                nonce=secrets.token_hex(32),
+                now=int(now),
+                epoch=self.report.epoch,
+            )
+            line = certificate.canonical()
+            self._sealed = seal(line, self._sign_with(line))
+        except (DeploytoolError, ValueError) as error:
+            self.report.trouble[OPERATOR] = f"no certificate was made: {error}"
+            return Event.FAILED
+        return Event.SIGNED
+
+    def _prepare(self) -> Event:
+        epoch = self.report.epoch or 0
+        return self._event(self._routers.prepare(self._flag, self._sealed, epoch), Event.PROMISED)
+
+    # --- the short while in which not all are alike ---------------------------------------------
+
+    def _commit(self) -> Event:
+        self._committed_at = time.monotonic()
+        outcomes = self._routers.commit(self._flag)
+        for_s = [item for item in outcomes.values() if not isinstance(item, HostFault)]
+        self.report.provisional_s = max(for_s, default=None)
+        return self._event(outcomes, Event.COMMITTED)
+
+    def _observe_armed(self) -> Event:
+        return self._see(ON, Event.SEEN_ARMED)
+
+    def _settle(self) -> Event:
+        event = self._event(self._routers.settle(self._flag), Event.SETTLED)
+        if self._committed_at is not None:
+            self.report.window_s = time.monotonic() - self._committed_at
+        return event
+
+    def _prove_armed(self) -> Event:
+        return self._see(frozenset({"armed"}), Event.SEEN_SETTLED)
+
+    def _see(self, wanted: frozenset[str], good: Event) -> Event:
+        """Whether every host shows the flag in one of these states, by this very certificate."""
+        self.report.seen = dict(self._routers.observe())
+        for host, item in self.report.seen.items():
+            if isinstance(item, HostFault):
+                self.report.trouble[host] = str(item)
+            elif item.state(self._flag) not in wanted:
+                self.report.trouble[host] = f"{self._flag} is {item.state(self._flag)} there"
+            elif item.epoch_of(self._flag) != self.report.epoch:
+                other = item.epoch_of(self._flag)
+                self.report.trouble[host] = f"armed by another certificate, epoch {other}"
+            else:
+                continue
+            self._observer.host(host, self.report.trouble[host], good=False)
+        if not self.report.seen.keys() & self.report.trouble.keys():
+            return good
+        faults = any(isinstance(item, HostFault) for item in self.report.seen.values())
+        return Event.UNKNOWN if faults else Event.FAILED
+
+    # --- the senders ----------------------------------------------------------------------------
+
+    def _open_senders(self) -> Event:
+        bit, release = self.report.bit, self.report.release
+        if bit is None or release is None:
+            raise IllegalEvent("nothing was certified")
+
+        def wrong(shown: SenderObservation) -> str:
+            others = {h: s for h, s in shown.sessions.items() if s != {release}}
+            if {*shown.sessions} != {*self._inventory.names} or others:
+                return "they are not logged in to the certified release on every host"
+            return "" if bit in shown.bits else f"they don't use bit {bit}"
+
+        event = self._tell(lambda: self._outside.use(self._flag, bit, release), wrong, Event.IN_USE)
+        # Somebody else may have disarmed while the senders were told: the last word is the hosts'.
+        return event if event is not Event.IN_USE else self._see(frozenset({"armed"}), event)
+
+    def _close_senders(self) -> Event:
+        bit = self.report.bit if self.report.bit is not None else self._find_bit()
+        self.report.bit = bit
+
+        def wrong(shown: SenderObservation) -> str:
+            if bit is None:
+                return f"no host could say which bit {self._flag} is"
+            return f"bit {bit} is still in use, or in open orders" if bit in shown.bits else ""
+
+        return self._tell(lambda: self._outside.withdraw(self._flag, bit), wrong, Event.WITHDRAWN)
+
+    def _find_bit(self) -> int | None:
+        """The flag's bit, by the first host that can say: one that hangs must not hold this up."""
+        return self._routers.find_bit(self._flag, self._inventory.ssh.connect_timeout_s)
+
+    def _tell(
+        self, tell: Callable[[], None], wrong: Callable[[SenderObservation], str], good: Event
+    ) -> Event:
+        """Tells the senders, and watches until they show what they were told, or time is up."""
+        self.report.trouble.pop(SENDERS, None)
+        gateway = self._inventory.gateway
+        ends = time.monotonic() + (gateway.timeout_s if gateway else 0.0)
+        try:
+            tell()
+            while why := wrong(self._watch()):
+                if time.monotonic() > ends:
+                    self._senders(why)
+                    return Event.FAILED
+                self._pause(_POLL_S)
+        except HostFault as fault:
+            self._senders(str(fault))
+            return Event.UNKNOWN
+        self._observer.host(SENDERS, good.value, good=True)
+        return good
+
+    def _watch(self) -> SenderObservation:
+        """What the senders show now."""
+        self.report.in_use = None
+        shown = of_now(self._outside.observe(), time.time())
+        if self.report.bit is not None:
+            self.report.in_use = self.report.bit in shown.bits
+        return shown
+
+    def _senders(self, why: str) -> None:
+        self.report.trouble[SENDERS] = why
+        self._observer.host(SENDERS, why, good=False)
+
+    # --- back -----------------------------------------------------------------------------------
+
+    def _disarm(self) -> Event:
+        return self._event(self._routers.disarm(self._flag), Event.DISARMED)
+
+    def _prove_off(self) -> Event:
+        """Looks at every host and at the senders, whatever was heard before."""
+        event = Event.SEEN_OFF
+        self.report.seen = dict(self._routers.observe(insist=True))
+        self._look_where_nobody_answers()
+        for host, item in self.report.seen.items():
+            if isinstance(item, Shown) and item.state(self._flag) in OFF:
+                continue
+            event = Event.UNKNOWN if isinstance(item, HostFault) else Event.FAILED
+            self.report.trouble[host] = self.report.standing[host]
+        bits = self._bits_said()
+        if len(bits) > 1:
+            event = Event.FAILED
+        try:
+            used = sorted(self._watch().bits & bits)
+        except HostFault as fault:
+            self._senders(str(fault))
+        else:
+            self.report.in_use = bool(used) if bits else None
+            if used:
+                named = ", ".join(map(str, used))
+                self._senders(f"bit {named} is still in use, or in open orders")
+        if self.report.in_use is not False:
+            if self.report.bit is None:
+                self._senders(f"no host could say which bit {self._flag} is")
+            return Event.UNKNOWN
+        return event
+
+    def _bits_said(self) -> frozenset[int]:
+        """Every bit that the flag is by anybody's word: the senders were told the first that came.
+
+        One host that says another bit than the rest must not pass for all of them.
+        """
+        mine = self.report.bit
+        if mine is None:
+            return frozenset()
+        shown = ((host, s) for host, s in self.report.seen.items() if isinstance(s, Shown))
+        said = {host: bit for host, s in shown if (bit := s.bit_of(self._flag)) is not None}
+        for host, bit in said.items():
+            if bit != mine:
+                text = f"says that {self._flag} is bit {bit}; the senders were told bit {mine}"
+                self.report.trouble[host] = text
+        return frozenset({mine, *said.values()})
+
+    def _look_where_nobody_answers(self) -> None:
+        """A process that is gone obeys nothing; that it is gone is seen by the kernel's word.
+
+        An arming that failed has more to prove than that: its hosts are to be what they were.
+        """
+        if self.report.purpose is not Purpose.DISARM:
+            return
+        mute = {
+            host: self._hosts[host]
+            for host, item in self.report.seen.items()
+            if isinstance(item, HostFault) and item.kind in _ANSWERED
+        }
+        if not mute:
+            return
+        deadline_s = self._inventory.ssh.command_timeout_s
+        for host, item in take_round(mute, probe_call(disk=False), deadline_s).items():
+            if isinstance(item, Evidence) and item.idle:
+                self.report.seen[host] = _NOTHING_RUNS
+                self.report.trouble.pop(host, None)
+                self._observer.host(host, "nothing runs there", good=True)
+
+    # --- small things ---------------------------------------------------------------------------
+
+    def _event(self, outcomes: Mapping[str, object], good: Event) -> Event:
+        faults = {h: item for h, item in outcomes.items() if isinstance(item, HostFault)}
+        for host, fault in faults.items():
+            self.report.trouble[host] = str(fault)
+        if not faults:
+            return good
+        said_no = all(fault.kind is FaultKind.REFUSED for fault in faults.values())
+        return Event.FAILED if said_no else Event.UNKNOWN
+
+    def _done(self, host: str, text: str, fault: HostFault | None) -> None:
+        self._observer.host(host, str(fault) if fault else text, good=fault is None)

@@ -1,1 +1,0 @@
-"""What a bit means: registries, compatibility between builds, arming."""

@@ -1,0 +1,1 @@
+"""What a bit means: registries, their history, and compatibility between builds."""
