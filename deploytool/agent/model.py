@@ -157,6 +157,36 @@ class DiskRead(Record):
     direct: bool
 
 
+class KnownRelease(Record):
+    """A release that was on this fleet at some time: what it is found by wherever it lies."""
+
+    sha: Digest
+    size: Count
+
+
+class Copied(Record):
+    """The mark ``staged``: an artifact that was read back from the disk in this boot.
+
+    As long as its inode says that nobody wrote to it, an activation does not read it again.
+    """
+
+    release: Digest
+    boot: Word
+    device: Count
+    number: Count
+    size: Count
+    modified: Word
+    changed: Word
+
+
+class Starter(Record):
+    """A file that may start the service beside its unit: it names what ``names`` says."""
+
+    path: Path
+    names: Word
+    sha: Digest | None = None
+
+
 class Manifest(Record):
     """A manifest as it lies there. ``text`` None: it is larger than a manifest can be."""
 
@@ -187,7 +217,7 @@ class Process(Record):
 
 
 class Run(Record):
-    """A process that runs a release: ``how`` is ``exe``, ``fd`` or ``map``."""
+    """A process of the service that runs a release: ``how`` is ``exe``, ``map`` or ``fd``."""
 
     pid: Pid
     how: Word
@@ -198,11 +228,19 @@ class Run(Record):
     sha: Digest | None
 
 
-class Unseen(Record):
-    """A process of which something that counts could not be seen, and why."""
+class Other(Record):
+    """A process that is not of the service, and what it is to it (see ``acting``).
+
+    ``role``: ``acts``, ``account``, ``client``, ``neighbour``, ``reader`` or ``unseen``. ``ways``:
+    in which ways. ``release``: what it runs or reads, where that was told. ``detail``: the file,
+    the socket, or why it could not be seen.
+    """
 
     pid: Pid
-    why: Text
+    role: Word
+    ways: tuple[Word, ...] = ()
+    release: Digest | None = None
+    detail: Text = ""
 
 
 class Owner(Record):
@@ -210,6 +248,18 @@ class Owner(Record):
 
     port: Port
     pid: Pid
+
+
+class Running(Record):
+    """What the main process was started with and has mapped executable.
+
+    ``environment``: the names of its variables; those that decide which code is loaded with their
+    values. Others may be secrets, and leave the host in no form.
+    """
+
+    arguments: tuple[Text, ...] = ()
+    environment: tuple[Text, ...] = ()
+    mapped: tuple[FileDigest, ...] = ()
 
 
 class Property(Record):
@@ -270,9 +320,22 @@ class Evidence(Record):
     group: tuple[Pid, ...] = ()
     """The processes of the service's control group."""
     runs: tuple[Run, ...] = ()
-    unseen: tuple[Unseen, ...] = ()
+    others: tuple[Other, ...] = ()
+    """Every process of the whole host that is something to the service, and not of it."""
+    whole: bool = False
+    """The whole host was inspected; else what belongs to this release root (no root here)."""
     owners: tuple[Owner, ...] = ()
+    open_ports: tuple[Port, ...] = ()
+    """Declared ports on which something listens, also where no process that does is shown."""
     interpreters: tuple[FileDigest, ...] = ()
+    running: Running | None = None
+    preload: FileDigest | None = None
+    """``/etc/ld.so.preload``, which every program loads (ld.so(8))."""
+    starters: tuple[Starter, ...] = ()
+    """What else may start the service, at a reboot or by the clock."""
+    state_writable: bool | None = None
+    """Whether a mark could be written, synced and removed; None where it was not tried."""
+    state_error: Text = ""
     status: Asked | None = None
 
 
@@ -280,8 +343,9 @@ class Survey(Record):
     """What is alive here that may act as the service, after a stop."""
 
     alive: tuple[Process, ...] = ()
+    """Of the service, or acting as it."""
+    others: tuple[Other, ...] = ()
     owners: tuple[Owner, ...] = ()
     open_ports: tuple[Port, ...] = ()
-    unseen: tuple[Unseen, ...] = ()
     latch: Latch | None = None
     fenced: bool = False

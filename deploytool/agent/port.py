@@ -35,7 +35,9 @@ class Entry(Record):
 class HeldFile(Record):
     """A file that a process executes (``exe``), maps executable (``map``) or holds open (``fd``).
 
-    ``handle`` is what the port reads it by, whatever has become of its name.
+    ``argument``: one of its arguments leads to it, by its own root and working folder; ``path`` is
+    that argument then. ``handle`` is what the port reads the file by, whatever has become of its
+    name. ``changed`` is its change time, for a digest that is remembered.
     """
 
     how: Word
@@ -45,6 +47,7 @@ class HeldFile(Record):
     size: Count
     path: Text
     deleted: bool
+    changed: Word = "0"
 
 
 class HeldSocket(Record):
@@ -58,31 +61,44 @@ class HeldSocket(Record):
 class View(Record):
     """One process in a look at the whole host.
 
-    ``files`` are those that ``Interest`` asks for, ``sockets`` those on its ports or to its peers.
-    ``command`` is its arguments, shortened; ``group`` its control group. ``hidden``: why something
-    of it could not be seen, empty where all was.
+    ``group`` is its control group, ``program`` its executable, ``accounts`` all the users that it
+    acts as (real, effective, saved, file system: proc_pid_status(5)). ``files`` and ``sockets`` are
+    those that ``Interest`` asks for. ``arguments`` are its first 4 KiB of them, at most 64.
+    ``client``: an agent on this host runs it, as its control group or its parents show.
+    ``hidden``: why something of it could not be seen, empty where all was.
     """
 
     process: Process
     group: Text
-    executable: Text = ""
+    program: HeldFile | None = None
+    accounts: tuple[Count, ...] = ()
     files: tuple[HeldFile, ...] = ()
     sockets: tuple[HeldSocket, ...] = ()
     arguments: tuple[Text, ...] = ()
+    client: bool = False
     hidden: Text = ""
 
 
 class Interest(Record):
-    """What a look at the whole host has to show of each process, beside its executable.
+    """What a look at the whole host has to show, and of which processes.
 
-    Files below ``root``, or as large as one of ``sizes``; listening sockets on ``ports``, and
-    connections to one of ``peers`` (``address:port``).
+    Files: regular ones below ``root`` or as large as one of ``sizes``, that are executed, mapped
+    executable, held open, or named by one of the first eight arguments that are no option. Sockets:
+    those that listen on ``ports``, and those connected to one of ``peers`` (``address:port``), in
+    every network namespace.
+
+    Processes: those that have such a file or socket, run as one of ``accounts``, belong to the
+    control group ``group`` or one below it, or are hidden; and the parents of all of these. Where
+    it is not ``whole``, a process that this account may not inspect is left out instead.
     """
 
     root: Text
     sizes: tuple[Count, ...] = ()
     ports: tuple[Port, ...] = ()
     peers: tuple[Text, ...] = ()
+    accounts: tuple[Count, ...] = ()
+    group: Text = ""
+    whole: bool = True
 
 
 class UnitState(Record):
@@ -207,13 +223,19 @@ if TYPE_CHECKING:
         """Every process of this host, as the kernel shows them."""
 
         def survey(self, interest: Interest) -> tuple[View, ...]:
-            """One look at all of them but the agent's own."""
+            """One look at all of them but the agent's own process, init and the kernel's."""
 
         def process(self, pid: int) -> Process | None:
             """One process; None where there is none."""
 
         def digest(self, held: HeldFile) -> str | None:
             """SHA-256 of a file by way of the process that holds it."""
+
+        def environment(self, process: Process) -> tuple[str, ...]:
+            """The variables that it was started with, at most 64 KiB of them."""
+
+        def mapped(self, process: Process) -> tuple[HeldFile, ...]:
+            """Every file that it maps executable, its program included."""
 
         def group(self, name: str) -> tuple[int, ...]:
             """The processes of a control group; none where there is no such group."""
@@ -292,6 +314,9 @@ if TYPE_CHECKING:
 
         def sleep(self, seconds: float) -> None:
             """Waits."""
+
+        def account(self, name: str | None) -> int | None:
+            """An account's number, of None the agent's own; None: there is no such account."""
 
         def has_program(self, name: str) -> bool:
             """Whether it can be run by this name."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import ClassVar
 
-    from deploytool.agent.model import Asked, Evidence, Latch, Survey
+    from deploytool.agent.model import Asked, Evidence, KnownRelease, Latch, Survey
     from deploytool.agent.words import (
         Count,
         Digest,
@@ -51,6 +51,8 @@ class Probe(Request):
     manifest: Digest | None = None
     read_disk: bool = True
     only_target: bool = False
+    known: tuple[KnownRelease, ...] = ()
+    """Releases to be found wherever they lie, beside those that this host knows of."""
 
 
 class TakeLock(Request):

@@ -21,12 +21,24 @@ class Command(Record):
 
     argv: tuple[Text, ...]
 
+    def filled(self, **words: str) -> tuple[str, ...]:
+        """The argument list with its words in braces filled in; one without a value is a bug."""
+        return tuple(word.format_map(words) for word in self.argv)
+
 
 class StatusSocket(Record):
     """A Unix socket on which the running process answers ``line``, below its own state folder."""
 
     path: Path
     line: Text
+
+
+class Neighbour(Record):
+    """A process that is expected beside the service: what it executes, as whom, and why."""
+
+    executable: Path
+    account: Word
+    reason: Text
 
 
 class Settings(Record):
@@ -58,6 +70,9 @@ class Settings(Record):
     halt_signal: Word | None = None
     signers: Path | None = None
     ports: tuple[Port, ...] = ()
+    connects: tuple[Text, ...] = ()
+    """Where the service's effects go (``address:port``): who else is connected there acts."""
+    neighbours: tuple[Neighbour, ...] = ()
     configs: tuple[Path, ...] = ()
     ready_s: Seconds = 20
     stop_s: Seconds = 10
