@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from deploytool.agent import marks
+from deploytool.agent.model import Lock
+from deploytool.agent.record import Malformed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from typing import Self
 
-    from deploytool.agent.model import Lock
+    from deploytool.agent.marks import Mark
     from deploytool.agent.port import Folder, System
     from deploytool.agent.settings import Settings
 
@@ -87,6 +89,22 @@ class Host:
         wait_s = 4.0 * self.settings.ask_s
         return _Mutex(self.state, "probe.lock", wait_s, "another probe of this host does not end")
 
+    def mark(self, name: str, kind: type[Mark]) -> Mark | None:
+        """A mark; None where there is none.
+
+        Raises:
+            Refusal: it is there and can't be read; what it may say is not guessed.
+        """
+        try:
+            return marks.read(self.state, name, kind)
+        except (OSError, Malformed) as error:
+            raise self.damaged(name, error) from error
+
+    def damaged(self, name: str, error: Exception, now: str = "") -> Refusal:
+        """The refusal of a verb that met a mark that is there and can't be read."""
+        advice = now or "read it on the host; if nothing in it can be saved, remove it; then retry"
+        return Refusal("damaged", f"{self.state.path}/{name} can't be read ({error}): {advice}")
+
     def linked(self) -> str | None:
         """The release that ``current`` names; None where it names none."""
         found = self.current()
@@ -106,9 +124,9 @@ class Host:
         Raises:
             Refusal: it was released, or another holds it.
         """
-        lock = marks.read_lock(self.state)
+        lock = self.mark("lock", Lock)
         if lock is None:
-            if marks.read_token(self.state) == token:
+            if self.newest_token() == token:
                 # A lost answer is told from a lock that another took.
                 raise Refusal("unlocked", f"the lock of token {token} was released")
             raise Refusal("stale-token", f"this host is not locked; token {token} is not valid")
@@ -116,6 +134,18 @@ class Host:
             held = f"{lock.holder} holds the lock with token {lock.token}, not {token}"
             raise Refusal("stale-token", held)
         return lock
+
+    def newest_token(self) -> int:
+        """The newest token that was ever given out here; 0 before the first.
+
+        Raises:
+            Refusal: its mark is there and can't be read.
+        """
+        try:
+            return marks.read_token(self.state)
+        except (OSError, Malformed) as error:
+            advice = "write a number into it that is larger than any token of this host's journals"
+            raise self.damaged("token", error, advice) from error
 
     def check_latch(self, latch: str | None) -> None:
         """Makes sure that whoever changes this host knows of the stop that holds here.

@@ -48,7 +48,7 @@ def put(state: Folder, **texts: str) -> None:
             state.remove(draft)  # what a killed one left
         sink = state.create(draft, 0o644)
         try:
-            sink.write(text.encode("utf-8"))
+            sink.write(text.encode("utf-8", "replace"))
             sink.sync()
         finally:
             sink.close()
@@ -79,13 +79,15 @@ def text_of(mark: Record) -> str:
     for name in mark.fields:
         value = getattr(mark, name)
         if value is not None or name in _RELEASES:
-            lines.append(f"{name} {'none' if value is None else value}\n")
+            # One mark can't grow the lines of another: a reason is whatever somebody typed.
+            shown = "none" if value is None else str(value).replace("\n", " ")
+            lines.append(f"{name} {shown}\n")
     return "".join(lines)
 
 
 def _pairs(text: str) -> dict[str, object]:
     found: dict[str, object] = {}
-    for line in text.splitlines():
+    for line in text.removesuffix("\n").split("\n"):
         key, _, value = line.partition(" ")
         if key in found:
             raise Malformed(key, "one line", text)

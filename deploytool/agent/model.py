@@ -94,6 +94,17 @@ class Deadman(Record):
     seconds: Count
 
 
+class ReadBack(Record):
+    """What was read back from the disk when a release was staged, in the boot that it was read in.
+
+    As long as ``inode`` is still the file's (see ``word_of``), nobody has written to it since.
+    """
+
+    release: Digest
+    boot: Word
+    inode: Word
+
+
 class Marks(Record):
     """All marks of a host. ``unreadable`` names those that are there and are not understood.
 
@@ -139,6 +150,13 @@ class Inode(Record):
     rights: Rights
     modified: Word
     changed: Word
+
+
+def word_of(inode: Inode) -> str:
+    """All of an inode in one word."""
+    rights = inode.rights
+    facts = (inode.device, inode.number, inode.size, rights.owner, rights.group, rights.mode)
+    return ":".join((*map(str, facts), inode.modified, inode.changed))
 
 
 class FileDigest(Record):

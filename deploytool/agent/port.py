@@ -351,8 +351,8 @@ if TYPE_CHECKING:
         def machine(self) -> Machine:
             """Itself and its clocks."""
 
-    Payload = Callable[[int], bytes]
+    Payload = Callable[[int, float], bytes]
     """Gives at most so many bytes of what follows a request; none at its end.
 
-    It raises ``TimeoutError`` where they do not come in time.
+    It raises ``TimeoutError`` where none comes within so many seconds.
     """

@@ -164,7 +164,6 @@ class Retire(Request):
 
     verb = "retire"
     token: Count
-    latch: Hex | None = None
 
 
 class Halt(Request):
@@ -253,10 +252,14 @@ class Shown(Answer):
 
 
 class Locked(Answer):
-    """The token of the lock, and evidence that was seen under it, where it was asked for."""
+    """The token of the lock, and evidence that was seen under it.
+
+    ``evidence`` None: it was not asked for, or could not be taken; ``unshown`` says why.
+    """
 
     token: Count
     evidence: Evidence | None = None
+    unshown: Text = ""
 
 
 class Unlocked(Answer):
@@ -273,10 +276,13 @@ class Staged(Answer):
 
 
 class Activated(Answer):
-    """What the supervisor complained of, if it did, and what was seen afterwards."""
+    """What the supervisor complained of, if it did, and what was seen afterwards.
+
+    ``evidence`` None: the host was switched and then could not be shown; ``complaint`` says why.
+    """
 
     complaint: Text = ""
-    evidence: Evidence
+    evidence: Evidence | None
 
 
 class Halted(Answer):

@@ -1,0 +1,53 @@
+"""What a host holds of a release, hashed where it lies."""
+
+from __future__ import annotations
+
+from deploytool.agent.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from deploytool.agent.host import Host
+    from deploytool.agent.words import Word
+
+MANIFEST = "release.json"
+
+
+class Holding(Record):
+    """``state``: ``absent``, ``damaged``, ``unlabelled`` (another manifest) or ``intact``.
+
+    ``direct``: its artifact was read past the page cache.
+    """
+
+    state: Word
+    direct: bool = False
+
+
+def holding(host: Host, release: str, manifest: str | None) -> Holding:
+    """What is here of a release; both what programs read and what a reboot would find is hashed.
+
+    ``manifest`` None: any that can be read will do.
+    """
+    entry = host.releases.entry(release)
+    if entry is None:
+        return Holding(state="absent")
+    if entry.kind != "folder":
+        return Holding(state="damaged")
+    try:
+        folder = host.releases.folder(release)
+    except OSError:
+        return Holding(state="damaged")
+    try:
+        name = host.settings.name
+        if folder.digest(name) != release:
+            return Holding(state="damaged")
+        # Whole is what a reboot would find too: such a copy is neither sent nor read again.
+        disk = folder.digest_disk(name)
+        if disk.sha != release:
+            return Holding(state="damaged", direct=disk.direct)
+        label = folder.digest(MANIFEST)
+        labelled = label is not None and manifest in (None, label)
+        return Holding(state="intact" if labelled else "unlabelled", direct=disk.direct)
+    except OSError:
+        return Holding(state="damaged")
+    finally:
+        folder.close()
