@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploytool.errors import InputError
+from deploytool.fleet.paths import expand_home, home
 from deploytool.fleet.signers import Signer, parse_signers
 from deploytool.fleet.signing import sign
 
@@ -44,7 +45,7 @@ def find_key(signers: str | None, chosen: Path | None, scratch: Path) -> Key:
         )
     known = {signer.key: signer for signer in parse_signers(signers, "the signers file")}
     if chosen is not None:
-        return _chosen(chosen.expanduser(), known)
+        return _chosen(Path(expand_home(str(chosen))), known)
     for key, file in _offered():
         if key in known and file is not None:
             return Key(known[key].name, file)
@@ -91,7 +92,7 @@ def _offered() -> Iterator[tuple[str, Path | None]]:
     """The operator's keys, public halves: those that need no passphrase first."""
     for line in _agent():
         yield " ".join(line.split()[:2]), None
-    for public in sorted((Path.home() / ".ssh").glob("*.pub")):
+    for public in sorted(Path(home() or "/", ".ssh").glob("*.pub")):
         private = public.with_suffix("")
         if private.is_file():
             yield _public_half(private), private

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from deploytool.cli.output import say
 from deploytool.errors import DeploytoolError, Interrupted
+from deploytool.fleet.paths import folder_of
 
 if TYPE_CHECKING:
     from deploytool.arming.senders import Outside
@@ -47,7 +48,7 @@ def disarm_first(
     from deploytool.rollout.outcome import refused
     from deploytool.rollout.survey import Without, forbids
 
-    folder = path.resolve().parent
+    folder = folder_of(path)
     outside = SenderCommands(fleet, folder)
     hosts = connect_fleet(fleet)
     off: list[str] = []

@@ -10,6 +10,7 @@ import typer
 
 from deploytool.cli.options import DEFAULT_STORE, InventoryOption, JsonOption, StoreOption
 from deploytool.cli.output import finish, say
+from deploytool.fleet.paths import folder_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -223,7 +224,7 @@ def _change(
 
     then = GOES_ON if purpose is Purpose.DISARM else "finishing this step, then turning it off"
     hosts = connect_fleet(fleet)
-    outside = SenderCommands(fleet, path.resolve().parent)
+    outside = SenderCommands(fleet, folder_of(path))
     try:
         with interruptible(then) as pending, PlainScreen() as shown:
             report = Runner(
@@ -301,7 +302,7 @@ def status(inventory: InventoryOption, *, json: JsonOption = False) -> None:
             host.close()
     senders: SenderObservation | HostFault
     try:
-        senders = of_now(SenderCommands(fleet, inventory.resolve().parent).observe(), time.time())
+        senders = of_now(SenderCommands(fleet, folder_of(inventory)).observe(), time.time())
     except HostFault as fault:
         senders = fault
     found = rows(seen, shown)

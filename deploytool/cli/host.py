@@ -12,6 +12,7 @@ import typer
 from deploytool.cli import signers
 from deploytool.cli.options import InventoryOption, JsonOption
 from deploytool.cli.output import finish, say
+from deploytool.fleet.paths import expand_home
 
 if TYPE_CHECKING:
     from deploytool.errors import HostFault
@@ -59,7 +60,7 @@ def prepare(
     chosen = select_hosts(load_inventory(inventory), tuple(host or ()))
     who = Admin(
         admin,
-        str(admin_key.expanduser()) if admin_key else None,
+        expand_home(str(admin_key)) if admin_key else None,
         read_public_key(authorize) if authorize else None,
     )
     outcomes = prepare_fleet(inventory, who, say, hosts=chosen)

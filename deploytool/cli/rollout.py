@@ -25,6 +25,7 @@ from deploytool.cli.options import (
     StoreOption,
 )
 from deploytool.cli.output import finish, inventory_named, say
+from deploytool.fleet.paths import folder_of
 
 if TYPE_CHECKING:
     from deploytool.fleet.model import Inventory
@@ -135,7 +136,7 @@ def plan(
     fleet, wanted = _inputs(inventory, store, release)
     hosts = connect_fleet(fleet)
     try:
-        asked = senders_of(fleet, inventory.resolve().parent)
+        asked = senders_of(fleet, folder_of(inventory))
         found = survey(fleet, wanted.manifest, hosts, secrets.token_hex(8), asked)
     finally:
         for host in hosts.values():
@@ -237,7 +238,7 @@ def _run(
                 bound=bound,
                 interrupted=pending,
                 forward=forward,
-                senders=senders_of(fleet, inventory_path.resolve().parent),
+                senders=senders_of(fleet, folder_of(inventory_path)),
             ).run()
     except KeyboardInterrupt as again:  # the second Ctrl-C
         cut = cut_short(wanted.label, str(inventory_path))

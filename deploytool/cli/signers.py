@@ -9,6 +9,7 @@ import typer
 
 from deploytool.cli.options import InventoryOption, JsonOption
 from deploytool.cli.output import finish, say
+from deploytool.fleet.paths import expand_home
 
 if TYPE_CHECKING:
     from deploytool.fleet.model import Inventory
@@ -110,7 +111,7 @@ def _install(path: Path, admin: str | None, admin_key: Path | None, what: str) -
     from deploytool.parity.look import expect, probe_call, take_round
     from deploytool.parity.rules import signers_rule
 
-    who = Admin(admin, str(admin_key.expanduser()) if admin_key else None, None)
+    who = Admin(admin, expand_home(str(admin_key)) if admin_key else None, None)
     outcomes = prepare_fleet(path, who, say)
     fleet = load_inventory(path)
     hosts = connect_fleet(fleet)

@@ -16,6 +16,7 @@ from deploytool.cli.output import finish, say
 from deploytool.errors import InputError, NotProven
 from deploytool.fleet.inventory import load_inventory
 from deploytool.fleet.model import Inventory
+from deploytool.fleet.paths import folder_of
 from deploytool.fleet.remote import RemoteHost, connect_fleet
 from deploytool.fleet.select import select_hosts
 from deploytool.parity.model import Evidence
@@ -35,7 +36,7 @@ def _connected(inventory: Inventory) -> Iterator[dict[str, RemoteHost]]:
 
 
 def _senders(inventory: Inventory, path: Path) -> SenderCommands | None:
-    return senders_of(inventory, path.resolve().parent)
+    return senders_of(inventory, folder_of(path))
 
 
 def ask_for(

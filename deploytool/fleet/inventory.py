@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from deploytool.errors import InputError
 from deploytool.fleet.document import Document, Mistake, from_pydantic, named
 from deploytool.fleet.model import PLACEHOLDER, Inventory
+from deploytool.fleet.paths import folder_of, located
 from deploytool.fleet.pins import read_pins
 from deploytool.fleet.placeholders import flag_checks, placeholder_checks, stop_checks
 from deploytool.fleet.signers import read_signers
@@ -100,23 +101,16 @@ def _beside(value: object, folder: Path) -> Iterator[Mistake]:
     said = value if isinstance(value, dict) else {}
     ssh = said.get("ssh")
     known_hosts = ssh.get("known_hosts") if isinstance(ssh, dict) else None
-    for at, name, path_of, reads in (
-        (("ssh", "known_hosts"), known_hosts, Path.joinpath, read_pins),
-        (("signers",), said.get("signers"), _resolved, read_signers),
+    for at, name, reads in (
+        (("ssh", "known_hosts"), known_hosts, read_pins),
+        (("signers",), said.get("signers"), read_signers),
     ):
         if isinstance(name, str) and name:
             try:
-                reads(path_of(folder, name))
+                reads(located(folder, name))
             except InputError as error:
                 for line in error.details or (f"{error.what} {error.now}",):
                     yield Mistake(at, line)
-
-
-def _resolved(folder: Path, text: str) -> Path:
-    try:
-        return folder / Path(text).expanduser()
-    except RuntimeError:
-        return folder / text  # nobody here knows that home: it is said to be missing
 
 
 def parse_inventory(text: str, name: str, folder: Path | None = None) -> Inventory:
@@ -172,21 +166,21 @@ def load_inventory(path: Path) -> Inventory:
             "Nothing was touched.",
             "Name the inventory with -i FILE; inventories/example.yaml shows what one looks like.",
         ) from error
-    folder = path.resolve().parent
+    folder = folder_of(path)
     inventory = _with_paths(parse_inventory(text, str(path), folder), folder)
     if inventory.signers is None:
         return inventory
-    signers = _resolved(folder, inventory.signers)
+    signers = located(folder, inventory.signers)
     return inventory.with_signers(str(signers), read_signers(signers))
 
 
 def _with_paths(inventory: Inventory, folder: Path) -> Inventory:
     def resolved(text: str | None) -> str | None:
-        return None if text is None else str(_resolved(folder, text))
+        return None if text is None else str(located(folder, text))
 
     ssh = inventory.ssh.model_copy(
         update={
-            "known_hosts": str(folder / inventory.ssh.known_hosts),
+            "known_hosts": str(located(folder, inventory.ssh.known_hosts)),
             "identity_file": resolved(inventory.ssh.identity_file),
             "config_file": resolved(inventory.ssh.config_file),
         }

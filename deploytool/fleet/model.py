@@ -18,6 +18,8 @@ from pydantic import (
     StringConstraints,
 )
 
+from deploytool.fleet.names import ACCOUNT, ADDRESS, HOST, NAME, ROOT, UPWARDS
+
 Digest = NewType("Digest", str)
 """A SHA-256 in 64 lower-case hexadecimal digits."""
 
@@ -42,7 +44,6 @@ ASKED_PLACEHOLDERS: Mapping[tuple[str, ...], frozenset[str]] = MappingProxyType(
 OPERATORS_COMMANDS = ("gateway", "membership", "silence")
 """Keys whose commands run on the operator's machine: no host's words are known there."""
 
-NAME = r"^[a-z][a-z0-9_-]{0,31}$"
 FLAG_NAME = r"^[A-Z][A-Z0-9_]{0,31}$"
 
 
@@ -53,25 +54,24 @@ def _one_line(text: str) -> str:
 
 
 def _absolute(text: str) -> str:
-    if not text.startswith("/") or "//" in text or "/.." in text or text == "/" or " " in text:
+    if not text.startswith("/") or "//" in text or UPWARDS in text or text == "/" or " " in text:
         raise ValueError("must be an absolute path without '..', '//' or blanks, and not '/'")
     return text.rstrip("/")
 
 
 def _plain(text: str) -> str:
-    # It stands in a unit and in shell scripts: nothing that either would read as its own.
-    if re.fullmatch(r"[A-Za-z0-9._/{}-]{1,200}", text) is None:
+    if re.fullmatch(ROOT, text) is None:
         raise ValueError("must hold letters, digits, and . _ - only, and at most 200 of them")
     return text
 
 
 def _absolute_or_in_root(text: str) -> str:
-    return text if text.startswith("{root}/") and "/.." not in text else _absolute(text)
+    return text if text.startswith("{root}/") and UPWARDS not in text else _absolute(text)
 
 
-Name = Annotated[str, StringConstraints(pattern=NAME)]
-HostName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$")]
-Account = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")]
+Name = Annotated[str, StringConstraints(pattern=f"^{NAME}$")]
+HostName = Annotated[str, StringConstraints(pattern=f"^{HOST}$")]
+Account = Annotated[str, StringConstraints(pattern=f"^{ACCOUNT}$")]
 Line = Annotated[str, StringConstraints(min_length=1, max_length=1024), AfterValidator(_one_line)]
 RootPath = Annotated[Line, AfterValidator(_absolute), AfterValidator(_plain)]
 HostPath = Annotated[Line, AfterValidator(_absolute_or_in_root)]
@@ -181,7 +181,7 @@ class SshOptions(Frozen):
 class HostSpec(Frozen):
     """One declared host. ``address`` may be a name that OpenSSH's configuration knows."""
 
-    address: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_:.%][A-Za-z0-9_:.%-]{0,254}$")]
+    address: Annotated[str, StringConstraints(pattern=f"^{ADDRESS}$")]
     port: Annotated[int, Field(ge=1, le=65535)] | None = None
     user: Account | None = None
     identity_file: Line | None = None

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from deploytool.errors import EnvironmentProblem
 from deploytool.fleet.model import Inventory
+from deploytool.fleet.paths import expand_home, home
 
 _DEADLINE_S = 10
 _JUMPS_AT_MOST = 4
@@ -161,10 +162,9 @@ def _agent(asked: _Answer) -> str | None:
 
 def _file(text: str, what: str, asked: _Answer) -> str:
     """A path with what ssh fills in: ``~``, variables, and tokens."""
-    try:
-        text = str(Path(text).expanduser())
-    except RuntimeError as error:
-        raise _not_done(f"{what} {text}", asked.name) from error
+    if (found := expand_home(text)).startswith("~"):
+        raise _not_done(f"{what} {text}", asked.name)
+    text = found
 
     def variable(found: re.Match[str]) -> str:
         if found.group(1) not in os.environ:
@@ -180,7 +180,7 @@ def _file(text: str, what: str, asked: _Answer) -> str:
         asked,
         {
             **_ways(asked),
-            "d": str(Path.home()),
+            "d": home() or "",
             "i": str(os.getuid()),
             "l": here,
             "L": here.partition(".")[0],

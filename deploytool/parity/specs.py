@@ -16,6 +16,7 @@ from pathlib import Path
 
 from deploytool.errors import EnvironmentProblem, InputError
 from deploytool.fleet.model import Inventory
+from deploytool.fleet.paths import PlainNames
 from deploytool.fleet.sshconfig import Route, route
 
 _DEADLINE_S = 900
@@ -35,11 +36,11 @@ class SpecResult:
         return self.passed > 0 and not self.lines
 
 
-def ssh_config(inventory: Inventory, routes: dict[str, Route]) -> str:
+def ssh_config(inventory: Inventory, routes: dict[str, Route], plain: PlainNames) -> str:
     """An OpenSSH configuration that reaches each host by its name, with pinned keys only.
 
     And by what it is called while specs run. Each jump host has a block of its own, for the key,
-    the agent and the pinned name are its own too.
+    the agent and the pinned name are its own too. It is good for as long as ``plain`` lives.
     """
     blocks = []
     for name, way in routes.items():
@@ -47,20 +48,20 @@ def ssh_config(inventory: Inventory, routes: dict[str, Route]) -> str:
         for number, hop in enumerate(way.hops):
             last = hop is way
             names = f"{name} {_alias(name)}" if last else f"{_alias(name)}via{number + 1}"
-            blocks.append(_block(names, hop, before))
+            blocks.append(_block(names, hop, before, plain))
             before = names
     strict = [
         "Host *",
         "  StrictHostKeyChecking yes",
         "  BatchMode yes",
-        f"  UserKnownHostsFile {_path(inventory.ssh.known_hosts)}",
+        f"  UserKnownHostsFile {plain.of(inventory.ssh.known_hosts)}",
         "  GlobalKnownHostsFile /dev/null",
         f"  ConnectTimeout {max(1, round(inventory.ssh.connect_timeout_s))}",
     ]
     return "\n".join([*blocks, *strict]) + "\n"
 
 
-def _block(names: str, hop: Route, before: str | None) -> str:
+def _block(names: str, hop: Route, before: str | None, plain: PlainNames) -> str:
     """One machine, reached through the one ``before`` it."""
     command = (hop.proxy_command or "").replace("%", "%%")  # its tokens are filled in already
     lines = [
@@ -69,18 +70,13 @@ def _block(names: str, hop: Route, before: str | None) -> str:
         f"  Port {hop.port}",
         f"  User {hop.user}",
         f"  HostKeyAlias {hop.key_name}",
-        *(f"  IdentityFile {_path(file)}" for file in hop.identity_files),
+        *(f"  {option}" for file in hop.identity_files for option in plain.identity(file)),
         *(["  IdentitiesOnly yes"] if hop.identities_only else []),
-        f"  IdentityAgent {_path(hop.agent) if hop.agent else 'none'}",
+        f"  IdentityAgent {plain.of(hop.agent) if hop.agent else 'none'}",
         *([f"  ProxyCommand {command}"] if command else []),
         *([f"  ProxyJump {before}"] if before else []),
     ]
     return "\n".join(lines)
-
-
-def _path(path: str) -> str:
-    """A path as OpenSSH's configuration takes it: with blanks, and without tokens."""
-    return '"' + path.replace("%", "%%") + '"'
 
 
 def _alias(host: str) -> str:
@@ -105,9 +101,10 @@ def run_specs(inventory: Inventory, folder: Path) -> tuple[SpecResult, ...]:
             "See https://testinfra.readthedocs.io for how to write one.",
         )
     routes = {name: route(inventory, name) for name in inventory.names}
+    plain = PlainNames()
     with tempfile.TemporaryDirectory(prefix="deploytool-specs-") as scratch:
         config, report = Path(scratch) / "ssh_config", Path(scratch) / "report.xml"
-        config.write_text(ssh_config(inventory, routes), encoding="utf-8")
+        config.write_text(ssh_config(inventory, routes, plain), encoding="utf-8")
         hosts = ",".join(f"ssh://{_alias(name)}" for name in inventory.names)
         command = [sys.executable, "-m", "pytest", str(folder), f"--hosts={hosts}"]
         command += [

@@ -17,6 +17,7 @@ from deploytool.arming.senders import SenderCommands
 from deploytool.arming.table import Purpose, State
 from deploytool.errors import DeploytoolError
 from deploytool.fleet.inventory import load_inventory
+from deploytool.fleet.paths import folder_of
 from deploytool.fleet.remote import connect_fleet
 from deploytool.fleet.signing import sign
 from deploytool.rehearsal.fleets.files import SIGNER_IDENTITY
@@ -98,7 +99,7 @@ def change(inventory_path: Path, flag: str, purpose: Purpose) -> Changed:
             inventory,
             hosts,
             flag,
-            SenderCommands(inventory, inventory_path.resolve().parent),
+            SenderCommands(inventory, folder_of(inventory_path)),
             _Silent(),
             purpose=purpose,
             sign=lambda content: sign(content, key, NAMESPACE),

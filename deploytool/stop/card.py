@@ -18,14 +18,11 @@ import yaml
 
 from deploytool.errors import InputError
 from deploytool.fleet.entrance import helper_path, invocation
+from deploytool.fleet.names import ACCOUNT, ADDRESS, HOST, NAME, ROOT, UPWARDS
+from deploytool.fleet.paths import PlainNames, folder_of, located
 from deploytool.stop.rules import CONNECT_S
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
-_HOST = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
-_ADDRESS = re.compile(r"[A-Za-z0-9_:.%][A-Za-z0-9_:.%-]{0,254}")
-_ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
-_ROOT = re.compile(r"/[A-Za-z0-9._/{}-]{1,199}")
 _OPTIONS = (
     *("BatchMode=yes", "StrictHostKeyChecking=yes", "GlobalKnownHostsFile=/dev/null"),
     *("UpdateHostKeys=no", "ControlMaster=no", "ControlPath=none", "ClearAllForwardings=yes"),
@@ -68,6 +65,8 @@ class Card:
     unfit: Mapping[str, str] = field(default_factory=dict)
     doubt: str = ""
     """Why these may not be all hosts of the fleet: nothing can then prove that it has stopped."""
+    plain: PlainNames = field(default_factory=PlainNames, repr=False, compare=False)
+    """What keeps the names of files good that stand in the targets' commands."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -96,7 +95,7 @@ def read_card(path: Path) -> Card:
     """
     try:
         said, twice = _read(path.read_bytes())
-        return _card(said, twice, path.absolute().parent)
+        return _card(said, twice, folder_of(path))
     except (OSError, yaml.YAMLError, _Unfit, ValueError, RecursionError) as error:
         raise InputError(
             f"The inventory {path} can't be read: {' '.join(str(error).split())}",
@@ -134,9 +133,10 @@ def _card(said: object, twice: list[tuple[str, Any]], folder: Path) -> Card:
     supervisor = service.get("supervisor")
     if supervisor not in {"systemd", "process"}:
         raise _Unfit("service.supervisor is neither systemd nor process")
-    name = _fits(_NAME, service.get("name"), "service.name")
-    root = _fits(_ROOT, top.get("release_root"), "release_root")
-    common = _common(ssh, folder)
+    name = _fits(NAME, service.get("name"), "service.name")
+    root = _fits(ROOT, top.get("release_root"), "release_root")
+    plain = PlainNames()
+    common = _common(ssh, folder, plain)
     entries = [(str(h), str(h), one) for h, one in _mapping(top.get("hosts"), "hosts").items()]
     # Who is declared twice is told twice: one of the two would be forgotten, and trade on.
     for host, entry in twice:
@@ -145,9 +145,12 @@ def _card(said: object, twice: list[tuple[str, Any]], folder: Path) -> Card:
     targets, unfit = [], {}
     for shown, host, entry in sorted(entries, key=lambda one: one[:2]):
         try:
-            _fits(_HOST, host, "a host's name")
+            _fits(HOST, host, "a host's name")
             place = helper_path(supervisor, name, root.replace("{host}", host).rstrip("/"))
-            way = (*_way(_mapping(entry, host), ssh, host, folder), invocation(supervisor, place))
+            way = (
+                *_way(_mapping(entry, host), ssh, host, folder, plain),
+                invocation(supervisor, place),
+            )
         except (_Unfit, ValueError, TypeError) as error:
             unfit[shown] = " ".join(str(error).split())
             continue
@@ -162,6 +165,7 @@ def _card(said: object, twice: list[tuple[str, Any]], folder: Path) -> Card:
         folder=str(folder),
         targets=tuple(targets),
         lease_s=_number(top.get("lease_s"), 0.0, _LEASE_AT_MOST_S),
+        plain=plain,
         silence=_argv(witness.get("command"), fleet),
         silence_s=_number(witness.get("timeout_s"), 5.0, _SILENCE_AT_MOST_S),
         unfit=unfit,
@@ -176,14 +180,12 @@ def _doubt(expect: object, count: int) -> str:
     return f"the inventory lists {count} hosts, and expects {expect!r:.20}"
 
 
-def _common(ssh: dict[Any, Any], folder: Path) -> tuple[str, ...]:
-    known = str(folder / str(ssh.get("known_hosts")))
-    if set(known) & {'"', "\0", "\n"}:
-        raise _Unfit(f"ssh.known_hosts can't be a path: {known!r}")
-    options = (*_OPTIONS, f"ConnectTimeout={CONNECT_S}", f'UserKnownHostsFile="{known}"')
+def _common(ssh: dict[Any, Any], folder: Path, plain: PlainNames) -> tuple[str, ...]:
+    known = plain.of(str(located(folder, str(ssh.get("known_hosts")))))
+    options = (*_OPTIONS, f"ConnectTimeout={CONNECT_S}", f"UserKnownHostsFile={known}")
     words = ["ssh", "-T", *(word for option in options for word in ("-o", option))]
     if ssh.get("config_file"):
-        words += ["-F", _place(folder, ssh["config_file"])]
+        words += ["-F", plain.of(str(located(folder, str(ssh["config_file"]))))]
     return tuple(words)
 
 
@@ -197,25 +199,18 @@ def _spare(ssh: dict[Any, Any], spec: dict[Any, Any]) -> tuple[str, ...]:
     return words
 
 
-def _way(spec: dict[Any, Any], ssh: dict[Any, Any], host: str, folder: Path) -> tuple[str, ...]:
+def _way(
+    spec: dict[Any, Any], ssh: dict[Any, Any], host: str, folder: Path, plain: PlainNames
+) -> tuple[str, ...]:
     words: list[str] = []
     if (user := spec.get("user") or ssh.get("user")) is not None:
-        words += ["-l", _fits(_ACCOUNT, user, f"{host}: user")]
+        words += ["-l", _fits(ACCOUNT, user, f"{host}: user")]
     if (identity := spec.get("identity_file") or ssh.get("identity_file")) is not None:
-        words += ["-o", "IdentitiesOnly=yes", "-i", _place(folder, identity)]
+        offered = plain.identity(str(located(folder, str(identity))))
+        words += [w for option in ("IdentitiesOnly=yes", *offered) for w in ("-o", option)]
     if (port := spec.get("port")) is not None:
         words += ["-p", str(int(port))]
-    return (*words, "--", _fits(_ADDRESS, spec.get("address"), f"{host}: address"))
-
-
-def _place(folder: Path, value: object) -> str:
-    try:
-        text = str(folder / Path(str(value)).expanduser())
-    except RuntimeError:
-        text = str(value)  # nobody here knows that home; ssh(1) may
-    if "\0" in text:
-        raise _Unfit(f"{text!r} can't be a path")
-    return text
+    return (*words, "--", _fits(ADDRESS, spec.get("address"), f"{host}: address"))
 
 
 def _mapping(value: object, what: str) -> dict[Any, Any]:
@@ -224,9 +219,9 @@ def _mapping(value: object, what: str) -> dict[Any, Any]:
     return value
 
 
-def _fits(pattern: re.Pattern[str], value: object, what: str) -> str:
+def _fits(pattern: str, value: object, what: str) -> str:
     text = str(value)
-    if value is None or pattern.fullmatch(text) is None or "/.." in text:
+    if value is None or re.fullmatch(pattern, text) is None or UPWARDS in text:
         raise _Unfit(f"{what} is {text!r}")
     return text
 

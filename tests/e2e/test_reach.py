@@ -18,6 +18,7 @@ import yaml
 
 from deploytool.errors import FaultKind, HostFault
 from deploytool.fleet.inventory import load_inventory
+from deploytool.fleet.paths import PlainNames
 from deploytool.fleet.session import Session
 from deploytool.fleet.sshconfig import route
 from deploytool.parity.specs import ssh_config
@@ -334,7 +335,8 @@ def test_specs_go_the_same_way_with_each_jumps_own_key(three: Three, agent: Path
     )
     lock(three.key("router3"))
     config = three.folder / "for_specs"
-    config.write_text(ssh_config(inventory, {"router3": route(inventory, "router3")}))
+    plain = PlainNames()
+    config.write_text(ssh_config(inventory, {"router3": route(inventory, "router3")}, plain))
     before = three.logins()
     done = subprocess.run(
         ["ssh", "-F", str(config), "router3", "echo $HOME"],

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from deploytool.fleet.inventory import load_inventory
 from deploytool.fleet.model import Inventory
+from deploytool.fleet.paths import PlainNames
 from deploytool.fleet.sshconfig import route
 from deploytool.parity.specs import ssh_config
 from deploytool.rehearsal.fleets.files import ADMIN_IDENTITY
@@ -54,9 +55,10 @@ def the_old_way(stage: Stage) -> Ended:
             name: replace(way, user="root", identity_files=(str(admin),))
             for name, way in routes.items()
         }
+    plain = PlainNames()
     with tempfile.TemporaryDirectory(prefix="oldway-") as scratch:
         folder = Path(scratch)
-        (folder / "ssh_config").write_text(ssh_config(inventory, routes), encoding="utf-8")
+        (folder / "ssh_config").write_text(ssh_config(inventory, routes, plain), encoding="utf-8")
         for name in inventory.names:
             into = f"{inventory.root(name)}/incoming"
             (folder / f"{name}.into").write_text(into, encoding="utf-8")
