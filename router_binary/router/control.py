@@ -179,7 +179,12 @@ class Control:
         latch_id = self._server.engine.stop(state, reason, by)
         self._server.after()
         latch = self._server.engine.latch
-        return {"latch": latch_id, "trading_state": latch.state, "on_disk": latch.on_disk}
+        return {
+            "latch": latch_id,
+            "trading_state": latch.state,
+            "on_disk": latch.on_disk,
+            "sent": status.sent(self._server),
+        }
 
     def _lease(self, request: Answer) -> Answer:
         # Whoever renews may have looked at the process before this one: it says which it is.

@@ -7,7 +7,7 @@ from router import wire
 from router.books import Account, Book
 from router.breakers import Breakers
 from router.config import Config
-from router.counters import Counters
+from router.counters import Counters, Sent
 from router.fills import Fills
 from router.flags import Flags
 from router.gate import Gate
@@ -67,6 +67,7 @@ class Engine:
         self.risk.blocked = bool(self.missing_limits)
         self.risk.leased = self.lease.holds()
         self.gate = Gate(self.risk, record, config.code, config.firm)
+        self.sent = Sent(0)  # recovery knows from which number on this process counts
         self.breakers = Breakers(config.thresholds)
         self.fills = Fills(self.gate.children, self.counters, self.reports, self.advance)
         self.venues: list[Venue] = []
@@ -275,7 +276,9 @@ class Engine:
             child.venue.cancel(token)
 
     def _take_back(self, venue: Venue) -> None:
-        for token in venue.take_back():
+        tokens = venue.take_back()
+        self.sent.take_back(tokens)
+        for token in tokens:
             child = self.gate.children.get(token)
             if child is not None:
                 self.fills.close(token, child, STOPPED)
@@ -329,6 +332,7 @@ class Engine:
     def turn(self, now_s: float) -> None:
         """After each turn of the loop: breakers, then the record. Both before anything leaves."""
         self.risk.clock(now_s)
+        self.sent.note(self.gate.sequence, now_s)
         tripped = self.breakers.tripped(self, now_s)
         if tripped and self.latch.state != HALTED and not self.risk.blocked:
             self.stop(HALTED, f"circuit breaker: {tripped}", "router")

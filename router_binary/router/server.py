@@ -12,6 +12,7 @@ from router.arming import Arming, Identity
 from router.aside import Aside
 from router.clients import Session
 from router.config import Config
+from router.counters import Sent
 from router.engine import Engine
 from router.epochs import Epochs
 from router.flags import Flags
@@ -99,6 +100,7 @@ class Server:
         ]
         self.engine.venues = self.venues
         recovery.recover(self.engine, folder, record.path)
+        self.engine.sent = Sent(self.engine.gate.sequence)
         record.header(
             {
                 "host": host,

@@ -40,6 +40,11 @@ def trading_state(server: "Server") -> str:
     return HALTED if risk.blocked or not risk.leased else server.engine.latch.state
 
 
+def sent(server: "Server") -> dict[str, Any] | None:
+    """Say how many children left for the market, and how long ago the last one did."""
+    return server.engine.sent.shown(time.monotonic(), server.process.started_s)
+
+
 def status(server: "Server") -> dict[str, Any]:
     """Give the object of the artifact contract, and more."""
     engine, release, process = server.engine, server.release, server.process
@@ -85,6 +90,7 @@ def status(server: "Server") -> dict[str, Any]:
             if book.position or book.cost
         },
         "counters": counters(server),
+        "sent": sent(server),
     }
 
 
