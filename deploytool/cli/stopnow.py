@@ -203,10 +203,14 @@ def _answered(
     answer = stop(Pressed(words.inventory, tuple(words.hosts), given), warm, trouble, shown, course)
     for line in lines(answer, _width()):
         shown(line)
+    if answer.elsewhere:
+        names = ", ".join(answer.elsewhere)
+        shown(f"The market also heard {names}: not judged, another fleet's (silence.others).")
     failed = conclude(answer, words.inventory)
     if failed is not None:
         return _failed(failed, document(answer))
-    shown(f"{len(answer.targets)} of {len(answer.targets)} stopped, and seen to be silent.")
+    count, least = len(answer.targets), min(row.watched_s for row in answer.targets)
+    shown(f"{count} of {count} stopped, and seen to be silent for {least:.1f} s or more.")
     _documented({"exit": 0, **document(answer)})
     return 0
 

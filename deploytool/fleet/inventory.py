@@ -36,6 +36,7 @@ def _cross_checks(value: object) -> Iterator[Mistake]:
     yield from _service_checks(value, hosts)
     yield from flag_checks(value)
     yield from stop_checks(value)
+    yield from _silence_checks(value.get("silence"), hosts)
 
 
 def _wave_checks(waves: object, count: int) -> Iterator[Mistake]:
@@ -49,6 +50,15 @@ def _wave_checks(waves: object, count: int) -> Iterator[Mistake]:
             ("waves",),
             f"the waves hold {sum(sizes)} hosts, but {count} are listed; end with 'rest'",
         )
+
+
+def _silence_checks(silence: object, hosts: dict[object, object]) -> Iterator[Mistake]:
+    """A host of this fleet is judged: it can't be excused as another fleet's."""
+    others = silence.get("others") if isinstance(silence, dict) else None
+    for number, name in enumerate(others if isinstance(others, tuple) else ()):
+        if name in hosts:
+            text = f"found {name}, which is a host of this fleet; list names of other fleets only"
+            yield Mistake(("silence", "others", number), text)
 
 
 def _address_checks(value: dict[object, object], hosts: dict[object, object]) -> Iterator[Mistake]:

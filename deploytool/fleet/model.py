@@ -146,6 +146,8 @@ class Silence(Frozen):
 
     command: Argv
     timeout_s: Annotated[float, Field(gt=0, le=60)] = 5.0
+    others: Annotated[tuple[Line, ...], Field(max_length=1024)] = ()
+    """Names that it may name and that belong to another fleet: they are shown, and not judged."""
 
 
 class RehearsalDemand(Frozen):

@@ -6,21 +6,18 @@ Exit 0 only where every target was shown to have stopped *and* somebody else saw
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from itertools import chain
 from shlex import quote
 from typing import Any
 
 from deploytool.errors import StopNotConfirmed
-from deploytool.stop.model import Climbed, End, Event, Order, Renewal, Rung, Silence, Step
-from deploytool.stop.rules import contradicted, last_child_s, lease_end, quiet, stopped
+from deploytool.stop.model import Climbed, End, Event, Heard, Order, Own, Renewal, Rung, Step
+from deploytool.stop.rules import contradicted, last_child_s, lease_end, stopped
+from deploytool.stop.silence import silence
 
-_NOT_SILENT = (
-    "the witness saw a child order too late, does not know this host, or its answer was of before "
-    "the stop (an old one, or a clock that is behind)"
-)
 _NARROWEST = 24
 """So many columns a reason gets at least, however narrow the terminal is."""
 
@@ -35,6 +32,10 @@ class Row:
     how: str
     stopped: bool
     silent: bool
+    watched_s: float
+    """How long the witness saw nothing new of it, in seconds."""
+    silence: str
+    """What is lacking for a silence; or what one rests on that the time alone would not show."""
     last_child_s: float | None
     """From the key press to the last child order that the witness saw; negative: before it."""
     lease_end: float | None
@@ -53,7 +54,8 @@ class Answer:
     """The whole of a stop. ``witness``: why nobody saw the silence; empty where one was asked.
 
     ``unknown``: what was typed as a host and is none of this inventory. ``doubt``: why there may be
-    hosts of the fleet that nobody told to stop.
+    hosts of the fleet that nobody told to stop. ``strangers``: whom the witness saw sending, and
+    who is no host of this fleet; ``elsewhere``: such as the inventory says belong to another one.
     """
 
     order: Order
@@ -62,6 +64,9 @@ class Answer:
     trouble: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
     doubt: str = ""
+    strangers: Mapping[str, float] = field(default_factory=dict)
+    """From the key press to the last order of each, in seconds."""
+    elsewhere: tuple[str, ...] = ()
 
     @property
     def targets(self) -> tuple[Row, ...]:
@@ -72,28 +77,30 @@ class Answer:
 def make_row(
     climbed: Climbed,
     order: Order,
-    heard: Silence | str,
+    heard: Heard,
     lease: tuple[float, Renewal | None, bool],
     now: float,
 ) -> Row:
     """What is known of one host. ``lease``: its length, the last renewal, whether that goes on."""
-    seen = heard if isinstance(heard, Silence) else None
+    last = heard.answers[-1] if heard.answers and not heard.trouble else None
     lease_s, renewal, renewing = lease
     ends, rests_on = (None, "")
     if climbed.end in {End.OUT_OF_REACH, End.NOT_SHOWN}:
         ends, rests_on = lease_end(now, lease_s, renewal, renewing=renewing)
-        if contradicted(ends, seen, climbed.host, order.pressed):
+        if contradicted(ends, last, climbed.host, order.pressed):
             ends = None
             rests_on = "the witness saw it send after its lease's end: another watch renews it"
-    since = order.pressed + climbed.at_s
+    shown = silence(climbed, heard, order.pressed)
     return Row(
         host=climbed.host,
         end=climbed.end,
         at_s=climbed.at_s,
         how=climbed.steps[-1].text if climbed.steps else "",
         stopped=stopped(climbed),
-        silent=seen is not None and quiet(seen, climbed.host, since),
-        last_child_s=last_child_s(seen.then, climbed.host, order.pressed) if seen else None,
+        silent=shown.silent,
+        watched_s=shown.watched_s,
+        silence=shown.why,
+        last_child_s=last_child_s(last, climbed.host, order.pressed) if last else None,
         lease_end=ends,
         rests_on=rests_on,
         notes=climbed.notes,
@@ -112,7 +119,8 @@ def lines(answer: Answer, columns: int) -> tuple[str, ...]:
 
 
 def _lines(row: Row, width: int, columns: int) -> list[str]:
-    how = "; ".join((row.how, *row.notes)).strip("; ")
+    rests_on = row.silence if row.silent else ""
+    how = "; ".join(filter(None, (row.how, *row.notes, rests_on)))
     before = f"{row.host:<{width}}  {row.end.value:<13}  {row.at_s:6.2f}s  {_last(row):<19}  "
     room = max(_NARROWEST, columns - len(before))
     return textwrap.wrap(
@@ -123,10 +131,13 @@ def _lines(row: Row, width: int, columns: int) -> list[str]:
 def _last(row: Row) -> str:
     if row.last_child_s is None:
         return "none" if row.silent else "not seen by anybody"
-    seconds = abs(row.last_child_s)
-    when = "after" if row.last_child_s >= 0 else "before"
+    return _when(row.last_child_s) + ("" if row.silent else " !")
+
+
+def _when(since_key_s: float) -> str:
+    seconds = abs(since_key_s)
     text = f"{seconds * 1000:.0f} ms" if seconds < 10 else f"{seconds:.0f} s"
-    return f"{text} {when} the key" + ("" if row.silent else " !")
+    return f"{text} {'after' if since_key_s >= 0 else 'before'} the key"
 
 
 def instant(seconds: float) -> str:
@@ -137,53 +148,90 @@ def instant(seconds: float) -> str:
 def conclude(answer: Answer, inventory: str) -> StopNotConfirmed | None:
     """None where every target is proven to be silent; else who isn't, and what will stop them."""
     bad = [row for row in answer.targets if not row.proven]
-    if not bad and answer.targets and not answer.unknown:
+    if not bad and answer.targets and not answer.unknown and not answer.strangers:
         return _doubted(answer, inventory) if answer.doubt else None
+    what, means, now = (
+        " ".join(filter(None, said)) for said in zip(*_said(answer, inventory), strict=True)
+    )
+    return StopNotConfirmed(what, means, now, _details(answer, bad))
+
+
+def _details(answer: Answer, bad: Sequence[Row]) -> tuple[str, ...]:
+    unknown = (f"{name}: not in the inventory: NOTHING was told to it" for name in answer.unknown)
+    doubt = (answer.doubt,) if answer.doubt else ()
+    heard = (
+        f"{name}: not in this fleet; the witness saw its last order {_when(at_s)}"
+        for name, at_s in answer.strangers.items()
+    )
+    return (*heard, *_reasons(bad, answer.witness), *doubt, *unknown, *answer.trouble)
+
+
+def _said(answer: Answer, inventory: str) -> Iterator[tuple[str, str, str]]:
+    """What happened, what it means and what to do now, of each kind of thing that is wrong."""
+    bad = [row for row in answer.targets if not row.proven]
+    unstopped = [row for row in bad if not row.stopped]
+    if answer.strangers:
+        yield _of_strangers(answer)
     if not answer.targets:
-        return StopNotConfirmed(
+        yield (
             "No host was found that runs what was to be stopped.",
             "Nothing was stopped.",
             f"See what runs where: deploytool status -i {quote(inventory)}",
-            answer.trouble,
         )
-    unstopped = [row for row in bad if not row.stopped]
-    strangers = tuple(
-        f"{name}: not in the inventory: NOTHING was told to it" for name in answer.unknown
-    )
-    if not bad:
-        return StopNotConfirmed(
+    elif unstopped:
+        yield _of_unstopped(answer, unstopped, inventory)
+    elif bad:
+        yield _of_unseen(answer, bad)
+    elif answer.unknown:
+        yield (
             f"{', '.join(answer.unknown)}: not in the inventory.",
             f"The other {len(answer.targets)} stopped; whoever you meant may go on sending orders.",
             f"Press again with its right name, or all: deploytool stop -i {quote(inventory)} --all",
-            (*strangers, *answer.trouble),
         )
-    names = ", ".join(row.host for row in bad)
-    details = _reasons(bad, answer.witness)
-    details += (answer.doubt,) if answer.doubt else ()
-    if unstopped:
-        what = f"{len(unstopped)} of {len(answer.targets)} hosts are NOT shown to have stopped."
-        ends = [row.lease_end for row in unstopped]
-        if all(end is not None for end in ends):
-            last = max(end for end in ends if end is not None)
-            means = f"Their leases end by {instant(last)}; until then they may send orders."
-        else:
-            means = "They may go on sending orders."
-        typed = dict.fromkeys(row.host.partition(",")[0] for row in unstopped)
-        hosts = " ".join(f"--host {name}" for name in typed)
-        now = (
+
+
+def _of_strangers(answer: Answer) -> tuple[str, str, str]:
+    names = ", ".join(answer.strangers)
+    verb = "are" if len(answer.strangers) > 1 else "is"
+    return (
+        f"The market heard {names}, which {verb} not in this fleet.",
+        f"{names} was not told to stop, and may go on sending orders.",
+        (
+            f"Cut {names} off at the market, or end it where it runs; where it belongs to another "
+            "fleet, list it in the inventory (silence.others, docs/stop.md)."
+        ),
+    )
+
+
+def _of_unstopped(answer: Answer, unstopped: Sequence[Row], inventory: str) -> tuple[str, str, str]:
+    ends = [row.lease_end for row in unstopped]
+    means = "They may go on sending orders."
+    if all(end is not None for end in ends):
+        last = max(end for end in ends if end is not None)
+        means = f"Their leases end by {instant(last)}; until then they may send orders."
+    typed = dict.fromkeys(row.host.partition(",")[0] for row in unstopped)
+    hosts = " ".join(f"--host {name}" for name in typed)
+    return (
+        f"{len(unstopped)} of {len(answer.targets)} hosts are NOT shown to have stopped.",
+        means,
+        (
             "Cut them off at the market or switch them off; and again: "
             f"deploytool stop -i {quote(inventory)} {hosts}"
-        )
-    else:
-        stopped_too = f"{len(answer.targets)} of {len(answer.targets)} say that they stopped"
-        what = f"{stopped_too}; nobody else was seen to confirm their silence: {names}."
-        means = "Nobody but the hosts themselves has said so."
-        now = "Ask the market, or whoever has a drop copy, whether these hosts are silent." + (
-            ""
-            if answer.witness.startswith("the witness")
-            else " Name that witness in the inventory (silence:, docs/stop.md) for the next time."
-        )
-    return StopNotConfirmed(what, means, now, (*details, *strangers, *answer.trouble))
+        ),
+    )
+
+
+def _of_unseen(answer: Answer, bad: Sequence[Row]) -> tuple[str, str, str]:
+    names = ", ".join(row.host for row in bad)
+    count = f"{len(answer.targets)} of {len(answer.targets)}"
+    now = "Ask the market, or whoever has a drop copy, whether these hosts are silent."
+    if not answer.witness.startswith("the witness") and answer.witness:
+        now += " Name that witness in the inventory (silence:, docs/stop.md) for the next time."
+    return (
+        f"{count} say that they stopped; their silence is NOT confirmed: {names}.",
+        "This rests on the hosts' own reports only.",
+        now,
+    )
 
 
 def _reasons(bad: Sequence[Row], witness: str) -> tuple[str, ...]:
@@ -205,8 +253,7 @@ def _doubted(answer: Answer, inventory: str) -> StopNotConfirmed:
 
 def _why(row: Row, witness: str) -> str:
     if row.stopped:
-        said = witness or _NOT_SILENT
-        return f"{row.end.value}, but {said}"
+        return f"{row.end.value}, but {row.silence or witness}"
     if row.lease_end is not None:
         ends = f"its lease ends by {instant(row.lease_end)} at the latest; that rests on"
     else:
@@ -226,6 +273,8 @@ def document(answer: Answer) -> dict[str, Any]:
         "hosts": [row_document(row) for row in answer.rows],
         "trouble": [*answer.trouble, *([answer.doubt] if answer.doubt else [])],
         "unknown": list(answer.unknown),
+        "strangers": {name: round(at_s, 4) for name, at_s in answer.strangers.items()},
+        "elsewhere": list(answer.elsewhere),
     }
 
 
@@ -238,6 +287,8 @@ def row_document(row: Row) -> dict[str, Any]:
         "how": row.how,
         "stopped": row.stopped,
         "silent": row.silent,
+        "watched_s": round(row.watched_s, 4),
+        "silence": row.silence or None,
         "last_child_s": None if row.last_child_s is None else round(row.last_child_s, 4),
         "lease_end": row.lease_end,
         "rests_on": row.rests_on or None,
@@ -259,6 +310,8 @@ def climbed_document(climbed: Climbed) -> dict[str, Any]:
         "at_s": climbed.at_s,
         "steps": steps_document(climbed.steps),
         "notes": list(climbed.notes),
+        "own": None if climbed.own is None else asdict(climbed.own),
+        "may_send": list(climbed.may_send),
     }
 
 
@@ -273,4 +326,8 @@ def climbed_from(said: Mapping[str, Any]) -> Climbed:
         for s in said["steps"]
     )
     notes = tuple(str(note) for note in said["notes"])
-    return Climbed(str(said["host"]), End(said["end"]), float(said["at_s"]), steps, notes)
+    # A watch that began before an update of this tool says nothing of it: that is not known.
+    own = Own(**said["own"]) if said.get("own") is not None else None
+    may_send = tuple(str(one) for one in said.get("may_send", ()))
+    host, end, at_s = str(said["host"]), End(said["end"]), float(said["at_s"])
+    return Climbed(host, end, at_s, steps, notes, own, may_send)

@@ -62,6 +62,8 @@ class Card:
     lease_s: float = 0.0
     silence: tuple[str, ...] = ()
     silence_s: float = 5.0
+    others: tuple[str, ...] = ()
+    """Names that the witness may name and that belong to another fleet."""
     unfit: Mapping[str, str] = field(default_factory=dict)
     doubt: str = ""
     """Why these may not be all hosts of the fleet: nothing can then prove that it has stopped."""
@@ -168,6 +170,7 @@ def _card(said: object, twice: list[tuple[str, Any]], folder: Path) -> Card:
         plain=plain,
         silence=_argv(witness.get("command"), fleet),
         silence_s=_number(witness.get("timeout_s"), 5.0, _SILENCE_AT_MOST_S),
+        others=_names(witness.get("others")),
         unfit=unfit,
         doubt=_doubt(top.get("expect"), len({host for _, host, _ in entries})),
     )
@@ -237,3 +240,8 @@ def _argv(value: object, fleet: str) -> tuple[str, ...]:
     if not isinstance(value, list):
         return ()
     return tuple(str(word).replace("{fleet}", fleet) for word in value)
+
+
+def _names(value: object) -> tuple[str, ...]:
+    """A list of names. What is none excuses nobody."""
+    return tuple(map(str, value)) if isinstance(value, list) else ()

@@ -9,12 +9,13 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from deploytool.errors import FaultKind, HostFault
 from deploytool.fleet.protocol import Call, Reply, excerpt
 from deploytool.stop.card import Target
 from deploytool.stop.line import Line
-from deploytool.stop.model import Climbed, End, Event, Order, Rung, Step
+from deploytool.stop.model import Climbed, End, Event, Order, Own, Rung, Step
 from deploytool.stop.rules import CONNECT_S, DEADLINE_S, FIRST, ON_HOST_S, UNGUARDED, climb
 
 _BESIDE_S = 0.02
@@ -25,6 +26,7 @@ FIRST_WORD_S = 6.0
 GIVEN_S = 3.0
 """The same for a line that was open beforehand: one that died unseen is soon replaced."""
 _LOOKS = frozenset({Rung.LOOK, Rung.LOOK_AGAIN})
+_SECONDS_AT_MOST = 1e9
 _WORDS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789@._:-"
 
 
@@ -76,18 +78,10 @@ def _fenced(reply: Reply) -> bool:
 def _quiesced(reply: Reply) -> tuple[Event, str]:
     if reply.one("skipped"):
         return Event.OTHER_RELEASE, "it runs another release"
-    said = reply.one("halt") or ""
-    if said == "none":
+    if reply.one("halt") == "none":
         return Event.NOT_CONFIRMED, "the inventory names no halt command"
-    try:
-        plain = base64.b64decode(said).decode("utf-8", "replace")
-    except ValueError:
-        plain = said
-    try:
-        answer = json.loads(plain)
-    except (ValueError, RecursionError):
-        return Event.NOT_CONFIRMED, excerpt(plain)
-    if not isinstance(answer, dict) or answer.get("trading_state") != "HALTED":
+    plain, answer = _halt_answer(reply)
+    if answer.get("trading_state") != "HALTED":
         return Event.NOT_CONFIRMED, excerpt(plain)
     if answer.get("on_disk") is False:
         return Event.NOT_CONFIRMED, "it says HALTED, but not on disk: a restart would trade"
@@ -100,6 +94,43 @@ def _quiesced(reply: Reply) -> tuple[Event, str]:
     if strays := reply.all("stray"):
         return Event.NOT_CONFIRMED, f"not the service's, and not halted: process {strays[0]}"
     return Event.CONFIRMED, f"the router says HALTED, latch {excerpt(str(answer.get('latch')))}"
+
+
+def _halt_answer(reply: Reply) -> tuple[str, dict[str, Any]]:
+    """What the router's ``halt`` printed, and the object in it; an empty one where none is."""
+    said = reply.one("halt") or ""
+    try:
+        plain = base64.b64decode(said).decode("utf-8", "replace")
+    except ValueError:
+        plain = said
+    try:
+        answer = json.loads(plain)
+    except (ValueError, RecursionError):
+        return plain, {}
+    return plain, answer if isinstance(answer, dict) else {}
+
+
+def own_of(reply: Reply, answered: float) -> Own | None:
+    """What the router said of its own orders (docs/contract.md, section 7); None where nothing.
+
+    ``answered``: when the answer was here, in seconds since the epoch. What can't be is nothing.
+    """
+    sent = _halt_answer(reply)[1].get("sent")
+    if not isinstance(sent, dict) or type(sent.get("children")) is not int:
+        return None
+    spans = (_span(sent.get(key)) for key in ("counted_s", "last_ago_s", "gap_s"))
+    counted_s, last_ago_s, gap_s = spans
+    children = sent["children"]
+    if children < 0 or counted_s is None or (children == 0) != (last_ago_s is None):
+        return None
+    return Own(reply.asked_at or answered, answered, children, counted_s, last_ago_s, gap_s)
+
+
+def _span(value: object) -> float | None:
+    """So many seconds; None for what is no such number."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if 0 <= value <= _SECONDS_AT_MOST else None
 
 
 class Climb:
@@ -117,6 +148,8 @@ class Climb:
         self._guarded = False
         """Whether it was shown that nothing starts it again."""
         self._masked = False
+        self._own: Own | None = None
+        self._may_send: tuple[str, ...] = ()
         self._asked_what_runs = False
         """Whether it has answered to the rung that asks which release it runs."""
         self.wakes = 0.0
@@ -229,6 +262,7 @@ class Climb:
             self._notes.append("not latched by deploytool: its state folder can't be written")
         if rung in {Rung.QUIESCE, Rung.AGAIN}:
             self._asked_what_runs = True
+            self._own = own_of(reply, time.time())
         elif rung is Rung.FENCE:
             self._guarded = _fenced(reply)
             self._masked = reply.one("masked") == "yes"
@@ -239,6 +273,7 @@ class Climb:
             held = any(f"{text} ".startswith(mine) for text in reply.all("halted"))
             shown = bool(reply.all("fenced")) or (self._masked and held)
             self._guarded = self._guarded or shown
+            self._may_send = tuple(f"process {excerpt(one)}" for one in reply.all("may"))
 
     def _drop(self) -> None:
         if self.line is not None:
@@ -276,7 +311,9 @@ class Climb:
         fenced = any(step.rung is Rung.FENCE for step in self.steps)
         if self._order.only and fenced and not self._asked_what_runs:
             notes += ("its release was not known",)
-        return Climbed(self.host, end, at_s, tuple(self.steps), notes)
+        return Climbed(
+            self.host, end, at_s, tuple(self.steps), notes, self._own, self._may_send[:6]
+        )
 
 
 class Ladder:

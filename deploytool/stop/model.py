@@ -86,14 +86,37 @@ class Renewal:
 
 
 @dataclass(frozen=True)
+class Own:
+    """What the router itself said, as it confirmed its halt, of the orders that it had sent.
+
+    ``asked`` and ``answered`` by the operator's clock, in seconds since the epoch; all else in
+    seconds. The count is of ``counted_s``, the life of the process. ``last_ago_s`` is None where it
+    sent none, ``gap_s`` (the mean time between its latest orders) where that is not known.
+    """
+
+    asked: float
+    answered: float
+    children: int
+    counted_s: float
+    last_ago_s: float | None
+    gap_s: float | None
+
+
+@dataclass(frozen=True)
 class Climbed:
-    """How a host's ladder ended. ``at_s`` in seconds since the key was pressed."""
+    """How a host's ladder ended. ``at_s`` in seconds since the key was pressed.
+
+    ``own``: what the router said of its own orders; None where it can't be asked.
+    ``may_send``: processes that the last look found, and that nothing shows to be harmless.
+    """
 
     host: str
     end: End
     at_s: float
     steps: tuple[Step, ...] = ()
     notes: tuple[str, ...] = ()
+    own: Own | None = None
+    may_send: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -120,3 +143,26 @@ class Silence:
 
     first: Witnessed
     then: Witnessed
+
+
+@dataclass(frozen=True)
+class Heard:
+    """All that the witness said, in order. ``trouble``: why that shows nothing; else empty."""
+
+    answers: tuple[Witnessed, ...] = ()
+    trouble: str = ""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Whether a host was shown to be silent.
+
+    ``watched_s``: how long the witness saw nothing new of it, in seconds. ``why``: what is lacking;
+    or, of a silence that the time alone would not show, what else it rests on.
+    """
+
+    silent: bool
+    watched_s: float = 0.0
+    why: str = ""
+    settled: bool = True
+    """Whether watching for longer can't change this."""

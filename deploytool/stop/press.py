@@ -18,6 +18,7 @@ from deploytool.stop.model import (
     Climbed,
     End,
     Event,
+    Heard,
     Order,
     Renewal,
     Rung,
@@ -26,7 +27,8 @@ from deploytool.stop.model import (
     Witnessed,
 )
 from deploytool.stop.places import candidates, owned
-from deploytool.stop.rules import QUIET_S, lease_end, quiet, runs, stopped
+from deploytool.stop.rules import last_child_s, lease_end, stopped
+from deploytool.stop.silence import QUIET_S, needed_s, runs, silence, strangers
 from deploytool.stop.warm import Warm
 from deploytool.stop.witness import NOT_UNDERSTOOD, ask_witness
 
@@ -35,7 +37,9 @@ STOP_S = 60.0
 WARM_S = 8.0
 """So long a host is left to the warm way after that was last heard to be at it."""
 SILENCE_S = 3.0
-"""So long the witness is asked again, where it has not seen the silence yet."""
+"""So long beyond its window the witness is asked again, where it has not seen the silence yet."""
+_PAUSE_AT_MOST_S = 1.0
+_NAMES_AT_MOST = 6
 _POLL_S = 0.02
 _LEASE_AT_MOST_S = 3600.0
 Said = Callable[[str], None]
@@ -187,7 +191,7 @@ def stop(
         return "" if at is None else f"; its lease ends by {instant(at)} at the latest"
 
     press.climb(ends, said, lease)
-    heard = unread or _witness(card, order, press.climbed)
+    heard = Heard(trouble=unread) if unread else _witness(card, order, press.climbed)
     renewals, renewing = _renewals(pressed.inventory, warm, trouble)
     now = time.time()
     rows = tuple(
@@ -200,11 +204,13 @@ def stop(
         )
         for host in names
     )
-    witness = heard if isinstance(heard, str) else ""
+    moving, elsewhere = strangers(heard, card.shown, card.others)
+    lasts = {name: _last_s(heard.answers, name, order.pressed) for name in moving}
     changed = "the inventory has changed since the watch began: it told the hosts that it knows"
     by_warm = (warm.trouble, changed * warm.changed) if warm else ()
     troubles = tuple(text for text in (trouble, *by_warm) if text)
-    return Answer(order, rows, witness, troubles, unknown, "" if pressed.hosts else card.doubt)
+    doubt = "" if pressed.hosts else card.doubt
+    return Answer(order, rows, heard.trouble, troubles, unknown, doubt, lasts, elsewhere)
 
 
 def _card(pressed: Pressed, warm: Warm | None) -> tuple[Card, str]:
@@ -238,42 +244,64 @@ def _chosen(card: Card, pressed: Pressed) -> tuple[tuple[str, ...], tuple[str, .
     return names, unknown
 
 
-def _witness(card: Card, order: Order, climbed: Mapping[str, Climbed]) -> Silence | str:
-    """Asks until every host that stopped was seen to be silent, or time is up."""
-    ends = time.monotonic() + SILENCE_S
-    first: Witnessed | None = None
-    said: Silence | str = ""
+def _witness(card: Card, order: Order, climbed: Mapping[str, Climbed]) -> Heard:
+    """Asks until every host that stopped is known to be silent, or not to be, or time is up."""
+    told = [one for one in climbed.values() if stopped(one)]
+    longest = max((needed_s(one) for one in told), default=QUIET_S)
+    ends = time.monotonic() + longest + SILENCE_S
+    answers: list[Witnessed] = []
+    trouble = ""
     while True:
         try:
             heard = ask_witness(card)
             if isinstance(heard, str):
-                said = heard
+                trouble = heard
                 if not card.silence:
-                    return said
+                    break
             else:
-                if first is not None:
-                    said = Silence(first, heard)
-                    if _shown(said, order, climbed):
-                        return said
-                first = heard
+                trouble = ""
+                answers.append(heard)
+            left = _left(answers, order, told)
             # One answer shows nothing: where the machine is slow it is asked again all the same.
-            if said and time.monotonic() >= ends:
+            once = len(answers) == 1 and not trouble
+            if not left or (time.monotonic() >= ends and not once):
                 break
-            time.sleep(QUIET_S + _POLL_S)
+            time.sleep(left + _POLL_S)
         except KeyboardInterrupt:
-            said = "the witness was not waited for: you broke that off"
+            trouble = "the witness was not waited for: you interrupted it"
             break
-    if isinstance(said, Silence) and not runs(said):
+    if len(answers) < 2:
+        return Heard(tuple(answers), trouble)
+    return Heard(tuple(answers), _of_no_use(card, answers))
+
+
+def _last_s(answers: tuple[Witnessed, ...], name: str, pressed: float) -> float:
+    """From the key press to the last order of someone of whom the witness saw one, in seconds."""
+    seen = (last_child_s(answer, name, pressed) for answer in answers)
+    return max(last for last in seen if last is not None)
+
+
+def _left(answers: list[Witnessed], order: Order, told: list[Climbed]) -> float:
+    """How long to wait before the witness is asked again, in seconds; 0 where all is known."""
+    if len(answers) < 2:
+        return QUIET_S
+    heard = Heard(tuple(answers))
+    shown = [(one, silence(one, heard, order.pressed)) for one in told]
+    lacking = [needed_s(one) - so_far.watched_s for one, so_far in shown if not so_far.settled]
+    if not lacking:
+        return 0.0
+    return min(max(QUIET_S / 2, *lacking), _PAUSE_AT_MOST_S)
+
+
+def _of_no_use(card: Card, answers: list[Witnessed]) -> str:
+    """Why a witness's answers show nothing of any host; empty where they may."""
+    if not runs(Silence(answers[-2], answers[-1])):
         return "the witness's clock does not run as ours does: what it says may be old"
-    return said
-
-
-def _shown(heard: Silence, order: Order, climbed: Mapping[str, Climbed]) -> bool:
-    return runs(heard) and all(
-        quiet(heard, host, order.pressed + one.at_s)
-        for host, one in climbed.items()
-        if stopped(one) and host in heard.then.last_child
-    )
+    names = answers[-1].last_child
+    if names.keys() & card.shown.keys():
+        return ""
+    named = ", ".join(sorted(names)[:_NAMES_AT_MOST]) or "none at all"
+    return f"the witness names none of this fleet's hosts (it names {named}), so it shows nothing"
 
 
 def _renewals(inventory: str, warm: Warm | None, trouble: str) -> tuple[dict[str, Renewal], bool]:

@@ -1,4 +1,4 @@
-"""The ladder of a stop as one table, and what shows that a host is silent. Pure.
+"""The ladder of a stop as one table, and what the end of a lease rests on. Pure.
 
 Each host climbs alone: no other host, lock, journal or verdict has a part in it. A pair that isn't
 in the table is an error and leaves the host where it was.
@@ -10,7 +10,14 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from deploytool.errors import IllegalEvent
-from deploytool.stop.model import Climbed, End, Event, Renewal, Rung, Silence, Witnessed
+from deploytool.stop.model import (
+    Climbed,
+    End,
+    Event,
+    Renewal,
+    Rung,
+    Witnessed,
+)
 
 FIRST = Rung.QUIESCE
 
@@ -71,10 +78,6 @@ CONNECT_S = 6
 
 Nobody waits for it but this host: a machine that is drowning in what is to be stopped is slow.
 """
-QUIET_S = 0.5
-"""So long the witness must have seen nothing of a host before that is silence."""
-SAME_S = 0.01
-"""Two instants that differ by less are of one order: a witness may reckon them anew each time."""
 CLOCK_S = 1.0
 """What a witness's clock may be out of step with ours: many tell whole seconds only."""
 
@@ -123,41 +126,12 @@ def lease_end(
     )
 
 
-def contradicted(end: float | None, heard: Silence | None, host: str, pressed: float) -> bool:
+def contradicted(end: float | None, heard: Witnessed | None, host: str, pressed: float) -> bool:
     """Whether the witness saw a host send after the end that a record names for its lease."""
     if end is None or heard is None:
         return False
-    last = last_child_s(heard.then, host, pressed)
+    last = last_child_s(heard, host, pressed)
     return last is not None and pressed + last > end + CLOCK_S
-
-
-def runs(heard: Silence) -> bool:
-    """Whether a witness's clock runs as ours does between two answers: else they are old ones."""
-    first, then = heard.first, heard.then
-    advanced = then.taken - first.taken
-    least, most = then.asked - first.answered, then.answered - first.asked
-    return advanced > 0 and least - CLOCK_S <= advanced <= most + CLOCK_S
-
-
-def quiet(heard: Silence, host: str, since: float) -> bool:
-    """Whether the witness shows a host's silence since ``since`` (our clock).
-
-    It must have been asked after that, twice, and have seen nothing of the host in between. What it
-    saw must be of after that too: one that repeats an old answer, or lags behind, can't be told
-    from one whose clock is behind, and none has shown silence. A host that it doesn't know is not
-    silent.
-    """
-    first, then = heard.first, heard.then
-    if host not in first.last_child or host not in then.last_child:
-        return False
-    if min(first.asked, first.taken) < since:
-        return False
-    if then.asked - first.answered < QUIET_S or not runs(heard):
-        return False
-    before, last = first.last_child[host], then.last_child[host]
-    if before is None or last is None:
-        return before is None and last is None
-    return abs(last - before) <= SAME_S and then.taken - last >= QUIET_S
 
 
 def last_child_s(witnessed: Witnessed, host: str, pressed: float) -> float | None:

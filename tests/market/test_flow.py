@@ -144,9 +144,7 @@ def test_a_router_that_is_killed_comes_back_and_every_share_is_still_accounted_f
         assert result.equal, result.differences[:10]
 
 
-def test_immediate_or_cancel_orders_are_counted_to_the_share(
-    artifact: Path, folder: Path
-) -> None:
+def test_immediate_or_cancel_orders_are_counted_to_the_share(artifact: Path, folder: Path) -> None:
     with trading(artifact, folder) as (flow, routers):
         flow.quote("ACME", mode="half")
         flow.quote("GLOBEX", bid=1, ask=PRICES["GLOBEX"] * 10)

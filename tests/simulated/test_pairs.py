@@ -34,7 +34,6 @@ ON_THE_WAY_BACK = [
 ]
 
 
-
 def _pairs(
     firsts: list[Struck],
     seconds: list[Struck],

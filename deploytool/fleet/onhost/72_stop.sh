@@ -244,7 +244,30 @@ verb_look() { # what is alive of the service and of this release root, and who l
     for owner in $OWNERS; do say "owner $owner"; done
     IFS=' '
     for socket in $LISTENING; do say "open ${socket%%:*}"; done
+    find_kept
+    IFS=' '
+    for running in $KEPT; do say "may $running"; done
     verb_latch
+}
+
+find_kept() { # -> KEPT: what else runs with the service's rights, which may include its login at the market
+    KEPT=''
+    # Without systemd that account is the deploy account itself, and we are among its processes.
+    [ -n "$ACCOUNT" ] || return 0
+    kept_uid=$(id -u "$ACCOUNT" 2>/dev/null) || return 0
+    set +f
+    kept_listed=$(ls -ldn /proc/[0-9]* 2>/dev/null)
+    set -f
+    IFS=$NEWLINE
+    for line in $kept_listed; do
+        kept_pid=${line##*/proc/}
+        IFS=' '
+        # shellcheck disable=SC2086 # the columns are split on purpose
+        set -- $line
+        [ "$3" = "$kept_uid" ] || continue
+        case $OURS in *" $kept_pid "*) continue ;; esac
+        if stat_of "$kept_pid" && [ "$PROC_STATE" != Z ]; then KEPT="$KEPT$kept_pid "; fi
+    done
 }
 
 verb_latch() { # whether this host was stopped, by whom, and why

@@ -14,12 +14,15 @@ from deploytool.rehearsal.drill import casualties, table
 from deploytool.rehearsal.drill.again import start_again
 from deploytool.rehearsal.drill.deaf import build_deaf
 from deploytool.rehearsal.drill.setting import Said, Setting, setting
+from deploytool.rehearsal.drill.stray import LOGIN, Stray, stray
 from deploytool.rehearsal.fleets.files import LIMITS
 from deploytool.rehearsal.market.load import MAX_PARENTS, Load
 from deploytool.rehearsal.scenarios.model import Scenario, Showing
 from deploytool.rehearsal.stage import Stage
 from deploytool.rehearsal.trading import Trading
+from deploytool.release.build import build
 from deploytool.release.model import Release
+from deploytool.stop.silence import MOVED_S
 
 _PER_S = 500.0
 FACTOR_AT_MOST = 2.0
@@ -32,6 +35,7 @@ _UNVERIFIED_S = 8.0
 """More than a round of the watch, and more than a renewal."""
 _LAG_S = 3.0
 """A busy market sees what was sent so much later."""
+_OLD = "2026.0"
 _AFTER_S = 3.0
 """So long nobody may come back after all are stopped."""
 
@@ -44,6 +48,8 @@ class _Cast:
     cut_off: str
     deaf: str
     revived: str | None
+    visited: str
+    """On whose machine an old build was left running, outside of the release root."""
 
 
 def stop_drill(stage: Stage, showing: Showing) -> None:
@@ -51,9 +57,10 @@ def stop_drill(stage: Stage, showing: Showing) -> None:
     casualties.needs()
     names = [host.name for host in stage.record.hosts]
     hung, cut_off, deaf, revived = names[-4:]
-    cast = _Cast(hung, cut_off, deaf, revived if stage.fleet.kind != "local" else None)
+    cast = _Cast(hung, cut_off, deaf, revived if stage.fleet.kind != "local" else None, names[1])
     # The store is where the release that is deployed lies: two folders up from its artifact.
-    ghost = build_deaf(Path(stage.baseline.artifact).parents[1], stage.source)
+    store = Path(stage.baseline.artifact).parents[1]
+    ghost, old = build_deaf(store, stage.source), build(store, stage.source, _OLD)
     with setting(stage, cut_off) as here, ExitStack() as stack:
         here.prepare()
         first = here.stage.deploy(stage.baseline)
@@ -68,7 +75,9 @@ def stop_drill(stage: Stage, showing: Showing) -> None:
         singly = _one_by_one(here, showing)
         if not _again(here, trading, showing):
             return
-        together = _all_at_once(here, trading, showing, cast, ghost)
+        left = stack.enter_context(stray(here.ground(cast.visited), old, trading.flow))
+        showing.point(True, f"{cast.visited}: an old build trades there as {LOGIN}")  # noqa: FBT003
+        together = _all_at_once(here, trading, showing, cast, ghost, left)
         _keep(here, singly, together)
 
 
@@ -122,7 +131,12 @@ def _again(here: Setting, trading: Trading, showing: Showing) -> bool:
 
 
 def _all_at_once(
-    here: Setting, trading: Trading, showing: Showing, cast: _Cast, ghost: Release
+    here: Setting,
+    trading: Trading,
+    showing: Showing,
+    cast: _Cast,
+    ghost: Release,
+    left: Stray,
 ) -> dict[str, dict[str, Any]]:
     """One key for all, while four of them can't, won't or mustn't obey."""
     if cast.revived is not None:
@@ -144,8 +158,10 @@ def _all_at_once(
         showing.point(False, said.errors[-1000:])  # noqa: FBT003 the point did not hold
         return rows
     _judge(showing, cast, said, rows, answered - pressed)
+    left.end()
+    ended = time.monotonic()
     _at_the_lease_end(trading, showing, cast, rows[cast.cut_off], (pressed, answered))
-    _afterwards(here, trading, showing, cast)
+    _afterwards(here, trading, showing, cast, ended)
     return rows
 
 
@@ -186,6 +202,11 @@ def _judge(
     showing.point(
         all(ends[host] == "DEAD" for host in killed),
         f"{', '.join(killed)}: fenced, then killed, then nothing left",
+    )
+    heard = said.document.get("strangers", {})
+    showing.point(
+        list(heard) == [LOGIN],
+        f"whom the market heard and nobody declared: {', '.join(heard) or 'not named'}",
     )
     silent = [host for host in (*obeyed, *killed) if rows[host]["silent"]]
     why = f": {said.document['witness']}" if said.document.get("witness") else ""
@@ -229,7 +250,9 @@ def _at_the_lease_end(
     )
 
 
-def _afterwards(here: Setting, trading: Trading, showing: Showing, cast: _Cast) -> None:
+def _afterwards(
+    here: Setting, trading: Trading, showing: Showing, cast: _Cast, ended: float
+) -> None:
     """What was unreachable is reached, is found halted, and nobody comes back by itself."""
     here.relay.heal()
     _power_cut(here, showing, here.hosts[0])
@@ -238,6 +261,8 @@ def _afterwards(here: Setting, trading: Trading, showing: Showing, cast: _Cast) 
     after = _last_orders(trading)
     moved = sorted(host for host in after if after[host] != before[host])
     showing.point(not moved, f"nobody traded in {_AFTER_S:g} s more: {', '.join(moved) or 'none'}")
+    # What the market heard of a stranger lately is held against the stop, and rightly.
+    time.sleep(max(0.0, ended + MOVED_S + _LAG_S * here.slow - time.monotonic()))
     said = here.run("stop", "--all", "--reason", "drill, once more")
     row = said.rows.get(cast.cut_off)
     shown = table.row_text(row) if row else said.errors[-500:]

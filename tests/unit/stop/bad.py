@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import json
+
 HELPER = """
 import base64, json, os, subprocess, sys, time
 SAYS = json.loads(sys.argv[1])
@@ -38,6 +41,16 @@ while True:
     body = "".join(f"{line}\\n" for line in answer)
     print(f"\\ndeploytool {nonce} begin\\n{body}deploytool {nonce} end ok", flush=True)
 """
-HALTED = ["halt eyJsYXRjaCI6ICJhYiIsICJ0cmFkaW5nX3N0YXRlIjogIkhBTFRFRCJ9", "latched yes"]
+
+
+def halted(**sent: object) -> list[str]:
+    """A router that halts, and what it says of the orders that it sent before."""
+    said: dict[str, object] = {"latch": "ab", "trading_state": "HALTED"}
+    said |= {"sent": sent} if sent else {}
+    return [f"halt {base64.b64encode(json.dumps(said).encode()).decode()}", "latched yes"]
+
+
+HALTED = halted(children=0, counted_s=60.0, last_ago_s=None, gap_s=None)
+UNCOUNTED = halted()
 ACTIVE = ["halt eyJ0cmFkaW5nX3N0YXRlIjogIkFDVElWRSJ9", "latched yes"]
 FENCED, KILLED, EMPTY = ["masked yes", "fenced yes"], ["killed 1"], ["halted latch ab"]

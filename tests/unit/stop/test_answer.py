@@ -14,7 +14,7 @@ NO_WITNESS = "the inventory names no witness (silence:), so nobody else has seen
 def row(host: str, end: End = End.HALTED, *, silent: bool = False) -> Row:
     how = "the router says HALTED, latch 9c357bba9fffaac8"
     held = end is End.HALTED
-    return Row(host, end, 1.0, how, held, silent, None, None, "no lease", (), ())
+    return Row(host, end, 1.0, how, held, silent, 0.5, "", None, None, "no lease", (), ())
 
 
 @pytest.mark.parametrize("columns", [80, 140, 400])

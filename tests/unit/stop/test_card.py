@@ -15,7 +15,7 @@ from deploytool.fleet.helper import invocation
 from deploytool.fleet.inventory import load_inventory, parse_inventory
 from deploytool.stop.answer import Answer, conclude, make_row
 from deploytool.stop.card import Card, read_card
-from deploytool.stop.model import Climbed, End, Order, Silence, Witnessed
+from deploytool.stop.model import Climbed, End, Heard, Order, Own, Witnessed
 
 EXAMPLE = Path(__file__).parents[3] / "inventories" / "example.yaml"
 
@@ -76,9 +76,10 @@ def _proven(card: Card) -> Answer:
     order = Order("me@here", "runaway", "ab", 1000.0)
     none = dict.fromkeys(card.names)
     first = Witnessed(1002.0, 1002.0, 1002.1, none)
-    heard = Silence(first, Witnessed(1003.0, 1003.0, 1003.1, none))
+    heard = Heard((first, Witnessed(1003.0, 1003.0, 1003.1, none)))
+    own = Own(1000.9, 1001.0, 0, 60.0, None, None)
     rows = (
-        make_row(Climbed(host, End.HALTED, 1.0), order, heard, (0.0, None, False), 1003.0)
+        make_row(Climbed(host, End.HALTED, 1.0, own=own), order, heard, (0.0, None, False), 1003.0)
         for host in card.names
     )
     return Answer(order, tuple(rows), "", doubt=card.doubt)

@@ -18,8 +18,9 @@ from deploytool.cli import stopnow
 from deploytool.fleet.protocol import Reply
 from deploytool.stop import ladder, press
 from deploytool.stop.model import Event, Rung
+from deploytool.stop.silence import WATCH_AT_MOST_S
 
-from .bad import ACTIVE, HALTED
+from .bad import ACTIVE, HALTED, UNCOUNTED, halted
 from .conftest import HOSTS, Keys
 
 
@@ -218,8 +219,74 @@ def test_p6_who_does_not_wait_for_the_witness_keeps_the_answer(keys: Keys, tmp_p
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=20)
     assert process.returncode == 6
-    assert "you broke that off" in out
+    assert "you interrupted it" in out
     assert '"HALTED"' in out
+
+
+def heard_too(keys: Keys, name: str, at: str, others: list[str]) -> None:
+    """A witness that sees the silence of all hosts, and names one more."""
+    said = f"{{'taken': t, 'last_child': {{**dict.fromkeys(h), {name!r}: {at}}}}}"
+    command = saying(said)
+    keys.declare(silence={"command": command, "others": others})
+
+
+def test_p6_a_sender_that_is_no_host_of_the_fleet_is_named_and_is_no_stop(keys: Keys) -> None:
+    heard_too(keys, "OLD-SMARS", "t", [])
+    ended = keys.press()
+    assert ended.code == 6
+    assert set(ended.ends.values()) == {"HALTED"}
+    assert "The market heard OLD-SMARS, which is not in this fleet." in ended.document["what"]
+    assert "stopped, and seen to be silent" not in ended.out + ended.err
+    assert "silence.others" in ended.document["now"]
+    assert list(ended.document["strangers"]) == ["OLD-SMARS"]
+    one = keys.press("--host", "router1")
+    assert (one.code, list(one.document["strangers"])) == (6, ["OLD-SMARS"])
+
+
+def test_p6_a_sender_of_another_fleet_is_shown_and_not_judged(keys: Keys) -> None:
+    heard_too(keys, "OLD-SMARS", "t", ["OLD-SMARS"])
+    ended = keys.press()
+    assert ended.code == 0, ended
+    assert "OLD-SMARS: not judged" in ended.err
+    assert ended.document["elsewhere"] == ["OLD-SMARS"]
+
+
+def test_a_name_that_was_silent_long_before_is_no_sender(keys: Keys) -> None:
+    heard_too(keys, "OLD-SMARS", "5", [])
+    assert keys.press().code == 0
+
+
+def test_p6_a_witness_of_another_fleet_shows_nothing(keys: Keys) -> None:
+    keys.witness(saying("{'taken': t, 'last_child': {'smars1': 5, 'smars2': None}}"))
+    ended = keys.press()
+    assert ended.code == 6
+    assert "names none of this fleet's hosts (it names smars1, smars2)" in ended.out
+
+
+def test_p6_a_router_that_can_t_be_asked_for_its_last_order_is_not_called_silent(
+    keys: Keys,
+) -> None:
+    keys.says("router1", 1, quiesce=UNCOUNTED)
+    ended = keys.press("--host", "router1")
+    (row,) = ended.document["hosts"]
+    assert (ended.code, row["end"], row["silent"]) == (6, "HALTED", False)
+    assert row["watched_s"] >= WATCH_AT_MOST_S
+    assert "does not say when its own last order left" in ended.document["details"][0]
+    assert f"no order of it for {row['watched_s']:.1f} s" in ended.document["details"][0]
+
+
+def test_p6_a_witness_that_saw_another_last_order_than_the_router_shows_no_silence(
+    keys: Keys,
+) -> None:
+    """It repeats what it knew when the router had sent more since: a drop copy that lags."""
+    keys.says("router1", 1, quiesce=halted(children=9, counted_s=60, last_ago_s=1, gap_s=0.01))
+    for at, code in (("t0", 0), ("t0 - 20", 6)):
+        (keys.folder / "t0").write_text(str(time.time() - 1.0))
+        read = f"open({str(keys.folder / 't0')!r}).read()"
+        said = saying(f"{{'taken': t, 'last_child': {{'router1': {at}}}}}")
+        keys.witness([*said[:2], said[2].replace("print", f"t0 = float({read}); print")])
+        ended = keys.press("--host", "router1")
+        assert ended.code == code, ended
 
 
 # --- bugs of ours ---------------------------------------------------------------------------------

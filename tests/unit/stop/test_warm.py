@@ -109,8 +109,12 @@ def row(answer: Answer, host: str) -> Row:
 
 
 def climbed(host: str, end: str = "HALTED") -> dict[str, object]:
-    step = {"rung": "quiesce", "event": "confirmed", "at_s": 0.05, "text": "by the watch"}
-    return {"climbed": {"host": host, "end": end, "at_s": 0.05, "steps": [step], "notes": []}}
+    step: object = {"rung": "quiesce", "event": "confirmed", "at_s": 0.05, "text": "by the watch"}
+    now = time.time()
+    own: dict[str, object] = {"asked": now, "answered": now, "children": 0, "counted_s": 60.0}
+    own |= {"last_ago_s": None, "gap_s": None}
+    said = {"host": host, "end": end, "at_s": 0.05, "steps": [step], "notes": [], "own": own}
+    return {"climbed": said}
 
 
 def test_a_watch_that_stops_all_is_all_that_it_takes(
