@@ -27,7 +27,7 @@ from deploytool.rehearsal.market.load import Load
 from deploytool.rehearsal.market.process import Process
 from deploytool.release.model import Release
 
-LOGIN = "OLDSMARS"
+LOGIN = "SMARS"
 """What the market calls it: no host of the fleet."""
 _HOST = "old-smars"
 _PER_S = 50.0
