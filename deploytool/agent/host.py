@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from deploytool.agent import marks
 from deploytool.agent.model import Lock
-from deploytool.agent.record import Malformed
+from deploytool.agent.record import Malformed, Record
+from deploytool.agent.words import is_digest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +26,33 @@ class Refusal(Exception):
     def __init__(self, code: str, text: str) -> None:
         super().__init__(text)
         self.code = code
+
+
+class writing:  # noqa: N801 # used as "with writing(path):"
+    """Turns what the operating system says while the block runs into a refusal of ``what``."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def __enter__(self) -> None:
+        """Nothing."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Raises the refusal."""
+        if isinstance(error, OSError):
+            why = error.strerror or str(error)
+            raise Refusal("cannot-write", f"{self._what} can't be written: {why}") from error
+
+
+class attempt:  # noqa: N801 # used as "with attempt():"
+    """Lets the operating system fail while the block runs: what follows does not hang on it."""
+
+    def __enter__(self) -> None:
+        """Nothing."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        """Ends what failed, and nothing else."""
+        return isinstance(error, OSError)
 
 
 class Host:
@@ -100,6 +128,29 @@ class Host:
         except (OSError, Malformed) as error:
             raise self.damaged(name, error) from error
 
+    def put(self, **made: Record | str) -> None:
+        """Writes marks, in this order, each atomically; on the disk when it returns.
+
+        Raises:
+            Refusal: one can't be written; those before it may have been.
+        """
+        texts = {
+            name: marks.text_of(mark) if isinstance(mark, Record) else f"{mark}\n"
+            for name, mark in made.items()
+        }
+        with writing(f"{self.state.path}/{' or '.join(made)}"):
+            marks.put(self.state, **texts)
+
+    def remove(self, *names: str) -> None:
+        """Removes marks, in this order, and puts that on the disk; a missing one is no error.
+
+        Raises:
+            Refusal: one can't be removed; those before it may have been.
+        """
+        with writing(f"{self.state.path}/{' or '.join(names)}"):
+            marks.remove(self.state, *names)
+            self.state.sync()
+
     def damaged(self, name: str, error: Exception, now: str = "") -> Refusal:
         """The refusal of a verb that met a mark that is there and can't be read."""
         advice = now or "read it on the host; if nothing in it can be saved, remove it; then retry"
@@ -109,7 +160,7 @@ class Host:
         """The release that ``current`` names; None where it names none."""
         found = self.current()
         name = found[len("releases/") :] if found.startswith("releases/") else ""
-        return name or None
+        return name if is_digest(name) else None
 
     def current(self) -> str:
         """What ``current`` says: ``none`` without it, ``not a link`` where it is something else."""

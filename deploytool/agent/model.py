@@ -94,6 +94,13 @@ class Deadman(Record):
     seconds: Count
 
 
+class Expired(Record):
+    """A host that stopped serving because no confirmation came in time."""
+
+    token: Count
+    since: Time
+
+
 class ReadBack(Record):
     """What was read back from the disk when a release was staged, in the boot that it was read in.
 

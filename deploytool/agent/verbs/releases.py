@@ -7,6 +7,7 @@ from deploytool.agent.record import Record
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from deploytool.agent.host import Host
+    from deploytool.agent.model import Inode
     from deploytool.agent.words import Word
 
 MANIFEST = "release.json"
@@ -15,11 +16,12 @@ MANIFEST = "release.json"
 class Holding(Record):
     """``state``: ``absent``, ``damaged``, ``unlabelled`` (another manifest) or ``intact``.
 
-    ``direct``: its artifact was read past the page cache.
+    ``direct``: its artifact was read past the page cache. ``artifact``: the file that was read.
     """
 
     state: Word
     direct: bool = False
+    artifact: Inode | None = None
 
 
 def holding(host: Host, release: str, manifest: str | None) -> Holding:
@@ -38,7 +40,8 @@ def holding(host: Host, release: str, manifest: str | None) -> Holding:
         return Holding(state="damaged")
     try:
         name = host.settings.name
-        if folder.digest(name) != release:
+        artifact = folder.entry(name)
+        if artifact is None or folder.digest(name) != release:
             return Holding(state="damaged")
         # Whole is what a reboot would find too: such a copy is neither sent nor read again.
         disk = folder.digest_disk(name)
@@ -46,7 +49,8 @@ def holding(host: Host, release: str, manifest: str | None) -> Holding:
             return Holding(state="damaged", direct=disk.direct)
         label = folder.digest(MANIFEST)
         labelled = label is not None and manifest in (None, label)
-        return Holding(state="intact" if labelled else "unlabelled", direct=disk.direct)
+        state = "intact" if labelled else "unlabelled"
+        return Holding(state=state, direct=disk.direct, artifact=artifact.inode)
     except OSError:
         return Holding(state="damaged")
     finally:

@@ -1,0 +1,21 @@
+"""What keeps the service trading: its lease."""
+
+from __future__ import annotations
+
+from deploytool.agent.host import Refusal
+from deploytool.agent.requests import Told
+from deploytool.agent.verbs import service
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from deploytool.agent.host import Host
+    from deploytool.agent.port import Payload
+    from deploytool.agent.requests import RenewLease
+
+
+def lease(host: Host, request: RenewLease, _: Payload) -> Told:
+    """Renews the artifact's lease by the nonce that it issued; ``none`` asks it for the first."""
+    command = host.settings.lease
+    if command is None:
+        raise Refusal("no-lease", "the inventory names no lease command for this host")
+    return Told(said=service.run(host, command, {"nonce": request.nonce or "none"}))
