@@ -83,9 +83,10 @@ class Interest(Record):
     """What a look at the whole host has to show, and of which processes.
 
     Files: regular ones below ``root`` or as large as one of ``sizes``, that are executed, mapped
-    executable, held open, or named by one of the first eight arguments that are no option. Sockets:
-    those that listen on ``ports``, and those connected to one of ``peers`` (``address:port``), in
-    every network namespace.
+    executable, held open, or named by one of the first eight arguments that are not options. Of a
+    process that has one, every regular file that these arguments name: a program that is not one of
+    these files is told from one that is gone. Sockets: those that listen on ``ports``, and those
+    connected to one of ``peers`` (``address:port``), in every network namespace.
 
     Processes: those that have such a file or socket, run as one of ``accounts``, belong to the
     control group ``group`` or one below it, or are hidden; and the parents of all of these. Where
