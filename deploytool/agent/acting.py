@@ -234,13 +234,14 @@ def _interpreted(
     """
     if not is_interpreter(view, subject, digests):
         return None
-    held = [f for f in view.files if f.how == "fd" and is_release(f, subject, digests)]
+    releases = [held for held in view.files if is_release(held, subject, digests)]
+    held = [found for found in releases if found.how == "fd"]
     loaded = digests.get(key(held[0])) if held else None
     scripts = interpreters.scripts(_program(view), view.arguments)
     named = {f.path: f for f in view.files if f.how == "argument"}
     for script in scripts:
         there = named.get(script)
-        if there is not None and is_release(there, subject, digests):
+        if there is not None and key(there) in map(key, releases):
             # What it holds open is what it has loaded: the name may lead to a later one by now.
             return "interprets", script, loaded or digests.get(key(there))
         if _names_release(script, subject):
@@ -248,7 +249,8 @@ def _interpreted(
         if there is not None and digests.get(key(there), "") is None:
             return "unseen", f"its script {script} could not be read", None
     if not held:
-        return None
+        unread = [f for f in view.files if f.how == "fd" and digests.get(key(f), "") is None]
+        return ("unseen", f"{unread[0].path} could not be read", None) if unread else None
     if not scripts:
         why = f"it holds {held[0].path} open, and what it interprets can't be told"
         return "unseen", why, None
@@ -266,7 +268,10 @@ def is_interpreter(view: View, subject: Subject, digests: Digests) -> bool:
     program = view.program
     if program is None:
         return False
-    return interpreters.is_one(program.path, view.arguments) or digests.get(key(program)) in subject.interpreters
+    return (
+        interpreters.is_one(program.path, view.arguments)
+        or digests.get(key(program)) in subject.interpreters
+    )
 
 
 def can_send(other: Other) -> bool:

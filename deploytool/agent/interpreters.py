@@ -15,11 +15,21 @@ _PYTHONS = ("pypy", "python")
 _AWKS = ("awk", "gawk", "mawk")
 _LOADERS = ("ld-linux", "ld-musl", "qemu")
 """They run a compiled program (ld.so(8))."""
-_FAMILIES = frozenset(
-    (*_SHELLS, *_PYTHONS, *_AWKS, *_LOADERS, "bun", "deno", "dotnet", "env", "erl", "escript")
-    + ("guile", "java", "ld", "lua", "luajit", "make", "mono", "node", "nodejs", "perl", "php", "r")
-    + ("rscript", "ruby", "tclsh", "wish")
+_SCRIPTS = (
+    "lua",
+    "luajit",
+    "node",
+    "nodejs",
+    "perl",
+    "php",
+    "r",
+    "rscript",
+    "ruby",
+    "tclsh",
+    "wish",
 )
+_MACHINES = ("bun", "deno", "dotnet", "erl", "escript", "guile", "java", "ld", "make", "mono")
+_FAMILIES = frozenset((*_SHELLS, *_PYTHONS, *_AWKS, *_LOADERS, *_SCRIPTS, *_MACHINES))
 """By their names without versions."""
 _INLINE: Mapping[str, str] = {
     "perl": "eE",
@@ -42,7 +52,6 @@ _VALUED: Mapping[str, str] = {
     "lua": "l",
     "luajit": "l",
     "make": "CIjlo",
-    "env": "uCS",
     **dict.fromkeys(_PYTHONS, "WX"),
     **dict.fromkeys(_AWKS, "Fv"),
     **dict.fromkeys(_SHELLS, "oO"),
@@ -78,26 +87,29 @@ def scripts(program: str, arguments: Sequence[str]) -> tuple[str, ...]:
     kind = family(program, arguments)
     applet = bool(arguments) and arguments[0].rpartition("/")[2] == "busybox"
     ahead = list(arguments[2 if applet else 1 :])
+    found: list[str] = []
     may_be_values = 0
     while ahead:
         word = ahead.pop(0)
-        if kind == "env" and "=" in word:
-            continue
-        if word == "--" or not word.startswith(("-", "+")):
-            return tuple([word, *ahead][word == "--" :][: 1 + may_be_values])
-        if word.lstrip("-") == _SCRIPT_NEXT.get(kind):
-            return tuple(ahead[:1])
-        if word.startswith("--") or kind in (*_LOADERS, "java"):
+        if word == "--":
+            return (*found, *ahead[:1])
+        if not word.startswith(("-", "+")):
+            found.append(word)
+            if len(found) > may_be_values:
+                break
+        elif word.lstrip("-") == _SCRIPT_NEXT.get(kind):
+            return (*found, *ahead[:1])
+        elif word.startswith("--") or word in ("-cp", "-classpath"):
             may_be_values += "=" not in word
         elif _ends_options(word, kind):
-            return ()
+            break
         elif _takes_next(word, kind):
             del ahead[:1]
-    return ()
+    return tuple(found)
 
 
 def _ends_options(word: str, kind: str) -> bool:
-    """Whether letters such as ``-Ic`` say that no script follows; a value may hide such a letter."""
+    """Whether letters such as ``-Ic`` say that no script follows. A value may have them too."""
     for letter in word[1:]:
         if letter in _VALUED.get(kind, ""):
             return False

@@ -7,7 +7,6 @@ form, and outlive a change of the agent's version.
 from __future__ import annotations
 
 from deploytool.agent.model import (
-    Copied,
     Deadman,
     Finished,
     Hold,
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     Mark = TypeVar("Mark", bound=Record)
 
 MARK_AT_MOST = 8192
-_NUMBERS = frozenset({"token", "since", "pid", "start", "seconds", "device", "number", "size"})
+_NUMBERS = frozenset({"token", "since", "pid", "start", "seconds"})
 _RELEASES = frozenset({"target", "before"})
 
 
@@ -144,14 +143,6 @@ def read_token(state: Folder) -> int:
     """The newest token that was ever given out here; 0 before the first. See ``read``."""
     text = read_text(state, "token")
     return 0 if text is None else number(text.strip())
-
-
-def read_copied(state: Folder) -> Copied | None:
-    """What was staged here last and read back; None also where that can't be told."""
-    try:
-        return read(state, "staged", Copied)
-    except (OSError, Malformed):
-        return None
 
 
 def read_latch(state: Folder, name: str = "halted") -> Latch | None:

@@ -189,21 +189,6 @@ class KnownRelease(Record):
     size: Count
 
 
-class Copied(Record):
-    """The mark ``staged``: an artifact that was read back from the disk in this boot.
-
-    As long as its inode says that nobody wrote to it, an activation does not read it again.
-    """
-
-    release: Digest
-    boot: Word
-    device: Count
-    number: Count
-    size: Count
-    modified: Word
-    changed: Word
-
-
 class Starter(Record):
     """A file that may start the service beside its unit: it names what ``names`` says."""
 
