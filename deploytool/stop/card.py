@@ -9,7 +9,8 @@ imports neither typer, pydantic, fabric nor paramiko.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,9 @@ from deploytool.errors import InputError
 from deploytool.fleet.entrance import helper_path, invocation
 from deploytool.fleet.names import ACCOUNT, ADDRESS, HOST, NAME, ROOT, UPWARDS
 from deploytool.fleet.paths import PlainNames, folder_of, located
+from deploytool.stop.reading import Found, read_inventory
 from deploytool.stop.rules import CONNECT_S
 
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _OPTIONS = (
     *("BatchMode=yes", "StrictHostKeyChecking=yes", "GlobalKnownHostsFile=/dev/null"),
     *("UpdateHostKeys=no", "ControlMaster=no", "ControlPath=none", "ClearAllForwardings=yes"),
@@ -96,8 +97,7 @@ def read_card(path: Path) -> Card:
         InputError: it can't be read, or lacks what it takes to reach any host. Nothing is stopped.
     """
     try:
-        said, twice = _read(path.read_bytes())
-        return _card(said, twice, folder_of(path))
+        return _card(read_inventory(path), folder_of(path))
     except (OSError, yaml.YAMLError, _Unfit, ValueError, RecursionError) as error:
         raise InputError(
             f"The inventory {path} can't be read: {' '.join(str(error).split())}",
@@ -106,31 +106,8 @@ def read_card(path: Path) -> Card:
         ) from error
 
 
-def _read(text: bytes) -> tuple[object, list[tuple[str, Any]]]:
-    """What it says, and the entries of hosts that another of the same name would hide."""
-    loader = _LOADER(text)
-    try:
-        node = loader.get_single_node()
-        if node is None:
-            return None, []
-        blocks = [entries for key, entries in _pairs(node) if key == "hosts"]
-        seen = dict(blocks[-1] if blocks else ())
-        hidden = [(h, one) for block in blocks for h, one in block if seen.get(h) is not one]
-        twice = [(name, loader.construct_object(one, deep=True)) for name, one in hidden]
-        return loader.construct_document(node), twice
-    finally:
-        loader.dispose()
-
-
-def _pairs(top: yaml.Node) -> Iterator[tuple[str, list[tuple[str, yaml.Node]]]]:
-    """Each key of a mapping of mappings, also one that stands there twice, and what is under it."""
-    for key, value in top.value if isinstance(top, yaml.MappingNode) else ():
-        inner = value.value if isinstance(value, yaml.MappingNode) else ()
-        yield str(key.value), [(str(name.value), one) for name, one in inner]
-
-
-def _card(said: object, twice: list[tuple[str, Any]], folder: Path) -> Card:
-    top = _mapping(said, "the inventory")
+def _card(found: Found, folder: Path) -> Card:
+    top = found.top
     service, ssh = _mapping(top.get("service"), "service"), _mapping(top.get("ssh"), "ssh")
     supervisor = service.get("supervisor")
     if supervisor not in {"systemd", "process"}:
@@ -139,12 +116,18 @@ def _card(said: object, twice: list[tuple[str, Any]], folder: Path) -> Card:
     root = _fits(ROOT, top.get("release_root"), "release_root")
     plain = PlainNames()
     common = _common(ssh, folder, plain)
-    entries = [(str(h), str(h), one) for h, one in _mapping(top.get("hosts"), "hosts").items()]
+    if found.hosts is None:
+        raise _Unfit("hosts is no mapping")
+    entries: list[tuple[str, str, Any]] = []
+    taken = Counter[str]()
     # Who is declared twice is told twice: one of the two would be forgotten, and trade on.
-    for host, entry in twice:
-        taken = sum(host == other for _, other, _ in entries)
-        entries.append((f"{host}, entry {taken + 1}" if taken else host, host, entry))
-    targets, unfit = [], {}
+    for host, entry in found.hosts:
+        taken[host] += 1
+        entries.append((host if taken[host] == 1 else f"{host}, entry {taken[host]}", host, entry))
+    targets, unfit = (
+        [],
+        {f"{host}, unread" if host in taken else host: why for host, why in found.unread.items()},
+    )
     for shown, host, entry in sorted(entries, key=lambda one: one[:2]):
         try:
             _fits(HOST, host, "a host's name")
@@ -172,15 +155,16 @@ def _card(said: object, twice: list[tuple[str, Any]], folder: Path) -> Card:
         silence_s=_number(witness.get("timeout_s"), 5.0, _SILENCE_AT_MOST_S),
         others=_names(witness.get("others")),
         unfit=unfit,
-        doubt=_doubt(top.get("expect"), len({host for _, host, _ in entries})),
+        doubt=_doubt(top.get("expect"), len(taken.keys() | found.unread), found.trouble),
     )
 
 
-def _doubt(expect: object, count: int) -> str:
-    """A host that stands there twice, or not at all: only the number of names tells."""
-    if type(expect) is int and expect == count:
-        return ""
-    return f"the inventory lists {count} hosts, and expects {expect!r:.20}"
+def _doubt(expect: object, count: int, trouble: str) -> str:
+    """A host that is declared twice, or not at all: only the number of names tells."""
+    doubts = [f"of the inventory, {trouble}"] if trouble else []
+    if type(expect) is not int or expect != count:
+        doubts.append(f"the inventory lists {count} hosts, and expects {expect!r:.20}")
+    return "; ".join(doubts)
 
 
 def _common(ssh: dict[Any, Any], folder: Path, plain: PlainNames) -> tuple[str, ...]:
