@@ -320,6 +320,8 @@ def test_p1_one_altered_field_is_never_a_match(data: st.DataObject) -> None:
     value = data.draw(ANYTHING[name].filter(lambda v: v != getattr(good(), name)))
     if name == "still" and value.get(MAIN) == good().processes[MAIN].start:
         return  # the main process is all that has to be still there
+    if name == "owners" and {*value} == {*good().owners}:
+        return  # a socket that is shown twice has the same owner
     altered = replace(good(), **{name: value})
     assert verdict(altered) is not Verdict.MATCH
 
