@@ -81,8 +81,7 @@ def sight(
     """
     settings, machine = host.settings, host.system.machine
     releases = known.releases(host, asked)
-    whole = settings.account is not None
-    account = machine.account(settings.account) if whole else None
+    account = machine.account(settings.account)
     neighbours = tuple((n, machine.account(n.account)) for n in settings.neighbours)
     there = tuple((n, number) for n, number in neighbours if number is not None)
     subject = Subject(
@@ -95,7 +94,7 @@ def sight(
         neighbours=tuple(n for n, _ in there),
         neighbour_accounts=tuple(number for _, number in there),
         releases=tuple(release.sha for release in releases),
-        whole=whole,
+        whole=settings.account is not None,
     )
     sizes = tuple(sorted({release.size for release in releases})) if subject.whole else ()
     interest = Interest(
@@ -103,7 +102,7 @@ def sight(
         sizes=sizes,
         ports=settings.ports,
         peers=settings.connects,
-        accounts=() if account is None else (account,),
+        accounts=(account,) if subject.whole and account is not None else (),
         group=unit.group,
         whole=subject.whole,
     )

@@ -1,0 +1,1 @@
+"""Simulated fleets: what ships, over computers in memory."""

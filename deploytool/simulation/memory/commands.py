@@ -1,0 +1,60 @@
+"""The service's own commands, as the agent runs them."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+
+from deploytool.agent.model import Asked
+from deploytool.simulation.memory import artifact, signing
+from deploytool.simulation.memory.disk import fail
+from deploytool.simulation.memory.run import Run
+from deploytool.simulation.memory.service import Service
+
+COMMAND_S = 0.03
+"""What an interpreted client takes."""
+
+
+class Commands:
+    """The port's commands. ``signers``: whom the signers file names."""
+
+    def __init__(self, run: Run, service: Service) -> None:
+        self._run, self._service = run, service
+
+    def run(self, argv: Sequence[str], *, given: bytes, deadline_s: float) -> Asked:
+        """Runs one to its end."""
+        run, computer = self._run, self._run.computer
+        words = tuple(argv)
+        run.point(f"run {' '.join(words)[-40:]}")
+        client = computer.spawn(
+            words, parent=run.task.pid, account=self._service.account, opens=words[0]
+        )
+        try:
+            computer.time.tick(min(COMMAND_S, deadline_s))
+            said = artifact.ask(self._service, words, given)
+            run.point(f"run {' '.join(words)[-40:]}, done")
+        finally:
+            computer.end(client)
+        return Asked(way="command", code=said.code, answer=said.output, errors=said.errors)
+
+    def ask_socket(self, path: str, line: str, peers: frozenset[tuple[int, int]]) -> Asked:
+        """Asks the process behind a Unix socket."""
+        self._run.point(f"ask {path}")
+        socket, task = self._service.settings.status_socket, self._service.answering
+        if socket is None or socket.path != path or task is None:
+            fail(errno.ENOENT, path)
+        if not self._run.computer.alive(task):
+            fail(errno.ECONNREFUSED, path)
+        if (task.pid, task.start) not in peers:
+            fail(errno.EPERM, path)
+        said = artifact.status(self._service) if line == socket.line else ""
+        return Asked(way="socket", code=0 if said else None, answer=said)
+
+    def signer(self, signature: str, signed: bytes, namespace: str) -> str | None:
+        """Who of the signers file signed exactly this."""
+        self._run.point("signer")
+        path = self._service.settings.signers
+        content = self._run.computer.read(path) if path else None
+        who = signing.signer(signature, signed, namespace)
+        known = {line.split(" ")[0] for line in (content or b"").decode().splitlines()}
+        return who if who in known else None

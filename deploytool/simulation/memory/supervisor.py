@@ -1,0 +1,91 @@
+"""The supervisor as the agent asks it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from deploytool.agent.model import Property
+from deploytool.agent.port import UnitState
+from deploytool.simulation.memory.run import Run
+from deploytool.simulation.memory.service import Plain, Service, Systemd
+
+COMMAND_S = 0.02
+"""What a call of systemctl takes."""
+
+
+class Supervisor:
+    """systemd, or the agent itself where the service has none."""
+
+    def __init__(self, run: Run, service: Service) -> None:
+        self._run, self._service = run, service
+
+    def _takes(self, what: str) -> None:
+        self._run.point(what)
+        self._run.computer.time.tick(COMMAND_S)
+
+    def state(self) -> UnitState:
+        """What it says of the service now."""
+        self._takes("state of the unit")
+        service = self._service
+        if isinstance(service, Plain):
+            main = service.found()
+            return UnitState(main=main.pid if main else 0)
+        assert isinstance(service, Systemd)  # noqa: S101 there is no third
+        found = dict(service.properties())
+        return UnitState(
+            main=int(found["MainPID"]),
+            active=found["ActiveState"],
+            sub=found["SubState"],
+            group=found["ControlGroup"],
+            properties=tuple(Property(name=name, value=text) for name, text in found.items()),
+        )
+
+    def unit_files(self) -> tuple[str, ...]:
+        """Every file that makes the unit."""
+        self._run.point("files of the unit")
+        return self._service.files() if isinstance(self._service, Systemd) else ()
+
+    def restart(self, _deadline_s: float) -> str:
+        """Restarts the service."""
+        self._takes("restart")
+        if isinstance(self._service, Systemd):
+            self._service.reset()
+            if self._service.masked:
+                return self._service.start()
+        if failed := self._service.stop():
+            return failed
+        self._takes("restart, between stop and start")
+        return self._service.start()
+
+    def stop(self, _deadline_s: float) -> str:
+        """Ends the service."""
+        self._takes("stop")
+        failed = self._service.stop()
+        self._run.point("stop, done")
+        return failed
+
+    def mask(self) -> Literal["yes", "runtime", "no"]:
+        """Keeps it from being started."""
+        self._takes("mask")
+        return self._service.mask() if isinstance(self._service, Systemd) else "yes"
+
+    def unmask(self) -> None:
+        """Lets it be started again."""
+        self._takes("unmask")
+        if isinstance(self._service, Systemd):
+            self._service.unmask()
+
+    def masked(self) -> bool:
+        """Whether it is kept from being started."""
+        self._run.point("masked")
+        return isinstance(self._service, Systemd) and bool(self._service.masked)
+
+    def set_timer(self, seconds: int, token: int) -> None:
+        """Has ``expire`` asked of this host in so many seconds."""
+        self._takes("set_timer")
+        self._service.set_timer(seconds, token)
+
+    def clear_timer(self) -> None:
+        """Takes that back."""
+        self._takes("clear_timer")
+        self._service.clear_timer()
