@@ -15,8 +15,9 @@ from page import put_section
 from deploytool.arming.table import Purpose
 from deploytool.fleet.inventory import load_inventory
 from deploytool.fleet.remote import connect_fleet
-from deploytool.parity.look import judge, probe_call, shown_manifest, take_round
+from deploytool.parity.judge import judge, shown_manifest
 from deploytool.parity.model import Parity
+from deploytool.parity.round import probe_call, take_round
 from deploytool.rehearsal.arming import change, inventory_with_senders
 from deploytool.rehearsal.fleets.local import LocalFleet
 from deploytool.rehearsal.fleets.model import silent

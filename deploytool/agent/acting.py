@@ -285,13 +285,14 @@ def to_kill(views: Views, subject: Subject, others: Iterable[Other]) -> tuple[in
     A shell of the account that starts a copy would start another. Neither readers, neighbours nor
     other processes of the account are touched.
     """
+    service = service_pids(views, subject)
     ends: set[int] = set()
     for other in others:
         if not can_send(other):
             continue
         ends.add(other.pid)
         for pid in _line(views, other.pid)[1:]:
-            if subject.account is None or set(views[pid].accounts) != {subject.account}:
+            if pid in service or set(views[pid].accounts) != {subject.account}:
                 break
             ends.add(pid)
-    return tuple(sorted(ends - service_pids(views, subject)))
+    return tuple(sorted(ends - service))

@@ -358,4 +358,6 @@ class Survey(Record):
     owners: tuple[Owner, ...] = ()
     open_ports: tuple[Port, ...] = ()
     latch: Latch | None = None
+    latched: bool = False
+    """A latch is there, also where it can't be read."""
     fenced: bool = False

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import ClassVar
 
-    from deploytool.agent.model import Asked, Evidence, KnownRelease, Latch, Survey
+    from deploytool.agent.model import Asked, Evidence, KnownRelease, Latch, Other, Survey
     from deploytool.agent.words import (
         Count,
         Digest,
@@ -290,14 +290,14 @@ class Halted(Answer):
 
     ``skipped``: another release runs here. ``latched``: deploytool's own latch is written;
     ``synced``: it is on the disk. ``said``: the artifact's answer, None where it has no such
-    command. ``strays``: processes that may act as the service and were not halted.
+    command. ``strays``: what acts as the service, or could not be seen, and was not halted.
     """
 
     skipped: bool = False
     latched: bool = False
     synced: bool = False
     said: Asked | None = None
-    strays: tuple[Pid, ...] = ()
+    strays: tuple[Other, ...] = ()
 
 
 class Killed(Answer):
@@ -313,9 +313,10 @@ class Surveyed(Answer):
 
 
 class LatchShown(Answer):
-    """The stop that holds here, if any."""
+    """The stop that holds here, if any; ``latched`` also where its latch can't be read."""
 
     latch: Latch | None = None
+    latched: bool = False
     fenced: bool = False
 
 

@@ -30,8 +30,9 @@ from deploytool.fleet.fanout import fanout
 from deploytool.fleet.host import Host
 from deploytool.fleet.model import Inventory
 from deploytool.fleet.sealed import seal
-from deploytool.parity.look import judge, probe_call, shown_manifest, take_round
+from deploytool.parity.judge import judge, shown_manifest
 from deploytool.parity.model import Evidence
+from deploytool.parity.round import probe_call, take_round
 
 _STEPS_AT_MOST = 32
 _POLL_S = 0.05

@@ -83,7 +83,7 @@ def _turn_off(
     from deploytool.arming.outcome import conclude
     from deploytool.arming.runner import Runner, signs_nothing
     from deploytool.arming.table import Purpose
-    from deploytool.cli.rollout import interruptible
+    from deploytool.cli.interrupt import interruptible
     from deploytool.cli.screen import PlainScreen
 
     say(f"{flag} is turned off first.")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from deploytool.arming.report import Report
     from deploytool.arming.table import Purpose
     from deploytool.fleet.model import Inventory
-    from deploytool.parity.look import Seen
+    from deploytool.parity.model import RoundAnswers
     from deploytool.registry.lint import Linted
 
 app = typer.Typer(no_args_is_help=True, help="What each bit means, and who obeys it.")
@@ -86,10 +86,10 @@ def _check_store(store: Path) -> None:
         )
 
 
-def _seen(path: Path) -> Seen:
+def _seen(path: Path) -> RoundAnswers:
     from deploytool.fleet.inventory import load_inventory
     from deploytool.fleet.remote import connect_fleet
-    from deploytool.parity.look import probe_call, take_round
+    from deploytool.parity.round import probe_call, take_round
 
     inventory = load_inventory(path)
     hosts = connect_fleet(inventory)
@@ -215,12 +215,12 @@ def _change(
     from deploytool.arming.senders import SenderCommands
     from deploytool.arming.table import Purpose
     from deploytool.cli.disarming import GOES_ON
-    from deploytool.cli.left import say_left
-    from deploytool.cli.rollout import interruptible
+    from deploytool.cli.interrupt import interruptible
+    from deploytool.cli.notices import say_notices
     from deploytool.cli.screen import PlainScreen
     from deploytool.errors import Interrupted
     from deploytool.fleet.remote import connect_fleet
-    from deploytool.parity.look import probe_call, take_round
+    from deploytool.parity.round import probe_call, take_round
 
     then = GOES_ON if purpose is Purpose.DISARM else "finishing this step, then turning it off"
     hosts = connect_fleet(fleet)
@@ -231,7 +231,7 @@ def _change(
                 fleet, hosts, flag, outside, shown, purpose=purpose, sign=sign, interrupted=pending
             ).run()
         if purpose is Purpose.DISARM:  # what it looked for lies behind it: this delays nothing
-            say_left(take_round(hosts, probe_call(disk=False), fleet.ssh.command_timeout_s))
+            say_notices(take_round(hosts, probe_call(disk=False), fleet.ssh.command_timeout_s))
     except KeyboardInterrupt as again:  # the second Ctrl-C
         raise Interrupted(
             f"{flag}: you broke it off, and did not let it come to an end.",
@@ -285,11 +285,11 @@ def status(inventory: InventoryOption, *, json: JsonOption = False) -> None:
     from deploytool.arming.senders import SenderCommands, of_now
     from deploytool.arming.status import remedy, rows
     from deploytool.cli.flagtable import document, lines, show
-    from deploytool.cli.left import say_left
+    from deploytool.cli.notices import say_notices
     from deploytool.errors import HostFault, NotProven
     from deploytool.fleet.inventory import load_inventory
     from deploytool.fleet.remote import connect_fleet
-    from deploytool.parity.look import probe_call, take_round
+    from deploytool.parity.round import probe_call, take_round
 
     fleet = load_inventory(inventory)
     hosts = connect_fleet(fleet)
@@ -307,7 +307,7 @@ def status(inventory: InventoryOption, *, json: JsonOption = False) -> None:
         senders = fault
     found = rows(seen, shown)
     show(found, fleet.names, senders)
-    left = say_left(seen)
+    left = say_notices(seen)
     odd = lines(found, seen, senders)
     error = None
     if odd:

@@ -115,10 +115,10 @@ def _after_check(
     expected: Mapping[str, Expected],
 ) -> str:
     """What to do where a host is not ready."""
+    from deploytool.parity.fleet_rules import judge_fleet, static_sameness
     from deploytool.parity.model import Evidence, Verdict
     from deploytool.parity.remedies import readying
     from deploytool.parity.rules import judge_host
-    from deploytool.parity.sameness import judge_fleet, static_sameness
     from deploytool.rollout.planning import STATIC_RULES
 
     again = f"deploytool host check -i {quote(str(inventory))}"
@@ -148,12 +148,13 @@ def check(
 ) -> None:
     """Show what each host lacks before a release can be deployed. It changes nothing."""
     del json
-    from deploytool.cli.left import say_left
+    from deploytool.cli.notices import say_notices
     from deploytool.errors import NotProven
     from deploytool.fleet.inventory import load_inventory
     from deploytool.fleet.remote import connect_fleet
     from deploytool.fleet.select import select_hosts
-    from deploytool.parity.look import expect, probe_call, take_round
+    from deploytool.parity.judge import expect
+    from deploytool.parity.round import probe_call, take_round
     from deploytool.rollout.planning import readiness
 
     fleet = load_inventory(inventory)
@@ -162,7 +163,7 @@ def check(
     seen = take_round(hosts, probe_call(disk=False), fleet.ssh.command_timeout_s)
     for item in hosts.values():
         item.close()
-    say_left(seen)
+    say_notices(seen)
     expected = {name: expect(fleet, name, None) for name in chosen}
     lacking = readiness(seen, expected)
     missing = {name: [o.text for o in lacking if o.host == name] for name in chosen}
@@ -204,7 +205,7 @@ def retire(
     the new machine's key is pinned in the place of the old one's.
     """
     del json
-    from deploytool.cli.rollout import holder
+    from deploytool.cli.interrupt import holder
     from deploytool.errors import HostFault, NotProven
     from deploytool.fleet.inventory import load_inventory
     from deploytool.fleet.prepare import read_public_key

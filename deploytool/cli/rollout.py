@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import re
-import signal
-import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deploytool.cli.disarming import disarm_first, name_them, naming
+from deploytool.cli.interrupt import holder, interruptible
 from deploytool.cli.options import (
     DEFAULT_JOURNAL,
     DEFAULT_STORE,
@@ -39,46 +34,6 @@ DisarmOption = Annotated[
         "--disarm", help="Turn off every armed flag first: the senders, then the hosts, observed."
     ),
 ]
-
-
-def holder() -> str:
-    """Who deploys, as locks name it: ``user@machine``."""
-    return re.sub(r"[^A-Za-z0-9@._:+-]", "-", f"{getpass.getuser()}@{socket.gethostname()}")[:64]
-
-
-@contextmanager
-def interruptible(
-    then: str = "finishing what is under way, then bringing back",
-) -> Iterator[Callable[[], bool]]:
-    """Makes Ctrl-C and SIGTERM a question that is asked between two effects.
-
-    The first asks to end in good order, and ``then`` says how that is done; the second ends it at
-    once.
-    """
-    asked = 0
-
-    def note(_number: int, _frame: object) -> None:
-        nonlocal asked
-        asked += 1
-        if asked > 1:
-            raise KeyboardInterrupt
-        say(f"Interrupted: {then}. Again: stop at once.")
-
-    told = 0
-
-    def pending() -> bool:
-        nonlocal told
-        if asked > told:
-            told = asked
-            return True
-        return False
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield pending
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _inputs(inventory_path: Path, store: Path, word: str) -> tuple[Inventory, Release]:

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from deploytool.cli.output import clean, colour, put, wants_json
 from deploytool.fleet.protocol import one_line
-from deploytool.parity.left import halts, under_way
+from deploytool.parity.host_notices import halt_notices, notices
 from deploytool.parity.model import Round, Verdict
 from deploytool.parity.rules import TRADES_ON, first_trouble, short
 from deploytool.rollout.model import State
@@ -149,12 +149,12 @@ def show_round(taken: Round) -> None:
 
 def show_halts(taken: Round, inventory: Path) -> None:
     """Says which hosts a stop holds, although all may be proven, and what lets them trade again."""
-    _tell(halts(taken.evidence, time.time()), taken, inventory)
+    _tell(halt_notices(taken.evidence, time.time()), taken, inventory)
 
 
-def show_under_way(taken: Round, inventory: Path) -> tuple[str, ...]:
+def show_notices(taken: Round, inventory: Path) -> tuple[str, ...]:
     """What hosts say of a stop, or of a rollout that did not end; gives the lines."""
-    lines = under_way(taken.evidence, time.time())
+    lines = notices(taken.evidence, time.time())
     _tell(lines, taken, inventory)
     return lines
 

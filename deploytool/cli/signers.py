@@ -108,7 +108,8 @@ def _install(path: Path, admin: str | None, admin_key: Path | None, what: str) -
     from deploytool.fleet.inventory import load_inventory
     from deploytool.fleet.prepare import Admin, prepare_fleet
     from deploytool.fleet.remote import connect_fleet
-    from deploytool.parity.look import expect, probe_call, take_round
+    from deploytool.parity.judge import expect
+    from deploytool.parity.round import probe_call, take_round
     from deploytool.parity.rules import signers_rule
 
     who = Admin(admin, expand_home(str(admin_key)) if admin_key else None, None)

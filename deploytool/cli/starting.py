@@ -11,7 +11,7 @@ from pathlib import Path
 from shlex import quote
 
 from deploytool.arming.senders import SenderCommands, senders_of
-from deploytool.cli.left import say_left
+from deploytool.cli.notices import say_notices
 from deploytool.cli.output import finish, say
 from deploytool.errors import InputError, NotProven
 from deploytool.fleet.inventory import load_inventory
@@ -67,7 +67,7 @@ def ask_for(
     with _connected(inventory) as hosts:
         seen = look(inventory, hosts)
         flags = flag_objections(inventory, hosts, seen, _senders(inventory, path))
-    say_left(seen)
+    say_notices(seen)
     who = by or getpass.getuser()
     requests = ask(inventory, seen, chosen, who, reason, now, str(path), flags)
     folder = out or Path(f"start-{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%SZ}")
@@ -85,13 +85,13 @@ def do(path: Path, requests: tuple[Path, ...], signatures: tuple[Path, ...]) -> 
     Raises:
         Refused: a rule forbids it; nothing was changed.
     """
-    from deploytool.cli.rollout import holder
+    from deploytool.cli.interrupt import holder
 
     inventory = load_inventory(path)
     signed = read(requests, signatures)
     with _connected(inventory) as hosts:
         seen = look(inventory, hosts)
-        say_left(seen)
+        say_notices(seen)
         flags = flag_objections(inventory, hosts, seen, _senders(inventory, path))
         check(inventory, signed, seen, time.time(), str(path), flags)
         outcomes = begin(inventory, hosts, signed, seen, holder())

@@ -122,7 +122,7 @@ def watch(
     and all is known at the end, else with 5.
     """
     del json
-    from deploytool.cli.rollout import holder, interruptible
+    from deploytool.cli.interrupt import holder, interruptible
     from deploytool.cli.watching import conclude, keep
 
     with interruptible("the watch ends with its round") as pending:

@@ -234,7 +234,7 @@ def _parse(reply: Reply, now: float) -> Evidence:
         previous=_release((reply.one("previous") or "").strip()),
         meant=_release((reply.one("meant") or "").strip()),
         unconfirmed=reply.one("deadman") is not None,
-        holds=(reply.one("holds") or "").rpartition(" ")[2] or None,
+        release_state=(reply.one("holds") or "").rpartition(" ")[2] or None,
         label=_label(reply.one("label")),
         file=_file(reply.one("file")),
         disk_sha=disk[0] if disk else None,

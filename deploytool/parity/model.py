@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+from deploytool.errors import HostFault
 from deploytool.fleet.model import Digest
 
 
@@ -143,7 +144,7 @@ class Evidence:
     meant: str | None = None
     """The release that served when this host was stopped, where another is active since."""
     unconfirmed: bool = False
-    holds: str | None = None
+    release_state: str | None = None
     label: bytes | None = None
     file: str | None = None
     disk_sha: str | None = None
@@ -293,3 +294,7 @@ class Round:
     def count(self, verdict: Verdict) -> int:
         """How many hosts have this verdict."""
         return sum(host.verdict is verdict for host in self.hosts)
+
+
+RoundAnswers = Mapping[str, Evidence | HostFault]
+"""What one round brought: for each host its evidence, or why it gave none."""

@@ -11,8 +11,7 @@ import yaml
 
 from deploytool.errors import HostFault, InputError
 from deploytool.fleet.document import Document
-from deploytool.parity.look import Seen
-from deploytool.parity.model import Evidence
+from deploytool.parity.model import Evidence, RoundAnswers
 from deploytool.registry.git import Repository, Version
 from deploytool.registry.model import Entry, entries_of
 from deploytool.registry.source import BYTES_AT_MOST, recall
@@ -158,7 +157,7 @@ def _manifest(kind: str, place: str, manifest: Manifest) -> Source:
         return Source(kind, place, trouble=str(error))
 
 
-def live(seen: Seen, store: Callable[[str], Manifest | None]) -> tuple[Source, ...]:
+def live(seen: RoundAnswers, store: Callable[[str], Manifest | None]) -> tuple[Source, ...]:
     """What every build says that is live on any host, by the manifest that the host holds.
 
     A process may run another build than the one that is active on disk: its manifest is then

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from deploytool.errors import DeploytoolError, InputError, NotProven, Refused
-from deploytool.parity.look import Seen
+from deploytool.parity.model import RoundAnswers
 from deploytool.registry.artifact import NotReadable, read_artifact
 from deploytool.registry.git import Repository
 from deploytool.registry.history import Source, builds, committed, live, recipes, stored
@@ -65,7 +65,7 @@ class Linted:
         return ", ".join(f"{count} {words}" for words, count in counted.items() if count)
 
 
-def lint(asked: LintRequest, seen: Seen | None = None, made: Made | None = None) -> Linted:
+def lint(asked: LintRequest, seen: RoundAnswers | None = None, made: Made | None = None) -> Linted:
     """Holds the registry of the working tree against its past; ``seen``: what a fleet showed.
 
     ``made``: today's builds, where they were made already.

@@ -18,8 +18,9 @@ from deploytool.errors import DeploytoolError, EnvironmentProblem
 from deploytool.fleet.inventory import load_inventory
 from deploytool.fleet.model import Inventory
 from deploytool.fleet.remote import connect_fleet
-from deploytool.parity.look import judge, probe_call, shown_manifest, take_round
+from deploytool.parity.judge import judge, shown_manifest
 from deploytool.parity.model import Parity, Round
+from deploytool.parity.round import probe_call, take_round
 from deploytool.rehearsal.faults.ground import Ground
 from deploytool.rehearsal.faults.truth import Truth, truth
 from deploytool.rehearsal.fleets.files import SYMBOLS

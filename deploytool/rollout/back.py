@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from deploytool.errors import HostFault
-from deploytool.parity.look import judge, probe_call, shown_manifest
+from deploytool.parity.judge import judge, shown_manifest
 from deploytool.parity.model import Evidence, HostVerdict, Verdict
+from deploytool.parity.round import probe_call
 from deploytool.parity.rules import strays
 from deploytool.release.model import Manifest
 from deploytool.rollout.model import Event
@@ -41,8 +42,10 @@ class Back(Standing):
             self._old[name] = _labelled(outcome) if old is not None else None
             label = self._old[name]
             known = label is not None and label.sha256 == old
-            if old is not None and (outcome.holds != "intact" or not known):
-                self._report.trouble[name] = f"the old release {old[:12]} is {outcome.holds} there"
+            if old is not None and (outcome.release_state != "intact" or not known):
+                self._report.trouble[name] = (
+                    f"the old release {old[:12]} is {outcome.release_state} there"
+                )
                 return Event.FAILED
         if self._touched and not answering.keys() & set(self._touched):
             return Event.UNKNOWN

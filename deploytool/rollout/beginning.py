@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from deploytool.errors import HostFault
-from deploytool.parity.look import probe_call
 from deploytool.parity.model import Evidence, Parity
+from deploytool.parity.round import probe_call
 from deploytool.rollout.baseline import Baseline, fresh, left, marks
 from deploytool.rollout.live import given_away
 from deploytool.rollout.model import Event, Purpose

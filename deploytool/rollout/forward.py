@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from deploytool.parity.look import judge, probe_call
+from deploytool.parity.judge import judge
 from deploytool.parity.model import Parity
+from deploytool.parity.round import probe_call
 from deploytool.rollout.model import Event
 from deploytool.rollout.standing import Standing
 

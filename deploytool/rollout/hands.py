@@ -10,8 +10,8 @@ from deploytool.fleet.fanout import fanout
 from deploytool.fleet.host import Payload
 from deploytool.fleet.protocol import Call, Reply
 from deploytool.parity.evidence import parse_halt
-from deploytool.parity.look import probe_call, read, take_round
 from deploytool.parity.model import Evidence, Halt
+from deploytool.parity.round import probe_call, read, take_round
 from deploytool.release.model import Release
 from deploytool.release.store import slices
 from deploytool.rollout.baseline import Baseline

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from deploytool.errors import HostFault
 from deploytool.fleet.model import Digest, Inventory, split_waves
-from deploytool.parity.left import halted, held, locked
+from deploytool.parity.fleet_rules import judge_fleet, static_sameness
+from deploytool.parity.host_notices import halt_notice, hold_notice, lock_notice
 from deploytool.parity.model import Evidence, Expected, Finding, HostVerdict, Verdict
 from deploytool.parity.rules import (
     clock_rule,
@@ -21,7 +22,6 @@ from deploytool.parity.rules import (
     unseen,
     wrong,
 )
-from deploytool.parity.sameness import judge_fleet, static_sameness
 from deploytool.release.model import Manifest
 from deploytool.rollout.model import Action, HostPlan, Observed, Plan
 
@@ -71,11 +71,11 @@ def preflight(
             continue
         obstacles += [Obstacle(host, rule, str(f)) for rule, f in _room(outcome, manifest)]
         if outcome.halt is not None and outcome.halt.fenced:
-            obstacles.append(Obstacle(host, "PREFLIGHT_STOPPED", halted(outcome.halt)))
+            obstacles.append(Obstacle(host, "PREFLIGHT_STOPPED", halt_notice(outcome.halt)))
         if outcome.hold is not None:
-            obstacles.append(Obstacle(host, "PREFLIGHT_LOCK", held(outcome.hold)))
+            obstacles.append(Obstacle(host, "PREFLIGHT_LOCK", hold_notice(outcome.hold)))
         elif outcome.lock is not None:
-            obstacles.append(Obstacle(host, "PREFLIGHT_LOCK", locked(outcome.lock)))
+            obstacles.append(Obstacle(host, "PREFLIGHT_LOCK", lock_notice(outcome.lock)))
         elif outcome.rollout is not None:
             text = f"has the mark of plan {outcome.rollout.plan}, which did not end"
             obstacles.append(Obstacle(host, "PREFLIGHT_LOCK", text))
@@ -90,7 +90,7 @@ def _room(evidence: Evidence, manifest: Manifest) -> tuple[tuple[str, Finding], 
     need, what = manifest.size + ROOM_BYTES, f"free space in {evidence.root}/releases"
     if evidence.free_bytes is None:
         found.append(("PREFLIGHT_SPACE", unseen(what, f"{need} bytes", "df did not say")))
-    elif evidence.holds != "intact" and evidence.free_bytes < need:
+    elif evidence.release_state != "intact" and evidence.free_bytes < need:
         free = f"{evidence.free_bytes} bytes"
         found.append(("PREFLIGHT_SPACE", wrong(what, f"{need} bytes", free)))
     return tuple(found)
@@ -100,7 +100,7 @@ def action(evidence: Evidence, verdict: HostVerdict, release: Digest) -> Action:
     """What brings one host to the release: no more than it needs."""
     if verdict.verdict is Verdict.MATCH:
         return Action.NOTHING
-    if evidence.holds != "intact":
+    if evidence.release_state != "intact":
         return Action.STAGE
     return Action.RESTART if evidence.release == release else Action.ACTIVATE
 

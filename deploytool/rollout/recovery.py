@@ -11,9 +11,10 @@ from shlex import quote
 from deploytool.errors import HostFault, InputError, NotProven, Refused
 from deploytool.fleet.host import Host
 from deploytool.fleet.model import Inventory
-from deploytool.parity.left import holds
-from deploytool.parity.look import probe_call, shown_manifest, take_round
+from deploytool.parity.host_notices import hold_notices
+from deploytool.parity.judge import shown_manifest
 from deploytool.parity.model import Evidence
+from deploytool.parity.round import probe_call, take_round
 from deploytool.release.model import Manifest, Release
 from deploytool.release.store import find as find_release
 from deploytool.rollout.baseline import common_target, marks
@@ -134,7 +135,9 @@ def _manifest_from(
     answering = {n: hosts[n] for n, item in seen.items() if isinstance(item, Evidence)}
     labels = take_round(answering, probe_call((target, None), disk=False), deadline_s)
     for item in labels.values():
-        label = item.label if isinstance(item, Evidence) and item.holds == "intact" else None
+        label = (
+            item.label if isinstance(item, Evidence) and item.release_state == "intact" else None
+        )
         if (manifest := Manifest.of(label, target)) is not None:
             return manifest
     raise Refused(
@@ -156,7 +159,7 @@ def describe_left(found: Left) -> list[str]:
         phase = f"{mark.phase}, {_ago(mark.since)}" if mark else "no mark"
         held = f"locked by {lock.holder} ({lock.purpose}, token {lock.token})" if lock else "free"
         lines.append(f"  {name}: {phase}; on {(item.release or 'no release')[:12]}; {held}")
-    lines += [f"  {line}" for line in holds(found.seen, time.time())]
+    lines += [f"  {line}" for line in hold_notices(found.seen, time.time())]
     if found.journal is not None:
         lines.append(
             f"  this machine's journal: {found.journal.purpose} {found.journal.plan} by "

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Mapping
 from deploytool.errors import HostFault, IllegalEvent
 from deploytool.fleet.host import Host
 from deploytool.fleet.model import Inventory
-from deploytool.parity.look import expect, probe_call
+from deploytool.parity.judge import expect
 from deploytool.parity.model import Evidence, Halt, HostVerdict, Verdict
+from deploytool.parity.round import probe_call
 from deploytool.parity.rules import first_trouble, judge_host
 from deploytool.registry.compatibility import Senders
 from deploytool.release.model import Manifest, Release

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from deploytool.errors import HostFault
 from deploytool.fleet.host import Host
 from deploytool.fleet.model import Inventory
-from deploytool.parity.look import Seen, expect, judge, probe_call, take_round
-from deploytool.parity.model import Evidence, Round
+from deploytool.parity.judge import expect, judge
+from deploytool.parity.model import Evidence, Round, RoundAnswers
+from deploytool.parity.round import probe_call, take_round
 from deploytool.registry.compatibility import Senders
 from deploytool.release.model import Manifest, Release
 from deploytool.rollout.baseline import find
@@ -29,7 +30,7 @@ class Survey:
     round: Round | None = None
 
 
-def consider(inventory: Inventory, manifest: Manifest, seen: Seen, plan_id: str) -> Survey:
+def consider(inventory: Inventory, manifest: Manifest, seen: RoundAnswers, plan_id: str) -> Survey:
     """What can be done with a fleet that showed this."""
     bare = {name: expect(inventory, name, None) for name in inventory.names}
     obstacles = preflight(seen, bare, manifest)
@@ -118,7 +119,7 @@ def forbids(
 def consider_left(
     inventory: Inventory,
     release: Release,
-    seen: Seen,
+    seen: RoundAnswers,
     plan_id: str,
     purpose: Purpose,
     *,

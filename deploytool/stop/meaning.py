@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from deploytool.errors import HostFault
 from deploytool.fleet.host import Host
 from deploytool.fleet.model import Inventory
-from deploytool.parity.look import Seen, probe_call, shown_manifest, take_round
-from deploytool.parity.model import Evidence
+from deploytool.parity.judge import shown_manifest
+from deploytool.parity.model import Evidence, RoundAnswers
+from deploytool.parity.round import probe_call, take_round
 from deploytool.registry.compatibility import Senders, named_bits, obeyable, read_differently
 from deploytool.release.model import Manifest
 from deploytool.stop.request import Objection
@@ -28,7 +29,7 @@ class Former:
 
 
 def flag_objections(
-    inventory: Inventory, hosts: Mapping[str, Host], seen: Seen, senders: Senders | None
+    inventory: Inventory, hosts: Mapping[str, Host], seen: RoundAnswers, senders: Senders | None
 ) -> tuple[Objection, ...]:
     """Why what the hosts hold may not trade, for what the senders use just now.
 
@@ -72,7 +73,7 @@ def objections(
             yield Objection(host, RULE, text)
 
 
-def _formers(hosts: Mapping[str, Host], seen: Seen, deadline_s: float) -> dict[str, Former]:
+def _formers(hosts: Mapping[str, Host], seen: RoundAnswers, deadline_s: float) -> dict[str, Former]:
     """What each host served with when it was stopped, by the manifest that it still holds."""
     meant = {h: e.meant for h, e in seen.items() if isinstance(e, Evidence) and e.meant}
     found = {host: Former(release, None) for host, release in meant.items()}

@@ -13,7 +13,8 @@ from shlex import quote
 
 from deploytool.errors import HostFault
 from deploytool.fleet.model import Inventory
-from deploytool.parity.look import expect
+from deploytool.parity.fleet_rules import judge_fleet
+from deploytool.parity.judge import expect
 from deploytool.parity.model import Evidence, HostVerdict, Level
 from deploytool.parity.rules import (
     RULES,
@@ -26,7 +27,6 @@ from deploytool.parity.rules import (
     rights_rule,
     runs_rule,
 )
-from deploytool.parity.sameness import judge_fleet
 from deploytool.release.model import Manifest
 
 NAMESPACE = "start.deploytool"

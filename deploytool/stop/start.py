@@ -19,8 +19,9 @@ from deploytool.fleet.model import Inventory
 from deploytool.fleet.protocol import Call, Reply, excerpt
 from deploytool.fleet.signers import parse_signers
 from deploytool.fleet.signing import BadSignature, verify
-from deploytool.parity.look import expect, probe_call, shown_manifest, take_round
+from deploytool.parity.judge import expect, shown_manifest
 from deploytool.parity.model import Evidence, Verdict
+from deploytool.parity.round import probe_call, take_round
 from deploytool.parity.rules import judge_host
 from deploytool.stop.request import (
     BYTES_AT_MOST,

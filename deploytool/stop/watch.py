@@ -20,9 +20,10 @@ from pathlib import Path
 from deploytool.errors import FaultKind, HostFault
 from deploytool.fleet.model import Inventory
 from deploytool.fleet.protocol import Call, Reply
-from deploytool.parity.left import Teller
-from deploytool.parity.look import expect, judge, probe_call, read, shown_manifest
+from deploytool.parity.host_notices import NoticePrinter
+from deploytool.parity.judge import expect, judge, shown_manifest
 from deploytool.parity.model import Evidence, Round, Verdict
+from deploytool.parity.round import probe_call, read
 from deploytool.parity.rules import judge_host
 from deploytool.release.model import Manifest
 from deploytool.stop.answer import climbed_document
@@ -144,7 +145,7 @@ class Watch:
         """Hosts whose process has not spoken for itself yet: the next round asks it."""
         self._twice: dict[str, str] = {}
         self._told: dict[str, str] = {}
-        self._left = Teller(say)
+        self._left = NoticePrinter(say)
         self.seen = Seen({}, {}, {})
         self._stamp = _stamp(door)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from deploytool.fleet.protocol import Call, request
-from deploytool.parity.look import read
+from deploytool.parity.round import read
 from deploytool.release.model import Manifest
 
 from .sides import Real, asked, claim, lock, refusal, stage, staging

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from deploytool.fleet.protocol import Reply
-from deploytool.parity.look import read
+from deploytool.parity.round import read
 from deploytool.stop.request import Request
 
 from .sides import (
@@ -204,7 +204,7 @@ def test_p5_a_host_keeps_what_it_served_with_when_it_was_stopped_until_it_is_sta
         assert seen.meant == release
     asked(side, "unlock", {"token": token, "keep": 1})
     held = read(ask(side, "probe", release=release))
-    assert (held.meant, held.holds) == (release, "intact"), "it can be asked what it meant"
+    assert (held.meant, held.release_state) == (release, "intact"), "it can be asked what it meant"
     latch = held.halt.artifact or held.halt.latch if held.halt else ""
     request = signed(side, latch=latch)
     asked(side, "resume", {**knows, "size": len(request)}, request)

@@ -15,8 +15,8 @@ import pytest
 from deploytool.fleet import helper as rendered_helper
 from deploytool.fleet.protocol import FORMAT
 from deploytool.fleet.retire import stop_for_good
-from deploytool.parity.look import read
 from deploytool.parity.model import Evidence
+from deploytool.parity.round import read
 from deploytool.rehearsal.simulated.helper import Helper
 from deploytool.release.model import Manifest
 

@@ -21,7 +21,7 @@ from deploytool.fleet.inventory import load_inventory
 from deploytool.fleet.paths import PlainNames
 from deploytool.fleet.session import Session
 from deploytool.fleet.sshconfig import route
-from deploytool.parity.specs import ssh_config
+from deploytool.parity.testinfra_specs import ssh_config
 from deploytool.rehearsal.fleets.local import LocalFleet
 from deploytool.rehearsal.fleets.model import silent
 from deploytool.rehearsal.fleets.ready import account, make_key

@@ -10,8 +10,9 @@ from typing import Any
 
 from deploytool.errors import DeploytoolError, HostFault
 from deploytool.fleet.model import Inventory
-from deploytool.parity.look import judge, probe_call, read, shown_manifest
+from deploytool.parity.judge import judge, shown_manifest
 from deploytool.parity.model import Parity
+from deploytool.parity.round import probe_call, read
 from deploytool.rehearsal.simulated import fleet, program
 from deploytool.rehearsal.simulated.faults import BEFORE, WIRE, Fault, Moment
 from deploytool.rehearsal.simulated.host import SimulatedHost

@@ -42,8 +42,8 @@ def swift(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "time", lambda: NOW)
     monkeypatch.setattr("deploytool.rollout.hands.fanout", inline)
     monkeypatch.setattr("deploytool.rollout.locks.fanout", inline)
-    monkeypatch.setattr("deploytool.parity.look.fanout", inline)
-    monkeypatch.setattr("deploytool.parity.look.host_files", _rendered_before)
+    monkeypatch.setattr("deploytool.parity.round.fanout", inline)
+    monkeypatch.setattr("deploytool.parity.judge.host_files", _rendered_before)
 
 
 @pytest.fixture

@@ -45,7 +45,7 @@ def world(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Wo
     def before(_inventory: Inventory, host: str, _account: str) -> HostFiles:
         return rendered().files[host]
 
-    monkeypatch.setattr("deploytool.parity.look.host_files", before)
+    monkeypatch.setattr("deploytool.parity.judge.host_files", before)
     for module in ("arming.hosts", "arming.runner"):
         monkeypatch.setattr(f"deploytool.{module}.fanout", inline)
     made = World(market=Asked())

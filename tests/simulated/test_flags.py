@@ -16,8 +16,8 @@ from deploytool.fleet.helper import HostFiles
 from deploytool.fleet.host import Payload
 from deploytool.fleet.model import Inventory
 from deploytool.fleet.protocol import Call
-from deploytool.parity.look import probe_call, read
 from deploytool.parity.model import Evidence, Halt
+from deploytool.parity.round import probe_call, read
 from deploytool.rehearsal.simulated import board, fleet, program
 from deploytool.rehearsal.simulated.events import EVENTS
 from deploytool.rehearsal.simulated.faults import Fault
@@ -75,7 +75,7 @@ def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
     def before(_inventory: Inventory, host: str, _account: str) -> HostFiles:
         return rendered().files[host]
 
-    monkeypatch.setattr("deploytool.parity.look.host_files", before)
+    monkeypatch.setattr("deploytool.parity.judge.host_files", before)
     for module in ("arming.hosts", "arming.runner"):
         monkeypatch.setattr(f"deploytool.{module}.fanout", inline)
 

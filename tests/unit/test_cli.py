@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from deploytool.cli import look, rollout
+from deploytool.cli import rollout, status
 from deploytool.cli.output import path_hint
 from deploytool.errors import DeploytoolError, InputError, Refused
 from deploytool.registry.model import entries_of
@@ -290,12 +290,12 @@ def test_ctrl_c_is_never_answered_with_a_traceback(
 def test_a_long_wait_says_for_whom(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(look, "_QUIET_S", 0.05)
-    with look.waiting(("router1", "router2"), 30) as heard:
+    monkeypatch.setattr(status, "_QUIET_S", 0.05)
+    with status.waiting(("router1", "router2"), 30) as heard:
         heard("router1", None)
         time.sleep(0.5)
     assert capsys.readouterr() == ("", "waiting for router2 (each has 30 s to answer)\n")
-    with look.waiting(("router1",), 30) as heard:
+    with status.waiting(("router1",), 30) as heard:
         heard("router1", None)
         time.sleep(0.5)
     assert capsys.readouterr().err == "", "all have answered"

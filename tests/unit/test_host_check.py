@@ -10,10 +10,10 @@ import pytest
 
 from deploytool.cli.host import _after_check
 from deploytool.errors import FaultKind, HostFault
-from deploytool.parity.look import expect
+from deploytool.parity.judge import expect
 from deploytool.parity.model import Process
 
-from .looks import OTHER_SHA, bare, good, rendered
+from .evidences import OTHER_SHA, bare, good, rendered
 
 FLEET = rendered().inventory
 AGAIN = "then: deploytool host check -i f.yaml"

@@ -18,7 +18,7 @@ from deploytool.rollout.planning import Obstacle
 from deploytool.rollout.report import Report
 from deploytool.rollout.rules import ENDS
 
-from .looks import MANIFEST, OTHER_SHA, good, rendered
+from .evidences import MANIFEST, OTHER_SHA, good, rendered
 
 NAMES = rendered().inventory.names
 MATCH = HostVerdict("x", (), MANIFEST.sha256, good())

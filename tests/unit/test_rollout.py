@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 from deploytool.errors import FaultKind, HostFault, IllegalEvent
 from deploytool.fleet.model import Digest, Wave, split_waves
-from deploytool.parity.look import expect
+from deploytool.parity.judge import expect
 from deploytool.parity.model import Evidence, HostVerdict, Lock, Verdict
 from deploytool.parity.rules import judge_host
 from deploytool.rollout.model import Action, Effect, Event, Purpose, State, Step
 from deploytool.rollout.planning import ROOM_BYTES, action, make_plan, moved, preflight
 from deploytool.rollout.rules import ENDS, FIRST, TABLE, advance
 
-from .looks import MANIFEST, OTHER_SHA, bare, good, rendered, wanted
+from .evidences import MANIFEST, OTHER_SHA, bare, good, rendered, wanted
 
 SETBACKS = {Event.FAILED, Event.UNKNOWN, Event.INTERRUPTED}
 UNLOCKS = {State.UNLOCKING, State.UNLOCKING_RESTORED, State.UNLOCKING_REFUSED}
@@ -213,11 +213,11 @@ def test_p2_every_obstacle_is_named_at_once() -> None:
     }
 
 
-@pytest.mark.parametrize(("free", "holds", "allowed"), [(0, None, False), (0, "intact", True)])
+@pytest.mark.parametrize(("free", "state", "allowed"), [(0, None, False), (0, "intact", True)])
 def test_a_host_that_holds_the_release_needs_no_room(
-    free: int, holds: str | None, *, allowed: bool
+    free: int, state: str | None, *, allowed: bool
 ) -> None:
-    seen = fleet(router1=replace(bare("router1"), free_bytes=free, holds=holds))
+    seen = fleet(router1=replace(bare("router1"), free_bytes=free, release_state=state))
     assert (rules(seen) == {}) is allowed
 
 
@@ -232,7 +232,7 @@ RELEASE = Digest(MANIFEST.sha256)
 
 
 @pytest.mark.parametrize(
-    ("verdict", "holds", "linked", "expected"),
+    ("verdict", "state", "linked", "expected"),
     [
         (Verdict.MATCH, "absent", True, Action.NOTHING),
         (Verdict.UNKNOWN, "absent", False, Action.STAGE),
@@ -243,9 +243,9 @@ RELEASE = Digest(MANIFEST.sha256)
     ],
 )
 def test_a_host_gets_no_more_than_it_needs(
-    verdict: Verdict, holds: str, *, linked: bool, expected: Action
+    verdict: Verdict, state: str, *, linked: bool, expected: Action
 ) -> None:
-    evidence = replace(good() if linked else bare(), holds=holds)
+    evidence = replace(good() if linked else bare(), release_state=state)
     judged = judge_host("router1", wanted(), good())
     if verdict is not Verdict.MATCH:
         judged = HostVerdict("router1", (), None, None)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from deploytool.cli import flags, host, look, rollout, stop
+from deploytool.cli import flags, host, rollout, status, stop
 from deploytool.cli.output import Ended
 from deploytool.errors import DeploytoolError
 from deploytool.fleet.protocol import Call
-from deploytool.parity.left import Teller
-from deploytool.parity.look import probe_call, take_round
+from deploytool.parity.host_notices import NoticePrinter
+from deploytool.parity.round import probe_call, take_round
 from deploytool.rehearsal.simulated import fleet, program
 from deploytool.rehearsal.simulated.host import SimulatedHost
 from deploytool.release.model import Release
@@ -20,8 +20,8 @@ from deploytool.release.model import Release
 OLD = program.build("2026.1")
 PATH = Path("fleet.yaml")
 COMMANDS: dict[str, Callable[[Path], object]] = {
-    "status": lambda _: look.status(PATH),
-    "verify": lambda _: look.verify(PATH),
+    "status": lambda _: status.status(PATH),
+    "verify": lambda _: status.verify(PATH),
     "plan": lambda store: rollout.plan(PATH, OLD[0].sha256, store=store),
     "deploy": lambda store: rollout.deploy(PATH, OLD[0].sha256, store=store, journal=store),
     "resume": lambda store: rollout.resume(PATH, store, store),
@@ -79,7 +79,7 @@ def test_p7_whoever_watches_is_told_once_and_again_when_it_changes(
     hosts: dict[str, SimulatedHost],
 ) -> None:
     said: list[str] = []
-    teller = Teller(said.append)
+    teller = NoticePrinter(said.append)
 
     def round_() -> None:
         teller.tell(take_round(hosts, probe_call(disk=False), 5))

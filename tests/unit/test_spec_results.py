@@ -5,9 +5,9 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 
 from deploytool.fleet.model import HostSpec
-from deploytool.parity.specs import SpecResult, read_results
+from deploytool.parity.testinfra_specs import SpecResult, read_results
 
-from .looks import rendered
+from .evidences import rendered
 
 WEB = rendered().inventory.model_copy(
     update={"hosts": {name: HostSpec(address="192.0.2.1") for name in ("web", "web-2")}}

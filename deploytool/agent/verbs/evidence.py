@@ -20,7 +20,7 @@ from deploytool.agent.model import (
 )
 from deploytool.agent.port import UnitState
 from deploytool.agent.requests import Shown
-from deploytool.agent.verbs.command import fill
+from deploytool.agent.verbs import service
 from deploytool.agent.verbs.releases import MANIFEST, holding
 from deploytool.agent.verbs.sighting import sight
 from deploytool.agent.words import DOCUMENT_AT_MOST, TEXT_AT_MOST, is_digest
@@ -278,19 +278,8 @@ class _Look:
         """What the running process says of itself, also one that systemd has lost sight of."""
         if self._quick or not (sighting.unit.main or sighting.service or sighting.can_send()):
             return None
-        settings, commands = self._settings, self._system.commands
-        if settings.status_socket is not None:
-            socket = settings.status_socket
-            peers = frozenset((p, sighting.process(p).start) for p in sighting.service)
-            try:
-                return commands.ask_socket(socket.path, socket.line, peers)
-            except OSError as error:
-                return Asked(way="socket", code=None, answer="", errors=str(error)[:TEXT_AT_MOST])
-        argv = fill(settings.status, {"current": self._client_folder(sighting, artifact)})
-        try:
-            return commands.run(argv, given=b"", deadline_s=float(settings.ask_s))
-        except OSError as error:
-            return Asked(way="command", code=None, answer="", errors=str(error)[:TEXT_AT_MOST])
+        folder = self._client_folder(sighting, artifact)
+        return service.ask_status(self._host, sighting.unit, folder)
 
     def _client_folder(self, sighting: Sighting, artifact: Inode | None) -> str:
         """Where its client is: beside what the main process runs, where the link leads nowhere."""
@@ -300,7 +289,7 @@ class _Look:
                 inside = folder.startswith(f"{self._host.root.path}/releases/")
                 if run.pid == sighting.unit.main and inside and name == self._settings.name:
                     return folder
-        return f"{self._host.root.path}/current"
+        return service.current(self._host)
 
     def _still(self, sighting: Sighting) -> tuple[Process, ...]:
         """The service's processes and what is something to it, each looked at again."""

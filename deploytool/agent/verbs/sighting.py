@@ -81,7 +81,8 @@ def sight(
     """
     settings, machine = host.settings, host.system.machine
     releases = known.releases(host, asked)
-    account = machine.account(settings.account)
+    whole = settings.account is not None
+    account = machine.account(settings.account) if whole else None
     neighbours = tuple((n, machine.account(n.account)) for n in settings.neighbours)
     there = tuple((n, number) for n, number in neighbours if number is not None)
     subject = Subject(
@@ -94,7 +95,7 @@ def sight(
         neighbours=tuple(n for n, _ in there),
         neighbour_accounts=tuple(number for _, number in there),
         releases=tuple(release.sha for release in releases),
-        whole=settings.account is not None,
+        whole=whole,
     )
     sizes = tuple(sorted({release.size for release in releases})) if subject.whole else ()
     interest = Interest(
@@ -102,7 +103,7 @@ def sight(
         sizes=sizes,
         ports=settings.ports,
         peers=settings.connects,
-        accounts=(account,) if subject.whole and account is not None else (),
+        accounts=() if account is None else (account,),
         group=unit.group,
         whole=subject.whole,
     )

@@ -13,7 +13,7 @@ from deploytool.fleet.inventory import load_inventory
 from deploytool.fleet.model import Inventory
 from deploytool.fleet.paths import PlainNames
 from deploytool.fleet.sshconfig import route
-from deploytool.parity.specs import ssh_config
+from deploytool.parity.testinfra_specs import ssh_config
 from deploytool.rehearsal.fleets.files import ADMIN_IDENTITY
 from deploytool.rehearsal.stage import Ended, Stage
 from deploytool.release.store import MANIFEST

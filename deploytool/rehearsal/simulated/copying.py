@@ -18,7 +18,7 @@ class Copying(Stopping):
         request.needs("release", "size", "manifest", "manifest_size", "seconds")
         self.check_token(request)
         self.check_latch(request)
-        found = self.held(request["release"], request["manifest"])
+        found = self.release_state(request["release"], request["manifest"])
         if found in {"intact", "unlabelled"}:
             self._relabel(request)
             say(f"staged {found}")

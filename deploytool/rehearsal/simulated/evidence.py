@@ -62,10 +62,10 @@ def _marks(helper: Helper, request: Request) -> Iterator[str]:
     label = f"{helper.root}/releases/{release}/release.json"
     if manifest:
         request.needs("release")
-        yield f"holds {release} {helper.held(release, manifest)}"
+        yield f"holds {release} {helper.release_state(release, manifest)}"
     elif release:
         digest = helper.digest(label)
-        yield f"holds {release} {helper.held(release, digest)}"
+        yield f"holds {release} {helper.release_state(release, digest)}"
         if digest:
             yield f"label {digest} {_base64(helper.machine.disk.files[label].content)}"
 

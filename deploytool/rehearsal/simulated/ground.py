@@ -105,7 +105,7 @@ class Ground:
                 f"the lock is held by {lock['holder']} with token {lock['token']}, not {token}",
             )
 
-    def held(self, release: str, manifest: str) -> str:
+    def release_state(self, release: str, manifest: str) -> str:
         """absent, damaged, unlabelled (another manifest), or intact."""
         folder = f"{self.root}/releases/{release}"
         if not self.machine.disk.below(folder):

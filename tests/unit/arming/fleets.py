@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from deploytool.arming.checks import Census, SenderObservation, Situation
 from deploytool.errors import FaultKind, HostFault
 from deploytool.fleet.model import Inventory
-from deploytool.parity.look import Seen, judge, probe_call, read, shown_manifest
-from deploytool.parity.model import Evidence, Round
+from deploytool.parity.judge import judge, shown_manifest
+from deploytool.parity.model import Evidence, Round, RoundAnswers
+from deploytool.parity.round import probe_call, read
 from deploytool.rehearsal.simulated import fleet, program
 from deploytool.release.model import Manifest
 from tests.unit.registry.artifacts import table
@@ -62,12 +63,12 @@ def unreachable(_name: str) -> HostFault:
     return HostFault(FaultKind.UNREACHABLE, "no route to host")
 
 
-def round_of(seen: Seen) -> Round:
+def round_of(seen: RoundAnswers) -> Round:
     """One round over these hosts, held against the release that most of them have."""
     return judge(declared(), seen, shown_manifest(seen))
 
 
-def situation(seen: Seen | None = None) -> Situation:
+def situation(seen: RoundAnswers | None = None) -> Situation:
     """All is well but for what these hosts showed."""
     shown: Mapping[str, Evidence | HostFault] = seen or {name: new(name) for name in NAMES}
     return Situation(

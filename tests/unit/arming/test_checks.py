@@ -22,10 +22,18 @@ from deploytool.arming.checks import (
 )
 from deploytool.errors import HostFault
 from deploytool.fleet.model import Digest
-from deploytool.parity.look import Seen, expect, unreachable
-from deploytool.parity.model import Evidence, Hold, HostVerdict, Lock, RolloutMark, Round
+from deploytool.parity.fleet_rules import judge_fleet, most_common_release
+from deploytool.parity.judge import expect, unreachable
+from deploytool.parity.model import (
+    Evidence,
+    Hold,
+    HostVerdict,
+    Lock,
+    RolloutMark,
+    Round,
+    RoundAnswers,
+)
 from deploytool.parity.rules import judge_host
-from deploytool.parity.sameness import judge_fleet, most_common_release
 
 from . import fleets
 from .fleets import NAMES, NEW, NONCES, NOW, OLD, declared, new, situation
@@ -252,7 +260,7 @@ def test_a_match_on_another_release_than_the_round_s_is_no_parity() -> None:
 
 
 def test_everything_is_named_at_once() -> None:
-    seen: Seen = {host: new(host) for host in NAMES} | {
+    seen: RoundAnswers = {host: new(host) for host in NAMES} | {
         "router2": fleets.unreachable("router2"),
         "router5": replace(new("router5"), lock=LOCK),
         "router8": fleets.old("router8"),

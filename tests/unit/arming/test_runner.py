@@ -21,8 +21,9 @@ from deploytool.fleet.host import Payload
 from deploytool.fleet.model import Inventory
 from deploytool.fleet.protocol import Call, Reply
 from deploytool.parity.evidence import parse_evidence
-from deploytool.parity.look import judge, probe_call, shown_manifest
+from deploytool.parity.judge import judge, shown_manifest
 from deploytool.parity.remedies import remedy
+from deploytool.parity.round import probe_call
 from deploytool.parity.rules import judge_host
 from deploytool.rehearsal.simulated import board, fleet
 from deploytool.rehearsal.simulated.events import EVENTS
@@ -56,8 +57,8 @@ def swift(monkeypatch: pytest.MonkeyPatch) -> None:
     def before(_inventory: Inventory, host: str, _account: str) -> HostFiles:
         return rendered().files[host]
 
-    monkeypatch.setattr("deploytool.parity.look.host_files", before)
-    for module in ("arming.hosts", "arming.runner", "parity.look"):
+    monkeypatch.setattr("deploytool.parity.judge.host_files", before)
+    for module in ("arming.hosts", "arming.runner", "parity.round"):
         monkeypatch.setattr(f"deploytool.{module}.fanout", inline)
 
 
@@ -132,8 +133,8 @@ def test_of_all_6561_fleets_of_new_old_and_unreachable_hosts_one_is_asked_for_no
         shown = fleet.running(name, rendered(), *made).call(probe_call(), deadline_s=5)
         everybody[name, state] = Recorded(name, shown)
         everybody[name, "unreachable"] = Recorded(name, None)
-    monkeypatch.setattr("deploytool.parity.look.parse_evidence", _once(parse_evidence))
-    monkeypatch.setattr("deploytool.parity.look.judge_host", _once(judge_host))
+    monkeypatch.setattr("deploytool.parity.round.parse_evidence", _once(parse_evidence))
+    monkeypatch.setattr("deploytool.parity.judge.judge_host", _once(judge_host))
     market, asked = Market(), []
     for states in product(("new", "old", "unreachable"), repeat=len(NAMES)):
         hosts = {n: everybody[n, state] for n, state in zip(NAMES, states, strict=True)}

@@ -12,8 +12,8 @@ from deploytool.arming.model import NOT_RUNNING, FlagState, Shown
 from deploytool.arming.status import ABSENT, DIFFERS, UNKNOWN, remedy, rows
 from deploytool.cli.flagtable import document, lines, show
 from deploytool.errors import FaultKind, HostFault
-from deploytool.parity.look import probe_call, read
 from deploytool.parity.model import Evidence
+from deploytool.parity.round import probe_call, read
 from deploytool.rehearsal.simulated import fleet, program
 from tests.unit.registry.artifacts import table
 from tests.unit.registry.registries import flag, registry, runtime

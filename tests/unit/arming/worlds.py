@@ -13,7 +13,9 @@ from deploytool.arming.report import Report
 from deploytool.arming.runner import Runner
 from deploytool.arming.table import Purpose, State
 from deploytool.errors import DeploytoolError, FaultKind, HostFault
-from deploytool.parity.look import Seen, judge, probe_call, read, shown_manifest
+from deploytool.parity.judge import judge, shown_manifest
+from deploytool.parity.model import RoundAnswers
+from deploytool.parity.round import probe_call, read
 from deploytool.rehearsal.simulated import board, fleet
 from deploytool.rehearsal.simulated.host import SimulatedHost
 
@@ -138,7 +140,7 @@ class World:
     def all_on(self) -> bool:
         return set(self.truth.values()) == {"on"}
 
-    def look(self) -> Seen:
+    def look(self) -> RoundAnswers:
         """One evidence round, whatever struck before."""
         return {name: read(h.call(probe_call(), deadline_s=5)) for name, h in self.hosts.items()}
 

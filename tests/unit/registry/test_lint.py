@@ -12,8 +12,8 @@ import pytest
 from deploytool.cli import main
 from deploytool.cli.output import Ended
 from deploytool.errors import FaultKind, HostFault
-from deploytool.parity.look import Seen, probe_call, read
-from deploytool.parity.model import Evidence, Run
+from deploytool.parity.model import Evidence, RoundAnswers, Run
+from deploytool.parity.round import probe_call, read
 from deploytool.registry.lint import Linted, LintRequest, conclude, lint
 from deploytool.registry.rules import Rule
 from deploytool.rehearsal.simulated import fleet, program
@@ -41,7 +41,7 @@ def release(
     return add(tmp_path / "store", artifact, manifest(content, flags, version))
 
 
-def linted(repo: Repo, store: Path, seen: Seen | None = None) -> Linted:
+def linted(repo: Repo, store: Path, seen: RoundAnswers | None = None) -> Linted:
     return lint(LintRequest(repo.registry, repo.folder, None, store), seen)
 
 
@@ -145,7 +145,7 @@ def test_a_host_whose_build_was_not_seen_is_never_nothing(repo: Repo, tmp_path: 
         (live("router2", FlagTable(table="0" * 64, wire="0" * 64)), "digest"),
     ]
     for host, trouble in bad:
-        seen: Seen = {"router1": good, "router2": host}
+        seen: RoundAnswers = {"router1": good, "router2": host}
         found = linted(repo, tmp_path / "store", seen)
         assert [trouble in source.trouble for source in found.unread] == [True], trouble
         assert found.unread[0].place.startswith("router2")
@@ -169,7 +169,7 @@ def test_a_build_that_runs_but_is_active_nowhere_is_known_from_the_store(
 def test_a_host_with_nothing_on_it_says_nothing(repo: Repo, tmp_path: Path) -> None:
     repo.commit(registry(HIDDEN))
     bare = fleet.bare("router1", fleet.Rendered.of(fleet.inventory(1)))
-    seen: Seen = {"router1": read(bare.call(probe_call(), deadline_s=5))}
+    seen: RoundAnswers = {"router1": read(bare.call(probe_call(), deadline_s=5))}
     found = linted(repo, tmp_path / "store", seen)
     assert conclude(found, "again") is None
     assert found.count("host") == 1

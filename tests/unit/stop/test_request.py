@@ -19,7 +19,7 @@ from deploytool.stop.request import (
     request_objections,
     stop_of,
 )
-from tests.unit.looks import MANIFEST, OTHER_SHA, good, rendered
+from tests.unit.evidences import MANIFEST, OTHER_SHA, good, rendered
 
 NOW = 2_000_000_000
 INVENTORY = rendered().inventory

@@ -14,7 +14,7 @@ import pytest
 from deploytool.errors import FaultKind, HostFault
 from deploytool.fleet.model import Inventory
 from deploytool.fleet.protocol import Call, Reply
-from deploytool.parity.look import judge
+from deploytool.parity.judge import judge
 from deploytool.parity.model import Evidence, Finished, Halt, RolloutMark, Verdict
 from deploytool.rehearsal.simulated import fleet, program
 from deploytool.rehearsal.simulated.host import SimulatedHost
@@ -24,7 +24,7 @@ from deploytool.stop.card import Card, Target
 from deploytool.stop.keeper import NO_NONCE, Lease
 from deploytool.stop.watch import Policy, Seen, Watch
 from deploytool.stop.watching import carry_status, declared_by, drifts, meant, own_manifest, passing
-from tests.unit.looks import MANIFEST, OTHER_SHA, good, rendered
+from tests.unit.evidences import MANIFEST, OTHER_SHA, good, rendered
 
 OLD, NEW = program.build("2026.0"), program.build("2026.1")
 LEASE_S = 20.0

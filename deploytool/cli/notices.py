@@ -6,15 +6,15 @@ import time
 from typing import TYPE_CHECKING
 
 from deploytool.cli.output import say
-from deploytool.parity.left import under_way
+from deploytool.parity.host_notices import notices
 
 if TYPE_CHECKING:
-    from deploytool.parity.look import Seen
+    from deploytool.parity.model import RoundAnswers
 
 
-def say_left(seen: Seen) -> tuple[str, ...]:
+def say_notices(seen: RoundAnswers) -> tuple[str, ...]:
     """Says a line for each thing that hosts say; gives the lines."""
-    lines = under_way(seen, time.time())
+    lines = notices(seen, time.time())
     for line in lines:
         say(line)
     return lines

@@ -50,7 +50,8 @@ def _look(inventory_path: Path, release: str | None, store: Path) -> Round:
     hosts = connect_fleet(inventory, early=True)
     try:
         # Read in while the hosts answer.
-        from deploytool.parity.look import judge, probe_call, shown_manifest, take_round
+        from deploytool.parity.judge import judge, shown_manifest
+        from deploytool.parity.round import probe_call, take_round
 
         with waiting(inventory.names, inventory.ssh.command_timeout_s) as heard:
             seen = take_round(hosts, probe_call(), inventory.ssh.command_timeout_s, heard)
@@ -79,13 +80,13 @@ def status(
     5 where the fleet is MIXED or UNKNOWN: then the last line says what to do first.
     """
     del json
-    from deploytool.cli.screen import round_document, show_round, show_under_way
+    from deploytool.cli.screen import round_document, show_notices, show_round
     from deploytool.parity.model import Parity, Verdict
     from deploytool.rollout.outcome import not_proven
 
     taken = _look(inventory, release, store)
     show_round(taken)
-    lines = show_under_way(taken, inventory)
+    lines = show_notices(taken, inventory)
     proven = taken.parity is Parity.PARITY
     count = f"{taken.count(Verdict.MATCH)} of {len(taken.hosts)} hosts"
     if proven:
@@ -116,17 +117,17 @@ def verify(
     A host without a result is a failure (exit 5), as is a folder without specs (exit 2).
     """
     del json
-    from deploytool.cli.screen import round_document, show_round, show_under_way
+    from deploytool.cli.screen import round_document, show_notices, show_round
     from deploytool.errors import NotProven
     from deploytool.fleet.inventory import load_inventory
     from deploytool.parity.model import Parity
-    from deploytool.parity.specs import run_specs
+    from deploytool.parity.testinfra_specs import run_specs
     from deploytool.rollout.outcome import host_lines, not_proven
 
     results = run_specs(load_inventory(inventory), spec) if spec is not None else ()
     taken = _look(inventory, release, store)
     show_round(taken)
-    lines = show_under_way(taken, inventory)
+    lines = show_notices(taken, inventory)
     failed = tuple(result for result in results if not result.good)
     for result in results:
         say(f"{result.host}: specs that passed: {result.passed}{'' if result.good else '; FAILED'}")

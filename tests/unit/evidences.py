@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 
-from deploytool.parity.look import expect, probe_call, read
+from deploytool.parity.judge import expect
 from deploytool.parity.model import Evidence, Expected
+from deploytool.parity.round import probe_call, read
 from deploytool.rehearsal.simulated import fleet, program
 
 RELEASE = program.build("2026.1")

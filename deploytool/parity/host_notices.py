@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
-from deploytool.errors import HostFault
-from deploytool.parity.model import Evidence, Halt, Hold, Lock
-
-Seen = Mapping[str, Evidence | HostFault]
+from deploytool.parity.model import Evidence, Halt, Hold, Lock, RoundAnswers
 
 
-def under_way(seen: Seen, now: float | None) -> tuple[str, ...]:
+def notices(seen: RoundAnswers, now: float | None) -> tuple[str, ...]:
     """A line for each thing that hosts say, with the hosts that say it and for how long.
 
     ``now`` in seconds since the epoch; with None, for how long is not said. A
@@ -21,26 +18,26 @@ def under_way(seen: Seen, now: float | None) -> tuple[str, ...]:
     return _grouped(seen, now, _said)
 
 
-def halts(seen: Seen, now: float) -> tuple[str, ...]:
-    """The lines of ``under_way`` that tell of stops."""
+def halt_notices(seen: RoundAnswers, now: float) -> tuple[str, ...]:
+    """The lines of ``notices`` that tell of stops."""
     return _grouped(seen, now, _stops)
 
 
-def holds(seen: Seen, now: float) -> tuple[str, ...]:
-    """The lines of ``under_way`` that tell of a fleet that was left MIXED or UNKNOWN."""
+def hold_notices(seen: RoundAnswers, now: float) -> tuple[str, ...]:
+    """The lines of ``notices`` that tell of a fleet that was left MIXED or UNKNOWN."""
     return _grouped(seen, now, _holds)
 
 
-class Teller:
-    """Tells whoever looks again and again what ``under_way`` says, each time that it changes."""
+class NoticePrinter:
+    """Tells whoever looks again and again what ``notices`` says, each time that it changes."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
         self._told: tuple[str, ...] = ()
 
-    def tell(self, seen: Seen) -> None:
+    def tell(self, seen: RoundAnswers) -> None:
         """Says what is new since the last time, and when all of it is over."""
-        lines = under_way(seen, None)
+        lines = notices(seen, None)
         for line in lines:
             if line not in self._told:
                 self._say(line)
@@ -52,7 +49,7 @@ class Teller:
 
 
 def _grouped(
-    seen: Seen, now: float | None, said: Callable[[Evidence], Iterator[tuple[str, int]]]
+    seen: RoundAnswers, now: float | None, said: Callable[[Evidence], Iterator[tuple[str, int]]]
 ) -> tuple[str, ...]:
     groups: dict[str, list[str]] = {}
     for host, item in seen.items():
@@ -64,28 +61,28 @@ def _grouped(
 
 def _stops(evidence: Evidence) -> Iterator[tuple[str, int]]:
     if evidence.halt is not None:
-        yield halted(evidence.halt), evidence.halt.since
+        yield halt_notice(evidence.halt), evidence.halt.since
 
 
 def _holds(evidence: Evidence) -> Iterator[tuple[str, int]]:
     if evidence.hold is not None:
-        yield held(evidence.hold), evidence.hold.since
+        yield hold_notice(evidence.hold), evidence.hold.since
 
 
 def _said(evidence: Evidence) -> Iterator[tuple[str, int]]:
     yield from _stops(evidence)
     yield from _holds(evidence)
     if evidence.hold is None and evidence.lock is not None:
-        yield locked(evidence.lock), evidence.lock.since
+        yield lock_notice(evidence.lock), evidence.lock.since
 
 
-def halted(halt: Halt) -> str:
+def halt_notice(halt: Halt) -> str:
     """Who stopped a host, since when, and why."""
     how = "stopped and fenced" if halt.fenced else "stopped"
     return f"{how} since {_at(halt.since)} by {halt.by}: {halt.reason}"
 
 
-def held(hold: Hold) -> str:
+def hold_notice(hold: Hold) -> str:
     """Who left the fleet as what, since when, and what ends it."""
     return (
         f"{hold.verdict} since {_at(hold.since)}, left by {hold.holder} (plan {hold.plan}); "
@@ -93,7 +90,7 @@ def held(hold: Hold) -> str:
     )
 
 
-def locked(lock: Lock) -> str:
+def lock_notice(lock: Lock) -> str:
     """Who is at work on a host, or was when it died."""
     return (
         f"locked since {_at(lock.since)} by {lock.holder} "

@@ -1,75 +1,17 @@
-"""Takes evidence rounds: asks every host once, at the same time, and has the rules judge."""
+"""What each host has to show, and the verdicts on what it showed. Pure."""
 
 from __future__ import annotations
 
 import hashlib
-import time
 from collections import Counter
-from collections.abc import Callable, Mapping
 
 from deploytool.errors import HostFault
-from deploytool.fleet.fanout import fanout
 from deploytool.fleet.helper import host_files, ports
-from deploytool.fleet.host import Host
 from deploytool.fleet.model import Digest, Inventory
-from deploytool.fleet.protocol import Call, Reply
-from deploytool.parity.evidence import parse_evidence
-from deploytool.parity.model import Evidence, Expected, HostVerdict, Round
+from deploytool.parity.fleet_rules import judge_fleet, most_common_release
+from deploytool.parity.model import Evidence, Expected, HostVerdict, Round, RoundAnswers
 from deploytool.parity.rules import judge_host, unseen
-from deploytool.parity.sameness import judge_fleet, most_common_release
 from deploytool.release.model import Manifest
-
-Seen = Mapping[str, Evidence | HostFault]
-
-
-def probe_call(
-    held: tuple[str, str | None] | None = None,
-    requires: tuple[str, ...] = (),
-    *,
-    disk: bool = True,
-    only_target: bool = False,
-) -> Call:
-    """The call for one round.
-
-    ``held`` (an artifact's SHA-256 and its manifest's) asks besides whether the host holds it;
-    with no manifest's digest, also for the label that it has there. ``only_target``: a process
-    of another release than that isn't asked for its status.
-    """
-    arguments = [("requires", program) for program in requires]
-    if held is not None:
-        arguments.append(("release", held[0]))
-        if held[1] is not None:
-            arguments.append(("manifest", held[1]))
-    arguments.append(("disk", "read" if disk else "skip"))
-    if only_target:
-        arguments.append(("ask", "target"))
-    return Call("probe", tuple(arguments), changes=False)
-
-
-def read(reply: Reply) -> Evidence:
-    """The evidence in a reply that has just arrived.
-
-    Raises:
-        HostFault: it can't be read.
-    """
-    return parse_evidence(reply, time.time())
-
-
-def take_round(
-    hosts: Mapping[str, Host],
-    call: Call,
-    deadline_s: float,
-    done: Callable[[str, Evidence | HostFault], None] = lambda _name, _outcome: None,
-) -> dict[str, Evidence | HostFault]:
-    """Asks every host; each gets its evidence or its fault."""
-
-    def job(host: Host) -> Callable[[], Evidence]:
-        return lambda: read(host.call(call, deadline_s=deadline_s))
-
-    # The connection has a deadline of its own, which comes before the command's.
-    return fanout(
-        {name: job(host) for name, host in hosts.items()}, deadline_s=2 * deadline_s, done=done
-    )
 
 
 def expect(
@@ -105,7 +47,7 @@ def unreachable(host: str, fault: HostFault) -> HostVerdict:
 
 
 def judge(
-    inventory: Inventory, seen: Seen, manifest: Manifest | None, *, disk: bool = True
+    inventory: Inventory, seen: RoundAnswers, manifest: Manifest | None, *, disk: bool = True
 ) -> Round:
     """One round's verdicts: every declared host must be a MATCH for this release.
 
@@ -128,7 +70,7 @@ def judge(
     return Round(release, label, judge_fleet(verdicts))
 
 
-def shown_manifest(seen: Seen) -> Manifest | None:
+def shown_manifest(seen: RoundAnswers) -> Manifest | None:
     """The manifest of the release that most hosts have, as most of those hosts hold it.
 
     It is taken only where its bytes are those that a host's evidence digested, and it speaks

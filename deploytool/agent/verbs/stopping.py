@@ -1,0 +1,232 @@
+"""Stops this host: halts the service, ends strays, and shows what is alive.
+
+No mutex and no token: a change that hangs under the mutex must not keep a host from being stopped.
+What keeps such a change from undoing a stop is its latch, which is written before anything else.
+systemd is asked only where the service's usual control group is empty, because a host that is in
+trouble may have a systemd that does not answer.
+"""
+
+from __future__ import annotations
+
+from deploytool.agent import marks
+from deploytool.agent.host import Refusal
+from deploytool.agent.model import Latch, RolloutMark, Survey
+from deploytool.agent.port import UnitState
+from deploytool.agent.record import Malformed
+from deploytool.agent.requests import Halted, Killed, LatchShown, Surveyed
+from deploytool.agent.verbs.latches import halt_artifact, says_halted, write_latch
+from deploytool.agent.verbs.sighting import sight
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal as _signal
+    from collections.abc import Mapping
+
+    from deploytool.agent.acting import FileKey
+    from deploytool.agent.host import Host
+    from deploytool.agent.model import Other
+    from deploytool.agent.port import Payload
+    from deploytool.agent.requests import Halt, KillStrays, LookAfterStop, ShowLatch
+    from deploytool.agent.verbs.sighting import Sighting
+else:
+    import _signal
+
+PASSING_S = 0.3
+"""A client that someone runs ends within that time; what acts as the service does not."""
+POLL_S = 0.1
+_KILL = 9
+
+
+def halt(host: Host, request: Halt, _payload: Payload) -> Halted:
+    """Latches the stop, then has the service stop sending; it goes on running, HALTED.
+
+    What does not say that it halted is fenced next: then no time is spent on anything else here.
+    """
+    if request.only is not None and not _may_run(host, request.only):
+        return Halted(skipped=True)
+    latch = Latch(latch=request.latch, by=request.by, reason=request.reason, since=request.since)
+    latched = write_latch(host, latch)
+    if host.settings.halt_signal is not None:
+        _signal_service(host, host.settings.halt_signal)
+    said = halt_artifact(host, latch, float(request.seconds))
+    if not says_halted(said):
+        return Halted(latched=latched, said=said)
+    synced = latched and _sync_latch(host)
+    return Halted(latched=latched, synced=synced, said=said, strays=_strays(host))
+
+
+def kill_strays(host: Host, request: KillStrays, _payload: Payload) -> Killed:
+    """Kills what can act as the service and is not of it, and what would start more of that.
+
+    It looks again until nothing is left or its time is up: what was born meanwhile is killed too.
+    """
+    machine, processes = host.system.machine, host.system.processes
+    until = machine.uptime() + request.seconds
+    killed: set[tuple[int, int]] = set()
+    read: Mapping[FileKey, str] = {}
+    while True:
+        seen = _sight(host, read)
+        read = _read(seen)
+        targets = [seen.process(pid) for pid in seen.to_kill()]
+        for process in targets:
+            try:
+                if processes.signal(process.pid, process.start, _KILL):
+                    killed.add((process.pid, process.start))
+            except OSError:
+                continue  # the next look shows that it is alive
+        if not targets or machine.uptime() >= until:
+            return Killed(killed=len(killed))
+        machine.sleep(POLL_S)
+
+
+def survey(host: Host, _request: LookAfterStop, _payload: Payload) -> Surveyed:
+    """Shows what is alive of the service or acts as it, and which stop holds here."""
+    seen = _sight(host)
+    processes = host.system.processes
+    alive = [seen.process(pid) for pid in seen.can_send()]
+    found = Survey(
+        alive=tuple(process for process in alive if _is_there(host, process.pid, process.start)),
+        others=seen.others,
+        owners=seen.owners(),
+        open_ports=tuple(sorted(processes.listening(host.settings.ports))),
+        latch=marks.read_latch(host.state),
+        latched=marks.is_there(host.state, "halted"),
+        fenced=marks.is_there(host.state, "fenced"),
+    )
+    return Surveyed(survey=found)
+
+
+def latch(host: Host, _request: ShowLatch, _payload: Payload) -> LatchShown:
+    """Shows the stop that holds here, if any."""
+    return LatchShown(
+        latch=marks.read_latch(host.state),
+        latched=marks.is_there(host.state, "halted"),
+        fenced=marks.is_there(host.state, "fenced"),
+    )
+
+
+# --- what of it is the service -------------------------------------------------------------------
+
+
+def _unit(host: Host) -> UnitState:
+    """Where the service's processes are; nothing where that can't be told: then they are strays."""
+    if host.settings.supervisor == "systemd":
+        usual = f"/system.slice/{host.settings.unit}"
+        if host.system.processes.group(usual):
+            return UnitState(group=usual)
+    try:
+        return host.system.supervisor.state()
+    except OSError:
+        return UnitState()
+
+
+def _signal_service(host: Host, name: str) -> None:
+    """Sends the artifact's own signal to every process of the service."""
+    processes = host.system.processes
+    number = int(getattr(_signal, f"SIG{name}"))
+    unit = _unit(host)
+    for pid in processes.group(unit.group) if unit.group else (unit.main,):
+        process = processes.process(pid) if pid > 1 else None
+        if process is not None:
+            try:
+                processes.signal(pid, process.start, number)
+            except OSError:
+                continue  # it is asked by its own command next
+
+
+def _sync_latch(host: Host) -> bool:
+    """Whether the latch is on the disk: one that a loss of power takes away is not a latch."""
+    try:
+        host.state.sync_file("halted")
+        host.state.sync()
+    except OSError:
+        return False
+    return True
+
+
+# --- what else there is --------------------------------------------------------------------------
+
+
+def _sight(host: Host, read: Mapping[FileKey, str] | None = None) -> Sighting:
+    try:
+        return sight(host, _unit(host), read=read)
+    except OSError as error:
+        raise Refusal("cannot-look", f"this host can't be inspected: {error}") from error
+
+
+def _read(seen: Sighting) -> dict[FileKey, str]:
+    """What need not be read again in this very request."""
+    return {key: sha for key, sha in seen.digests.items() if sha is not None}
+
+
+def _is_there(host: Host, pid: int, start: int) -> bool:
+    process = host.system.processes.process(pid)
+    return process is not None and process.start == start and process.state not in ("Z", "X")
+
+
+def _not_halted(seen: Sighting) -> list[Other]:
+    """Who was not reached by the service's own halt, and may send."""
+    sending = set(seen.can_send())
+    return [o for o in seen.others if o.pid in sending or o.role == "unseen"]
+
+
+def _strays(host: Host) -> tuple[Other, ...]:
+    """What acts as the service beside it; a passer-by is gone at the second look."""
+    before = _sight(host)
+    if not _not_halted(before):
+        return ()
+    host.system.machine.sleep(PASSING_S)
+    after = _sight(host, _read(before))
+    return tuple(
+        other
+        for other in _not_halted(after)
+        if other.pid in before.views
+        and before.process(other.pid).start == after.process(other.pid).start
+    )
+
+
+def _may_run(host: Host, only: str) -> bool:
+    """Whether a release that begins so runs here or would be started, or may for all one can tell.
+
+    What can be told without reading a file is asked first: a stop is in a hurry.
+    """
+    linked = host.linked()
+    if linked is None and host.current() != "none":
+        return True  # it leads to something else
+    if (linked or "").startswith(only) or _is_changing(host, only):
+        return True
+    seen = _sight(host)
+    if not _shows(seen, only, also_unclear=True):
+        return False
+    if _shows(seen, only, also_unclear=False):
+        return True
+    host.system.machine.sleep(PASSING_S)
+    return _shows(_sight(host, _read(seen)), only, also_unclear=True)
+
+
+def _is_changing(host: Host, only: str) -> bool:
+    """Whether a rollout may switch to it at this moment, or back to it."""
+    try:
+        mark = marks.read(host.state, "rollout", RolloutMark)
+    except (OSError, Malformed):
+        return True
+    releases = () if mark is None else (mark.target, mark.before)
+    return any(release is not None and release.startswith(only) for release in releases)
+
+
+def _shows(seen: Sighting, only: str, *, also_unclear: bool) -> bool:
+    """Whether a process runs a release that begins so; or one that is not known, if asked for."""
+    runs = seen.runs()
+    releases = [run.sha for run in runs]
+    releases += [other.release for other in seen.others if other.role == "acts"]
+    if any(sha is not None and sha.startswith(only) for sha in releases):
+        return True
+    inside = f"/releases/{only}"
+    if any(run.sha is None and inside in run.path for run in runs):
+        return True
+    unclear = (
+        None in releases
+        or any(other.role == "unseen" for other in seen.others)
+        or (bool(seen.service) and not runs)
+    )
+    return also_unclear and unclear
