@@ -1,0 +1,163 @@
+"""The service's own commands, with its account's rights and nothing of the agent's."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+
+from deploytool.agent.linux.opening import fail
+from deploytool.agent.linux.running import Ended, run
+from deploytool.agent.model import Asked
+from deploytool.agent.words import DOCUMENT_AT_MOST, is_word
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Sequence
+
+    from deploytool.agent.settings import Settings
+
+_SIGNER_S = 5.0
+_PAUSE_S = 0.02
+
+
+class LinuxCommands:
+    """The commands of one service."""
+
+    def __init__(self, settings: Settings, start_of: Callable[[int], int | None]) -> None:
+        self._settings = settings
+        self._start_of = start_of
+        """The start time of the process that has this PID now."""
+
+    def run(self, argv: Sequence[str], *, given: bytes, deadline_s: float) -> Asked:
+        """Runs one to its end; what it leaves behind is killed."""
+        return _asked("command", run(self._as_account(argv), given=given, deadline_s=deadline_s))
+
+    def _as_account(self, argv: Sequence[str]) -> Sequence[str]:
+        account = self._settings.account
+        if account is None:
+            return argv
+        rights = (f"--reuid={account}", f"--regid={account}", "--init-groups", "--no-new-privs")
+        return ("setpriv", *rights, "--", *argv)
+
+    def ask_socket(self, path: str, line: str, peers: frozenset[tuple[int, int]]) -> Asked:
+        """Asks a Unix socket for one line; the answer is one line, or all until its end.
+
+        Raises:
+            OSError: it can't be asked, does not answer in time, or another process answers.
+        """
+        import socket  # only who asks this way pays for it
+        import struct
+
+        until = time.monotonic() + self._settings.ask_s
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asked:
+            asked.setblocking(False)
+            with _Account(self._settings.account):
+                _connect(asked, path, until)
+            asked.settimeout(max(0.001, until - time.monotonic()))
+            found = asked.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+            pid: int = struct.unpack("3i", found)[0]
+            if (pid, self._start_of(pid)) not in peers:
+                raise fail(errno.EPERM, path)
+            asked.sendall(line.encode("utf-8") + b"\n")
+            answer = _one_line(asked, path, until)
+        return Asked(way="socket", code=0, answer=answer.decode("utf-8", "replace"))
+
+    def signer(self, signature: str, signed: bytes, namespace: str) -> str | None:
+        """Who of the signers file signed exactly this (ssh-keygen(1), -Y verify)."""
+        signers = self._settings.signers
+        if signers is None:
+            return None
+        # It reads a signature from a file only: this one needs no disk that has room.
+        memory = os.memfd_create("signature")
+        try:
+            os.write(memory, signature.encode("utf-8"))
+            held = f"/proc/{os.getpid()}/fd/{memory}"
+            files = ("-s", held, "-f", signers)
+            found = run(
+                ("ssh-keygen", "-Y", "find-principals", *files), deadline_s=_SIGNER_S
+            )
+            name = found.output.decode("utf-8", "replace").strip()
+            if found.code != 0 or not is_word(name):
+                return None
+            verify = ("ssh-keygen", "-Y", "verify", "-n", namespace, "-I", name, *files)
+            checked = run(verify, given=signed, deadline_s=_SIGNER_S)
+            return name if checked.code == 0 else None
+        finally:
+            os.close(memory)
+
+
+def _asked(way: str, ended: Ended) -> Asked:
+    answer = ended.output.decode("utf-8", "replace")
+    return Asked(way=way, code=ended.code, answer=answer, errors=ended.text)
+
+
+def _connect(asked: socket.socket, path: str, until: float) -> None:
+    """Connects; a socket whose queue is full is tried again until time is up."""
+    while True:
+        try:
+            asked.connect(path)
+            return
+        except BlockingIOError:
+            if time.monotonic() > until:
+                raise fail(errno.ETIMEDOUT, path) from None
+        time.sleep(_PAUSE_S)
+
+
+def _one_line(asked: socket.socket, path: str, until: float) -> bytes:
+    answer = bytearray()
+    while b"\n" not in answer[-4096:]:
+        left = until - time.monotonic()
+        if left <= 0:
+            raise fail(errno.ETIMEDOUT, path)
+        asked.settimeout(left)
+        part = asked.recv(4096)
+        if not part:
+            break
+        answer += part
+        if len(answer) > DOCUMENT_AT_MOST:
+            raise fail(errno.EMSGSIZE, path)
+    return bytes(answer.partition(b"\n")[0])
+
+
+class _Account:
+    """The rights of the service's account while a block runs, so that it can't lead root elsewhere.
+
+    The real and the saved user stay root: the account can neither trace nor signal the agent.
+    """
+
+    def __init__(self, name: str | None) -> None:
+        self._name = name
+
+    def __enter__(self) -> None:
+        if self._name is None:
+            return
+        import pwd
+
+        try:
+            entry = pwd.getpwnam(self._name)
+        except KeyError:
+            raise fail(errno.ENOENT, self._name) from None
+        groups = os.getgrouplist(self._name, entry.pw_gid)
+        self._before = os.geteuid(), os.getegid(), os.getgroups()
+        try:
+            os.setgroups(groups)
+            os.setegid(entry.pw_gid)
+            os.seteuid(entry.pw_uid)
+        except BaseException:
+            self._back()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        if self._name is not None:
+            self._back()
+
+    def _back(self) -> None:
+        user, group, groups = self._before
+        try:
+            os.seteuid(user)
+            os.setegid(group)
+            os.setgroups(groups)
+        except OSError:
+            os._exit(70)  # an agent with the rights of another must not go on
