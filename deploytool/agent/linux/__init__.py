@@ -37,7 +37,7 @@ class Linux:
         if self._processes is None:
             from deploytool.agent.linux.processes import LinuxProcesses
 
-            self._processes = LinuxProcesses()
+            self._processes = LinuxProcesses(self.settings.agent)
         return self._processes
 
     @property
@@ -51,7 +51,7 @@ class Linux:
             else:
                 from deploytool.agent.linux.unsupervised import Unsupervised
 
-                self._supervisor = Unsupervised(self.settings)
+                self._supervisor = Unsupervised(self.settings, self.processes)
         return self._supervisor
 
     @property

@@ -7,6 +7,7 @@ import os
 import time
 
 from deploytool.agent.linux.opening import fail
+from deploytool.agent.linux.proc import start_of
 from deploytool.agent.linux.running import Ended, run
 from deploytool.agent.model import Asked
 from deploytool.agent.words import DOCUMENT_AT_MOST, is_word
@@ -14,7 +15,7 @@ from deploytool.agent.words import DOCUMENT_AT_MOST, is_word
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from deploytool.agent.settings import Settings
 
@@ -25,10 +26,8 @@ _PAUSE_S = 0.02
 class LinuxCommands:
     """The commands of one service."""
 
-    def __init__(self, settings: Settings, start_of: Callable[[int], int | None]) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._start_of = start_of
-        """The start time of the process that has this PID now."""
 
     def run(self, argv: Sequence[str], *, given: bytes, deadline_s: float) -> Asked:
         """Runs one to its end; what it leaves behind is killed."""
@@ -52,13 +51,13 @@ class LinuxCommands:
 
         until = time.monotonic() + self._settings.ask_s
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asked:
-            asked.setblocking(False)
+            asked.settimeout(0)
             with _Account(self._settings.account):
                 _connect(asked, path, until)
             asked.settimeout(max(0.001, until - time.monotonic()))
             found = asked.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
             pid: int = struct.unpack("3i", found)[0]
-            if (pid, self._start_of(pid)) not in peers:
+            if (pid, start_of(pid)) not in peers:
                 raise fail(errno.EPERM, path)
             asked.sendall(line.encode("utf-8") + b"\n")
             answer = _one_line(asked, path, until)
@@ -75,9 +74,7 @@ class LinuxCommands:
             os.write(memory, signature.encode("utf-8"))
             held = f"/proc/{os.getpid()}/fd/{memory}"
             files = ("-s", held, "-f", signers)
-            found = run(
-                ("ssh-keygen", "-Y", "find-principals", *files), deadline_s=_SIGNER_S
-            )
+            found = run(("ssh-keygen", "-Y", "find-principals", *files), deadline_s=_SIGNER_S)
             name = found.output.decode("utf-8", "replace").strip()
             if found.code != 0 or not is_word(name):
                 return None
@@ -95,14 +92,14 @@ def _asked(way: str, ended: Ended) -> Asked:
 
 def _connect(asked: socket.socket, path: str, until: float) -> None:
     """Connects; a socket whose queue is full is tried again until time is up."""
-    while True:
+    while time.monotonic() < until:
         try:
             asked.connect(path)
-            return
         except BlockingIOError:
-            if time.monotonic() > until:
-                raise fail(errno.ETIMEDOUT, path) from None
-        time.sleep(_PAUSE_S)
+            time.sleep(_PAUSE_S)
+        else:
+            return
+    raise fail(errno.ETIMEDOUT, path)
 
 
 def _one_line(asked: socket.socket, path: str, until: float) -> bytes:

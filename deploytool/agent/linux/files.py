@@ -15,7 +15,6 @@ from deploytool.agent.port import Entry
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
     from deploytool.agent.model import DiskRead
@@ -227,13 +226,8 @@ class LinuxFolder:
         """
         descriptor = open_regular(component(name), self._descriptor, follow=False)
         try:
-            for _ in _tries(wait_s):
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    continue
-                return _Flock(descriptor)
-            raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT), name)
+            _wait_for(descriptor, wait_s)
+            return _Flock(descriptor)
         except BaseException:
             os.close(descriptor)
             raise
@@ -243,15 +237,19 @@ class LinuxFolder:
         _close(self._descriptor)
 
 
-def _tries(wait_s: float) -> Iterator[None]:
-    """One try at once, and more until time is up, ever less often."""
+def _wait_for(descriptor: int, wait_s: float) -> None:
+    """Takes a lock: flock(2) knows no deadline, so it is tried ever less often until then."""
     until = time.monotonic() + wait_s
     pause = _FIRST_PAUSE_S
     while True:
-        yield
-        left = until - time.monotonic()
-        if left <= 0:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            left = until - time.monotonic()
+        else:
             return
+        if left <= 0:
+            raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
         time.sleep(min(pause, left))
         pause = min(2 * pause, _LONGEST_PAUSE_S)
 

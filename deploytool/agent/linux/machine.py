@@ -35,6 +35,17 @@ class LinuxMachine:
         """Waits."""
         time.sleep(seconds)
 
+    def account(self, name: str | None) -> int | None:
+        """An account's number, of None the agent's own; None: there is no such account."""
+        if name is None:
+            return os.geteuid()
+        import pwd
+
+        try:
+            return pwd.getpwnam(name).pw_uid
+        except KeyError:
+            return None
+
     def has_program(self, name: str) -> bool:
         """Whether it can be run by this name."""
         return program(name) is not None

@@ -1,7 +1,7 @@
 """Opens and reads files that may be anything: only a regular one is ever opened for reading.
 
 A name is opened as a mere place first (``O_PATH``), which neither waits for a FIFO's writer nor
-wakes a device; what it turned out to be is what is read afterwards, whatever the name means by then.
+wakes a device. What was found there is read afterwards, whatever the name means by then.
 """
 
 from __future__ import annotations

@@ -10,13 +10,15 @@ import errno
 import os
 import resource
 import select
+import signal
 import time
 
 from deploytool.agent.linux.machine import PATH
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import NoReturn
 
 ENVIRONMENT: Mapping[str, str] = {"PATH": PATH, "LANG": "C"}
 """All that a program finds in its environment."""
@@ -71,6 +73,60 @@ def spawn(argv: Sequence[str], streams: Sequence[int], environment: Mapping[str,
         )
     finally:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def detach(
+    argv: Sequence[str],
+    output: int,
+    before: Callable[[], None] = lambda: None,
+    environment: Mapping[str, str] = ENVIRONMENT,
+) -> None:
+    """Starts a program that is left to itself, as a child of init; ``output`` takes what it prints.
+
+    ``before`` is called in the process that becomes the program.
+
+    Raises:
+        OSError: it can't be started.
+    """
+    told, tells = os.pipe()
+    child = os.fork()
+    if child == 0:
+        _become(argv, output, before, environment, tells)
+    os.close(tells)
+    try:
+        os.waitpid(child, 0)
+        failed = os.read(told, 16)  # its end is closed when the program was started
+    finally:
+        os.close(told)
+    if failed:
+        raise OSError(int(failed), os.strerror(int(failed)), argv[0])
+
+
+def _become(
+    argv: Sequence[str],
+    output: int,
+    before: Callable[[], None],
+    environment: Mapping[str, str],
+    tells: int,
+) -> NoReturn:
+    """In a child: its own child, in a session of its own, becomes the program."""
+    try:
+        os.setsid()
+        if os.fork():
+            os._exit(0)
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+        nowhere = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        for at, descriptor in enumerate((nowhere, output, output)):
+            os.dup2(descriptor, at)
+        before()
+        os.execvpe(argv[0], [os.fsencode(word) for word in argv], environment)  # noqa: S606 no shell
+    except OSError as error:
+        os.write(tells, str(error.errno or 0).encode("ascii"))
+    finally:
+        os._exit(127)
 
 
 def run(

@@ -1,0 +1,400 @@
+"""One look at every process of this host: what it executes, maps, holds, and is connected to."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat as modes
+
+from deploytool.agent.linux.opening import fail
+from deploytool.agent.linux.proc import (
+    ARGUMENTS_AT_MOST,
+    GONE,
+    Stat,
+    command_of,
+    open_process,
+    read_accounts,
+    read_all,
+    read_group,
+    read_once,
+    read_stat,
+    shown,
+    start_of,
+)
+from deploytool.agent.linux.sockets import Wanted, tables
+from deploytool.agent.model import Process
+from deploytool.agent.port import HeldFile, View
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from deploytool.agent.port import HeldSocket, Interest
+
+MAPS_AT_MOST = 64 * 1024 * 1024
+ARGUMENTS_SHOWN = 64
+ARGUMENTS_TRIED = 8
+"""So many arguments that are no option are tried as the name of a file."""
+_DELETED = b" (deleted)"
+_RANK = {"exe": 0, "map": 1, "fd": 2, "argument": 3}
+_ANCESTORS_AT_MOST = 64
+
+
+class Held:
+    """A regular file that a process has to do with, before it is known to matter."""
+
+    __slots__ = ("changed", "device", "how", "name", "number", "path", "size")
+
+    def __init__(self, how: str, name: str, path: bytes, found: os.stat_result) -> None:
+        self.how = how
+        self.name = name
+        self.path = path
+        self.device = found.st_dev
+        self.number = found.st_ino
+        self.size = found.st_size
+        self.changed = found.st_ctime_ns
+
+    def shown(self, pid: int) -> HeldFile:
+        """As the port shows it."""
+        deleted = self.path.endswith(_DELETED) and not os.path.lexists(self.path)
+        path = self.path[: -len(_DELETED)] if deleted else self.path
+        return HeldFile(
+            how=self.how,
+            handle=self.name if self.name.startswith("/") else f"/proc/{pid}/{self.name}",
+            device=self.device,
+            number=self.number,
+            size=self.size,
+            path=shown(path),
+            deleted=deleted,
+            changed=str(self.changed),
+        )
+
+
+class Seen:
+    """One process as it was read; what of it is shown is decided when all were."""
+
+    __slots__ = (
+        "accounts",
+        "arguments",
+        "client",
+        "files",
+        "group",
+        "hidden",
+        "network",
+        "pid",
+        "program",
+        "sockets",
+        "stat",
+    )
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.stat: Stat | None = None
+        self.accounts: tuple[int, ...] = ()
+        self.arguments = b""
+        self.group = ""
+        self.program: Held | None = None
+        self.files: dict[tuple[int, int], Held] = {}
+        self.sockets: list[bytes] = []
+        self.network = b""
+        self.hidden = ""
+        self.client = False
+
+    def hide(self, what: str, error: OSError) -> None:
+        """Notes what could not be seen of it, and why; the first reason is kept."""
+        self.hidden = self.hidden or f"its {what} can't be read: {error.strerror}"
+
+    @property
+    def words(self) -> list[bytes]:
+        """Its arguments."""
+        return self.arguments.rstrip(b"\0").split(b"\0") if self.arguments else []
+
+    def view(self, sockets: tuple[HeldSocket, ...]) -> View:
+        """As the port shows it."""
+        stat = self.stat
+        process = Process(
+            pid=self.pid,
+            parent=stat.parent if stat else 0,
+            start=stat.start if stat else 0,
+            state=stat.state if stat else "unknown",
+            account=self.accounts[1] if self.accounts else 0,
+            command=command_of(self.arguments),
+            still=stat is not None and start_of(self.pid) == stat.start,
+        )
+        return View(
+            process=process,
+            group=self.group,
+            program=self.program.shown(self.pid) if self.program else None,
+            accounts=self.accounts,
+            files=tuple(file.shown(self.pid) for file in self.files.values()),
+            sockets=sockets,
+            arguments=tuple(shown(word) for word in self.words[:ARGUMENTS_SHOWN]),
+            client=self.client,
+            hidden=self.hidden,
+        )
+
+
+class Survey:
+    """One look. ``agent``: the agent's own file, by which other runs of it are recognized."""
+
+    def __init__(self, interest: Interest, agent: str) -> None:
+        self._interest = interest
+        self._agent = os.fsencode(agent)
+        self._below = os.fsencode(interest.root) + b"/"
+        self._sizes = frozenset(interest.sizes)
+        self._wanted = Wanted(interest.ports, interest.peers)
+        self._mapped: dict[bytes, os.stat_result | None] = {}
+        self._named: dict[bytes, tuple[bytes, os.stat_result] | None] = {}
+        self._own = os.stat("/proc/self/exe")
+
+    def views(self) -> tuple[View, ...]:
+        """Every process that is of interest, in the order of their numbers."""
+        own = os.getpid()
+        seen: dict[int, Seen] = {}
+        for name in os.listdir("/proc"):
+            if name.isdigit() and int(name) not in (1, own):
+                found = self._look(int(name))
+                if found is not None:
+                    seen[found.pid] = found
+        sockets = self._sockets(seen)
+        self._mark_clients(seen, own)
+        chosen = self._choose(seen, sockets)
+        held = {
+            pid: tuple(sockets[inode] for inode in seen[pid].sockets if inode in sockets)
+            for pid in chosen
+        }
+        return tuple(seen[pid].view(held[pid]) for pid in sorted(chosen))
+
+    def _choose(self, seen: dict[int, Seen], sockets: dict[bytes, HeldSocket]) -> set[int]:
+        """Those of interest, and their parents."""
+        interest = self._interest
+        accounts = frozenset(interest.accounts)
+        below = f"{interest.group}/"
+        chosen: set[int] = set()
+        for pid, one in seen.items():
+            if (
+                one.files
+                or (one.hidden and interest.whole)
+                or not accounts.isdisjoint(one.accounts)
+                or (interest.group and f"{one.group}/".startswith(below))
+                or any(inode in sockets for inode in one.sockets)
+            ):
+                chosen.update(_line(seen, pid))
+        return chosen
+
+    def _mark_clients(self, seen: dict[int, Seen], own: int) -> None:
+        """Marks what an agent on this host runs: this one, or another that answers just now."""
+        agents = {own, *(pid for pid, one in seen.items() if self._is_agent(one))}
+        for pid, one in seen.items():
+            parents = list(_line(seen, pid))[1:]
+            last = seen[parents[-1] if parents else pid].stat
+            one.client = any(parent in agents for parent in parents) or (
+                last is not None and last.parent in agents
+            )
+
+    def _is_agent(self, one: Seen) -> bool:
+        """Whether it is this very interpreter, as this account, at work on the agent's file."""
+        program = one.program
+        return (
+            program is not None
+            and (program.device, program.number) == (self._own.st_dev, self._own.st_ino)
+            and set(one.accounts) == {os.geteuid()}
+            and self._agent in one.words
+        )
+
+    def _sockets(self, seen: dict[int, Seen]) -> dict[bytes, HeldSocket]:
+        """Every socket of interest by its inode: each network namespace's tables once."""
+        found: dict[bytes, HeldSocket] = {}
+        if not self._wanted.some:
+            return found
+        for table in tables(None, "/proc/self/net"):
+            found.update(self._wanted.match(table))
+        done = {os.readlink(b"/proc/self/ns/net"), b""}
+        for pid, one in seen.items():
+            if one.network in done:
+                continue
+            try:
+                for table in tables(None, f"/proc/{pid}/net"):
+                    found.update(self._wanted.match(table))
+            except OSError:
+                continue  # another process of that namespace, if it has one, shows it
+            done.add(one.network)
+        for one in seen.values():
+            if one.network not in done:
+                one.hidden = one.hidden or "its network namespace can't be inspected"
+        return found
+
+    # --- one process --------------------------------------------------------------------------
+
+    def _look(self, pid: int) -> Seen | None:
+        """One process; None where it is gone, or the kernel's own."""
+        one = Seen(pid)
+        try:
+            folder = open_process(pid)
+        except OSError as error:
+            if error.errno in GONE:
+                return None
+            one.hide("folder", error)
+            return one
+        try:
+            one.stat = read_stat(folder)
+            if one.stat.kernel:
+                return None
+            one.accounts = read_accounts(folder)
+            one.group = read_group(folder)
+            self._inspect(one, folder)
+            if one.hidden and read_stat(folder).exiting:
+                one.hidden = ""  # it ended under our eyes
+        except OSError as error:
+            if error.errno in GONE:
+                return None
+            one.hide("state", error)
+        finally:
+            os.close(folder)
+        return one
+
+    def _inspect(self, one: Seen, folder: int) -> None:
+        for what, step in (
+            ("executable", self._see_program),
+            ("arguments", self._see_arguments),
+            ("mappings", self._see_mappings),
+            ("descriptors", self._see_descriptors),
+        ):
+            try:
+                step(one, folder)
+            except OSError as error:
+                # A process that ends has no executable any more, and no longer a folder later.
+                one.hide(what, error)
+
+    def _see_program(self, one: Seen, folder: int) -> None:
+        path = os.readlink(b"exe", dir_fd=folder)
+        one.program = Held("exe", "exe", path, os.stat("exe", dir_fd=folder))
+        self._keep(one, one.program)
+
+    def _see_arguments(self, one: Seen, folder: int) -> None:
+        one.arguments = read_once("cmdline", folder, ARGUMENTS_AT_MOST)
+        tried = 0
+        for word in one.words[:ARGUMENTS_SHOWN]:
+            if word[:1] in (b"-", b"") or b"\n" in word:
+                continue
+            found = self._named_file(word, folder)
+            if found is not None:
+                real, facts = found
+                base = "root" if word.startswith(b"/") else "cwd"
+                name = f"{base}/{os.fsdecode(word.lstrip(b'/'))}"
+                held = Held("argument", name, real, facts)
+                if self._keep(one, held):
+                    held.path = word
+            tried += 1
+            if tried == ARGUMENTS_TRIED:
+                return
+
+    def _named_file(self, word: bytes, folder: int) -> tuple[bytes, os.stat_result] | None:
+        """The regular file that an argument leads to, and its whole path; None without one."""
+        base = os.readlink(b"root" if word.startswith(b"/") else b"cwd", dir_fd=folder)
+        whole = base.rstrip(b"/") + b"/" + word.lstrip(b"/")
+        if whole not in self._named:
+            self._named[whole] = _stat_named(whole)
+        return self._named[whole]
+
+    def _see_mappings(self, one: Seen, folder: int) -> None:
+        for span, key, path in executable_mappings(folder):
+            if key not in self._mapped:
+                self._mapped[key] = _stat_mapped(span, path, folder)
+            found = self._mapped[key]
+            if found is not None:
+                self._keep(one, Held("map", f"map_files/{span}", path, found))
+            elif path.startswith(self._below) or os.geteuid() == 0:
+                one.hidden = one.hidden or f"it maps {shown(path)}, which can't be inspected"
+
+    def _see_descriptors(self, one: Seen, folder: int) -> None:
+        if self._wanted.some:
+            one.network = os.readlink(b"ns/net", dir_fd=folder)
+        held = os.open("fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
+        try:
+            for name in os.listdir(held):
+                try:
+                    path = os.readlink(name.encode("ascii"), dir_fd=held)
+                    if path.startswith(b"/"):
+                        facts = os.stat(name, dir_fd=held)
+                        self._keep(one, Held("fd", f"fd/{name}", path, facts), facts.st_mode)
+                    elif path.startswith(b"socket:["):
+                        one.sockets.append(path[8:-1])
+                except FileNotFoundError:
+                    continue  # closed meanwhile
+        finally:
+            os.close(held)
+
+    def _keep(self, one: Seen, held: Held, mode: int = modes.S_IFREG) -> bool:
+        """Keeps a file that is of interest, once, in the strongest way that it is held."""
+        if not (held.size in self._sizes or held.path.startswith(self._below)):
+            return False
+        if not modes.S_ISREG(mode):
+            return False
+        key = (held.device, held.number)
+        if key in one.files and _RANK[one.files[key].how] <= _RANK[held.how]:
+            return False
+        one.files[key] = held
+        return True
+
+
+def _line(seen: dict[int, Seen], pid: int) -> Iterator[int]:
+    """A process and its ancestors, as far as they were seen."""
+    for _ in range(_ANCESTORS_AT_MOST):
+        one = seen.get(pid)
+        if one is None:
+            return
+        yield pid
+        if one.stat is None:
+            return
+        pid = one.stat.parent
+
+
+def executable_mappings(folder: int) -> Iterator[tuple[str, bytes, bytes]]:
+    """Address range, device with inode, and path of every file that is mapped executable."""
+    for line in read_all("maps", folder, MAPS_AT_MOST).split(b"\n"):
+        if b"xp " not in line and b"xs " not in line:
+            continue
+        fields = line.split(None, 5)
+        if len(fields) == 6 and fields[1][2:3] == b"x" and fields[4] != b"0":
+            yield fields[0].decode("ascii"), fields[3] + b":" + fields[4], fields[5]
+
+
+def _stat_mapped(span: str, path: bytes, folder: int) -> os.stat_result | None:
+    """Of a mapped file; by its name where the kernel keeps ``map_files`` from this account."""
+    try:
+        return os.stat(f"map_files/{span}", dir_fd=folder)
+    except OSError:
+        pass
+    try:
+        return os.stat(path)
+    except OSError:
+        return None
+
+
+def _stat_named(whole: bytes) -> tuple[bytes, os.stat_result] | None:
+    try:
+        facts = os.stat(whole)
+        if not modes.S_ISREG(facts.st_mode):
+            return None
+        return os.path.realpath(whole), facts
+    except (OSError, ValueError):
+        return None
+
+
+def mapped_files(pid: int, folder: int) -> Iterator[HeldFile]:
+    """Every file that a process maps executable, each once, its program first.
+
+    Raises:
+        OSError: one of them can't be inspected.
+    """
+    program = Held("exe", "exe", os.readlink(b"exe", dir_fd=folder), os.stat("exe", dir_fd=folder))
+    done = {(program.device, program.number)}
+    yield program.shown(pid)
+    for span, _, path in executable_mappings(folder):
+        found = _stat_mapped(span, path, folder)
+        if found is None:
+            raise fail(errno.EACCES, shown(path))
+        if (found.st_dev, found.st_ino) not in done:
+            done.add((found.st_dev, found.st_ino))
+            yield Held("map", f"map_files/{span}", path, found).shown(pid)
