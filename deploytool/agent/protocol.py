@@ -86,11 +86,20 @@ def parse_request(kind: type[Request], line: bytes) -> Request:
     return kind.from_json(parse_json(line, REQUEST_AT_MOST), strict=True)
 
 
+def answer_begin(nonce: str) -> bytes:
+    """What is sent as soon as a request is read: whoever waits knows that it has arrived."""
+    return f"\ndeploytool {nonce} begin\n".encode("ascii")
+
+
+def answer_rest(nonce: str, answer: Answer | Refused) -> bytes:
+    """What follows when it was carried out."""
+    end = b"refused\n" if isinstance(answer, Refused) else b"ok\n"
+    return _line(answer) + answer_end(nonce) + end
+
+
 def answer_bytes(nonce: str, answer: Answer | Refused) -> bytes:
     """The frame around an answer."""
-    end = "refused" if isinstance(answer, Refused) else "ok"
-    head, tail = f"\ndeploytool {nonce} begin\n", f"deploytool {nonce} end {end}\n"
-    return head.encode("ascii") + _line(answer) + tail.encode("ascii")
+    return answer_begin(nonce) + answer_rest(nonce, answer)
 
 
 def answer_end(nonce: str) -> bytes:

@@ -1,0 +1,115 @@
+# The last rungs of a stop, in the shell alone: they need no Python, no mutex and no other program
+# than coreutils and grep. Format deploytool/1, so that a stop of any release works on this host.
+# What keeps a change under way from reviving it is written first: STATE/halted and STATE/fenced.
+# shellcheck shell=sh disable=SC2034,SC2154 # the settings are put in front, the caller comes after
+
+say() { printf '%s\n' "$*"; }
+finish() { say "deploytool $nonce end $*"; }
+
+read_keys() { # -> latch by reason since seconds, checked; fails where the request is another
+    latch='' by='' reason='' since='' seconds='' lines=0
+    while [ $((lines = lines + 1)) -le 16 ] && IFS=' ' read -r key value; do
+        case $key in .) return 0 ;; esac
+        [ ${#value} -le 200 ] || return 1
+        case $value in '' | *[!A-Za-z0-9@._:+-]*) return 1 ;; esac
+        case $key:$value in
+        latch:*[!0-9a-f]* | seconds:*[!0-9]* | seconds:???* | since:*[!0-9]* | since:????????????????*) return 1 ;;
+        latch:* | by:* | reason:* | since:* | seconds:*) eval "$key=\$value" ;; # checked, and not evaluated
+        *) return 1 ;;
+        esac
+    done
+    return 1
+}
+
+group_members() { # NAME -> GROUP, its folder, and MEMBERS; fails where there are none
+    for GROUP in "/sys/fs/cgroup$1" "/sys/fs/cgroup/systemd$1" "/sys/fs/cgroup/unified$1"; do
+        [ -z "$1" ] || MEMBERS=$(timeout -k 1 2 cat "$GROUP/cgroup.procs" 2>/dev/null | tr '\n' ' ')
+        [ -z "$MEMBERS" ] || return 0
+    done
+    return 1
+}
+
+members() { # -> MEMBERS: the service's processes by its supervisor's own list; GROUP, its folder
+    MEMBERS='' GROUP=''
+    if [ "$SUPERVISOR" = process ]; then
+        if IFS=' ' read -r member start 2>/dev/null <"$STATE/pid" && IFS= read -r stat 2>/dev/null <"/proc/$member/stat"; then
+            case "${stat##*) }" in [ZX]*) ;; *" $start "*) MEMBERS=$member ;; esac
+        fi
+        return 0
+    fi
+    group_members "/system.slice/$NAME.service" ||
+        group_members "$(timeout -k 1 2 systemctl show "$NAME.service" -p ControlGroup --value 2>/dev/null)" || GROUP=''
+}
+
+ours() { # -> OURS: those, and every other process that executes or holds a file below the releases
+    members
+    OURS=" $MEMBERS " pid=''
+    IFS='
+'
+    set +f # what is listed has a bound of time, and names are shown in one line each
+    for line in $(timeout -k 1 3 ls -lq /proc/[0-9]*/exe /proc/[0-9]*/fd 2>/dev/null | grep -F -e '/proc/' -e " -> $ROOT/releases/"); do
+        case $line in
+        /proc/*/fd:) pid=${line#/proc/} pid=${pid%/fd:} && continue ;;
+        *" -> $ROOT/releases/.incoming."*) continue ;;
+        *"/exe -> $ROOT/releases/"*) pid=${line%%/exe -> *} pid=${pid##*/proc/} ;;
+        *" -> $ROOT/releases/"*"/$NAME" | *" -> $ROOT/releases/"*"/$NAME (deleted)") ;;
+        *) continue ;;
+        esac
+        case $OURS in *" $pid "*) ;; *) [ "$pid" = $$ ] || OURS="$OURS$pid " ;; esac
+    done
+    set -f
+    IFS=' '
+}
+
+fence() { # first so that neither the supervisor nor a reboot revives it
+    members
+    waits=0
+    case $(cat "$STATE/halted" 2>/dev/null) in *"latch $latch"*) ;; *) # it was not told to halt yet
+        IFS=' '
+        [ -z "$HALT_SIGNAL" ] || for member in $MEMBERS; do kill -s "$HALT_SIGNAL" "$member" 2>/dev/null && waits=20; done ;;
+    esac
+    printf 'latch %s\nby %s\nreason %s\nsince %s\n' "$latch" "$by" "$reason" "$since" 2>/dev/null >"$STATE/.halted.$latch.$$" &&
+        mv -fT "$STATE/.halted.$latch.$$" "$STATE/halted" 2>/dev/null
+    fenced=yes
+    : 2>/dev/null >"$STATE/fenced" || fenced=no
+    if [ "$SUPERVISOR" = systemd ]; then
+        masked=yes
+        timeout -k 1 3 systemctl mask --quiet "$NAME.service" 2>/dev/null ||
+            ln -sfn /dev/null "/etc/systemd/system/$NAME.service" 2>/dev/null || # without systemd's answer it holds from the next boot
+            { masked=runtime && timeout -k 1 3 systemctl mask --runtime --quiet "$NAME.service" 2>/dev/null; } || masked=no
+        say "masked $masked"
+    fi
+    [ $fenced = no ] || timeout -k 1 2 sync "$STATE/halted" "$STATE/fenced" "$STATE" 2>/dev/null || fenced=unsynced
+    while [ $waits -gt 0 ] && members && [ -n "$MEMBERS" ]; do # so long it has to cancel before it is killed
+        waits=$((waits - 1))
+        sleep 0.1
+    done
+    say "fenced $fenced"
+}
+
+kill_all() { # whatever the service or a stray of this root is, ends now
+    tries=$((seconds * 10)) killed=0
+    # shellcheck disable=SC2086 # the numbers are split on purpose
+    while ours && set -- $OURS && [ $# -gt 0 ]; do
+        [ -z "$GROUP" ] || echo 1 2>/dev/null >"$GROUP/cgroup.kill" || :
+        for pid in "$@"; do kill -s KILL "$pid" 2>/dev/null && killed=$((killed + 1)); done
+        [ $((tries = tries - 1)) -gt 0 ] || break
+        sleep 0.1
+    done
+    say "killed $killed"
+}
+
+look() { # what is alive of the service and of this release root, who listens, and what stops it
+    ours
+    for pid in $OURS; do
+        IFS= read -r stat 2>/dev/null <"/proc/$pid/stat" || continue
+        case "${stat##*) }" in [ZX]*) ;; *) say "alive $pid" ;; esac
+    done
+    listens=$(timeout -k 1 3 cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | grep -F ' 0A ')
+    for port in $PORTS; do
+        hex=:$(printf '%04X' "$port") nowhere=00000000
+        case $listens in *"$hex $nowhere:0000 0A "* | *"$hex $nowhere$nowhere$nowhere$nowhere:0000 0A "*) say "open $port" ;; esac
+    done
+    [ ! -e "$STATE/halted" ] || say "halted $(tr '\n' ' ' <"$STATE/halted")"
+    [ ! -e "$STATE/fenced" ] || say fenced
+}

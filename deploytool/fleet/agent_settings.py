@@ -1,0 +1,69 @@
+"""What the agent of one host is told by the inventory."""
+
+from __future__ import annotations
+
+import re
+
+from deploytool.agent.settings import Command, Settings
+from deploytool.fleet import entrance
+from deploytool.fleet.helper import ports, service_account
+from deploytool.fleet.model import Argv, Inventory
+
+_GIVEN = re.compile(r"(\{(?:current|flag|reason|by|nonce)\})")
+"""What is known only when a command is run; the agent fills it in."""
+
+
+def settings_of(inventory: Inventory, host: str) -> Settings:
+    """The settings that are part of the agent's file on ``host``."""
+    service = inventory.service
+    root = inventory.root(host)
+
+    def command(template: Argv | None) -> Command | None:
+        return None if template is None else _command(template, inventory, host)
+
+    flags = service.flags
+    return Settings(
+        agent=entrance.helper_path(service.supervisor, service.name, root),
+        fleet=inventory.fleet,
+        host=host,
+        name=service.name,
+        root=root,
+        account=service_account(inventory),
+        supervisor=service.supervisor,
+        start=_command(service.start, inventory, host),
+        version=_command(service.version, inventory, host),
+        status=_command(service.status, inventory, host),
+        halt=command(service.halt),
+        lease=command(service.lease),
+        resume=command(service.resume),
+        halt_signal=service.halt_signal,
+        signers=inventory.signers_path(host) if inventory.signers else None,
+        ports=ports(inventory, host),
+        configs=tuple(inventory.expand(path, host) for path in inventory.config_files),
+        ready_s=_whole(service.ready_timeout_s),
+        stop_s=_whole(service.stop_timeout_s),
+        ask_s=_whole(service.ask_timeout_s),
+        flag_observe=command(flags.observe if flags else None),
+        flag_prepare=command(flags.prepare if flags else None),
+        flag_commit=command(flags.commit if flags else None),
+        flag_settle=command(flags.settle if flags else None),
+        flag_disarm=command(flags.disarm if flags else None),
+    )
+
+
+def _whole(seconds: float) -> int:
+    return max(1, round(seconds))
+
+
+def _command(template: Argv, inventory: Inventory, host: str) -> Command:
+    """An argument list with its fixed words filled in, and the others left in braces."""
+    return Command(argv=tuple(_word(word, inventory, host) for word in template))
+
+
+def _word(word: str, inventory: Inventory, host: str) -> str:
+    # Every second part is a word in braces that is left.
+    parts = _GIVEN.split(word)
+    for at in range(0, len(parts), 2):
+        fixed = inventory.expand(parts[at], host)
+        parts[at] = fixed.replace("{", "{{").replace("}", "}}")
+    return "".join(parts)
