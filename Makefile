@@ -34,9 +34,10 @@ check: ## lint, types, import rules, shell scripts, and the gate on this reposit
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	git ls-files -z -- '*.sh' scripts vagrant/build-box .ci/run ':!deploytool/fleet/onhost' | \
+	git ls-files -z -- '*.sh' scripts vagrant/build-box .ci/run ':!deploytool/fleet/onhost' ':!deploytool/agent' | \
 		xargs -0 shellcheck
 	cat deploytool/fleet/onhost/*.sh | shellcheck -
+	cat deploytool/agent/last_rungs.sh deploytool/agent/stub.sh | shellcheck -
 	VAGRANT_HOME=$(CURDIR)/.deploytool/vagrant-home VAGRANT_DEFAULT_PROVIDER=libvirt \
 		VAGRANT_DOTFILE_PATH=$(CURDIR)/.deploytool/vagrant-machines vagrant validate
 	$(BIN)/deploytool gate --branch HEAD --skip GATE_REHEARSED
