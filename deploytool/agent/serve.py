@@ -18,7 +18,8 @@ def serve(system: System, agent: str, kind: type[Request], line: bytes, payload:
     """What the verb answers to the request in ``line``, or why it did nothing.
 
     ``agent`` is the SHA-256 of the agent's own file. After a ``Refused`` no further request may be
-    read: how much of a payload was taken is not known.
+    read: how much of a payload was taken is not known. The code ``failed`` is of no rule: the
+    operating system failed in the middle of the verb, and what it did before that is in doubt.
     """
     try:
         request = parse_request(kind, line)
@@ -29,3 +30,6 @@ def serve(system: System, agent: str, kind: type[Request], line: bytes, payload:
             return find(kind.verb)(host, request, payload)
     except Refusal as refusal:
         return Refused(code=refusal.code, text=str(refusal)[:4096])
+    except OSError as error:
+        text = f"{kind.verb} failed on this host, perhaps half way: {error}"
+        return Refused(code="failed", text=text[:4096])

@@ -21,6 +21,10 @@ class Command(Record):
 
     argv: tuple[Text, ...]
 
+    def filled(self, **words: str) -> tuple[str, ...]:
+        """The argument list with its words in braces filled in; one without a value is a bug."""
+        return tuple(word.format_map(words) for word in self.argv)
+
 
 class StatusSocket(Record):
     """A Unix socket on which the running process answers ``line``, below its own state folder."""

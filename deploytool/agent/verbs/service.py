@@ -8,7 +8,6 @@ from deploytool.agent.model import Asked
 from deploytool.agent.port import Interest
 from deploytool.agent.protocol import parse_json
 from deploytool.agent.record import Malformed
-from deploytool.agent.verbs.command import fill
 from deploytool.agent.words import DOCUMENT_AT_MOST
 
 TYPE_CHECKING = False
@@ -48,7 +47,7 @@ def run(
     ``folder``: of the release that it belongs to, the active one where none is named. ``sent`` is
     its standard input. A command that can't be started has no exit code, as one that was killed.
     """
-    argv = fill(command, {"current": folder or current(host), **(given or {})})
+    argv = command.filled(current=folder or current(host), **(given or {}))
     limit = host.settings.ask_s if deadline_s is None else deadline_s
     try:
         return host.system.commands.run(argv, given=sent, deadline_s=limit)
@@ -196,7 +195,9 @@ def fence(host: Host) -> str:
     with attempt():
         supervisor.mask()
     with attempt():
-        host.system.processes.kill_group(supervisor.state().group)
+        group = supervisor.state().group
+        if group:
+            host.system.processes.kill_group(group)
     return stop(host)
 
 

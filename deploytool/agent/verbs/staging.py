@@ -17,8 +17,6 @@ from deploytool.agent.words import DOCUMENT_AT_MOST
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NoReturn
-
     from deploytool.agent.host import Host
     from deploytool.agent.port import Folder, Payload, Sink
     from deploytool.agent.requests import Stage
@@ -46,7 +44,12 @@ def stage(host: Host, request: Stage, payload: Payload) -> Staged:
     try:
         return _Copy(host, request, payload, name, upload).stage()
     except Refusal:
+        gone = host.releases.entry(name) is None
         _forget(host, name)
+        if gone:
+            # Whoever took the copy away, by releasing the lock, is named before what that led to.
+            with host.mutex():
+                _check(host, request)
         raise
     finally:
         upload.close()
@@ -80,7 +83,7 @@ class _Copy:
         self._make_room(artifact=0 if here else request.artifact_size)
         found = self._receive(request.manifest_size, MANIFEST)
         if found != request.manifest:
-            self._bad(f"the manifest arrived altered: its SHA-256 is {found}")
+            raise Refusal("bad-copy", f"the manifest arrived altered: its SHA-256 is {found}")
         direct = held.direct
         if here:
             self._receive(request.artifact_size, None)
@@ -128,13 +131,15 @@ class _Copy:
         request, name = self._request, self._host.settings.name
         arrived = self._receive(request.artifact_size, name)
         if arrived != request.release:
-            self._bad(f"the copy arrived altered: its SHA-256 is {arrived}")
+            raise Refusal("bad-copy", f"the copy arrived altered: its SHA-256 is {arrived}")
         try:
             disk = self._upload.digest_disk(name)
         except OSError as error:
-            self._bad(f"the copy can't be read back: {error}")
+            raise Refusal("bad-copy", f"the copy can't be read back: {error}") from error
         if disk.sha != request.release:
-            self._bad(f"read back from the disk, the copy is {disk.sha or 'unreadable'}")
+            raise Refusal(
+                "bad-copy", f"read back from the disk, the copy is {disk.sha or 'unreadable'}"
+            )
         with writing("the copy's mode"):
             self._upload.set_mode(name, 0o555)
             self._upload.sync_file(name)
@@ -152,30 +157,20 @@ class _Copy:
         ended = "did not end by itself" if asked.code is None else f"ended with {asked.code}"
         errors = f" ({asked.errors.strip()[:400]})" if asked.errors.strip() else ""
         text = f"it says it is {said[:400]!r} and {ended}{errors}; the manifest says {wanted!r}"
-        self._refuse("bad-version", text)
+        raise Refusal("bad-version", text)
 
     def _version_line(self) -> str:
         """What the artifact has to print, by its manifest."""
         try:
             said = parse_json(self._upload.read(MANIFEST, DOCUMENT_AT_MOST), DOCUMENT_AT_MOST)
         except (OSError, Malformed) as error:
-            self._refuse("bad-manifest", f"the manifest can't be read: {error}")
+            raise Refusal("bad-manifest", f"the manifest can't be read: {error}") from error
         line = said.get("version_line") if isinstance(said, dict) else None
         if not isinstance(said, dict) or not isinstance(line, str):
-            self._refuse("bad-manifest", "the manifest does not say what the artifact prints")
+            raise Refusal("bad-manifest", "the manifest does not say what the artifact prints")
         if said.get("sha256") != self._request.release:
-            self._refuse("bad-manifest", "the manifest is of another release")
+            raise Refusal("bad-manifest", "the manifest is of another release")
         return line
-
-    def _bad(self, text: str) -> NoReturn:
-        self._refuse("bad-copy", text)
-
-    def _refuse(self, code: str, text: str) -> NoReturn:
-        """Refuses the copy, unless it was taken away: then whoever did is named."""
-        if self._host.releases.entry(self._name) is None:
-            with self._host.mutex():
-                _check(self._host, self._request)
-        raise Refusal(code, text)
 
     # --- in place, under the mutex --------------------------------------------------------------
 

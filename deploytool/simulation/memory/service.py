@@ -9,7 +9,6 @@ from enum import Enum
 from typing import Literal
 
 from deploytool.agent.settings import Settings
-from deploytool.agent.verbs.command import fill
 from deploytool.simulation.memory.computer import Computer, Held, Task
 from deploytool.simulation.memory.disk import sha256
 from deploytool.simulation.memory.programs import Flags, Program
@@ -111,7 +110,8 @@ class Service:
 
     def argv(self) -> tuple[str, ...]:
         """What it is started with."""
-        return tuple(fill(self.settings.start, {"current": self.current}))
+        argv: tuple[str, ...] = self.settings.start.filled(current=self.current)
+        return argv
 
     def launch(self, parent: int = 1) -> Task | None:
         """Starts its process; None where that ended at once."""
