@@ -5,8 +5,7 @@ the service's effects go; or holds one of its ports. One that only runs as the s
 could begin to, and is named. One that only holds a release's file open (a backup, a pager) reads.
 
 What can't be told is ``unseen``. A program that copies a release's code into itself, without
-executing, mapping or interpreting the file, is seen only by what it is connected to: see
-``docs/limits.md``.
+executing, mapping or interpreting the file, is seen only by what it is connected to.
 """
 
 from __future__ import annotations
@@ -190,12 +189,17 @@ def _role(
         return Other(pid=pid, role=role, ways=tuple(ways), release=release, detail=detail)
     if view.hidden or unread:
         return Other(pid=pid, role="unseen", detail=(view.hidden or unread)[:4096])
-    if subject.whole and subject.account is not None and subject.account in view.accounts:
+    if subject.whole and _runs_as(view, subject.account):
         role = (
             "client" if view.client else "neighbour" if _is_neighbour(view, subject) else "account"
         )
         return Other(pid=pid, role=role, ways=("account",), detail=_program(view))
     return None
+
+
+def _runs_as(view: View, account: int | None) -> bool:
+    """Whether it has that account's rights; not root's own, which it lowers for a moment."""
+    return account is not None and account in view.accounts and view.accounts[0] != 0
 
 
 def _is_neighbour(view: View, subject: Subject) -> bool:

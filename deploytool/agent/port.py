@@ -61,8 +61,8 @@ class HeldSocket(Record):
 class View(Record):
     """One process in a look at the whole host.
 
-    ``group`` is its control group, ``program`` its executable, ``accounts`` all the users that it
-    acts as (real, effective, saved, file system: proc_pid_status(5)). ``files`` and ``sockets`` are
+    ``group`` is its control group, ``program`` its executable, ``accounts`` the users that it acts
+    as (proc_pid_status(5)), the real one first. ``files`` and ``sockets`` are
     those that ``Interest`` asks for. ``arguments`` are its first 4 KiB of them, at most 64.
     ``client``: an agent on this host runs it, as its control group or its parents show.
     ``hidden``: why something of it could not be seen, empty where all was.
