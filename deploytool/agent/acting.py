@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     Digests = Mapping[FileKey, str | None]
     Views = Mapping[int, View]
 
+ARGUMENTS_SHOWN = 64
+ARGUMENTS_AT_MOST = 4096
+"""So many arguments, and bytes of them, a look shows of a process (see ``port.View``)."""
 GENERATIONS_AT_MOST = 64
 """A chain of parents that is longer than this is not followed to its end."""
 
@@ -236,12 +239,17 @@ def _interpreted(
 
     None: it is not an interpreter, or its program has nothing to do with the service.
     """
-    if not is_interpreter(view, subject, digests):
+    program = view.program
+    if program is None or not is_interpreter(program, view, subject, digests):
         return None
     releases = [held for held in view.files if is_release(held, subject, digests)]
     held = [found for found in releases if found.how == "fd"]
     loaded = digests.get(key(held[0])) if held else None
     scripts = interpreters.scripts(_program(view), view.arguments)
+    if scripts is None and is_cut(view) and digests.get(key(program)) in subject.interpreters:
+        # Of another interpreter than the releases' that is no rarity: a server in Java has many.
+        return "unseen", "its arguments are too long to tell what it interprets", None
+    scripts = scripts or ()
     named = {f.path: f for f in view.files if f.how == "argument"}
     for script in scripts:
         there = named.get(script)
@@ -264,18 +272,16 @@ def _interpreted(
     return None
 
 
-def is_interpreter(view: View, subject: Subject, digests: Digests) -> bool:
-    """Whether a process runs what its arguments name: by its name, or as a copy of one that does.
+def is_cut(view: View) -> bool:
+    """Whether a process may have more arguments than are shown."""
+    length = sum(len(word) + 1 for word in view.arguments)
+    return len(view.arguments) >= ARGUMENTS_SHOWN or length >= ARGUMENTS_AT_MOST
 
-    Without a program that can be seen it is none.
-    """
-    program = view.program
-    if program is None:
-        return False
-    return (
-        interpreters.is_one(program.path, view.arguments)
-        or digests.get(key(program)) in subject.interpreters
-    )
+
+def is_interpreter(program: HeldFile, view: View, subject: Subject, digests: Digests) -> bool:
+    """Whether it runs what its arguments name: by its own name, or as a copy of one that does."""
+    named = interpreters.is_one(program.path, view.arguments)
+    return named or digests.get(key(program)) in subject.interpreters
 
 
 def can_send(other: Other) -> bool:

@@ -79,10 +79,11 @@ def family(program: str, arguments: Sequence[str]) -> str:
     return name.partition("-")[0].rstrip("0123456789.")
 
 
-def scripts(program: str, arguments: Sequence[str]) -> tuple[str, ...]:
+def scripts(program: str, arguments: Sequence[str]) -> tuple[str, ...] | None:
     """The arguments that may be the script: more than one where an option is not known.
 
-    None: it runs what is in its arguments or its input, or a module.
+    An empty tuple: it runs what is in its arguments, a module, or its input. None: the arguments
+    end before that is told.
     """
     kind = family(program, arguments)
     applet = bool(arguments) and arguments[0].rpartition("/")[2] == "busybox"
@@ -91,21 +92,19 @@ def scripts(program: str, arguments: Sequence[str]) -> tuple[str, ...]:
     may_be_values = 0
     while ahead:
         word = ahead.pop(0)
-        if word == "--":
+        if word == "--" or word.lstrip("-") == _SCRIPT_NEXT.get(kind):
             return (*found, *ahead[:1])
         if not word.startswith(("-", "+")):
             found.append(word)
             if len(found) > may_be_values:
-                break
-        elif word.lstrip("-") == _SCRIPT_NEXT.get(kind):
-            return (*found, *ahead[:1])
+                return tuple(found)
         elif word.startswith("--") or word in ("-cp", "-classpath"):
             may_be_values += "=" not in word
         elif _ends_options(word, kind):
-            break
+            return tuple(found)
         elif _takes_next(word, kind):
             del ahead[:1]
-    return tuple(found)
+    return tuple(found) or None
 
 
 def _ends_options(word: str, kind: str) -> bool:

@@ -83,13 +83,14 @@ class Interest(Record):
     """What a look at the whole host has to show, and of which processes.
 
     Files: regular ones below ``root`` or as large as one of ``sizes``, that are executed, mapped
-    executable, held open, or named by one of the first eight arguments that are not options. Of a
-    process that has one, every regular file that these arguments name: a program that is not one of
-    these files is told from one that is gone. Sockets: those that listen on ``ports``, and those
+    executable, held open, or named by an argument that is not an option. Of a process that has
+    one, every regular file that an argument names: a program that is another file is told from one
+    that is gone. Sockets: those that listen on ``ports``, and those
     connected to one of ``peers`` (``address:port``), in every network namespace.
 
     Processes: those that have such a file or socket, run as one of ``accounts``, belong to the
-    control group ``group`` or one below it, or are hidden; and the parents of all of these. Where
+    control group ``group`` or one below it, have more arguments than a view shows, or are hidden;
+    and the parents of all of these. Where
     it is not ``whole``, a process that this account may not inspect is left out instead.
     """
 

@@ -33,10 +33,8 @@ if TYPE_CHECKING:
 
 MAPS_AT_MOST = 64 * 1024 * 1024
 ARGUMENTS_SHOWN = 64
-ARGUMENTS_TRIED = 8
-"""So many arguments that are no option are tried as the name of a file."""
 _DELETED = b" (deleted)"
-_RANK = {"exe": 0, "map": 1, "fd": 2, "argument": 3}
+_RANK = {"exe": 0, "map": 1, "fd": 2}
 _ANCESTORS_AT_MOST = 64
 
 
@@ -80,6 +78,8 @@ class Seen:
         "files",
         "group",
         "hidden",
+        "named",
+        "names",
         "network",
         "pid",
         "program",
@@ -95,6 +95,8 @@ class Seen:
         self.group = ""
         self.program: Held | None = None
         self.files: dict[tuple[int, int], Held] = {}
+        self.named: list[Held] = []
+        self.names = False  # whether an argument names a file of interest
         self.sockets: list[bytes] = []
         self.network = b""
         self.hidden = ""
@@ -105,6 +107,17 @@ class Seen:
         self.hidden = self.hidden or f"its {what} can't be read: {error.strerror}"
 
     @property
+    def has_files(self) -> bool:
+        """Whether a file of interest is executed, mapped, held open or named by it."""
+        return bool(self.files) or self.names
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether it may have more arguments than are shown."""
+        long = len(self.arguments) >= ARGUMENTS_AT_MOST
+        return long or self.arguments.count(b"\0") >= ARGUMENTS_SHOWN
+
+    @property
     def words(self) -> list[bytes]:
         """Its arguments."""
         return self.arguments.rstrip(b"\0").split(b"\0") if self.arguments else []
@@ -112,6 +125,7 @@ class Seen:
     def view(self, sockets: tuple[HeldSocket, ...]) -> View:
         """As the port shows it."""
         stat = self.stat
+        held = (*self.files.values(), *(self.named if self.has_files else ()))
         process = Process(
             pid=self.pid,
             parent=stat.parent if stat else 0,
@@ -126,7 +140,7 @@ class Seen:
             group=self.group,
             program=self.program.shown(self.pid) if self.program else None,
             accounts=self.accounts,
-            files=tuple(file.shown(self.pid) for file in self.files.values()),
+            files=tuple(file.shown(self.pid) for file in held),
             sockets=sockets,
             arguments=tuple(shown(word) for word in self.words[:ARGUMENTS_SHOWN]),
             client=self.client,
@@ -145,6 +159,7 @@ class Survey:
         self._wanted = Wanted(interest.ports, interest.peers)
         self._mapped: dict[bytes, os.stat_result | None] = {}
         self._named: dict[bytes, tuple[bytes, os.stat_result] | None] = {}
+        self._mounts = os.readlink(b"/proc/self/ns/mnt")
         self._own = os.stat("/proc/self/exe")
 
     def views(self) -> tuple[View, ...]:
@@ -173,7 +188,8 @@ class Survey:
         chosen: set[int] = set()
         for pid, one in seen.items():
             if (
-                one.files
+                one.has_files
+                or one.is_cut
                 or (one.hidden and interest.whole)
                 or not accounts.isdisjoint(one.accounts)
                 or (interest.group and f"{one.group}/".startswith(below))
@@ -273,25 +289,31 @@ class Survey:
 
     def _see_arguments(self, one: Seen, folder: int) -> None:
         one.arguments = read_once("cmdline", folder, ARGUMENTS_AT_MOST)
-        tried = 0
-        for word in one.words[:ARGUMENTS_SHOWN]:
-            if word[:1] in (b"-", b"") or b"\n" in word:
-                continue
-            found = self._named_file(word, folder)
+        words = [word for word in one.words[1:ARGUMENTS_SHOWN] if word[:1] not in (b"-", b"")]
+        if not words:
+            return
+        elsewhere = os.readlink(b"ns/mnt", dir_fd=folder) != self._mounts
+        for word in words:
+            found = self._named_file(word, folder, elsewhere=elsewhere)
             if found is not None:
                 real, facts = found
                 base = "root" if word.startswith(b"/") else "cwd"
                 name = f"{base}/{os.fsdecode(word.lstrip(b'/'))}"
-                held = Held("argument", name, real, facts)
-                if self._keep(one, held):
-                    held.path = word
-            tried += 1
-            if tried == ARGUMENTS_TRIED:
-                return
+                held = Held("argument", name, word, facts)
+                one.named.append(held)
+                one.names |= held.size in self._sizes or real.startswith(self._below)
 
-    def _named_file(self, word: bytes, folder: int) -> tuple[bytes, os.stat_result] | None:
-        """The regular file that an argument leads to, and its whole path; None without one."""
-        base = os.readlink(b"root" if word.startswith(b"/") else b"cwd", dir_fd=folder)
+    def _named_file(
+        self, word: bytes, folder: int, *, elsewhere: bool
+    ) -> tuple[bytes, os.stat_result] | None:
+        """The regular file that an argument leads to, and its whole path; None without one.
+
+        Most processes have this one's mounts: what the same path means to them is asked once.
+        """
+        link = b"root" if word.startswith(b"/") else b"cwd"
+        if elsewhere:
+            return _stat_named(b"/proc/self/fd/%d/%s/%s" % (folder, link, word.lstrip(b"/")))
+        base = os.readlink(link, dir_fd=folder)
         whole = base.rstrip(b"/") + b"/" + word.lstrip(b"/")
         if whole not in self._named:
             self._named[whole] = _stat_named(whole)

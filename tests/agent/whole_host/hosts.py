@@ -156,7 +156,7 @@ class Place:
         self.started.append(process)
         if process.stdout is not None:
             assert process.stdout.readline() == b"up\n"
-        return process.pid
+        return int(process.pid)
 
     @contextmanager
     def host(self, **settings: object) -> Iterator[Host]:

@@ -192,6 +192,26 @@ def test_what_was_loaded_counts_and_not_where_the_link_leads_by_now(place: Place
     acts(place, pid, "interprets", old.parent.name)
 
 
+def test_options_without_end_hide_no_script(place: Place, tmp_path: Path) -> None:
+    """The service is known to be interpreted by that very program."""
+    artifact = place.release(SCRIPT)
+    main = place.start(artifact, "--hold", says_up=True)
+    group = place.group()
+    (group / "cgroup.procs").write_text(str(main))
+    place.unit.told = place.unit.told.but(main=main, group=f"/{group.name}")
+    copy = copied(artifact, tmp_path / "x.py")
+    for options in (["-W", "ignore"] * 20, ["-W", "ignore" + "," * 2000] * 3, ["-B"] * 70):
+        pid = place.start(PYTHON, *options, copy, says_up=True, stderr=subprocess.DEVNULL)
+        assert place.role(pid)[0] == ("acts" if len(options) == 40 else "unseen")
+
+
+def test_a_name_with_a_line_break_hides_nothing(place: Place, tmp_path: Path) -> None:
+    artifact = place.release(SCRIPT)
+    copy = copied(artifact, tmp_path / "x\n -> y.py")
+    pid = place.start(PYTHON, copy, says_up=True)
+    acts(place, pid, "interprets", artifact.parent.name)
+
+
 def test_a_pager_reads(place: Place) -> None:
     artifact = place.compiled()
     pid = place.start("tail", "-f", artifact)
