@@ -45,8 +45,8 @@ def disarm_first(
     from deploytool.arming.runner import in_use
     from deploytool.arming.senders import SenderCommands, senders_of
     from deploytool.fleet.remote import connect_fleet
+    from deploytool.rollout.admission import Without, forbids
     from deploytool.rollout.outcome import refused
-    from deploytool.rollout.survey import Without, forbids
 
     folder = folder_of(path)
     outside = SenderCommands(fleet, folder)

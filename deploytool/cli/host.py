@@ -119,7 +119,7 @@ def _after_check(
     from deploytool.parity.model import Evidence, Verdict
     from deploytool.parity.remedies import readying
     from deploytool.parity.rules import judge_host
-    from deploytool.rollout.planning import STATIC_RULES
+    from deploytool.rollout.checks import STATIC_RULES
 
     again = f"deploytool host check -i {quote(str(inventory))}"
     prepare = f"deploytool host prepare -i {quote(str(inventory))}{_as_root(fleet)}"
@@ -155,7 +155,7 @@ def check(
     from deploytool.fleet.select import select_hosts
     from deploytool.parity.judge import expect
     from deploytool.parity.round import probe_call, take_round
-    from deploytool.rollout.planning import readiness
+    from deploytool.rollout.checks import readiness
 
     fleet = load_inventory(inventory)
     chosen = select_hosts(fleet, tuple(host or ()))

@@ -84,15 +84,15 @@ def plan(
 
     from deploytool.arming.senders import senders_of
     from deploytool.fleet.remote import connect_fleet
+    from deploytool.rollout.admission import admit
     from deploytool.rollout.model import Purpose
     from deploytool.rollout.outcome import refused
-    from deploytool.rollout.survey import survey
 
     fleet, wanted = _inputs(inventory, store, release)
     hosts = connect_fleet(fleet)
     try:
         asked = senders_of(fleet, folder_of(inventory))
-        found = survey(fleet, wanted.manifest, hosts, secrets.token_hex(8), asked)
+        found = admit(fleet, wanted.manifest, hosts, secrets.token_hex(8), asked)
     finally:
         for host in hosts.values():
             host.close()
@@ -258,13 +258,13 @@ def deploy(
     _run(inventory, fleet, wanted, journal, Purpose.DEPLOY, bound, off=off)
 
 
-def _left(
+def _find_interrupted(
     inventory_path: Path, store: Path, journal: Path, purpose: Purpose
 ) -> tuple[Inventory, Release]:
     """What an interrupted rollout was about, by what the hosts show; said before it is acted on."""
     from deploytool.fleet.inventory import load_inventory
     from deploytool.fleet.remote import connect_fleet
-    from deploytool.rollout.recovery import describe_left, locate
+    from deploytool.rollout.recovery import describe_interrupted, locate
 
     fleet = load_inventory(inventory_path)
     hosts = connect_fleet(fleet)
@@ -273,7 +273,7 @@ def _left(
     finally:
         for host in hosts.values():
             host.close()
-    for line in describe_left(found):
+    for line in describe_interrupted(found):
         say(line)
     return fleet, found.release
 
@@ -299,7 +299,7 @@ def resume(
     del json
     from deploytool.rollout.model import Purpose
 
-    fleet, release = _left(inventory, store, journal, Purpose.RESUME)
+    fleet, release = _find_interrupted(inventory, store, journal, Purpose.RESUME)
     off = disarm_first(fleet, inventory, release, Purpose.RESUME, forward=forward, wished=disarm)
     say("Finishing it: taking the locks over, then staging, switching and proving what is missing.")
     _run(inventory, fleet, release, journal, Purpose.RESUME, forward=forward, off=off)
@@ -322,7 +322,7 @@ def rollback(
     del json
     from deploytool.rollout.model import Purpose
 
-    fleet, release = _left(inventory, store, journal, Purpose.ROLLBACK)
+    fleet, release = _find_interrupted(inventory, store, journal, Purpose.ROLLBACK)
     off = disarm_first(fleet, inventory, release, Purpose.ROLLBACK, wished=disarm)
     say("Undoing it: taking the locks over, then bringing every touched host back and proving it.")
     _run(inventory, fleet, release, journal, Purpose.ROLLBACK, off=off)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from deploytool.errors import HostFault
 from deploytool.parity.model import Evidence, RolloutMark
+from deploytool.rollout.checks import Obstacle
 from deploytool.rollout.model import Observed, Purpose
-from deploytool.rollout.planning import Obstacle, observed
+from deploytool.rollout.plan import observed
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ def fresh(evidence: Evidence) -> Baseline:
     return Baseline(evidence.release, observed(evidence))
 
 
-def left(evidence: Evidence, plans: frozenset[str]) -> Baseline:
+def baseline_after_interruption(evidence: Evidence, plans: frozenset[str]) -> Baseline:
     """The baseline of a host that an interrupted rollout may have touched.
 
     ``plans`` are those that hosts' marks name. A host without a mark belongs to the rollout only

@@ -13,8 +13,8 @@ from deploytool.fleet.model import Inventory
 from deploytool.fleet.protocol import Call, Reply
 from deploytool.parity.model import Evidence
 from deploytool.rollout.baseline import Baseline, found_plan, marks
+from deploytool.rollout.checks import Obstacle
 from deploytool.rollout.model import Purpose
-from deploytool.rollout.planning import Obstacle
 
 Done = Callable[[str, str, HostFault | None], None]
 

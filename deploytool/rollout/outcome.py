@@ -10,8 +10,8 @@ from deploytool.parity.model import Parity, Round, Verdict
 from deploytool.parity.remedies import remedy
 from deploytool.parity.rules import first_trouble, short
 from deploytool.release.model import Release
+from deploytool.rollout.checks import Obstacle
 from deploytool.rollout.model import Purpose, State
-from deploytool.rollout.planning import Obstacle
 from deploytool.rollout.report import Report
 
 _BACK = frozenset(

@@ -23,7 +23,7 @@ from deploytool.rollout.model import Purpose
 
 
 @dataclass(frozen=True)
-class Left:
+class InterruptedRollout:
     """What was found: by host its evidence or fault, the release that was being deployed."""
 
     seen: Mapping[str, Evidence | HostFault]
@@ -43,7 +43,7 @@ def locate(
     journal_folder: Path,
     inventory_name: str,
     purpose: Purpose,
-) -> Left:
+) -> InterruptedRollout:
     """Looks at all hosts for the marks of a rollout that did not end.
 
     Raises:
@@ -64,7 +64,7 @@ def locate(
     if target is None and not found and locked and purpose is Purpose.ROLLBACK:
         # A lock without a mark: nothing was begun, so there is only the lock to give back.
         current = shown_manifest(seen)
-        return Left(seen, Release(current or _bare(inventory, "0" * 64), ""), None)
+        return InterruptedRollout(seen, Release(current or _bare(inventory, "0" * 64), ""), None)
     if target is None:
         raise _no_target(seen, inventory_name, purpose)
     path = journal_path(journal_folder, inventory.fleet)
@@ -73,12 +73,12 @@ def locate(
         with Journal(path) as journal:
             unfinished = journal.unfinished()
     try:
-        return Left(seen, find_release(store, target), unfinished)
+        return InterruptedRollout(seen, find_release(store, target), unfinished)
     except InputError:
         if purpose is Purpose.ROLLBACK:
-            return Left(seen, Release(_bare(inventory, target), ""), unfinished)
+            return InterruptedRollout(seen, Release(_bare(inventory, target), ""), unfinished)
         manifest = _manifest_from(hosts, seen, target, inventory.ssh.command_timeout_s)
-        return Left(seen, Release(manifest, ""), unfinished)
+        return InterruptedRollout(seen, Release(manifest, ""), unfinished)
 
 
 def _bare(inventory: Inventory, release: str) -> Manifest:
@@ -148,7 +148,7 @@ def _manifest_from(
     )
 
 
-def describe_left(found: Left) -> list[str]:
+def describe_interrupted(found: InterruptedRollout) -> list[str]:
     """What was found, in words, one line a thing."""
     lines = [f"Found a rollout of {found.release.label} that did not end:"]
     for name, item in found.seen.items():

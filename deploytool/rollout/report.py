@@ -7,8 +7,8 @@ from typing import Protocol
 
 from deploytool.errors import EnvironmentProblem
 from deploytool.parity.model import Round
+from deploytool.rollout.checks import Obstacle
 from deploytool.rollout.model import Plan, Purpose, State
-from deploytool.rollout.planning import Obstacle
 
 
 class Observer(Protocol):

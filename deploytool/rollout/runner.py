@@ -9,11 +9,11 @@ from deploytool.fleet.host import Host
 from deploytool.fleet.model import Inventory
 from deploytool.registry.compatibility import Senders
 from deploytool.release.model import Release
-from deploytool.rollout.effects import Effects
+from deploytool.rollout.effects.dispatch import Effects
 from deploytool.rollout.journal import Recorder
 from deploytool.rollout.model import Effect, Event, Plan, Purpose, State
 from deploytool.rollout.report import Observer, Report
-from deploytool.rollout.rules import ENDS, FIRST, advance
+from deploytool.rollout.table import ENDS, FIRST, advance
 
 _STEPS_AT_MOST = 2048
 _GOES_FORWARD = frozenset(

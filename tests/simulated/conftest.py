@@ -40,7 +40,7 @@ def artifact(tmp_path: Path) -> Path:
 def swift(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tenacity.nap, "time", _NoTime)
     monkeypatch.setattr(time, "time", lambda: NOW)
-    monkeypatch.setattr("deploytool.rollout.hands.fanout", inline)
+    monkeypatch.setattr("deploytool.rollout.hosts.fanout", inline)
     monkeypatch.setattr("deploytool.rollout.locks.fanout", inline)
     monkeypatch.setattr("deploytool.parity.round.fanout", inline)
     monkeypatch.setattr("deploytool.parity.judge.host_files", _rendered_before)

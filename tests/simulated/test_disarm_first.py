@@ -18,8 +18,8 @@ from deploytool.fleet.helper import HostFiles
 from deploytool.fleet.model import Inventory
 from deploytool.fleet.protocol import Call
 from deploytool.release.model import Release
+from deploytool.rollout.admission import admit
 from deploytool.rollout.model import Plan, Purpose
-from deploytool.rollout.survey import survey
 from tests.unit.arming.fleets import NEW, NEW_BUILD, rendered
 from tests.unit.arming.worlds import BIT, FLAG, Market, Told, World
 
@@ -121,7 +121,7 @@ def test_p3_so_does_a_plan_from_which_the_fleet_has_moved(
     world: World, release: Releases, tmp_path: Path
 ) -> None:
     world.change(FlagPurpose.DISARM)
-    bound = survey(rendered().inventory, NEXT[0], world.hosts, "plan", None).plan
+    bound = admit(rendered().inventory, NEXT[0], world.hosts, "plan", None).plan
     assert bound is not None
     world.change(FlagPurpose.ARM)
     assert first(tmp_path, release(NEXT), Purpose.DEPLOY, bound) == (FLAG,)

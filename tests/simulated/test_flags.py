@@ -24,13 +24,13 @@ from deploytool.rehearsal.simulated.faults import Fault
 from deploytool.rehearsal.simulated.oracle import locked_by
 from deploytool.rehearsal.simulated.service import Quirk
 from deploytool.release.model import Manifest, Release
-from deploytool.rollout.fence import Fence
-from deploytool.rollout.live import given_away
+from deploytool.rollout.admission import admit
+from deploytool.rollout.build_conflicts import build_conflicts
+from deploytool.rollout.flag_checks import FlagCheck
 from deploytool.rollout.model import Purpose, State
 from deploytool.rollout.outcome import conclude
 from deploytool.rollout.report import Report
 from deploytool.rollout.runner import Runner
-from deploytool.rollout.survey import survey
 from deploytool.stop.meaning import flag_objections
 from deploytool.stop.request import Request
 from deploytool.stop.start import ask, check
@@ -367,7 +367,7 @@ def test_p5_no_release_takes_a_bit_or_a_name_of_a_build_that_is_live(
 
 def survey_rules(world: World, made: Build) -> set[str]:
     """What ``plan`` is refused by."""
-    found = survey(earnest(), made[0], world.hosts, "plan", Senders())
+    found = admit(earnest(), made[0], world.hosts, "plan", Senders())
     assert (found.plan is None) == bool(found.obstacles)
     return {obstacle.rule for obstacle in found.obstacles}
 
@@ -385,18 +385,20 @@ def test_p5_a_live_build_that_can_t_be_read_is_replaced_only_by_what_serves_besi
     altered = tuple(replace(run, sha="f" * 64) for run in seen[NAMES[0]].runs)
     seen[NAMES[0]] = replace(seen[NAMES[0]], runs=altered)
     inventory = earnest()
-    assert given_away(inventory, seen, NEXT[0]) == ()
-    found = given_away(inventory, seen, GRADUATED[0])
+    assert build_conflicts(inventory, seen, NEXT[0]) == ()
+    found = build_conflicts(inventory, seen, GRADUATED[0])
     assert [(o.host, o.rule) for o in found] == [(NAMES[0], "FLAG_LIVE_UNREADABLE")]
     flags = NEXT[0].flags
     assert flags is not None
     lie = NEXT[0].model_copy(update={"flags": flags.model_copy(update={"table": "0" * 64})})
     seen = {host: replace(item, manifest=lie.canonical()) for host, item in _shown(NEXT).items()}
-    assert {o.rule for o in given_away(inventory, seen, GRADUATED[0])} == {"FLAG_LIVE_UNREADABLE"}
+    assert {o.rule for o in build_conflicts(inventory, seen, GRADUATED[0])} == {
+        "FLAG_LIVE_UNREADABLE"
+    }
     throwaway = inventory.model_copy(update={"throwaway": True})
-    assert given_away(throwaway, seen, GRADUATED[0]) == ()
+    assert build_conflicts(throwaway, seen, GRADUATED[0]) == ()
     nothing = {h: replace(e, runs=(), main_pid=0, current="none") for h, e in seen.items()}
-    assert given_away(inventory, nothing, GRADUATED[0]) == ()
+    assert build_conflicts(inventory, nothing, GRADUATED[0]) == ()
 
 
 # --- started again, under what the senders use ----------------------------------------------------
@@ -565,8 +567,8 @@ def _saying(seen: dict[str, Evidence], **said: object) -> dict[str, Evidence]:
 
 def _objected(shown: dict[str, Evidence], now: dict[str, Evidence], *bits: int | None) -> bool:
     """Whether anything is said against the new build; ``now`` is what hosts show when asked."""
-    fence = Fence(Senders(*bits), lambda names: {name: now[name] for name in names})
-    return bool(fence.readings(shown, dict.fromkeys(shown, NEW_BUILD[0])))
+    check = FlagCheck(Senders(*bits), lambda names: {name: now[name] for name in names})
+    return bool(check.readings(shown, dict.fromkeys(shown, NEW_BUILD[0])))
 
 
 def test_p5_halted_with_nothing_latched_only_waits_for_its_first_lease() -> None:
@@ -595,16 +597,16 @@ def test_p5_a_host_whose_process_has_died_is_not_halted_and_its_bits_are_meant_y
     assert not _objected(dead, dead, 0)
     one = {**halted, NAMES[0]: dead[NAMES[0]]}
     assert _objected(one, one, 3), "what is started there serves"
-    assert not Fence(None, lambda _names: {}).readings(dead, dict.fromkeys(dead, NEW_BUILD[0])), (
-        "without a gateway nobody can be asked, and nothing runs"
-    )
+    assert not FlagCheck(None, lambda _names: {}).readings(
+        dead, dict.fromkeys(dead, NEW_BUILD[0])
+    ), "without a gateway nobody can be asked, and nothing runs"
 
 
 def test_p3_p5_a_process_that_its_supervisor_lost_sight_of_serves_all_the_same() -> None:
     lost = {h: replace(item, main_pid=0, status=None) for h, item in _shown(OLD).items()}
     assert _objected(lost, lost, 3)
     lost = {h: replace(item, main_pid=0, status=None) for h, item in _shown(NEW_BUILD).items()}
-    obstacles = Fence(None, lambda names: {n: lost[n] for n in names}).armed(lost)
+    obstacles = FlagCheck(None, lambda names: {n: lost[n] for n in names}).armed(lost)
     assert {(o.host, o.rule) for o in obstacles} == {(host, "FLAGS_UNKNOWN") for host in lost}
     pid = lost[NAMES[0]].runs[0].pid
     assert f"process {pid} " in obstacles[0].text, "the advice names it"
@@ -617,13 +619,13 @@ def test_p3_a_process_that_its_supervisor_lost_sight_of_is_asked_all_the_same(
     service = world.hosts["router3"].helper.service
     process, service.main = service.main, None
     assert process is not None
-    fence = Fence(None, lambda _names: {})
+    check = FlagCheck(None, lambda _names: {})
     seen = {n: read(h.call(probe_call(), deadline_s=5)) for n, h in world.hosts.items()}
     assert (seen["router3"].main_pid, len(seen["router3"].runs)) == (0, 1)
-    assert fence.armed(seen) == ()
+    assert check.armed(seen) == ()
     run = seen["router3"].runs[0]
     twice = replace(seen["router3"], runs=(run, replace(run, pid=run.pid + 1)))
-    (obstacle,) = fence.armed({"router3": twice})
+    (obstacle,) = check.armed({"router3": twice})
     assert f"process {run.pid + 1} " in obstacle.text, "only one of the two has spoken"
     assert roll(world, NEXT, tmp_path)[1] == 0
 
@@ -652,8 +654,8 @@ def _link_switched_to(old: Build) -> dict[str, Evidence]:
 def test_p5_what_runs_is_what_counts_wherever_a_link_leads() -> None:
     seen = _link_switched_to(OLD)
     to = dict.fromkeys(seen, NEXT[0])
-    assert Fence(None, lambda _names: {}).readings(seen, to) == ()
-    back = Fence(None, lambda _names: {}).readings(seen, dict.fromkeys(seen, OLD[0]))
+    assert FlagCheck(None, lambda _names: {}).readings(seen, to) == ()
+    back = FlagCheck(None, lambda _names: {}).readings(seen, dict.fromkeys(seen, OLD[0]))
     assert {obstacle.host for obstacle in back} == set(seen)
 
 
@@ -661,8 +663,8 @@ def test_p5_a_build_that_nobody_knows_stands_in_the_way() -> None:
     seen = _link_switched_to(OLD)
     first = next(iter(seen))
     alone = {first: seen[first]}
-    assert Fence(None, lambda _names: {}).readings(alone, {first: OLD[0]})
-    assert not Fence(None, lambda _names: {}).readings(alone, {first: NEXT[0]})
+    assert FlagCheck(None, lambda _names: {}).readings(alone, {first: OLD[0]})
+    assert not FlagCheck(None, lambda _names: {}).readings(alone, {first: NEXT[0]})
 
 
 def test_p5_what_nobody_knows_is_replaced_where_the_build_serves_beside_it() -> None:
@@ -671,8 +673,8 @@ def test_p5_what_nobody_knows_is_replaced_where_the_build_serves_beside_it() -> 
     altered = tuple(replace(run, sha="f" * 64) for run in seen[first].runs)
     assert altered
     seen[first] = replace(seen[first], runs=altered)
-    fence = Fence(None, lambda _names: {})
-    assert fence.readings(seen, {first: NEXT[0]}) == ()
-    assert fence.readings(seen, {first: OLD[0]})
+    check = FlagCheck(None, lambda _names: {})
+    assert check.readings(seen, {first: NEXT[0]}) == ()
+    assert check.readings(seen, {first: OLD[0]})
     nobody = {host: replace(item, runs=altered) for host, item in seen.items()}
-    assert fence.readings(nobody, {first: NEXT[0]}), "what the senders mean is not known"
+    assert check.readings(nobody, {first: NEXT[0]}), "what the senders mean is not known"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from deploytool.rollout.diagram import mermaid
+from deploytool.rollout.table import mermaid
 
 DOCS = Path(__file__).parents[2] / "docs" / "rollout.md"
 

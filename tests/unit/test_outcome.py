@@ -12,11 +12,11 @@ from deploytool.errors import DeploytoolError
 from deploytool.fleet.model import Digest
 from deploytool.parity.model import Finding, HostVerdict, Level, Parity, Round, Verdict
 from deploytool.release.model import Release
+from deploytool.rollout.checks import Obstacle
 from deploytool.rollout.model import Purpose, State
 from deploytool.rollout.outcome import conclude, cut_short, host_lines, not_proven, refused
-from deploytool.rollout.planning import Obstacle
 from deploytool.rollout.report import Report
-from deploytool.rollout.rules import ENDS
+from deploytool.rollout.table import ENDS
 
 from .evidences import MANIFEST, OTHER_SHA, good, rendered
 

@@ -15,7 +15,7 @@ from deploytool.fleet.remote import RemoteHost
 from deploytool.fleet.session import Answer
 from deploytool.fleet.sshconfig import Route
 from deploytool.rehearsal.simulated import fleet, program
-from deploytool.rollout.hands import Hands
+from deploytool.rollout.hosts import RolloutHosts
 from deploytool.rollout.model import Purpose
 
 WAY = Route("198.51.100.1", 22, "deploy", "198.51.100.1")
@@ -89,12 +89,14 @@ class Hanging:
         pass
 
 
-def hung(monkeypatch: pytest.MonkeyPatch) -> tuple[Hands, RemoteHost, Hanging]:
+def hung(monkeypatch: pytest.MonkeyPatch) -> tuple[RolloutHosts, RemoteHost, Hanging]:
     session = Hanging()
     monkeypatch.setattr(remote, "Session", lambda *_: session)
     inventory = fleet.inventory(1, "process")
     host = RemoteHost(inventory, "router1", WAY)
-    hands = Hands(inventory, {"router1": host}, "me@here", "plan1", Purpose.DEPLOY, lambda *_: None)
+    hands = RolloutHosts(
+        inventory, {"router1": host}, "me@here", "plan1", Purpose.DEPLOY, lambda *_: None
+    )
     hands.tokens = {"router1": 1}
     return hands, host, session
 

@@ -15,9 +15,10 @@ from deploytool.fleet.model import Digest, Wave, split_waves
 from deploytool.parity.judge import expect
 from deploytool.parity.model import Evidence, HostVerdict, Lock, Verdict
 from deploytool.parity.rules import judge_host
+from deploytool.rollout.checks import ROOM_BYTES, moved, preflight
 from deploytool.rollout.model import Action, Effect, Event, Purpose, State, Step
-from deploytool.rollout.planning import ROOM_BYTES, action, make_plan, moved, preflight
-from deploytool.rollout.rules import ENDS, FIRST, TABLE, advance
+from deploytool.rollout.plan import action, make_plan
+from deploytool.rollout.table import ENDS, FIRST, TABLE, advance
 
 from .evidences import MANIFEST, OTHER_SHA, bare, good, rendered, wanted
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from deploytool.parity.model import Parity
-from deploytool.rollout.back import Back
-from deploytool.rollout.beginning import Beginning
-from deploytool.rollout.forward import Forward
+from deploytool.rollout.effects.forward import Forward
+from deploytool.rollout.effects.prepare import Prepare
+from deploytool.rollout.effects.revert import Revert
 from deploytool.rollout.model import Effect, Event, State
 
 
-class Effects(Beginning, Forward, Back):
+class Effects(Prepare, Forward, Revert):
     """The effects of one rollout, by their names in the table."""
 
     def concerned(self, effect: Effect) -> tuple[str, ...]:
@@ -46,7 +46,7 @@ class Effects(Beginning, Forward, Back):
     def _unlock(self) -> Event:
         state = self._report.state
         proven = self._manifest.sha256 if state is State.UNLOCKING else None
-        faults = self._hands.unlock(proven, prune=state is not State.UNLOCKING_REFUSED)
+        faults = self._hosts.unlock(proven, prune=state is not State.UNLOCKING_REFUSED)
         for name, fault in faults.items():
             self._report.trouble[name] = f"its lock was not given back: {fault}"
         return Event.UNKNOWN if faults else Event.UNLOCKED
@@ -55,4 +55,4 @@ class Effects(Beginning, Forward, Back):
         """Says on every host that answers that the fleet is held, since when, and what ends it."""
         parity = self._report.round.parity if self._report.round else Parity.UNKNOWN
         named = Parity.UNKNOWN if parity is Parity.PARITY else parity
-        return Event.UNKNOWN if self._hands.hold(named.value) else Event.NOTED
+        return Event.UNKNOWN if self._hosts.hold(named.value) else Event.NOTED

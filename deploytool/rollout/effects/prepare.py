@@ -8,30 +8,30 @@ from dataclasses import replace
 from deploytool.errors import HostFault
 from deploytool.parity.model import Evidence, Parity
 from deploytool.parity.round import probe_call
-from deploytool.rollout.baseline import Baseline, fresh, left, marks
-from deploytool.rollout.live import given_away
+from deploytool.rollout.admission import consider, consider_interrupted
+from deploytool.rollout.baseline import Baseline, baseline_after_interruption, fresh, marks
+from deploytool.rollout.build_conflicts import build_conflicts
+from deploytool.rollout.checks import Obstacle, moved
 from deploytool.rollout.model import Event, Purpose
-from deploytool.rollout.planning import Obstacle, moved
-from deploytool.rollout.standing import Standing
-from deploytool.rollout.survey import consider, consider_left
+from deploytool.rollout.progress import RolloutProgress
 
 
-class Beginning(Standing):
+class Prepare(RolloutProgress):
     """The effects that look and lock."""
 
-    def _look_at_all(self) -> dict[str, Evidence | HostFault]:
-        held = (self._manifest.sha256, self._manifest.digest())
-        return self._hands.look(
-            self._inventory.names, probe_call(held, self._manifest.requires, only_target=True)
+    def _probe_all(self) -> dict[str, Evidence | HostFault]:
+        release = (self._manifest.sha256, self._manifest.digest())
+        return self._hosts.probe(
+            self._inventory.names, probe_call(release, self._manifest.requires, only_target=True)
         )
 
     def _remember(self, evidence: Mapping[str, Evidence], base: dict[str, Baseline]) -> None:
         self._found, self._base = dict(evidence), base
-        self._hands.latches = {h: e.halt.latch for h, e in evidence.items() if e.halt is not None}
+        self._hosts.latches = {h: e.halt.latch for h, e in evidence.items() if e.halt is not None}
         self._report.before = {host: item.release for host, item in base.items()}
 
     def _check(self) -> Event:
-        found = consider(self._inventory, self._manifest, self._look_at_all(), self._id)
+        found = consider(self._inventory, self._manifest, self._probe_all(), self._id)
         self._report.plan, self._report.obstacles = found.plan, found.obstacles
         if found.plan is None or found.round is None:
             return Event.REFUSED
@@ -39,7 +39,7 @@ class Beginning(Standing):
         if self._bound is not None and (differences := moved(self._bound, found.plan)):
             self._report.obstacles = differences
             return Event.REFUSED
-        given = given_away(self._inventory, self._found, self._manifest)
+        given = build_conflicts(self._inventory, self._found, self._manifest)
         if obstacles := (*given, *self._flags_in_the_way(self._found)):
             self._report.obstacles = obstacles
             return Event.REFUSED
@@ -50,16 +50,18 @@ class Beginning(Standing):
 
     def _find(self) -> Event:
         """What an interrupted rollout left, by what the hosts show."""
-        seen = self._look_at_all()
+        seen = self._probe_all()
         purpose = self._report.purpose
-        found = consider_left(
+        found = consider_interrupted(
             self._inventory, self._release, seen, self._id, purpose, forward=self._forward
         )
         self._report.plan, self._report.obstacles = found.plan, found.obstacles
         if found.obstacles:
             return Event.REFUSED
         plans = frozenset(mark.plan for mark in marks(seen).values())
-        base = {host: left(item, plans) for host, item in found.evidence.items()}
+        base = {
+            host: baseline_after_interruption(item, plans) for host, item in found.evidence.items()
+        }
         self._remember(found.evidence, base)
         self._touched = [host for host, item in base.items() if item.as_found is None]
         self._report.obstacles = self._flags_in_the_way(self._found)
@@ -69,7 +71,7 @@ class Beginning(Standing):
         """P3, and P5 for what is to run; for what is gone back to, its manifest isn't known yet."""
         going = {} if self._report.purpose is Purpose.ROLLBACK else dict.fromkeys(self._switched)
         to = dict.fromkeys(going, self._manifest)
-        return (*self._fence.armed(found), *self._fence.readings(found, to))
+        return (*self._flag_check.armed(found), *self._flag_check.readings(found, to))
 
     @property
     def _switched(self) -> tuple[str, ...]:
@@ -77,10 +79,10 @@ class Beginning(Standing):
         return tuple(host for wave in self._plan.waves for host in wave)
 
     def _lock(self) -> Event:
-        return self._locked(self._hands.lock(self._found, self._release.digest))
+        return self._locked(self._hosts.lock(self._found, self._release.digest))
 
     def _take_over(self) -> Event:
-        return self._locked(self._hands.take_over(self._found, self._base, self._release.digest))
+        return self._locked(self._hosts.take_over(self._found, self._base, self._release.digest))
 
     def _locked(self, outcome: tuple[list[Obstacle], dict[str, str]]) -> Event:
         refused, in_doubt = outcome

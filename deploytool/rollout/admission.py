@@ -1,4 +1,4 @@
-"""Looks at a fleet and makes a plan for it, or finds what forbids one. Changes nothing."""
+"""Probes a fleet and makes a plan for it, or finds what forbids one. Changes nothing."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from deploytool.parity.round import probe_call, take_round
 from deploytool.registry.compatibility import Senders
 from deploytool.release.model import Manifest, Release
 from deploytool.rollout.baseline import find
-from deploytool.rollout.fence import Fence
-from deploytool.rollout.live import given_away
+from deploytool.rollout.build_conflicts import build_conflicts
+from deploytool.rollout.checks import Obstacle, moved, preflight
+from deploytool.rollout.flag_checks import FlagCheck
 from deploytool.rollout.model import Plan, Purpose
-from deploytool.rollout.planning import Obstacle, make_plan, moved, preflight
+from deploytool.rollout.plan import make_plan
 
 
 @dataclass(frozen=True)
-class Survey:
-    """What one look came to: a plan and the round it rests on, or the obstacles."""
+class Admission:
+    """What one probe came to: a plan and the round it rests on, or the obstacles."""
 
     obstacles: tuple[Obstacle, ...]
     evidence: Mapping[str, Evidence]
@@ -30,26 +31,28 @@ class Survey:
     round: Round | None = None
 
 
-def consider(inventory: Inventory, manifest: Manifest, seen: RoundAnswers, plan_id: str) -> Survey:
+def consider(
+    inventory: Inventory, manifest: Manifest, seen: RoundAnswers, plan_id: str
+) -> Admission:
     """What can be done with a fleet that showed this."""
     bare = {name: expect(inventory, name, None) for name in inventory.names}
     obstacles = preflight(seen, bare, manifest)
     evidence = {name: item for name, item in seen.items() if not isinstance(item, HostFault)}
     if obstacles or set(evidence) != set(inventory.names):
-        return Survey(obstacles, evidence)
+        return Admission(obstacles, evidence)
     taken = judge(inventory, seen, manifest)
     verdicts = {verdict.host: verdict for verdict in taken.hosts}
     plan = make_plan(plan_id, inventory, manifest, evidence, verdicts)
-    return Survey((), evidence, plan, taken)
+    return Admission((), evidence, plan, taken)
 
 
-def survey(
+def admit(
     inventory: Inventory,
     manifest: Manifest,
     hosts: Mapping[str, Host],
     plan_id: str,
     senders: Senders | None = None,
-) -> Survey:
+) -> Admission:
     """Takes one round and considers it; what flags forbid is said too."""
     call = probe_call((manifest.sha256, manifest.digest()), manifest.requires)
     seen = take_round(hosts, call, inventory.ssh.command_timeout_s)
@@ -57,20 +60,20 @@ def survey(
     if found.plan is None:
         return found
     in_the_way = (
-        *given_away(inventory, found.evidence, manifest),
+        *build_conflicts(inventory, found.evidence, manifest),
         *_flags_forbid(found, manifest, senders),
     )
-    return Survey(in_the_way, found.evidence) if in_the_way else found
+    return Admission(in_the_way, found.evidence) if in_the_way else found
 
 
 def _flags_forbid(
-    found: Survey, manifest: Manifest, senders: Senders | None
+    found: Admission, manifest: Manifest, senders: Senders | None
 ) -> tuple[Obstacle, ...]:
     # Every host was asked for everything: there is nothing to look at again.
-    fence = Fence(senders, lambda _names: {})
+    check = FlagCheck(senders, lambda _names: {})
     waves = found.plan.waves if found.plan else ()  # what is gone back to is not known yet
     switched = dict.fromkeys((host for wave in waves for host in wave), manifest)
-    return (*fence.armed(found.evidence), *fence.readings(found.evidence, switched))
+    return (*check.armed(found.evidence), *check.readings(found.evidence, switched))
 
 
 class Without:
@@ -104,19 +107,19 @@ def forbids(
     call = probe_call((manifest.sha256, manifest.digest()), manifest.requires)
     seen = take_round(hosts, call, inventory.ssh.command_timeout_s)
     if purpose is not Purpose.DEPLOY:
-        left = consider_left(inventory, release, seen, "", purpose, forward=forward)
+        left = consider_interrupted(inventory, release, seen, "", purpose, forward=forward)
         return left.obstacles or _flags_forbid(left, manifest, senders)
     found = consider(inventory, manifest, seen, "")
     if found.plan is None:
         return found.obstacles
     return (
         *(moved(bound, found.plan) if bound else ()),
-        *given_away(inventory, found.evidence, manifest),
+        *build_conflicts(inventory, found.evidence, manifest),
         *_flags_forbid(found, manifest, senders),
     )
 
 
-def consider_left(
+def consider_interrupted(
     inventory: Inventory,
     release: Release,
     seen: RoundAnswers,
@@ -124,7 +127,7 @@ def consider_left(
     purpose: Purpose,
     *,
     forward: bool,
-) -> Survey:
+) -> Admission:
     """What can be done with a fleet on which an interrupted rollout left this.
 
     To finish it there is a plan; undoing it needs none.
@@ -133,11 +136,11 @@ def consider_left(
     evidence = {name: item for name, item in seen.items() if isinstance(item, Evidence)}
     obstacles = find(seen, manifest.sha256, purpose, forward=forward)
     if obstacles or purpose is not Purpose.RESUME:
-        return Survey(obstacles, evidence)
+        return Admission(obstacles, evidence)
     taken = judge(inventory, seen, manifest)
     verdicts = {verdict.host: verdict for verdict in taken.hosts}
     plan = make_plan(plan_id, inventory, manifest, evidence, verdicts)
     if not release.artifact and (lacking := plan.to_stage):
         text = f"lacks {release.label}, and so does this machine's store"
         obstacles = tuple(Obstacle(host, "RESUME_RELEASE", text) for host in lacking)
-    return Survey(obstacles, evidence, plan, taken)
+    return Admission(obstacles, evidence, plan, taken)

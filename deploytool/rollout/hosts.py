@@ -17,13 +17,11 @@ from deploytool.release.store import slices
 from deploytool.rollout.baseline import Baseline
 from deploytool.rollout.locks import Locks, faults_of
 
-Done = Callable[[str, str, HostFault | None], None]
 
+class RolloutHosts(Locks):
+    """Probes hosts, and changes those whose locks it holds."""
 
-class Hands(Locks):
-    """Looks at hosts, and changes those whose locks it holds."""
-
-    def look(self, hosts: Iterable[str], call: Call) -> dict[str, Evidence | HostFault]:
+    def probe(self, hosts: Iterable[str], call: Call) -> dict[str, Evidence | HostFault]:
         """One evidence round over these hosts."""
 
         def said(name: str, outcome: Evidence | HostFault) -> None:
@@ -32,10 +30,10 @@ class Hands(Locks):
         chosen = {name: self._hosts[name] for name in hosts}
         return take_round(chosen, call, self._command_s, said)
 
-    def look_for_old(
+    def probe_old(
         self, hosts: Iterable[str], base: Mapping[str, Baseline]
     ) -> dict[str, Evidence | HostFault]:
-        """Looks at these hosts, and at the release that each had before, as it lies there."""
+        """Probes these hosts, and the release that each had before, as it lies there."""
 
         def job(name: str) -> Callable[[], Evidence]:
             old = base[name].release
@@ -53,7 +51,7 @@ class Hands(Locks):
 
         return fanout({name: job(name) for name in hosts}, deadline_s=2 * self._command_s)
 
-    def _knowing(self, name: str) -> dict[str, str]:
+    def _known_latch(self, name: str) -> dict[str, str]:
         """The words that show a stopped host that whoever changes it knew that it was."""
         return {"latch": self.latches[name]} if self.latches.get(name) else {}
 
@@ -80,7 +78,7 @@ class Hands(Locks):
                 manifest=manifest.digest(),
                 manifest_size=len(head),
                 seconds=max(1, int(deadline_s)),
-                **self._knowing(name),
+                **self._known_latch(name),
             )
             return self._hosts[name].call(call, deadline_s=deadline_s, payload=payload())
 
@@ -100,7 +98,7 @@ class Hands(Locks):
                 release=releases[name] or "none",
                 seconds=service.deadman_s,
                 disk="skip",
-                **self._knowing(name),
+                **self._known_latch(name),
             )
             try:
                 return self._hosts[name].call(call, deadline_s=deadline_s)

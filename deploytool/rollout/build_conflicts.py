@@ -9,7 +9,7 @@ from deploytool.parity.model import Evidence
 from deploytool.registry.model import Entry, entries_of
 from deploytool.registry.rules import Refusal, between
 from deploytool.release.model import Manifest
-from deploytool.rollout.planning import Obstacle
+from deploytool.rollout.checks import Obstacle
 
 UNREADABLE = "FLAG_LIVE_UNREADABLE"
 
@@ -29,14 +29,14 @@ def _folder(path: str) -> str:
     return path.rpartition("/releases/")[2].partition("/")[0]
 
 
-def given_away(
+def build_conflicts(
     inventory: Inventory, evidence: Mapping[str, Evidence], release: Manifest
 ) -> tuple[Obstacle, ...]:
     """Every host on which a build is live that has a bit or a name of ``release`` for another flag.
 
     Going back gives nothing away: what the newer build has retired, or made permanent, is the same
     flag. A build that says nothing of its flags has none that could be given away; what it may obey
-    all the same is the fence's business. Throwaway fleets are exempt, as in the gate.
+    all the same is the flag check's business. Throwaway fleets are exempt, as in the gate.
     """
     if inventory.throwaway or release.flags is None:
         return ()

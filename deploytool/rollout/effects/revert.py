@@ -11,10 +11,10 @@ from deploytool.parity.round import probe_call
 from deploytool.parity.rules import strays
 from deploytool.release.model import Manifest
 from deploytool.rollout.model import Event
-from deploytool.rollout.standing import Standing
+from deploytool.rollout.progress import RolloutProgress
 
 
-class Back(Standing):
+class Revert(RolloutProgress):
     """The effects that restore what every touched host had."""
 
     def _check_old(self) -> Event:
@@ -24,9 +24,9 @@ class Back(Standing):
         docs/decisions/back-without-the-silent.md.
         """
         # Waits for whatever is still under way there, and refuses what would come later.
-        if self._hands.renew(self._touched):
+        if self._hosts.renew(self._touched):
             return Event.FAILED
-        looked = self._hands.look_for_old(self._base, self._base)
+        looked = self._hosts.probe_old(self._base, self._base)
         if self._stopped(looked):
             return Event.STOPPED
         answering = {name: item for name, item in looked.items() if isinstance(item, Evidence)}
@@ -57,7 +57,7 @@ class Back(Standing):
         What was never touched counts too: what it runs is what the senders mean.
         """
         going = {host: self._old.get(host) for host in self._touched if host in evidence}
-        why = self._fence.readings(evidence, going)
+        why = self._flag_check.readings(evidence, going)
         for obstacle in why:
             self._report.trouble[obstacle.host] = f"may not go back: {obstacle.text}"
         return not why
@@ -73,7 +73,7 @@ class Back(Standing):
     def _prove_old(self) -> Event:
         """Touched hosts are proven on what they had; the others to be as they were found."""
         self._soak(lambda: False)
-        seen = self._hands.look(self._inventory.names, probe_call())
+        seen = self._hosts.probe(self._inventory.names, probe_call())
         stopped = self._stopped(seen)
         bad: dict[str, HostVerdict] = {}
         for name, outcome in seen.items():

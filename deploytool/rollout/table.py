@@ -105,3 +105,15 @@ def advance(state: State, event: Event) -> Step:
         return TABLE[state, event]
     except KeyError:
         raise IllegalEvent(f"{event.name} can't happen in {state.name}") from None
+
+
+def mermaid() -> str:
+    """The whole table as a Mermaid diagram, for docs/rollout.md: a line a row, in its own order."""
+    lines = ["stateDiagram-v2"]
+    lines += [f"    [*] --> {step.state.name}: {purpose.value}" for purpose, step in FIRST.items()]
+    lines += [
+        f"    {state.name} --> {step.state.name}: {event.name}"
+        for (state, event), step in TABLE.items()
+    ]
+    lines += [f"    {state.name} --> [*]" for state in State if state in ENDS]
+    return "\n".join(lines) + "\n"

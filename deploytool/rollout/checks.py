@@ -1,4 +1,4 @@
-"""What a deployment would do on each host, and what forbids it. Pure."""
+"""What forbids changing these hosts. Pure."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from deploytool.errors import HostFault
-from deploytool.fleet.model import Digest, Inventory, split_waves
 from deploytool.parity.fleet_rules import judge_fleet, static_sameness
 from deploytool.parity.host_notices import halt_notice, hold_notice, lock_notice
-from deploytool.parity.model import Evidence, Expected, Finding, HostVerdict, Verdict
+from deploytool.parity.model import Evidence, Expected, Finding, HostVerdict
 from deploytool.parity.rules import (
     clock_rule,
     config_rule,
@@ -23,7 +22,7 @@ from deploytool.parity.rules import (
     wrong,
 )
 from deploytool.release.model import Manifest
-from deploytool.rollout.model import Action, HostPlan, Observed, Plan
+from deploytool.rollout.model import HostPlan, Plan
 
 ROOM_BYTES = 8 * 1024 * 1024
 """Free space that must be left beside a copy of the release."""
@@ -44,18 +43,6 @@ class Obstacle:
 
     def __str__(self) -> str:
         return f"{self.host}: {self.text}"
-
-
-def observed(evidence: Evidence) -> Observed:
-    """What a plan is bound to, out of a host's evidence."""
-    main = evidence.processes.get(evidence.main_pid)
-    return Observed(
-        machine=evidence.machine,
-        release=evidence.release,
-        token=evidence.token,
-        pid=evidence.main_pid,
-        start=main.start if main else None,
-    )
 
 
 def preflight(
@@ -94,47 +81,6 @@ def _room(evidence: Evidence, manifest: Manifest) -> tuple[tuple[str, Finding], 
         free = f"{evidence.free_bytes} bytes"
         found.append(("PREFLIGHT_SPACE", wrong(what, f"{need} bytes", free)))
     return tuple(found)
-
-
-def action(evidence: Evidence, verdict: HostVerdict, release: Digest) -> Action:
-    """What brings one host to the release: no more than it needs."""
-    if verdict.verdict is Verdict.MATCH:
-        return Action.NOTHING
-    if evidence.release_state != "intact":
-        return Action.STAGE
-    return Action.RESTART if evidence.release == release else Action.ACTIVATE
-
-
-def make_plan(
-    plan_id: str,
-    inventory: Inventory,
-    manifest: Manifest,
-    seen: Mapping[str, Evidence],
-    verdicts: Mapping[str, HostVerdict],
-) -> Plan:
-    """The plan for a fleet of which every host answered.
-
-    Raises:
-        ValueError: a declared host is missing from ``seen``, or an undeclared one is in it.
-    """
-    if set(seen) != set(inventory.names):
-        raise ValueError("a plan needs the evidence of exactly the declared hosts")
-    release = Digest(manifest.sha256)
-    hosts = tuple(
-        HostPlan(host=h, action=action(seen[h], verdicts[h], release), observed=observed(seen[h]))
-        for h in inventory.names
-    )
-    busy = tuple(item.host for item in hosts if item.action is not Action.NOTHING)
-    order = tuple(host for host in inventory.hosts if host in busy)
-    return Plan(
-        id=plan_id,
-        fleet=inventory.fleet,
-        inventory=inventory.digest(),
-        release=release,
-        label=f"{manifest.name} {manifest.version} ({manifest.sha256[:8]})",
-        hosts=hosts,
-        waves=split_waves(inventory.waves, order),
-    )
 
 
 def moved(plan: Plan, fresh: Plan) -> tuple[Obstacle, ...]:

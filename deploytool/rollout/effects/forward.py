@@ -6,20 +6,20 @@ from deploytool.parity.judge import judge
 from deploytool.parity.model import Parity
 from deploytool.parity.round import probe_call
 from deploytool.rollout.model import Event
-from deploytool.rollout.standing import Standing
+from deploytool.rollout.progress import RolloutProgress
 
 
-class Forward(Standing):
+class Forward(RolloutProgress):
     """The effects that bring the release to every host."""
 
     def _stage(self) -> Event:
-        return self._faults(self._hands.stage(self._plan.to_stage, self._release), Event.STAGED)
+        return self._faults(self._hosts.stage(self._plan.to_stage, self._release), Event.STAGED)
 
     def _switch_wave(self) -> Event:
         wave = self._next_wave
         if (event := self._stopped_meanwhile()) is not None:
             return event
-        why = self._fence.readings(self._found, dict.fromkeys(wave, self._manifest))
+        why = self._flag_check.readings(self._found, dict.fromkeys(wave, self._manifest))
         if why:
             self._report.trouble |= {obstacle.host: obstacle.text for obstacle in why}
             return Event.FAILED
@@ -34,7 +34,7 @@ class Forward(Standing):
     def _prove(self) -> Event:
         if not self._soak(self._interrupted):
             return Event.INTERRUPTED
-        seen = self._hands.look(self._inventory.names, probe_call())
+        seen = self._hosts.probe(self._inventory.names, probe_call())
         self._report.round = judge(self._inventory, seen, self._manifest)
         if self._stopped(seen):
             return Event.STOPPED

@@ -16,27 +16,27 @@ from deploytool.registry.compatibility import (
     read_differently,
 )
 from deploytool.release.model import FlagTable, Manifest
-from deploytool.rollout.live import manifest_of, running
-from deploytool.rollout.planning import Obstacle
+from deploytool.rollout.build_conflicts import manifest_of, running
+from deploytool.rollout.checks import Obstacle
 
-Look = Callable[[tuple[str, ...]], Mapping[str, Evidence | HostFault]]
+Probe = Callable[[tuple[str, ...]], Mapping[str, Evidence | HostFault]]
 Evidences = Mapping[str, Evidence]
 
 
-class Fence:
-    """Asks what has to be known. ``look`` takes a full round over some hosts.
+class FlagCheck:
+    """Asks what has to be known. ``probe`` takes a full round over some hosts.
 
     ``senders`` None: the inventory names nobody who could be asked.
     """
 
-    def __init__(self, senders: Senders | None, look: Look) -> None:
+    def __init__(self, senders: Senders | None, probe: Probe) -> None:
         self._senders = senders
-        self._look = look
+        self._probe = probe
 
     def armed(self, evidence: Evidences) -> tuple[Obstacle, ...]:
         """Every host on which a runtime flag is armed, or on which that is not known."""
         unasked = tuple(h for h, e in evidence.items() if _may_arm(e) and e.status is None)
-        seen = {**evidence, **(self._look(unasked) if unasked else {})}
+        seen = {**evidence, **(self._probe(unasked) if unasked else {})}
         return tuple(obstacle for host, item in seen.items() for obstacle in _armed(host, item))
 
     def readings(
@@ -104,7 +104,7 @@ class Fence:
         stopped by ``deploytool stop``: only under its latch does a host keep what the bits meant,
         for whoever starts it (stop/meaning.py).
         """
-        seen = {**active, **self._look(tuple(active))}
+        seen = {**active, **self._probe(tuple(active))}
         return all(isinstance(item, Evidence) and _latched(item) for item in seen.values())
 
 

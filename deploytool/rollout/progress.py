@@ -15,15 +15,15 @@ from deploytool.parity.rules import first_trouble, judge_host
 from deploytool.registry.compatibility import Senders
 from deploytool.release.model import Manifest, Release
 from deploytool.rollout.baseline import Baseline
-from deploytool.rollout.fence import Fence
-from deploytool.rollout.hands import Hands
+from deploytool.rollout.flag_checks import FlagCheck
+from deploytool.rollout.hosts import RolloutHosts
 from deploytool.rollout.model import Event, Plan
 from deploytool.rollout.report import Observer, Report
 
 _SOAK_POLL_S = 0.1
 
 
-class Standing:
+class RolloutProgress:
     """One rollout's hosts, and how they are switched, verified and judged, forward and back."""
 
     def __init__(
@@ -50,8 +50,10 @@ class Standing:
         self._bound = bound
         self._interrupted = interrupted
         self._forward = forward
-        self._hands = Hands(inventory, hosts, holder, plan_id, report.purpose, self._done)
-        self._fence = Fence(senders, lambda names: self._hands.look(names, probe_call(disk=False)))
+        self._hosts = RolloutHosts(inventory, hosts, holder, plan_id, report.purpose, self._done)
+        self._flag_check = FlagCheck(
+            senders, lambda names: self._hosts.probe(names, probe_call(disk=False))
+        )
         self._found: dict[str, Evidence] = {}
         self._base: dict[str, Baseline] = {}
         self._old: dict[str, Manifest | None] = {}
@@ -74,7 +76,7 @@ class Standing:
 
     def _switch(self, hosts: Iterable[str], to: Mapping[str, Manifest | None]) -> Event | None:
         """Switches hosts, has each verified by its running process, and writes that down there."""
-        seen = self._hands.activate(hosts, {h: m.sha256 if m else None for h, m in to.items()})
+        seen = self._hosts.activate(hosts, {h: m.sha256 if m else None for h, m in to.items()})
         self._switched_at = time.monotonic()
         if self._stopped(seen):
             return Event.STOPPED
@@ -89,7 +91,7 @@ class Standing:
             for name, item in seen.items()
             if isinstance(item, Evidence) and to[name] is not None
         }
-        event = self._faults(self._hands.confirm(running), Event.STAGED)
+        event = self._faults(self._hosts.confirm(running), Event.STAGED)
         return None if event is Event.STAGED else event
 
     def _soak(self, interrupted: Callable[[], bool]) -> bool:
@@ -114,7 +116,7 @@ class Standing:
 
     def _stopped_meanwhile(self) -> Event | None:
         """Asked before each wave, of all hosts: a stop anywhere is the end of switching."""
-        found = self._hands.halts(self._inventory.names)
+        found = self._hosts.halts(self._inventory.names)
         if self._note_stops(found):
             return Event.STOPPED
         faults = {name: item for name, item in found.items() if isinstance(item, HostFault)}
@@ -126,7 +128,7 @@ class Standing:
             if isinstance(item, HostFault):
                 if item.code == "halted":
                     self._report.stopped = True
-            elif item is not None and item.latch != self._hands.latches.get(name):
+            elif item is not None and item.latch != self._hosts.latches.get(name):
                 text = f"was stopped by {item.by}: {item.reason} (latch {item.latch})"
                 self._report.trouble[name] = text
                 self._report.stopped = True

@@ -1,0 +1,1 @@
+"""What each effect of the table does on hosts."""
