@@ -15,7 +15,7 @@ from deploytool.cli.output import finish, say
 
 if TYPE_CHECKING:
     from deploytool.gate.model import Check
-    from deploytool.gate.subject import Wish
+    from deploytool.gate.subject import GateRequest
 
 _REGISTRY = Path("router_binary/flags.yaml")
 
@@ -73,14 +73,14 @@ def gate(
     check and its way out is in docs/gate.md.
     """
     del json
-    from deploytool.gate.checks import run
     from deploytool.gate.formats import document, github, lines
     from deploytool.gate.formats import junit as as_junit
     from deploytool.gate.rules import verdict
+    from deploytool.gate.runner import run
     from deploytool.gate.sarif import sarif as as_sarif
-    from deploytool.gate.subject import Wish
+    from deploytool.gate.subject import GateRequest
 
-    wish = Wish(
+    request = GateRequest(
         registry,
         store,
         time.time(),
@@ -89,8 +89,8 @@ def gate(
         inventories=tuple(inventory or ()),
         excuses=tuple(excuse or ()),
     )
-    report = run(wish, _asked(check or [], skip or []))
-    error = verdict(report, _again(wish, check or [], skip or []))
+    report = run(request, _asked(check or [], skip or []))
+    error = verdict(report, _again(request, check or [], skip or []))
     for line in lines(report):
         say(line)
     if os.environ.get("GITHUB_ACTIONS") == "true":
@@ -124,17 +124,17 @@ def _asked(check: list[str], skip: list[str]) -> tuple[Check, ...]:
     return tuple(item for item in wanted if item.value not in skip)
 
 
-def _again(wish: Wish, check: list[str], skip: list[str]) -> str:
+def _again(request: GateRequest, check: list[str], skip: list[str]) -> str:
     """The command that was given, to be pasted."""
-    options = [("--branch", wish.branch), *(("--check", name) for name in check)]
+    options = [("--branch", request.branch), *(("--check", name) for name in check)]
     options += [("--skip", name) for name in skip]
-    options += [("-i", str(path)) for path in wish.inventories]
-    options += [("--excuse", name) for name in wish.excuses]
-    if wish.registry != _REGISTRY:
-        options.append(("--registry", str(wish.registry)))
-    if wish.store != DEFAULT_STORE:
-        options.append(("--store", str(wish.store)))
-    words = ["deploytool gate"] if wish.release is None else ["deploytool gate", wish.release]
+    options += [("-i", str(path)) for path in request.inventories]
+    options += [("--excuse", name) for name in request.excuses]
+    if request.registry != _REGISTRY:
+        options.append(("--registry", str(request.registry)))
+    if request.store != DEFAULT_STORE:
+        options.append(("--store", str(request.store)))
+    words = ["deploytool gate"] if request.release is None else ["deploytool gate", request.release]
     words += [word for name, value in options if value for word in (name, quote(value))]
     return " ".join(words)
 

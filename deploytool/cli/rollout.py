@@ -42,7 +42,7 @@ def _inputs(inventory_path: Path, store: Path, word: str) -> tuple[Inventory, Re
 
     from deploytool.errors import InputError, Refused
     from deploytool.fleet.inventory import load_inventory
-    from deploytool.gate.deploying import hold
+    from deploytool.gate.check_deploy import check_deploy
     from deploytool.release.store import find
 
     inventory = load_inventory(inventory_path)
@@ -60,7 +60,7 @@ def _inputs(inventory_path: Path, store: Path, word: str) -> tuple[Inventory, Re
             "Nothing was changed.",
             "Deploy another release, or rehearse: deploytool fleet up --fleet local",
         )
-    hold(inventory_path, release, store, time.time())
+    check_deploy(inventory_path, release, store, time.time())
     return inventory, release
 
 

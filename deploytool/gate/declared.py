@@ -12,7 +12,7 @@ from deploytool.fleet.document import Document
 from deploytool.fleet.inventory import load_inventory
 from deploytool.fleet.model import Inventory
 from deploytool.gate.checkout import Checkout
-from deploytool.gate.model import Check, Finding
+from deploytool.gate.model import Check, GateFinding
 from deploytool.gate.rules import could_not_run
 
 FOLDER = "inventories"
@@ -65,7 +65,7 @@ def _looks_like_one(path: Path) -> bool:
     return isinstance(value, dict) and {"fleet", "hosts"} <= value.keys()
 
 
-def read(path: Path) -> Declared | tuple[Finding, ...]:
+def read(path: Path) -> Declared | tuple[GateFinding, ...]:
     """An inventory, or all that is wrong with it, each mistake at its line."""
     try:
         loaded = load_inventory(path)
@@ -73,6 +73,6 @@ def read(path: Path) -> Declared | tuple[Finding, ...]:
     except InputError as error:
         told = could_not_run(Check.INVENTORY, error, str(path))
         return tuple(
-            Finding(item.rule, item.path, item.line, item.text, item.remedy) for item in told
+            GateFinding(item.rule, item.path, item.line, item.text, item.remedy) for item in told
         )
     return Declared(path, loaded, document)

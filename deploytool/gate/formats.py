@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from deploytool.gate.model import REASONS, Finding, Report, Result
+from deploytool.gate.model import REASONS, GateFinding, GateReport, Result
 
 
-def lines(report: Report) -> Iterator[str]:
+def lines(report: GateReport) -> Iterator[str]:
     """A line for each check; what it looked at, where it passed."""
     for result in report.results:
         mark = "ok  " if result.passed else "FAIL"
@@ -22,7 +22,7 @@ def lines(report: Report) -> Iterator[str]:
         yield f"not asked for: {check.value}: {REASONS[check]}"
 
 
-def document(report: Report) -> dict[str, Any]:
+def document(report: GateReport) -> dict[str, Any]:
     """The report for a program."""
     return {
         "checks": [
@@ -50,7 +50,7 @@ def document(report: Report) -> dict[str, Any]:
     }
 
 
-def junit(report: Report) -> str:
+def junit(report: GateReport) -> str:
     """The report as JUnit XML: a check is a case; refused is a failure, not known an error."""
     cases = [*map(_case, report.results)]
     for check in report.left_out:
@@ -101,14 +101,14 @@ def _plain(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
 
 
-def github(report: Report) -> Iterator[str]:
+def github(report: GateReport) -> Iterator[str]:
     """GitHub's workflow commands: each finding is shown at its line in the pull request."""
     for item in report.findings:
         place = f"file={_value(item.path)},line={item.line},title={_value(item.rule)}"
         yield f"::error {place}::{_data(_said(item))}"
 
 
-def _said(item: Finding) -> str:
+def _said(item: GateFinding) -> str:
     return f"{item.text}. To mend it: {item.remedy}"
 
 

@@ -31,7 +31,7 @@ REASONS = {
 
 
 @dataclass(frozen=True)
-class Finding:
+class GateFinding:
     """One thing that a check has to say against what it looked at.
 
     ``rule`` is the check's id, or a finer rule's. ``path`` is relative to the repository's top,
@@ -56,7 +56,7 @@ class Result:
 
     check: Check
     evidence: tuple[str, ...]
-    findings: tuple[Finding, ...]
+    findings: tuple[GateFinding, ...]
     seconds: float
 
     @property
@@ -66,13 +66,13 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Report:
+class GateReport:
     """All results of one run; ``left_out`` are the checks that nobody asked for."""
 
     results: tuple[Result, ...]
     left_out: tuple[Check, ...]
 
     @property
-    def findings(self) -> tuple[Finding, ...]:
+    def findings(self) -> tuple[GateFinding, ...]:
         """Of all checks, in their order."""
         return tuple(finding for result in self.results for finding in result.findings)

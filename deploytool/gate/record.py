@@ -83,7 +83,7 @@ class PlayedFaults(Frozen):
         return not bad and self.planned == self.played and 0 < self.struck <= self.played
 
 
-class Record(Frozen):
+class RehearsalRecord(Frozen):
     """One rehearsal: of this release, from that one, on a fleet of this shape, then."""
 
     schema_: Annotated[Literal[1], Field(alias="schema")] = 1
@@ -103,13 +103,13 @@ class Record(Frozen):
         return canonical(self.model_dump(mode="json", by_alias=True)) + b"\n"
 
     @staticmethod
-    def parse(content: bytes) -> Record:
+    def parse(content: bytes) -> RehearsalRecord:
         """A record from the bytes that were signed.
 
         Raises:
             ValueError: it is none, or is not in its one spelling.
         """
-        found = Record.model_validate_json(content)
+        found = RehearsalRecord.model_validate_json(content)
         if found.canonical() != content:
             raise ValueError("it is not as a rehearsal writes it (sorted keys, one line)")
         return found
@@ -120,7 +120,7 @@ class Kept:
     """A record as it was found: whose signature is on it, or why it is not believed."""
 
     place: str
-    record: Record | None
+    record: RehearsalRecord | None
     signer: str = ""
     trouble: str = ""
 
@@ -133,7 +133,7 @@ def shown(
     Where they don't, each record that does not count is named with why: it is not believed, is of
     another release or shape, is too old, or comes from the future.
     """
-    counting: list[tuple[Kept, Record]] = []
+    counting: list[tuple[Kept, RehearsalRecord]] = []
     aside: list[str] = []
     for item in kept:
         why = _set_aside(item, release, shape, demand, now)
@@ -164,7 +164,7 @@ def _set_aside(item: Kept, release: str, shape: Shape, demand: RehearsalDemand, 
     return _other_shape(record, shape)
 
 
-def _other_shape(record: Record, shape: Shape) -> str:
+def _other_shape(record: RehearsalRecord, shape: Shape) -> str:
     """Why what was rehearsed is another fleet. Faults may be rehearsed on fewer hosts."""
     same = record.shape == shape
     if record.faults is not None:
@@ -175,7 +175,7 @@ def _other_shape(record: Record, shape: Shape) -> str:
 
 
 def _scenarios(
-    counting: Iterable[tuple[Kept, Record]], shape: Shape, demand: RehearsalDemand
+    counting: Iterable[tuple[Kept, RehearsalRecord]], shape: Shape, demand: RehearsalDemand
 ) -> Iterator[str]:
     """The newest record of each scenario counts: a failure is not undone by an older success."""
     newest: dict[str, tuple[int, PlayedScenario]] = {}
@@ -191,7 +191,9 @@ def _scenarios(
             yield f"{name} was not rehearsed with this release on {shape}"
 
 
-def _faults(counting: Iterable[tuple[Kept, Record]], demand: RehearsalDemand) -> Iterator[str]:
+def _faults(
+    counting: Iterable[tuple[Kept, RehearsalRecord]], demand: RehearsalDemand
+) -> Iterator[str]:
     """No campaign that counts may have a lie in it, and the good ones must have cases enough.
 
     A case counts where its fault struck, and once: a seed plays the same cases again.
@@ -217,7 +219,7 @@ def _faults(counting: Iterable[tuple[Kept, Record]], demand: RehearsalDemand) ->
         )
 
 
-def _told(item: Kept, record: Record, now: float) -> str:
+def _told(item: Kept, record: RehearsalRecord, now: float) -> str:
     days = (now - record.ended) / DAY_S
     played = [f"{s.name} {s.held}/{s.points}" for s in record.scenarios]
     if record.faults is not None:

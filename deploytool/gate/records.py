@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from deploytool.errors import EnvironmentProblem
 from deploytool.fleet.sealed import unseal
 from deploytool.fleet.signing import BadSignature, sign, verify
-from deploytool.gate.record import BYTES_AT_MOST, NAMESPACE, Kept, Record
+from deploytool.gate.record import BYTES_AT_MOST, NAMESPACE, Kept, RehearsalRecord
 
 DEFAULT = Path(".deploytool/records")
 ENDING = ".rehearsal"
@@ -19,7 +19,7 @@ FILES_AT_MOST = 10_000
 _UNSIGNED = "it is not signed: nobody can say who wrote it, or who changed it since"
 
 
-def keep(folder: Path, record: Record, key: Path | None) -> Path:
+def keep(folder: Path, record: RehearsalRecord, key: Path | None) -> Path:
     """Writes the record down, whole or not at all, signed where a key is given.
 
     Raises:
@@ -63,7 +63,7 @@ def _read(path: Path, signers: Path) -> Kept:
         if len(content) > BYTES_AT_MOST:
             return Kept(path.name, None, trouble=f"it is larger than {BYTES_AT_MOST} bytes")
         line, newline, signature = content.partition(b"\n")
-        record = Record.parse(line + newline)
+        record = RehearsalRecord.parse(line + newline)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "document"

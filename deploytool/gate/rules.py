@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from deploytool.errors import DeploytoolError, InputError, Refused
-from deploytool.gate.model import Check, Finding, Report, Result
+from deploytool.gate.model import Check, GateFinding, GateReport, Result
 
 CLOCK_SKEW_S = 300
 """How far this machine's clock may be behind what was written down elsewhere."""
@@ -20,24 +20,24 @@ def settle(check: Check, found: Result, path: str) -> Result:
     if found.evidence or found.findings:
         return found
     text = "there was nothing to look at, and no evidence is not evidence"
-    nothing = Finding(check.value, path, 1, text, "give it something to check", unknown=True)
+    nothing = GateFinding(check.value, path, 1, text, "give it something to check", unknown=True)
     return Result(check, (), (nothing,), found.seconds)
 
 
-def could_not_run(check: Check, error: DeploytoolError, path: str) -> tuple[Finding, ...]:
+def could_not_run(check: Check, error: DeploytoolError, path: str) -> tuple[GateFinding, ...]:
     """What is said of a check that could not be held; with the lines that the error names."""
     placed = list(_placed(check, error))
     if placed:
         return tuple(placed)
     text = " ".join((error.what.rstrip("."), *error.details))
-    return (Finding(check.value, path, 1, text, error.now, unknown=True),)
+    return (GateFinding(check.value, path, 1, text, error.now, unknown=True),)
 
 
-def _placed(check: Check, error: DeploytoolError) -> Iterator[Finding]:
+def _placed(check: Check, error: DeploytoolError) -> Iterator[GateFinding]:
     for line in error.details:
         if found := _PLACE.match(line):
             number = max(1, int(found["line"]))
-            yield Finding(
+            yield GateFinding(
                 check.value, found["path"], number, found["text"], error.now, unknown=True
             )
 
@@ -64,7 +64,7 @@ def clock_is_off(now: float, newest: float) -> str:
     )
 
 
-def verdict(report: Report, again: str) -> DeploytoolError | None:
+def verdict(report: GateReport, again: str) -> DeploytoolError | None:
     """None where every check that was asked for passed; ``again`` is the command to try anew."""
     if not report.results:
         return InputError(

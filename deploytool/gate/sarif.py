@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from deploytool import __version__
-from deploytool.gate.model import REASONS, Finding, Report
+from deploytool.gate.model import REASONS, GateFinding, GateReport
 
 SCHEMA = (
     "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
@@ -18,7 +18,7 @@ SCHEMA = (
 _ROOT = "%SRCROOT%"
 
 
-def sarif(report: Report, exit_code: int) -> str:
+def sarif(report: GateReport, exit_code: int) -> str:
     """The report as a SARIF log with one run."""
     rules = list(_rules(report))
     index = {rule["id"]: number for number, rule in enumerate(rules)}
@@ -50,7 +50,7 @@ def sarif(report: Report, exit_code: int) -> str:
     return json.dumps({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2) + "\n"
 
 
-def _rules(report: Report) -> Iterator[dict[str, Any]]:
+def _rules(report: GateReport) -> Iterator[dict[str, Any]]:
     """Every check that ran, and every finer rule that found something."""
     known: dict[str, str] = {}
     for result in report.results:
@@ -68,7 +68,7 @@ def _rules(report: Report) -> Iterator[dict[str, Any]]:
         }
 
 
-def _result(finding: Finding, index: int) -> dict[str, Any]:
+def _result(finding: GateFinding, index: int) -> dict[str, Any]:
     text = f"{finding.text}. To mend it: {finding.remedy}"
     same = hashlib.sha256(f"{finding.rule}\0{finding.path}\0{finding.text}".encode()).hexdigest()
     return {
@@ -81,7 +81,7 @@ def _result(finding: Finding, index: int) -> dict[str, Any]:
     }
 
 
-def _place(finding: Finding) -> dict[str, Any]:
+def _place(finding: GateFinding) -> dict[str, Any]:
     """Relative to the repository, as code scanning wants it; a file elsewhere by its URI."""
     path = Path(finding.path)
     where: dict[str, Any] = (

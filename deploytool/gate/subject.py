@@ -12,7 +12,7 @@ from typing import Self
 from deploytool.errors import InputError
 from deploytool.gate.checkout import Checkout
 from deploytool.gate.declared import Declared, find_inventories, read
-from deploytool.gate.model import Finding
+from deploytool.gate.model import GateFinding
 from deploytool.registry.artifact import NotReadable, members
 from deploytool.registry.lint import Linted, LintRequest, Made, lint, todays_builds
 from deploytool.registry.model import Entry, entries_of
@@ -25,7 +25,7 @@ BUILD_GAP_S = 2.1
 
 
 @dataclass(frozen=True)
-class Wish:
+class GateRequest:
     """What a person asks the gate to look at; ``now`` in seconds since the epoch.
 
     ``release``: the one that is to be released; without it, what the source gives today.
@@ -43,11 +43,11 @@ class Wish:
 
 
 class Subject:
-    """The wish with what was learned about it: each thing is looked at once, when it is needed."""
+    """The request with what was learned about it: each thing is looked at once, when needed."""
 
-    def __init__(self, wish: Wish) -> None:
-        self.wish = wish
-        self.source = wish.registry.resolve().parent
+    def __init__(self, request: GateRequest) -> None:
+        self.request = request
+        self.source = request.registry.resolve().parent
         self.made_at_s = float("-inf")
         """When today's builds were begun, by the monotonic clock."""
         self._scratch = tempfile.TemporaryDirectory(prefix="deploytool-gate-")
@@ -59,13 +59,13 @@ class Subject:
         self._scratch.cleanup()
 
     @cached_property
-    def declared(self) -> dict[Path, Declared | tuple[Finding, ...]]:
+    def declared(self) -> dict[Path, Declared | tuple[GateFinding, ...]]:
         """The inventories that are asked for, else every one; each as read, or what is wrong.
 
         Raises:
             InputError: there is none, or no repository to look for them.
         """
-        paths = self.wish.inventories or find_inventories(self.checkout)
+        paths = self.request.inventories or find_inventories(self.checkout)
         return {path: read(path) for path in paths}
 
     @property
@@ -89,7 +89,7 @@ class Subject:
         Raises:
             InputError: with every mistake in it.
         """
-        return load_registry(self.wish.registry)
+        return load_registry(self.request.registry)
 
     @cached_property
     def made(self) -> Made:
@@ -99,7 +99,7 @@ class Subject:
             InputError: a recipe can't be read.
         """
         self.made_at_s = time.monotonic()
-        return todays_builds(self.wish.registry, self.scratch / "store")
+        return todays_builds(self.request.registry, self.scratch / "store")
 
     @cached_property
     def linted(self) -> Linted:
@@ -108,14 +108,16 @@ class Subject:
         Raises:
             InputError: the registry is wrong, or its history can't be read.
         """
-        wish = self.wish
-        asked = LintRequest(wish.registry, self.source, wish.branch, wish.store, wish.excuses)
+        request = self.request
+        asked = LintRequest(
+            request.registry, self.source, request.branch, request.store, request.excuses
+        )
         return lint(asked, None, self.made)
 
     @property
     def released(self) -> tuple[Release, ...]:
         """The release of the store that is named, where one is."""
-        return self.releases if self.wish.release is not None else ()
+        return self.releases if self.request.release is not None else ()
 
     @cached_property
     def releases(self) -> tuple[Release, ...]:
@@ -124,13 +126,13 @@ class Subject:
         Raises:
             InputError: there is nothing, it can't be built, or the one that is named is none.
         """
-        if self.wish.release is not None:
-            return (find(self.wish.store, self.wish.release),)
+        if self.request.release is not None:
+            return (find(self.request.store, self.request.release),)
         for error in self.made.failed.values():
             raise error
         if not self.made.releases:
             raise InputError(
-                f"No build is made of {self.name(self.wish.registry)}, and no release is named.",
+                f"No build is made of {self.name(self.request.registry)}, and no release is named.",
                 "Nothing was looked at.",
                 "Name a release of the store, or the registry of a source with a build.py",
             )
@@ -177,11 +179,11 @@ class Subject:
         except NotReadable:
             return {}
 
-    def finding(self, found: Finding) -> Finding:
+    def finding(self, found: GateFinding) -> GateFinding:
         """The same, with its path as findings call it."""
         path = Path(found.path)
         if not path.is_absolute() and not path.exists():
             return found
-        return Finding(
+        return GateFinding(
             found.rule, self.name(path), found.line, found.text, found.remedy, found.unknown
         )

@@ -13,7 +13,7 @@ from deploytool.gate.record import (
     NAMESPACE,
     PlayedFaults,
     PlayedScenario,
-    Record,
+    RehearsalRecord,
     Shape,
     shape_of,
 )
@@ -79,7 +79,7 @@ class Recorder:
         scenarios: tuple[PlayedScenario, ...] = (),
         faults: PlayedFaults | None = None,
     ) -> Path:
-        record = Record(
+        record = RehearsalRecord(
             tool=f"deploytool {__version__}",
             release=str(self.candidate.digest),
             version=self.candidate.manifest.version,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from deploytool.gate.records import read_all
-from tests.unit.gate.ground import new_key
+from tests.unit.gate.repository import new_key
 
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 600

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from deploytool.errors import InputError
 from deploytool.fleet import model
 from deploytool.fleet.inventory import load_inventory
-from deploytool.gate.deploying import hold
+from deploytool.gate.check_deploy import check_deploy
 from deploytool.release.build import describe
 
 from .test_cli import document, run
@@ -58,7 +58,7 @@ def test_the_inventory_is_enough_for_a_deploy(inventory: Path, tmp_path: Path) -
     store = tmp_path / "store"
     release = describe(store, file, name="gateway", version="7.2", requires=(), version_line=None)
     assert release.manifest.name == fleet.service.name
-    hold(inventory, release, store, time.time())
+    check_deploy(inventory, release, store, time.time())
 
 
 def test_the_steps_are_all_there_and_name_that_inventory() -> None:

@@ -53,7 +53,7 @@ def hosts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Simulate
     monkeypatch.setattr(
         "deploytool.release.store.find", lambda *_: Release(OLD[0], str(tmp_path / "router"))
     )
-    monkeypatch.setattr("deploytool.gate.deploying.hold", lambda *_, **__: None)
+    monkeypatch.setattr("deploytool.gate.check_deploy.check_deploy", lambda *_, **__: None)
     monkeypatch.chdir(tmp_path)
     return hosts
 

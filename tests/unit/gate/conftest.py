@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from .ground import Ground, make
+from .repository import GateRepository, make
 
 
 @pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Ground:
+def template(tmp_path_factory: pytest.TempPathFactory) -> GateRepository:
     return make(tmp_path_factory.mktemp("gate") / "template")
 
 
 @pytest.fixture
-def ground(template: Ground, tmp_path: Path) -> Ground:
+def repository(template: GateRepository, tmp_path: Path) -> GateRepository:
     shutil.copytree(template.folder, tmp_path / "repo")
-    return Ground(tmp_path / "repo", template.key)
+    return GateRepository(tmp_path / "repo", template.key)

@@ -12,16 +12,16 @@ from deploytool.gate.model import Check
 from deploytool.gate.rules import verdict
 from tests.unit.registry.registries import flag, registry, reserved, runtime
 
-from .ground import FAST, HIDDEN, OLD, Ground, only, refused
+from .repository import FAST, HIDDEN, OLD, GateRepository, only, refused
 
 REGISTRY = "app/flags.yaml"
 FLEET = "inventories/fleet.yaml"
-Break = Callable[[Ground], tuple[str, str, int]]
+Break = Callable[[GateRepository], tuple[str, str, int]]
 """Breaks one rule; gives the rule's id, the file and the line that have to be named."""
 
 
-def test_the_repository_that_keeps_every_rule_passes(ground: Ground) -> None:
-    report = ground.run()
+def test_the_repository_that_keeps_every_rule_passes(repository: GateRepository) -> None:
+    report = repository.run()
     assert refused(report) == {}
     assert [result.check for result in report.results] == list(Check)
     assert all(result.evidence for result in report.results)
@@ -31,48 +31,48 @@ def test_the_repository_that_keeps_every_rule_passes(ground: Ground) -> None:
 # --- GATE_FLAGS -----------------------------------------------------------------------------------
 
 
-def meaning_changes(ground: Ground) -> tuple[str, str, int]:
+def meaning_changes(repository: GateRepository) -> tuple[str, str, int]:
     """What FAST means is rewritten; the build and its rehearsal are anew, the bit is not."""
-    ground.write(REGISTRY, registry(HIDDEN, FAST.replace("Does fast", "Does otherwise"), OLD))
-    return "FLAG_SAME_SEMANTICS", REGISTRY, ground.line(REGISTRY, "name: FAST")
+    repository.write(REGISTRY, registry(HIDDEN, FAST.replace("Does fast", "Does otherwise"), OLD))
+    return "FLAG_SAME_SEMANTICS", REGISTRY, repository.line(REGISTRY, "name: FAST")
 
 
-def reserved_goes(ground: Ground) -> tuple[str, str, int]:
-    ground.write(REGISTRY, registry(HIDDEN, FAST))
+def reserved_goes(repository: GateRepository) -> tuple[str, str, int]:
+    repository.write(REGISTRY, registry(HIDDEN, FAST))
     return "FLAG_RESERVED_NO_DELETE", REGISTRY, 1
 
 
 # --- GATE_RETIRED_CODE ----------------------------------------------------------------------------
 
 
-def retired_code_is_back(ground: Ground) -> tuple[str, str, int]:
-    ground.change("app/router/terms.py", '"""Hides."""', "return PowerPeg")
+def retired_code_is_back(repository: GateRepository) -> tuple[str, str, int]:
+    repository.change("app/router/terms.py", '"""Hides."""', "return PowerPeg")
     return "GATE_RETIRED_CODE", "app/router/terms.py", 2
 
 
-def retired_text_in_a_constant(ground: Ground) -> tuple[str, str, int]:
+def retired_text_in_a_constant(repository: GateRepository) -> tuple[str, str, int]:
     text = 'def hidden():\n    """Hides."""\n\n    return "as power peg did"\n'
-    ground.write("app/router/terms.py", text)
+    repository.write("app/router/terms.py", text)
     return "GATE_RETIRED_CODE", "app/router/terms.py", 4
 
 
-def nothing_reaches_it(ground: Ground) -> tuple[str, str, int]:
-    ground.write("app/router/spare.py", '"""Nobody asks for this."""\n')
-    ground.change("app/builds/1.yaml", "fast]", "fast, spare]")
+def nothing_reaches_it(repository: GateRepository) -> tuple[str, str, int]:
+    repository.write("app/router/spare.py", '"""Nobody asks for this."""\n')
+    repository.change("app/builds/1.yaml", "fast]", "fast, spare]")
     return "GATE_RETIRED_CODE", "app/router/spare.py", 1
 
 
-def only_a_type_checker_sees_it(ground: Ground) -> tuple[str, str, int]:
-    ground.write("app/router/spare.py", '"""Nobody asks for this."""\n')
-    ground.change("app/builds/1.yaml", "fast]", "fast, spare]")
+def only_a_type_checker_sees_it(repository: GateRepository) -> tuple[str, str, int]:
+    repository.write("app/router/spare.py", '"""Nobody asks for this."""\n')
+    repository.change("app/builds/1.yaml", "fast]", "fast, spare]")
     text = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from router import spare\n"
-    ground.change("app/router/cli.py", "from importlib", f"{text}from importlib")
-    ground.write("app/unused.yaml", excuses("spare", "router/cli.py"))
+    repository.change("app/router/cli.py", "from importlib", f"{text}from importlib")
+    repository.write("app/unused.yaml", excuses("spare", "router/cli.py"))
     return "GATE_RETIRED_CODE", "app/router/spare.py", 1
 
 
-def handler_is_not_there_for_certain(ground: Ground) -> tuple[str, str, int]:
-    ground.write(
+def handler_is_not_there_for_certain(repository: GateRepository) -> tuple[str, str, int]:
+    repository.write(
         "app/router/fast.py", "import sys\n\n\nclass Fast:\n    pass\n\n\nif sys: del Fast\n"
     )
     return "GATE_RETIRED_CODE", REGISTRY, 1
@@ -89,31 +89,31 @@ def excuses(name: str, file: str, why: str = "It is kept.", days: int = 30) -> s
     )
 
 
-def nothing_uses_it(ground: Ground) -> tuple[str, str, int]:
-    ground.change("app/router/terms.py", "def", "\n\ndef spare():  # noqa\n    pass\n\n\ndef")
+def nothing_uses_it(repository: GateRepository) -> tuple[str, str, int]:
+    repository.change("app/router/terms.py", "def", "\n\ndef spare():  # noqa\n    pass\n\n\ndef")
     return "GATE_DEAD_CODE", "app/router/terms.py", 3
 
 
-def the_excuse_has_ended(ground: Ground) -> tuple[str, str, int]:
-    ground.change("app/router/terms.py", "def", "def spare():\n    pass\n\n\ndef")
-    ground.write("app/unused.yaml", excuses("spare", "router/terms.py", days=-1))
+def the_excuse_has_ended(repository: GateRepository) -> tuple[str, str, int]:
+    repository.change("app/router/terms.py", "def", "def spare():\n    pass\n\n\ndef")
+    repository.write("app/unused.yaml", excuses("spare", "router/terms.py", days=-1))
     return "GATE_DEAD_CODE", "app/unused.yaml", 3
 
 
-def the_excuse_never_ends(ground: Ground) -> tuple[str, str, int]:
-    ground.change("app/router/terms.py", "def", "def spare():\n    pass\n\n\ndef")
-    ground.write("app/unused.yaml", excuses("spare", "router/terms.py", days=9999))
+def the_excuse_never_ends(repository: GateRepository) -> tuple[str, str, int]:
+    repository.change("app/router/terms.py", "def", "def spare():\n    pass\n\n\ndef")
+    repository.write("app/unused.yaml", excuses("spare", "router/terms.py", days=9999))
     return "GATE_DEAD_CODE", "app/unused.yaml", 3
 
 
-def the_excuse_excuses_nothing(ground: Ground) -> tuple[str, str, int]:
-    ground.write("app/unused.yaml", excuses("spare", "router/terms.py"))
+def the_excuse_excuses_nothing(repository: GateRepository) -> tuple[str, str, int]:
+    repository.write("app/unused.yaml", excuses("spare", "router/terms.py"))
     return "GATE_DEAD_CODE", "app/unused.yaml", 3
 
 
-def the_excuse_has_no_reason(ground: Ground) -> tuple[str, str, int]:
-    ground.change("app/router/terms.py", "def", "def spare():\n    pass\n\n\ndef")
-    ground.write("app/unused.yaml", excuses("spare", "router/terms.py", why='" "'))
+def the_excuse_has_no_reason(repository: GateRepository) -> tuple[str, str, int]:
+    repository.change("app/router/terms.py", "def", "def spare():\n    pass\n\n\ndef")
+    repository.write("app/unused.yaml", excuses("spare", "router/terms.py", why='" "'))
     return "GATE_DEAD_CODE", "app/unused.yaml", 5
 
 
@@ -132,9 +132,9 @@ WAYS = {
 
 
 def depends_on(what: str) -> Break:
-    def broken(ground: Ground) -> tuple[str, str, int]:
+    def broken(repository: GateRepository) -> tuple[str, str, int]:
         old = '"strategies": recipe["strategies"],'
-        ground.change("app/build.py", old, f'"strategies": [{WAYS[what]}],')
+        repository.change("app/build.py", old, f'"strategies": [{WAYS[what]}],')
         return "GATE_REPRODUCIBLE", "app/build.py", 1
 
     return broken
@@ -144,62 +144,62 @@ def depends_on(what: str) -> Break:
 
 
 def inventory_lacks(text: str, block: str) -> Break:
-    def broken(ground: Ground) -> tuple[str, str, int]:
-        ground.change(FLEET, text, "")
-        return "GATE_INVENTORY", FLEET, ground.line(FLEET, block) if block else 1
+    def broken(repository: GateRepository) -> tuple[str, str, int]:
+        repository.change(FLEET, text, "")
+        return "GATE_INVENTORY", FLEET, repository.line(FLEET, block) if block else 1
 
     return broken
 
 
-def a_key_is_not_pinned(ground: Ground) -> tuple[str, str, int]:
-    ground.change("inventories/known_hosts", "192.0.2.5 ", "192.0.2.55 ")
-    return "GATE_INVENTORY", FLEET, ground.line(FLEET, "router5:")
+def a_key_is_not_pinned(repository: GateRepository) -> tuple[str, str, int]:
+    repository.change("inventories/known_hosts", "192.0.2.5 ", "192.0.2.55 ")
+    return "GATE_INVENTORY", FLEET, repository.line(FLEET, "router5:")
 
 
-def two_names_for_one_machine(ground: Ground) -> tuple[str, str, int]:
-    pinned = ground.path("inventories/known_hosts").read_text().splitlines()
+def two_names_for_one_machine(repository: GateRepository) -> tuple[str, str, int]:
+    pinned = repository.path("inventories/known_hosts").read_text().splitlines()
     pinned[6] = f"192.0.2.7 {pinned[2].partition(' ')[2]}"
-    ground.write("inventories/known_hosts", "\n".join(pinned) + "\n")
-    return "GATE_INVENTORY", FLEET, ground.line(FLEET, "router7:")
+    repository.write("inventories/known_hosts", "\n".join(pinned) + "\n")
+    return "GATE_INVENTORY", FLEET, repository.line(FLEET, "router7:")
 
 
-def a_throwaway_fleet_is_kept(ground: Ground) -> tuple[str, str, int]:
-    ground.change(FLEET, "expect: 8", "throwaway: true\nexpect: 8")
+def a_throwaway_fleet_is_kept(repository: GateRepository) -> tuple[str, str, int]:
+    repository.change(FLEET, "expect: 8", "throwaway: true\nexpect: 8")
     return "GATE_INVENTORY", FLEET, 2
 
 
 # --- GATE_REHEARSED -------------------------------------------------------------------------------
 
 
-def rehearsal(change: Callable[[Ground], object]) -> Break:
+def rehearsal(change: Callable[[GateRepository], object]) -> Break:
     """Whatever is wrong with the records, it is said at what the inventory wants."""
 
-    def broken(ground: Ground) -> tuple[str, str, int]:
-        for path in ground.path("records").iterdir():
+    def broken(repository: GateRepository) -> tuple[str, str, int]:
+        for path in repository.path("records").iterdir():
             path.unlink()
-        change(ground)
-        return "GATE_REHEARSED", FLEET, ground.line(FLEET, "rehearsal:")
+        change(repository)
+        return "GATE_REHEARSED", FLEET, repository.line(FLEET, "rehearsal:")
 
     return broken
 
 
-def seven_of_eight(ground: Ground) -> object:
-    shape = ground.record().shape
-    return ground.rehearse(shape=shape.model_copy(update={"waves": (1, 3, 3)}))
+def seven_of_eight(repository: GateRepository) -> object:
+    shape = repository.record().shape
+    return repository.rehearse(shape=shape.model_copy(update={"waves": (1, 3, 3)}))
 
 
-def edited(ground: Ground) -> object:
-    path = ground.rehearse(ended=int(time.time()) - 10**8, began=int(time.time()) - 10**8)
+def edited(repository: GateRepository) -> object:
+    path = repository.rehearse(ended=int(time.time()) - 10**8, began=int(time.time()) - 10**8)
     text = path.read_text()
     fresh = f'"ended":{int(time.time()) - 10}'
     return path.write_text(text.replace(f'"ended":{int(time.time()) - 10**8}', fresh))
 
 
-def one_failed(ground: Ground) -> object:
-    ground.rehearse()
-    played = ground.record().scenarios
+def one_failed(repository: GateRepository) -> object:
+    repository.rehearse()
+    played = repository.record().scenarios
     bad = played[0].model_copy(update={"passed": False, "held": 4})
-    return ground.rehearse(scenarios=(bad,), ended=int(time.time()))
+    return repository.rehearse(scenarios=(bad,), ended=int(time.time()))
 
 
 BREAKS: dict[str, Break] = {
@@ -242,54 +242,54 @@ BREAKS: dict[str, Break] = {
 
 
 @pytest.mark.parametrize("name", BREAKS)
-def test_one_broken_rule_is_the_one_that_is_named(name: str, ground: Ground) -> None:
-    rule, path, line = BREAKS[name](ground)
-    ground.commit()
+def test_one_broken_rule_is_the_one_that_is_named(name: str, repository: GateRepository) -> None:
+    rule, path, line = BREAKS[name](repository)
+    repository.commit()
     release = None
     if rule == "GATE_REPRODUCIBLE":
-        release = ground.release()  # what is to be released was built once, and rehearsed
+        release = repository.release()  # what is to be released was built once, and rehearsed
     elif rule != "GATE_REHEARSED":
-        ground.rehearse()
-    report = ground.run(release=release)
+        repository.rehearse()
+    report = repository.run(release=release)
     found = only(report)
     assert (found.rule, found.path, found.line) == (rule, path, line), found
     assert found.text
     assert found.remedy
-    mend(ground)
+    mend(repository)
     (check,) = (result.check for result in report.results if not result.passed)
-    assert refused(ground.run(check)) == {}
+    assert refused(repository.run(check)) == {}
 
 
-def mend(ground: Ground) -> None:
+def mend(repository: GateRepository) -> None:
     """Puts everything back as it was in the beginning, and rehearses again."""
-    first = ground.git("rev-parse", "base")
-    ground.git("checkout", "-q", first, "--", ".")
-    added = ground.git("diff", "--name-only", "--diff-filter=A", first)
+    first = repository.git("rev-parse", "base")
+    repository.git("checkout", "-q", first, "--", ".")
+    added = repository.git("diff", "--name-only", "--diff-filter=A", first)
     for name in added.splitlines():
-        ground.path(name).unlink()
-    for path in ground.path("records").iterdir():
+        repository.path(name).unlink()
+    for path in repository.path("records").iterdir():
         path.unlink()
-    ground.rehearse()
-    ground.commit()
+    repository.rehearse()
+    repository.commit()
 
 
-def test_a_bit_that_went_two_commits_ago_is_not_given_away(ground: Ground) -> None:
+def test_a_bit_that_went_two_commits_ago_is_not_given_away(repository: GateRepository) -> None:
     """It was dropped without a trace in one commit; another flag takes it in a later one."""
     older = flag("OLDER", 7, handler="router.terms:older")
     slow = runtime("SLOW", 7, handler="router.fast:Fast")
-    ground.git("checkout", "-q", "main")
+    repository.git("checkout", "-q", "main")
     for text in (registry(HIDDEN, FAST, OLD, older), registry(HIDDEN, FAST, OLD)):
-        ground.write(REGISTRY, text)
-        ground.commit()
-    ground.git("checkout", "-q", "-B", "pr")
-    ground.write(REGISTRY, registry(HIDDEN, FAST, OLD, slow))
-    ground.commit()
-    ground.rehearse()
-    found = only(ground.run())
+        repository.write(REGISTRY, text)
+        repository.commit()
+    repository.git("checkout", "-q", "-B", "pr")
+    repository.write(REGISTRY, registry(HIDDEN, FAST, OLD, slow))
+    repository.commit()
+    repository.rehearse()
+    found = only(repository.run())
     assert (found.rule, found.path) == ("FLAG_BIT_NO_REUSE", REGISTRY)
-    assert found.line == ground.line(REGISTRY, "name: SLOW")
+    assert found.line == repository.line(REGISTRY, "name: SLOW")
     fine = slow.replace("bit: 7", "bit: 8")
-    ground.write(REGISTRY, registry(HIDDEN, FAST, OLD, fine, reserved("OLDER", 7)))
-    ground.commit()
-    ground.rehearse()
-    assert refused(ground.run()) == {}
+    repository.write(REGISTRY, registry(HIDDEN, FAST, OLD, fine, reserved("OLDER", 7)))
+    repository.commit()
+    repository.rehearse()
+    assert refused(repository.run()) == {}

@@ -14,7 +14,7 @@ from deploytool.cli import main
 from deploytool.cli.output import Ended, show_error
 from tests.unit.registry.registries import POWER_PEG, RLP, registry
 
-from .ground import FLEET, HIDDEN, Ground, new_key, refused
+from .repository import FLEET, HIDDEN, GateRepository, new_key, refused
 from .schema import check_sarif
 
 BEFORE = registry(HIDDEN, POWER_PEG.replace("power_peg:", "far_side:"))
@@ -30,37 +30,39 @@ NEW = '"""Offers retail orders first."""\n\n\nclass RetailLiquidityProgram:\n   
 
 
 @pytest.fixture
-def pull_request(ground: Ground) -> Ground:
+def pull_request(repository: GateRepository) -> GateRepository:
     """Bit 3 is given to RLP; the code of Power Peg stays; the eighth host was left out."""
-    fresh = ground.folder
+    fresh = repository.folder
     shutil.rmtree(fresh / ".git")
-    ground.git("init", "-q", "-b", "main")
-    ground.write("app/router/far_side.py", FAR_SIDE)
-    ground.change("app/builds/1.yaml", "fast]", "far_side]")
-    ground.path("app/router/fast.py").unlink()
-    ground.write("app/flags.yaml", BEFORE)
-    ground.commit()
-    ground.rehearse()
-    assert refused(ground.run()) == {}, "before the pull request all is well"
-    ground.git("checkout", "-q", "-b", "pr")
-    ground.write("app/flags.yaml", AFTER)
-    ground.write("app/router/rlp.py", NEW)
-    ground.change("app/builds/1.yaml", "far_side]", "far_side, rlp]")
-    ground.change("app/router/cli.py", '"""Carries', 'from router import far_side\n\n"""Carries')
-    ground.change(
+    repository.git("init", "-q", "-b", "main")
+    repository.write("app/router/far_side.py", FAR_SIDE)
+    repository.change("app/builds/1.yaml", "fast]", "far_side]")
+    repository.path("app/router/fast.py").unlink()
+    repository.write("app/flags.yaml", BEFORE)
+    repository.commit()
+    repository.rehearse()
+    assert refused(repository.run()) == {}, "before the pull request all is well"
+    repository.git("checkout", "-q", "-b", "pr")
+    repository.write("app/flags.yaml", AFTER)
+    repository.write("app/router/rlp.py", NEW)
+    repository.change("app/builds/1.yaml", "far_side]", "far_side, rlp]")
+    repository.change(
+        "app/router/cli.py", '"""Carries', 'from router import far_side\n\n"""Carries'
+    )
+    repository.change(
         "app/router/cli.py", "    for entry", "    print(far_side.PowerPeg)\n    for entry"
     )
-    ground.commit()
-    for path in ground.path("records").iterdir():
+    repository.commit()
+    for path in repository.path("records").iterdir():
         path.unlink()
-    seven = ground.record().shape.model_copy(update={"waves": (1, 3, 3)})
-    ground.rehearse(shape=seven)
-    return ground
+    seven = repository.record().shape.model_copy(update={"waves": (1, 3, 3)})
+    repository.rehearse(shape=seven)
+    return repository
 
 
-def gate(ground: Ground, monkeypatch: pytest.MonkeyPatch, *options: str) -> int:
+def gate(repository: GateRepository, monkeypatch: pytest.MonkeyPatch, *options: str) -> int:
     """``deploytool gate``, as a person or CI types it in the repository; gives the exit code."""
-    monkeypatch.chdir(ground.folder)
+    monkeypatch.chdir(repository.folder)
     words = ["gate", "--registry", "app/flags.yaml", "--branch", "main", *options]
     monkeypatch.setattr(sys, "argv", ["deploytool", *words])
     try:
@@ -72,16 +74,16 @@ def gate(ground: Ground, monkeypatch: pytest.MonkeyPatch, *options: str) -> int:
 
 
 def test_it_is_refused_on_three_counts_in_sarif(
-    pull_request: Ground,
+    pull_request: GateRepository,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> None:
-    ground = pull_request
+    repository = pull_request
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     files = {name: tmp_path / name for name in ("gate.sarif", "gate.xml")}
     options = ("--sarif", str(files["gate.sarif"]), "--junit", str(files["gate.xml"]), "--json")
-    assert gate(ground, monkeypatch, *options) == 3
+    assert gate(repository, monkeypatch, *options) == 3
     told = capsys.readouterr()
 
     log = json.loads(files["gate.sarif"].read_text())
@@ -93,9 +95,9 @@ def test_it_is_refused_on_three_counts_in_sarif(
         for place in (item["locations"][0]["physicalLocation"],)
     }
     assert {
-        ("FLAG_BIT_NO_REUSE", "app/flags.yaml", ground.line("app/flags.yaml", "name: RLP")),
+        ("FLAG_BIT_NO_REUSE", "app/flags.yaml", repository.line("app/flags.yaml", "name: RLP")),
         ("GATE_RETIRED_CODE", "app/router/far_side.py", 4),
-        ("GATE_REHEARSED", FLEET, ground.line(FLEET, "rehearsal:")),
+        ("GATE_REHEARSED", FLEET, repository.line(FLEET, "rehearsal:")),
     } <= places
     assert {rule for rule, _, _ in places} == {
         "FLAG_BIT_NO_REUSE", "GATE_RETIRED_CODE", "GATE_REHEARSED"
@@ -118,46 +120,48 @@ def test_it_is_refused_on_three_counts_in_sarif(
     assert suites.get("tests") == "7"
     assert suites.get("failures") == "3"
 
-    line = ground.line("app/flags.yaml", "name: RLP")
+    line = repository.line("app/flags.yaml", "name: RLP")
     assert f"::error file=app/flags.yaml,line={line},title=FLAG_BIT_NO_REUSE::" in told.err
 
 
 def test_mended_it_passes(
-    pull_request: Ground, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    pull_request: GateRepository,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Another bit, the old code gone and reserved, and all eight rehearsed."""
-    ground = pull_request
+    repository = pull_request
     old = "reserved:\n  - bit: 3\n    name: POWER_PEG\n    why: Retired.\n    when: today\n"
     text = registry(HIDDEN, RLP.replace("bit: 3", "bit: 5")).replace("reserved: []\n", old)
-    ground.write("app/flags.yaml", text)
-    ground.path("app/router/far_side.py").unlink()
-    ground.change("app/builds/1.yaml", "far_side, rlp]", "rlp]")
-    ground.change("app/router/cli.py", "from router import far_side\n\n", "")
-    ground.change("app/router/cli.py", "    print(far_side.PowerPeg)\n", "")
-    ground.commit()
-    ground.rehearse()
-    assert gate(ground, monkeypatch) == 0, capsys.readouterr().err
+    repository.write("app/flags.yaml", text)
+    repository.path("app/router/far_side.py").unlink()
+    repository.change("app/builds/1.yaml", "far_side, rlp]", "rlp]")
+    repository.change("app/router/cli.py", "from router import far_side\n\n", "")
+    repository.change("app/router/cli.py", "    print(far_side.PowerPeg)\n", "")
+    repository.commit()
+    repository.rehearse()
+    assert gate(repository, monkeypatch) == 0, capsys.readouterr().err
     told = capsys.readouterr().out
     assert "The gate lets it pass: 7 of 7 checks." in told
     assert "::error" not in told
 
 
 def test_what_is_not_asked_for_is_said(
-    ground: Ground,
+    repository: GateRepository,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> None:
-    shutil.rmtree(ground.path("records"))
+    shutil.rmtree(repository.path("records"))
     out = tmp_path / "gate.xml"
-    assert gate(ground, monkeypatch) == 3
-    assert gate(ground, monkeypatch, "--skip", "GATE_REHEARSED", "--junit", str(out)) == 0
+    assert gate(repository, monkeypatch) == 3
+    assert gate(repository, monkeypatch, "--skip", "GATE_REHEARSED", "--junit", str(out)) == 0
     told = capsys.readouterr().out
     assert "not asked for: GATE_REHEARSED" in told
     assert "6 of 6 checks, 1 not asked for" in told
     (case,) = (c for c in ET.parse(out).getroot().iter("testcase") if c.find("skipped") is not None)  # noqa: S314 our own
     assert case.get("name") == "GATE_REHEARSED"
-    assert gate(ground, monkeypatch, "--check", "GATE_INVENTORY") == 0
+    assert gate(repository, monkeypatch, "--check", "GATE_INVENTORY") == 0
 
 
 @pytest.mark.parametrize(
@@ -171,24 +175,24 @@ def test_what_is_not_asked_for_is_said(
     ids=" ".join,
 )
 def test_what_a_person_got_wrong_ends_with_two(
-    options: tuple[str, ...], ground: Ground, monkeypatch: pytest.MonkeyPatch
+    options: tuple[str, ...], repository: GateRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from deploytool.errors import DeploytoolError
 
     try:
-        code = gate(ground, monkeypatch, *options)
+        code = gate(repository, monkeypatch, *options)
     except DeploytoolError as error:
         code = error.exit_code
     assert code == 2
 
 
-def test_a_record_by_a_stranger_is_not_believed(ground: Ground, tmp_path: Path) -> None:
+def test_a_record_by_a_stranger_is_not_believed(repository: GateRepository, tmp_path: Path) -> None:
     from deploytool.gate.records import keep
 
-    for path in ground.path("records").iterdir():
+    for path in repository.path("records").iterdir():
         path.unlink()
-    keep(ground.path("records"), ground.record(), new_key(tmp_path, "stranger"))
-    keep(ground.path("records"), ground.record(ended=int(ground.wish.now) - 5), None)
-    (finding,) = refused(ground.run())["GATE_REHEARSED"]
+    keep(repository.path("records"), repository.record(), new_key(tmp_path, "stranger"))
+    keep(repository.path("records"), repository.record(ended=int(repository.request.now) - 5), None)
+    (finding,) = refused(repository.run())["GATE_REHEARSED"]
     assert "signed by nobody who may" in finding.text
     assert "not signed" in finding.text

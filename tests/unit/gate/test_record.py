@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deploytool.fleet.model import RehearsalDemand
-from deploytool.gate.record import Kept, PlayedFaults, PlayedScenario, Record, Shape, shown
+from deploytool.gate.record import Kept, PlayedFaults, PlayedScenario, RehearsalRecord, Shape, shown
 from deploytool.gate.records import keep, read_all
 
-from .ground import new_key
+from .repository import new_key
 
 NOW = 1_800_000_000
 RELEASE, OTHER = "a" * 64, "b" * 64
@@ -30,8 +30,8 @@ def scenario(name: str = "healthy", points: int = 5, held: int = 5) -> PlayedSce
     return PlayedScenario(name=name, passed=points == held, points=points, held=held)
 
 
-def record(**other: Any) -> Record:
-    return Record.model_validate(
+def record(**other: Any) -> RehearsalRecord:
+    return RehearsalRecord.model_validate(
         {
             "tool": "deploytool 1", "release": RELEASE, "version": "1", "baseline": OTHER,
             "fleet": "container", "shape": SHAPE, "began": NOW - 100, "ended": NOW - 10,
@@ -40,7 +40,7 @@ def record(**other: Any) -> Record:
     )  # fmt: skip
 
 
-def lacking(*records: Record, demand: RehearsalDemand = DEMAND) -> str:
+def lacking(*records: RehearsalRecord, demand: RehearsalDemand = DEMAND) -> str:
     kept = [Kept(f"record {number}", item, "ci") for number, item in enumerate(records)]
     return "; ".join(shown(kept, RELEASE, SHAPE, demand, NOW)[1])
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from deploytool.errors import InputError
-from deploytool.gate.flagged import Found
-from deploytool.gate.model import Check, Finding
+from deploytool.gate.check_flags import Found
+from deploytool.gate.model import Check, GateFinding
 from deploytool.gate.subject import Subject
 from deploytool.registry.artifact import NotReadable, members, read_artifact
 from deploytool.release.build import BUILDER, check_version
@@ -29,8 +29,8 @@ def manifest(subject: Subject) -> Found:
         check_version(release)
         said = release.manifest
         path = subject.name(_recipe(subject, release))
-        findings += [Finding(RULE, path, 1, *words) for words in objections(release)]
-        findings += [Finding(RULE, path, 1, *words) for words in _commit(subject, release)]
+        findings += [GateFinding(RULE, path, 1, *words) for words in objections(release)]
+        findings += [GateFinding(RULE, path, 1, *words) for words in _commit(subject, release)]
         committed, foreign = _sources(subject, release)
         findings += foreign
         evidence.append(
@@ -89,32 +89,32 @@ def _commit(subject: Subject, release: Release) -> Iterator[tuple[str, str]]:
         yield f"{release.label} is for rehearsals only", "release another build"
 
 
-def _checkout(subject: Subject) -> Iterator[Finding]:
+def _checkout(subject: Subject) -> Iterator[GateFinding]:
     """Whether the source is as it was committed, and all of it lies in this repository."""
     checkout, source = subject.checkout, subject.source
     if around := checkout.around():
-        yield Finding(
+        yield GateFinding(
             RULE, subject.name(subject.source / BUILDER), 1,
             f"this checkout is a submodule of {around}: its commit is not that repository's",
             "run the gate in a clone of its own",
         )  # fmt: skip
     for name in checkout.submodules(source):
-        yield Finding(
+        yield GateFinding(
             RULE, name, 1, f"{name} is a submodule: the commit does not say what is in it",
             "keep the source of what is released in this repository",
         )  # fmt: skip
     changed = checkout.changed(source)
     for name in changed[:_NAMED_AT_MOST]:
-        yield Finding(
+        yield GateFinding(
             RULE, name, 1, f"{name} is not as it was committed, or git was told to look away",
             "commit it, or put it back: git status; git update-index --no-assume-unchanged FILE",
         )  # fmt: skip
     if len(changed) > _NAMED_AT_MOST:
         text = f"{len(changed) - _NAMED_AT_MOST} more files are not as they were committed"
-        yield Finding(RULE, subject.name(source / BUILDER), 1, text, "git status names them")
+        yield GateFinding(RULE, subject.name(source / BUILDER), 1, text, "git status names them")
 
 
-def _sources(subject: Subject, release: Release) -> tuple[int, list[Finding]]:
+def _sources(subject: Subject, release: Release) -> tuple[int, list[GateFinding]]:
     """How many Python files in the artifact are the commit's to the byte, and those that aren't."""
     try:
         inside = members(Path(release.artifact))
@@ -130,7 +130,7 @@ def _sources(subject: Subject, release: Release) -> tuple[int, list[Finding]]:
     if subject.checkout.changed(subject.source):
         foreign = []  # that is what the changed files are named for
     return len(code) - len(foreign), [
-        Finding(
+        GateFinding(
             RULE, subject.placed(release, name), 1,
             f"{name} in {release.label} is no file of the commit that is checked out",
             "commit what is built, to the byte: no file is made, or filtered, on the way",
@@ -142,4 +142,4 @@ def _sources(subject: Subject, release: Release) -> tuple[int, list[Finding]]:
 def _recipe(subject: Subject, release: Release) -> Path:
     """The file that a person looks at first: the build's recipe, else the registry."""
     recipe = subject.source / "builds" / f"{release.manifest.version}.yaml"
-    return recipe if recipe.is_file() else subject.wish.registry
+    return recipe if recipe.is_file() else subject.request.registry

@@ -21,8 +21,8 @@ from pydantic import AfterValidator, Field, ValidationError
 from deploytool.errors import InputError
 from deploytool.fleet.document import Document, from_pydantic, named
 from deploytool.fleet.model import Frozen
-from deploytool.gate.flagged import Found
-from deploytool.gate.model import Check, Finding
+from deploytool.gate.check_flags import Found
+from deploytool.gate.model import Check, GateFinding
 from deploytool.gate.rules import clock_is_off
 from deploytool.gate.subject import Subject
 from deploytool.registry.artifact import NotReadable, members
@@ -99,8 +99,8 @@ def dead_code(subject: Subject) -> Found:
     return tuple(evidence), tuple(findings)
 
 
-def _dead(subject: Subject, release: Release, item: _Unused) -> Finding:
-    return Finding(
+def _dead(subject: Subject, release: Release, item: _Unused) -> GateFinding:
+    return GateFinding(
         Check.DEAD_CODE.value,
         subject.placed(release, item.member),
         item.line,
@@ -114,26 +114,28 @@ def _old(
     path: Path,
     listed: list[tuple[Excuse, int]],
     found: dict[_Unused, Release],
-) -> Iterator[Finding]:
+) -> Iterator[GateFinding]:
     """Excuses that hold no longer, that excuse nothing, or that never end."""
     rule, name = Check.DEAD_CODE.value, subject.name(path)
-    if off := clock_is_off(subject.wish.now, subject.checkout.committed_at):
-        yield Finding(rule, name, 1, off, "set this machine's clock", unknown=True)
+    if off := clock_is_off(subject.request.now, subject.checkout.committed_at):
+        yield GateFinding(rule, name, 1, off, "set this machine's clock", unknown=True)
         return
-    today = dt.datetime.fromtimestamp(subject.wish.now, dt.UTC).date()
+    today = dt.datetime.fromtimestamp(subject.request.now, dt.UTC).date()
     used = {(item.member, item.name) for item in found}
     for excuse, line in listed:
         if excuse.ends < today:
             text = f"the excuse for {excuse.name} ended on {excuse.until}"
-            yield Finding(rule, name, line, text, "take the code out, or say anew why it may stay")
+            yield GateFinding(
+                rule, name, line, text, "take the code out, or say anew why it may stay"
+            )
         elif (excuse.ends - today).days > EXCUSED_AT_MOST_DAYS:
             text = f"the excuse for {excuse.name} lasts until {excuse.until}"
             remedy = f"let it end within {EXCUSED_AT_MOST_DAYS} days"
-            yield Finding(rule, name, line, text, remedy)
+            yield GateFinding(rule, name, line, text, remedy)
         for file in excuse.files:
             if (file, excuse.name) not in used:
                 text = f"{excuse.name} in {file} is excused, and is not unused"
-                yield Finding(rule, name, line, text, f"take {file} out of the excuse")
+                yield GateFinding(rule, name, line, text, f"take {file} out of the excuse")
 
 
 def _read(path: Path) -> list[tuple[Excuse, int]]:

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from deploytool.errors import InputError, Refused
+from deploytool.gate.check_inventory import objections as inventory_objections
+from deploytool.gate.check_manifest import objections as manifest_objections
+from deploytool.gate.check_rehearsed import judge
 from deploytool.gate.declared import read
-from deploytool.gate.inventories import objections as inventory_objections
-from deploytool.gate.manifest import objections as manifest_objections
-from deploytool.gate.model import Check, Finding
-from deploytool.gate.rehearsed import judge
+from deploytool.gate.model import Check, GateFinding
 from deploytool.registry.artifact import NotReadable, read_artifact
 from deploytool.registry.history import stored
 from deploytool.registry.model import Entry
@@ -24,7 +24,7 @@ from deploytool.release.model import Release
 from deploytool.release.store import MANIFEST, all_releases
 
 
-def hold(path: Path, release: Release, store: Path, now: float) -> None:
+def check_deploy(path: Path, release: Release, store: Path, now: float) -> None:
     """Refuses a deployment of ``release`` to the fleet of the inventory at ``path``.
 
     Raises:
@@ -69,22 +69,22 @@ def _table(release: Release) -> tuple[Entry, ...]:
     return source.entries
 
 
-def _release(release: Release, store: Path) -> Iterator[Finding]:
+def _release(release: Release, store: Path) -> Iterator[GateFinding]:
     """What is to be said against the release by itself, and beside the others in the store."""
     place = str(Path(release.artifact).with_name(MANIFEST))
     for text, remedy in manifest_objections(release):
-        yield Finding(Check.MANIFEST.value, place, 1, text, remedy)
+        yield GateFinding(Check.MANIFEST.value, place, 1, text, remedy)
     own = _table(release)
     others = [item for item in all_releases(store) if item.digest != release.digest]
     past = [entry for item in others for entry in _table(item)]
     for refusal in between(own, past, release.label):
-        yield Finding(refusal.rule.value, place, 1, refusal.text, refusal.remedy)
+        yield GateFinding(refusal.rule.value, place, 1, refusal.text, refusal.remedy)
     yield from _code(release, own, past, place)
 
 
 def _code(
     release: Release, own: Sequence[Entry], past: Sequence[Entry], place: str
-) -> Iterator[Finding]:
+) -> Iterator[GateFinding]:
     """What is in the artifact. One that lists no modules is not of Python: nobody looks into it."""
     if not own or not release.manifest.modules:
         return
@@ -94,4 +94,4 @@ def _code(
         return  # the manifest's objections say so
     for refusal in unreachable(contents, own, past, release.label):
         text = f"{refusal.place}: {refusal.text}"
-        yield Finding(Check.RETIRED_CODE.value, place, 1, text, refusal.remedy)
+        yield GateFinding(Check.RETIRED_CODE.value, place, 1, text, refusal.remedy)

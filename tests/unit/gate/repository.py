@@ -12,11 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from deploytool.fleet.inventory import load_inventory
-from deploytool.gate.checks import run
-from deploytool.gate.model import Check, Finding, Report
-from deploytool.gate.record import PlayedScenario, Record, shape_of
+from deploytool.gate.model import Check, GateFinding, GateReport
+from deploytool.gate.record import PlayedScenario, RehearsalRecord, shape_of
 from deploytool.gate.records import keep
-from deploytool.gate.subject import Wish
+from deploytool.gate.runner import run
+from deploytool.gate.subject import GateRequest
 from deploytool.release.build import build
 from tests.unit.registry.conftest import Repo
 from tests.unit.registry.registries import flag, registry, reserved, runtime
@@ -122,13 +122,13 @@ def pinned(number: int) -> str:
     return f"192.0.2.{number} ssh-ed25519 {base64.b64encode(blob).decode()}\n"
 
 
-class Ground:
+class GateRepository:
     """The repository, with the key of who rehearses."""
 
     def __init__(self, folder: Path, key: Path) -> None:
         self.folder = folder
         self.key = key
-        self.wish = Wish(
+        self.request = GateRequest(
             folder / "app/flags.yaml", folder / "store", time.time(), branch="main", gap_s=0.0
         )
 
@@ -166,9 +166,9 @@ class Ground:
         subprocess.run(command, check=True, timeout=60, capture_output=True)
         return hashlib.sha256((out / "router").read_bytes()).hexdigest()
 
-    def record(self, **other: object) -> Record:
+    def record(self, **other: object) -> RehearsalRecord:
         """A rehearsal of today's build on eight hosts, just now, all passed."""
-        now = int(self.wish.now)
+        now = int(self.request.now)
         played = (PlayedScenario(name=name, passed=True, points=5, held=5) for name in SCENARIOS)
         said = {
             "release": other.get("release") or self.digest(),
@@ -178,54 +178,54 @@ class Ground:
             "scenarios": tuple(played),
         }
         fixed = {"tool": "deploytool 1", "version": "1", "baseline": "0" * 64, "fleet": "container"}
-        return Record.model_validate({**fixed, **said, **other})
+        return RehearsalRecord.model_validate({**fixed, **said, **other})
 
     def rehearse(self, **other: object) -> Path:
         return keep(self.path("records"), self.record(**other), self.key)
 
     def release(self) -> str:
         """Builds today's source into the store, and rehearses that."""
-        made = build(self.wish.store, self.path("app"), "1")
+        made = build(self.request.store, self.path("app"), "1")
         self.rehearse(release=str(made.digest))
         return str(made.digest)
 
-    def run(self, *asked: Check, **wish: object) -> Report:
-        changed = replace(self.wish, **wish)  # type: ignore[arg-type]
+    def run(self, *asked: Check, **request: object) -> GateReport:
+        changed = replace(self.request, **request)  # type: ignore[arg-type]
         return run(changed, asked or tuple(Check))
 
 
-def make(folder: Path) -> Ground:
+def make(folder: Path) -> GateRepository:
     """The repository that passes, in an empty folder."""
     folder.mkdir(parents=True)
     repo = Repo(folder / "repo")
-    ground = Ground(repo.folder, new_key(folder, "ci"))
+    repository = GateRepository(repo.folder, new_key(folder, "ci"))
     for name, text in CODE.items():
-        ground.write(f"app/{name}", text)
+        repository.write(f"app/{name}", text)
     for name in ("build.py", "registry.py"):
-        shutil.copyfile(SOURCE / name, ground.path("app") / name)
-    ground.write("app/flags.yaml", GOOD)
-    ground.write("app/builds/1.yaml", RECIPE)
+        shutil.copyfile(SOURCE / name, repository.path("app") / name)
+    repository.write("app/flags.yaml", GOOD)
+    repository.write("app/builds/1.yaml", RECIPE)
     hosts = range(1, HOSTS + 1)
-    ground.write("inventories/fleet.yaml", INVENTORY + "".join(map(host_line, hosts)))
-    ground.write("inventories/known_hosts", "".join(map(pinned, hosts)))
-    public = ground.key.with_suffix(".pub").read_text()
-    ground.write("inventories/signers", f'ci namespaces="rehearsal.deploytool" {public}')
-    ground.write(".gitignore", "__pycache__/\n/records/\n/store/\n")
-    ground.commit()
-    ground.git("tag", "base")
-    ground.git("checkout", "-q", "-b", "pr")
-    ground.rehearse()
-    return ground
+    repository.write("inventories/fleet.yaml", INVENTORY + "".join(map(host_line, hosts)))
+    repository.write("inventories/known_hosts", "".join(map(pinned, hosts)))
+    public = repository.key.with_suffix(".pub").read_text()
+    repository.write("inventories/signers", f'ci namespaces="rehearsal.deploytool" {public}')
+    repository.write(".gitignore", "__pycache__/\n/records/\n/store/\n")
+    repository.commit()
+    repository.git("tag", "base")
+    repository.git("checkout", "-q", "-b", "pr")
+    repository.rehearse()
+    return repository
 
 
-def refused(report: Report) -> dict[str, list[Finding]]:
+def refused(report: GateReport) -> dict[str, list[GateFinding]]:
     """The checks that did not pass, with what they found."""
     return {
         result.check.value: list(result.findings) for result in report.results if not result.passed
     }
 
 
-def only(report: Report) -> Finding:
+def only(report: GateReport) -> GateFinding:
     """The one thing that one check found, where all others passed."""
     bad = refused(report)
     assert len(bad) == 1, bad
@@ -234,4 +234,4 @@ def only(report: Report) -> Finding:
     return findings[0]
 
 
-Break = Callable[[Ground], None]
+Break = Callable[[GateRepository], None]

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploytool.errors import InputError
-from deploytool.gate.flagged import Found
-from deploytool.gate.model import Check, Finding
+from deploytool.gate.check_flags import Found
+from deploytool.gate.model import Check, GateFinding
 from deploytool.gate.subject import Subject
 from deploytool.registry.artifact import NotReadable, members
 from deploytool.release.build import BUILDER
@@ -57,11 +57,11 @@ def reproducible(subject: Subject) -> Found:
     """
     if not (subject.source / BUILDER).is_file():
         raise InputError(
-            f"There is no {BUILDER} beside {subject.name(subject.wish.registry)}.",
+            f"There is no {BUILDER} beside {subject.name(subject.request.registry)}.",
             "Nothing was built: that anybody gets the same bytes is not shown.",
             f"Name the registry of a source with a {BUILDER} (docs/gate.md).",
         )
-    findings: list[Finding] = []
+    findings: list[GateFinding] = []
     evidence = []
     for release in subject.releases:
         version = release.manifest.version
@@ -93,8 +93,8 @@ def _made_here(subject: Subject, version: str) -> Path | None:
     return next((Path(item.artifact) for item in found), None)
 
 
-def _finding(subject: Subject, text: str) -> Finding:
-    return Finding(
+def _finding(subject: Subject, text: str) -> GateFinding:
+    return GateFinding(
         RULE, subject.name(subject.source / BUILDER), 1, text,
         "build from committed files only, with no time, path, order or chance in the result",
     )  # fmt: skip
@@ -112,7 +112,7 @@ def _difference(one: Path, two: Path) -> str:
 
 def _again(subject: Subject, version: str, artifact: str) -> tuple[Path, ...]:
     """Two more builds, side by side, begun a while after the one that was made in the checkout."""
-    time.sleep(max(0.0, subject.made_at_s + subject.wish.gap_s - time.monotonic()))
+    time.sleep(max(0.0, subject.made_at_s + subject.request.gap_s - time.monotonic()))
     with ThreadPoolExecutor(len(_PLACES)) as pool:
         folders = pool.map(lambda place: _build(subject, place, version), _PLACES)
         return tuple(folder / artifact for folder in folders)

@@ -10,9 +10,9 @@ from deploytool.errors import InputError
 from deploytool.fleet.document import Location
 from deploytool.fleet.model import HostSpec
 from deploytool.fleet.pins import read_pins
+from deploytool.gate.check_flags import Found
 from deploytool.gate.declared import Declared
-from deploytool.gate.flagged import Found
-from deploytool.gate.model import Check, Finding
+from deploytool.gate.model import Check, GateFinding
 from deploytool.gate.subject import Subject
 
 RULE = Check.INVENTORY.value
@@ -35,19 +35,19 @@ def inventory(subject: Subject) -> Found:
         InputError: there is no repository, or no inventory in it.
     """
     runtime = _runtime_flags(subject)
-    findings: list[Finding] = []
+    findings: list[GateFinding] = []
     for path, declared in subject.declared.items():
         found = declared if isinstance(declared, tuple) else objections(declared, runtime=runtime)
         findings += [subject.finding(item) for item in found]
         if isinstance(declared, Declared) and declared.inventory.throwaway:
             at, text = declared.line("throwaway"), "a throwaway fleet is kept in the repository"
             remedy = "take it out: `fleet up` writes such inventories, and `fleet down` ends them"
-            findings.append(subject.finding(Finding(RULE, str(path), at, text, remedy)))
+            findings.append(subject.finding(GateFinding(RULE, str(path), at, text, remedy)))
     names = ", ".join(subject.name(path) for path in subject.declared)
     return (f"{len(subject.declared)} inventories: {names}",), tuple(findings)
 
 
-def objections(declared: Declared, *, runtime: bool) -> Iterator[Finding]:
+def objections(declared: Declared, *, runtime: bool) -> Iterator[GateFinding]:
     """What is to be said against it; ``runtime``: the release has flags that are armed.
 
     That the count is right and no two hosts have one address was seen when it was loaded.
@@ -58,17 +58,17 @@ def objections(declared: Declared, *, runtime: bool) -> Iterator[Finding]:
         if getattr(declared.inventory, key) is None:
             text = f"it names no {key}, and the release has flags that are armed while it runs"
             remedy = f"name the commands under {key}: inventories/example.yaml shows how"
-            yield Finding(RULE, str(declared.path), declared.line(key), text, remedy)
+            yield GateFinding(RULE, str(declared.path), declared.line(key), text, remedy)
 
 
-def _keys(declared: Declared) -> Iterator[Finding]:
+def _keys(declared: Declared) -> Iterator[GateFinding]:
     """Each host has a pinned key, and no two hosts have the same."""
     known = Path(declared.inventory.ssh.known_hosts)
     path = str(declared.path)
     try:
         pinned = read_pins(known)
     except InputError as error:
-        yield Finding(RULE, path, declared.line("ssh", "known_hosts"), error.told(), error.now)
+        yield GateFinding(RULE, path, declared.line("ssh", "known_hosts"), error.told(), error.now)
         return
     owners: dict[bytes, list[str]] = defaultdict(list)
     per_host_root = "{host}" in declared.inventory.release_root
@@ -78,14 +78,16 @@ def _keys(declared: Declared) -> Iterator[Finding]:
         if not keys:
             text = f"no host key is pinned for {name} ({key_name(spec)}) in {known.name}"
             remedy = f"read the key at its console, and write it to {known.name}"
-            yield Finding(RULE, path, declared.line("hosts", name), text, remedy)
+            yield GateFinding(RULE, path, declared.line("hosts", name), text, remedy)
         for key in keys.values():
             owners[key.asbytes()].append(name)
     for names in owners.values():
         if len(names) > 1 and not per_host_root:
             text = f"{', '.join(names)} have one host key: that is one machine, or a copied image"
             line = declared.line("hosts", names[1])
-            yield Finding(RULE, path, line, text, "give each host a key of its own, and pin that")
+            yield GateFinding(
+                RULE, path, line, text, "give each host a key of its own, and pin that"
+            )
 
 
 def key_name(spec: HostSpec) -> str:
@@ -93,7 +95,7 @@ def key_name(spec: HostSpec) -> str:
     return spec.address if spec.port in {None, 22} else f"[{spec.address}]:{spec.port}"
 
 
-def _deadlines(declared: Declared) -> Iterator[Finding]:
+def _deadlines(declared: Declared) -> Iterator[GateFinding]:
     said = declared.document.value
     for block, key in DEADLINES:
         inside = said.get(block)
@@ -101,7 +103,7 @@ def _deadlines(declared: Declared) -> Iterator[Finding]:
             where: Location = (block,)
             text = f"{block}.{key} is not set: how long is waited there is nobody's decision"
             remedy = f"write {key} under {block}"
-            yield Finding(RULE, str(declared.path), declared.document.line(where), text, remedy)
+            yield GateFinding(RULE, str(declared.path), declared.document.line(where), text, remedy)
 
 
 def _runtime_flags(subject: Subject) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from deploytool.errors import InputError
-from deploytool.gate.model import Check, Finding
+from deploytool.gate.model import Check, GateFinding
 from deploytool.gate.rules import place
 from deploytool.gate.subject import Subject
 from deploytool.registry.artifact import NotReadable, read_artifact
@@ -17,7 +17,7 @@ from deploytool.release.model import Release
 
 _CODE = {"artifact", "today's build"}
 """The kinds of sources that are about what is in a build, not about what was said once."""
-Found = tuple[tuple[str, ...], tuple[Finding, ...]]
+Found = tuple[tuple[str, ...], tuple[GateFinding, ...]]
 
 
 def flags(subject: Subject) -> Found:
@@ -66,11 +66,11 @@ def _is_code(source: Source) -> bool:
     return source.kind in _CODE
 
 
-def _unread(subject: Subject, check: Check, sources: tuple[Source, ...]) -> list[Finding]:
+def _unread(subject: Subject, check: Check, sources: tuple[Source, ...]) -> list[GateFinding]:
     """Sources of the past that nobody can read: what they say of any bit is not known."""
-    registry = subject.name(subject.wish.registry)
+    registry = subject.name(subject.request.registry)
     return [
-        Finding(
+        GateFinding(
             check.value, registry, 1, f"{source.kind} {source.place}: {source.trouble}",
             f"mend it; where no build was ever made of it: --excuse {source.id[:12] or 'ID'}",
             unknown=True,
@@ -79,27 +79,29 @@ def _unread(subject: Subject, check: Check, sources: tuple[Source, ...]) -> list
     ]  # fmt: skip
 
 
-def _placed(subject: Subject, refusal: Refusal) -> Finding:
+def _placed(subject: Subject, refusal: Refusal) -> GateFinding:
     path, line = place(refusal.place)
-    registry = subject.name(subject.wish.registry)
+    registry = subject.name(subject.request.registry)
     if not path:  # a release's, or the registry's as a whole
-        says = f"{refusal.place}: " if refusal.place != str(subject.wish.registry) else ""
-        return Finding(refusal.rule.value, registry, 1, f"{says}{refusal.text}", refusal.remedy)
-    return subject.finding(Finding(refusal.rule.value, path, line, refusal.text, refusal.remedy))
+        says = f"{refusal.place}: " if refusal.place != str(subject.request.registry) else ""
+        return GateFinding(refusal.rule.value, registry, 1, f"{says}{refusal.text}", refusal.remedy)
+    return subject.finding(
+        GateFinding(refusal.rule.value, path, line, refusal.text, refusal.remedy)
+    )
 
 
-def _in_code(subject: Subject, refusal: Refusal) -> Finding:
+def _in_code(subject: Subject, refusal: Refusal) -> GateFinding:
     """At the line of the source that is in the artifact, whichever of today's builds it is."""
     check = Check.RETIRED_CODE.value
     release = next((r for r in subject.made.releases if refusal.place.startswith(r.label)), None)
     if release is None or not refusal.member:
-        path, text = subject.name(subject.wish.registry), f"{refusal.place}: {refusal.text}"
-        return Finding(check, path, 1, text, refusal.remedy)
+        path, text = subject.name(subject.request.registry), f"{refusal.place}: {refusal.text}"
+        return GateFinding(check, path, 1, text, refusal.remedy)
     path = subject.placed(release, refusal.member)
-    return Finding(check, path, max(1, refusal.line), refusal.text, refusal.remedy)
+    return GateFinding(check, path, max(1, refusal.line), refusal.text, refusal.remedy)
 
 
-def _walk(subject: Subject, release: Release) -> tuple[str, Iterator[Finding]]:
+def _walk(subject: Subject, release: Release) -> tuple[str, Iterator[GateFinding]]:
     """What was walked in a release, and the modules in it that nothing reaches."""
     table = subject.table(release)
     try:
@@ -116,7 +118,7 @@ def _walk(subject: Subject, release: Release) -> tuple[str, Iterator[Finding]]:
         f"{len(active)} handlers, {len(table) - len(active)} retired flags"
     )
     return said, (
-        Finding(
+        GateFinding(
             Check.RETIRED_CODE.value, subject.placed(release, module.member), 1,
             f"nothing in {release.label} reaches the module {module.name}",
             "take it out of the build's recipe, or import it where it is used",

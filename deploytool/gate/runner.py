@@ -7,15 +7,15 @@ from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 
 from deploytool.errors import DeploytoolError, EnvironmentProblem
-from deploytool.gate.flagged import Found, flags, retired_code
-from deploytool.gate.inventories import inventory
-from deploytool.gate.manifest import manifest
-from deploytool.gate.model import Check, Report, Result
-from deploytool.gate.rehearsed import rehearsed
-from deploytool.gate.reproducible import reproducible
+from deploytool.gate.check_dead_code import dead_code
+from deploytool.gate.check_flags import Found, flags, retired_code
+from deploytool.gate.check_inventory import inventory
+from deploytool.gate.check_manifest import manifest
+from deploytool.gate.check_rehearsed import rehearsed
+from deploytool.gate.check_reproducible import reproducible
+from deploytool.gate.model import Check, GateReport, Result
 from deploytool.gate.rules import could_not_run, settle
-from deploytool.gate.subject import Subject, Wish
-from deploytool.gate.unused import dead_code
+from deploytool.gate.subject import GateRequest, Subject
 
 CHECKS: Mapping[Check, Callable[[Subject], Found]] = MappingProxyType(
     {
@@ -30,17 +30,17 @@ CHECKS: Mapping[Check, Callable[[Subject], Found]] = MappingProxyType(
 )
 
 
-def run(wish: Wish, asked: Iterable[Check]) -> Report:
+def run(request: GateRequest, asked: Iterable[Check]) -> GateReport:
     """Runs the checks that are asked for, all of them, whatever the first ones come to."""
     wanted = set(asked)
-    with Subject(wish) as subject:
+    with Subject(request) as subject:
         results = tuple(_one(subject, check) for check in CHECKS if check in wanted)
-    return Report(results, tuple(check for check in CHECKS if check not in wanted))
+    return GateReport(results, tuple(check for check in CHECKS if check not in wanted))
 
 
 def _one(subject: Subject, check: Check) -> Result:
     began = time.monotonic()
-    registry = subject.name(subject.wish.registry)
+    registry = subject.name(subject.request.registry)
     try:
         evidence, findings = CHECKS[check](subject)
     except DeploytoolError as error:
