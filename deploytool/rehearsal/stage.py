@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from deploytool.arming.senders import senders_of
 from deploytool.errors import DeploytoolError, EnvironmentProblem
@@ -244,7 +245,16 @@ class Stage:
             tempfile.TemporaryDirectory(prefix="market-") as folder,
             Flow(Path(folder), [Address("XA", market.host, market.port)], quotes) as flow,
         ):
-            yield Trading(self, flow)
+            yield Trading(self.record, self._statuses, flow)
+
+    def _statuses(self) -> dict[str, dict[str, Any]]:
+        """What each service says of itself now; without those that gave no evidence."""
+        taken = self.status().round
+        return {
+            item.host: dict(item.evidence.status)
+            for item in (taken.hosts if taken else ())
+            if item.evidence is not None and item.evidence.status is not None
+        }
 
 
 def _code(error: DeploytoolError | None) -> int:

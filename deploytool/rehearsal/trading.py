@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from deploytool.rehearsal.fleets.files import LIMITS
+from deploytool.rehearsal.fleets.model import FleetRecord
 from deploytool.rehearsal.market.flow import Client, Flow, Router
 from deploytool.rehearsal.market.load import Load
 from deploytool.rehearsal.market.reconcile import Reconciliation
 from deploytool.release.model import Release
 
-if TYPE_CHECKING:
-    from deploytool.rehearsal.stage import Stage
+Statuses = Callable[[], dict[str, dict[str, Any]]]
 
 _READY_S = 30.0
 _TRADE_S = 60.0
@@ -20,15 +21,18 @@ _SETTLE_S = 10.0
 
 
 class Trading:
-    """Parents sent through every host, and accounted for to the share."""
+    """Parents sent through every host, and accounted for to the share.
 
-    def __init__(self, stage: Stage, flow: Flow) -> None:
+    ``statuses`` asks each host of the fleet for its service's status, now.
+    """
+
+    def __init__(self, record: FleetRecord, statuses: Statuses, flow: Flow) -> None:
         self.flow = flow
-        self.stage = stage
+        self._record = record
+        self._statuses = statuses
         self._idle_before: dict[str, int] = {}
         # A router keeps its positions; what came before this market is not in this market's books.
         self._before = self._statuses()
-        record = stage.record
         routers = []
         for number, host in enumerate(record.hosts, start=1):
             address, _, port = host.listen.rpartition(":")
@@ -38,9 +42,9 @@ class Trading:
 
     def ready(self, releases: tuple[Release, ...]) -> str:
         """Trusts these releases, and waits for a session with every router; what went wrong."""
-        count = len(self.stage.record.hosts)
+        count = len(self._record.hosts)
         self.flow.trust([release.digest for release in releases])
-        if self.flow.wait_for_routers(count, _READY_S * self.stage.record.factor):
+        if self.flow.wait_for_routers(count, _READY_S * self._record.factor):
             return ""
         standing = (f"{m['host']} {m['standing']}: {m['why']}" for m in self.flow.members())
         return f"not all {count} routers take orders: {'; '.join(standing)}"
@@ -54,7 +58,7 @@ class Trading:
             return trouble
         before = {member["host"]: member["sent"] for member in self.flow.members()}
         self.flow.send(Load(parents, LIMITS, qty=(1, 300), seed=seed))
-        progress = self.flow.wait(_TRADE_S * self.stage.record.factor)
+        progress = self.flow.wait(_TRADE_S * self._record.factor)
         if not progress.finished or progress.done != parents * (seed + 1):
             return f"not every parent came to its end: {progress}"
         idle = [m["host"] for m in self.flow.members() if m["sent"] == before[m["host"]]]
@@ -72,7 +76,7 @@ class Trading:
 
     def all_done(self, parents: int) -> str:
         """Waits for the end of each of so many; what went wrong, and whom none flowed through."""
-        progress = self.flow.wait(_TRADE_S * self.stage.record.factor)
+        progress = self.flow.wait(_TRADE_S * self._record.factor)
         if not progress.finished or progress.done != parents:
             return f"not every parent came to its end: {progress}"
         idle = [m["host"] for m in self.flow.members() if m["sent"] == self._idle_before[m["host"]]]
@@ -80,7 +84,7 @@ class Trading:
 
     def reconcile(self) -> Reconciliation:
         """Holds client, routers and market against each other, share by share."""
-        ends = time.monotonic() + _SETTLE_S * self.stage.record.factor
+        ends = time.monotonic() + _SETTLE_S * self._record.factor
         while True:
             told = self._statuses()
             counters = [item.get("counters", {}) for item in told.values()]
@@ -88,11 +92,3 @@ class Trading:
             if not left or time.monotonic() > ends:
                 return self.flow.reconcile(told, before=self._before)
             time.sleep(0.2)
-
-    def _statuses(self) -> dict[str, dict[str, Any]]:
-        taken = self.stage.status().round
-        return {
-            item.host: dict(item.evidence.status)
-            for item in (taken.hosts if taken else ())
-            if item.evidence is not None and item.evidence.status is not None
-        }

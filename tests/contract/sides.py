@@ -29,9 +29,9 @@ from deploytool.rehearsal.fleets.files import SECOND, SECOND_IDENTITY
 from deploytool.rehearsal.fleets.local import LocalFleet
 from deploytool.rehearsal.fleets.model import silent
 from deploytool.rehearsal.fleets.ready import account, prepare
-from deploytool.rehearsal.simulated import board, fleet, program
-from deploytool.rehearsal.simulated.host import SimulatedHost
 from deploytool.release.model import Manifest
+from deploytool.simulation import board, fleet, program
+from deploytool.simulation.host import SimulatedHost
 from deploytool.stop.request import NAMESPACE
 
 ARTIFACT = Path(__file__).with_name("artifact.sh")

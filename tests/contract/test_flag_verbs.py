@@ -24,8 +24,8 @@ from deploytool.registry.source import load_registry, table
 from deploytool.rehearsal.arming import change
 from deploytool.rehearsal.fleets.model import silent
 from deploytool.rehearsal.fleets.ready import account, prepare
-from deploytool.rehearsal.simulated import fleet, program
 from deploytool.release.build import describe
+from deploytool.simulation import fleet, program
 
 from .sides import SHA, Real, claim
 from .test_artifact import deploy

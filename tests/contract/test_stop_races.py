@@ -14,7 +14,7 @@ from deploytool.errors import HostFault
 from deploytool.fleet.helper import host_files
 from deploytool.fleet.protocol import Call, Reply, parse_reply
 from deploytool.fleet.protocol import request as framed
-from deploytool.rehearsal.simulated import fleet
+from deploytool.simulation import fleet
 from deploytool.stop.request import Request
 
 NONCE = "ab" * 16

@@ -17,8 +17,8 @@ from deploytool.fleet.protocol import FORMAT
 from deploytool.fleet.retire import stop_for_good
 from deploytool.parity.model import Evidence
 from deploytool.parity.round import read
-from deploytool.rehearsal.simulated.helper import Helper
 from deploytool.release.model import Manifest
+from deploytool.simulation.helper import Helper
 
 from .sides import (
     BOOT,

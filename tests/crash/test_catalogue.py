@@ -19,7 +19,7 @@ from deploytool.rehearsal.faults.relay import Relay
 from deploytool.rehearsal.faults.report import Campaign, Played
 from deploytool.rehearsal.faults.strikes import STRIKES
 from deploytool.rehearsal.faults.whole import CASES, verdict
-from deploytool.rehearsal.simulated.faults import Fault
+from deploytool.simulation.faults import Fault
 
 HOSTS = ("router1", "router2", "router3")
 

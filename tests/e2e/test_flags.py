@@ -45,15 +45,19 @@ ON: dict[str, list[str]] = {host: [FLAG] for host in NAMES}
 
 
 @pytest.fixture
-def trading(desk: Desk) -> Iterator[Trading]:
+def stage(desk: Desk) -> Stage:
     store = desk.folder / ".deploytool" / "store"
-    stage = Stage(desk.containers, find(store, OLD), find(store, NEW), print)
+    return Stage(desk.containers, find(store, OLD), find(store, NEW), print)
+
+
+@pytest.fixture
+def trading(stage: Stage) -> Iterator[Trading]:
     with stage.trading() as trading:
         yield trading
 
 
 def test_p3_a_flag_is_armed_on_eight_of_eight_and_on_nothing_less(
-    desk: Desk, trading: Trading
+    desk: Desk, stage: Stage, trading: Trading
 ) -> None:
     control = trading.flow.gateway.control.resolve()
     fleet = desk.containers
@@ -62,7 +66,6 @@ def test_p3_a_flag_is_armed_on_eight_of_eight_and_on_nothing_less(
         fleet, control, "alone.yaml", only=("router8",), like=desk.inventory
     )
     mine = ("--key", fleet.folder / "signer_ed25519")
-    stage = trading.stage
 
     # Seven on the new build, one on the old: refused, the host is named, and no router changed.
     for inventory, version in ((desk.inventory, NEW), (alone, OLD)):
@@ -128,12 +131,12 @@ def test_p3_a_flag_is_armed_on_eight_of_eight_and_on_nothing_less(
 
 
 def test_p3_a_deployment_turns_flags_off_first_where_it_is_asked_to(
-    desk: Desk, trading: Trading
+    desk: Desk, stage: Stage, trading: Trading
 ) -> None:
     control = trading.flow.gateway.control.resolve()
     whole = inventory_with_senders(desk.containers, control, "senders.yaml", like=desk.inventory)
     assert desk.tool("deploy", "-i", whole, NEW).code == 0
-    assert trading.ready((trading.stage.candidate,)) == ""
+    assert trading.ready((stage.candidate,)) == ""
     mine = ("--key", desk.containers.folder / "signer_ed25519")
     assert desk.tool("flags", "arm", FLAG, "-i", whole, *mine).code == 0
     assert armed(desk) == ON

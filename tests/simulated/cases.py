@@ -13,15 +13,15 @@ from deploytool.fleet.model import Inventory
 from deploytool.parity.judge import judge, shown_manifest
 from deploytool.parity.model import Parity
 from deploytool.parity.round import probe_call, read
-from deploytool.rehearsal.simulated import fleet, program
-from deploytool.rehearsal.simulated.faults import BEFORE, WIRE, Fault, Moment
-from deploytool.rehearsal.simulated.host import SimulatedHost
-from deploytool.rehearsal.simulated.oracle import Truth, locked_by, truth
 from deploytool.release.model import Manifest, Release
 from deploytool.rollout.model import Effect, Event, State
 from deploytool.rollout.outcome import conclude
 from deploytool.rollout.report import Report
 from deploytool.rollout.runner import Runner
+from deploytool.simulation import fleet, program
+from deploytool.simulation.faults import BEFORE, WIRE, CallPoint, Fault
+from deploytool.simulation.host import SimulatedHost
+from deploytool.simulation.oracle import SimulatedTruth, locked_by, truth
 
 OLD = program.build("2026.1")
 NEW = program.build("2026.2")
@@ -73,7 +73,7 @@ class Case:
     """One fault on one host at one moment."""
 
     host: str
-    moment: Moment
+    moment: CallPoint
     fault: Fault
 
     def __str__(self) -> str:
@@ -85,7 +85,7 @@ class Ended:
     """How a rollout ended, beside the hosts themselves."""
 
     hosts: dict[str, SimulatedHost]
-    before: dict[str, Truth]
+    before: dict[str, SimulatedTruth]
     report: Report
     error: DeploytoolError | None
 
@@ -158,7 +158,9 @@ def _revived(ended: Ended, cases: tuple[Case, ...]) -> Iterator[str]:
             yield f"P6: {case.host} was stopped before the proof, and the rollout ended with 0"
 
 
-def _false_proofs(ended: Ended, now: Mapping[str, Truth], cases: tuple[Case, ...]) -> Iterator[str]:
+def _false_proofs(
+    ended: Ended, now: Mapping[str, SimulatedTruth], cases: tuple[Case, ...]
+) -> Iterator[str]:
     for name, seen in _proven(ended, now, cases):
         if ended.code == 0 and not seen.runs(NEW[0].sha256):
             yield f"P1: exit 0, and {name} does not run the release: {seen}"
@@ -170,8 +172,8 @@ def _false_proofs(ended: Ended, now: Mapping[str, Truth], cases: tuple[Case, ...
 
 
 def _proven(
-    ended: Ended, now: Mapping[str, Truth], cases: tuple[Case, ...]
-) -> Iterator[tuple[str, Truth]]:
+    ended: Ended, now: Mapping[str, SimulatedTruth], cases: tuple[Case, ...]
+) -> Iterator[tuple[str, SimulatedTruth]]:
     """What each host was when the last round saw it, and what it is now.
 
     What happens to a host after it was proven is for the next round to find.
@@ -188,7 +190,7 @@ def _proven(
 
 
 def _not_untouched(
-    ended: Ended, now: Mapping[str, Truth], cases: tuple[Case, ...]
+    ended: Ended, now: Mapping[str, SimulatedTruth], cases: tuple[Case, ...]
 ) -> Iterator[str]:
     shaken = {case.host for case in cases if case.fault not in WIRE}
     for name, seen in now.items():
@@ -212,7 +214,9 @@ def _unnamed(ended: Ended) -> Iterator[str]:
         yield "exit 5 on a fleet that this rollout left mixed, and its locks are given back"
 
 
-def _status_lies(ended: Ended, inventory: Inventory, now: Mapping[str, Truth]) -> Iterator[str]:
+def _status_lies(
+    ended: Ended, inventory: Inventory, now: Mapping[str, SimulatedTruth]
+) -> Iterator[str]:
     """A round taken afterwards, as ``status`` does, must not be fooled either."""
     seen: dict[str, Any] = {}
     for name, host in ended.hosts.items():

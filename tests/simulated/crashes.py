@@ -9,17 +9,17 @@ from pathlib import Path
 from deploytool.errors import DeploytoolError
 from deploytool.fleet.host import Payload
 from deploytool.fleet.protocol import Call, Reply
-from deploytool.rehearsal.simulated import fleet
-from deploytool.rehearsal.simulated.faults import AFTER, BEFORE
-from deploytool.rehearsal.simulated.host import SimulatedHost
-from deploytool.rehearsal.simulated.lifting import lift
-from deploytool.rehearsal.simulated.oracle import locked_by, truth
-from deploytool.rehearsal.simulated.photograph import photograph
 from deploytool.release.model import Release
 from deploytool.rollout.model import Effect, Event, Purpose, State
 from deploytool.rollout.outcome import conclude
 from deploytool.rollout.report import Report
 from deploytool.rollout.runner import Runner
+from deploytool.simulation import fleet
+from deploytool.simulation.faults import AFTER, BEFORE
+from deploytool.simulation.host import SimulatedHost
+from deploytool.simulation.lifting import lift
+from deploytool.simulation.oracle import locked_by, truth
+from deploytool.simulation.photograph import photograph
 
 from .cases import NEW, OLD, Case, Silent
 

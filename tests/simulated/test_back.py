@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 
 from deploytool.errors import DeploytoolError
-from deploytool.rehearsal.simulated import fleet
-from deploytool.rehearsal.simulated.faults import AFTER, BEFORE, Fault, Moment
-from deploytool.rehearsal.simulated.host import SimulatedHost
-from deploytool.rehearsal.simulated.oracle import locked_by, truth
 from deploytool.release.model import Release
 from deploytool.rollout.model import Purpose, State
 from deploytool.rollout.outcome import conclude
 from deploytool.rollout.report import Report
 from deploytool.rollout.runner import Runner
+from deploytool.simulation import fleet
+from deploytool.simulation.faults import AFTER, BEFORE, CallPoint, Fault
+from deploytool.simulation.host import SimulatedHost
+from deploytool.simulation.oracle import locked_by, truth
 
 from .cases import NEW, OLD, Forgetful, Silent
 
@@ -44,10 +44,10 @@ def on(hosts: Hosts) -> dict[str, str]:
     return {name: known[truth(host.helper).linked or ""] for name, host in hosts.items()}
 
 
-def struck(**faults: dict[Moment, Fault]) -> Hosts:
+def struck(**faults: dict[CallPoint, Fault]) -> Hosts:
     """Three hosts that are switched at once; router3 dies of it, so that all are to go back."""
     hosts = fleet.fleet_of(RENDERED, OLD)
-    hosts["router3"].strikes = {Moment("activate", 1, AFTER): Fault.CRASHES}
+    hosts["router3"].strikes = {CallPoint("activate", 1, AFTER): Fault.CRASHES}
     for name, strikes in faults.items():
         hosts[name].strikes = {**hosts[name].strikes, **strikes}
     return hosts
@@ -59,7 +59,7 @@ def test_p1_who_answers_goes_back_and_who_is_silent_is_named_and_holds_the_fleet
     artifact: Path, verb: str
 ) -> None:
     """See docs/decisions/back-without-the-silent.md."""
-    hosts = struck(router1={Moment(verb, 1 if verb == "renew" else 2, BEFORE): Fault.GONE})
+    hosts = struck(router1={CallPoint(verb, 1 if verb == "renew" else 2, BEFORE): Fault.GONE})
     report, error = run(hosts, artifact)
     assert State.CHECKING_OLD in report.path
     assert error is not None
@@ -93,7 +93,7 @@ def test_p1_one_that_answers_and_has_lost_its_old_release_keeps_all_from_going_b
 
 @pytest.mark.usefixtures("swift")
 def test_p1_where_no_touched_host_answers_nothing_is_switched_back(artifact: Path) -> None:
-    gone = {Moment("renew", 1, BEFORE): Fault.GONE}
+    gone = {CallPoint("renew", 1, BEFORE): Fault.GONE}
     hosts = struck(router1=gone, router2=gone, router3=gone)
     report, error = run(hosts, artifact)
     assert State.REVERTING not in report.path

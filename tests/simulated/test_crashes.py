@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from deploytool.rehearsal.simulated.faults import Fault, possible
-from deploytool.rehearsal.simulated.fleet import Rendered
 from deploytool.rollout.model import Purpose
+from deploytool.simulation.faults import Fault, possible
+from deploytool.simulation.fleet import Rendered
 
 from .cases import Case, deploy, rendered
 from .crashes import Crash, Fleet, Photo, crashes, recover

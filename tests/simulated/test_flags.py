@@ -18,11 +18,6 @@ from deploytool.fleet.model import Inventory
 from deploytool.fleet.protocol import Call
 from deploytool.parity.model import Evidence, Halt
 from deploytool.parity.round import probe_call, read
-from deploytool.rehearsal.simulated import board, fleet, program
-from deploytool.rehearsal.simulated.events import EVENTS
-from deploytool.rehearsal.simulated.faults import Fault
-from deploytool.rehearsal.simulated.oracle import locked_by
-from deploytool.rehearsal.simulated.service import Quirk
 from deploytool.release.model import Manifest, Release
 from deploytool.rollout.admission import admit
 from deploytool.rollout.build_conflicts import build_conflicts
@@ -31,6 +26,11 @@ from deploytool.rollout.model import Purpose, State
 from deploytool.rollout.outcome import conclude
 from deploytool.rollout.report import Report
 from deploytool.rollout.runner import Runner
+from deploytool.simulation import board, fleet, program
+from deploytool.simulation.events import EVENTS
+from deploytool.simulation.faults import Fault
+from deploytool.simulation.oracle import locked_by
+from deploytool.simulation.service import Quirk
 from deploytool.stop.meaning import flag_objections
 from deploytool.stop.request import Request
 from deploytool.stop.start import ask, check

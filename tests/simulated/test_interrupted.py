@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from deploytool.rehearsal.simulated import fleet
-from deploytool.rehearsal.simulated.oracle import locked_by, truth
 from deploytool.release.model import Release
 from deploytool.rollout.model import State
 from deploytool.rollout.outcome import conclude
 from deploytool.rollout.runner import Runner
+from deploytool.simulation import fleet
+from deploytool.simulation.oracle import locked_by, truth
 
 from .cases import NEW, OLD, Forgetful, Silent, rendered
 

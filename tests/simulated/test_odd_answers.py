@@ -9,14 +9,14 @@ import pytest
 from deploytool.errors import DeploytoolError
 from deploytool.fleet.host import Host, Payload
 from deploytool.fleet.protocol import Call, Reply
-from deploytool.rehearsal.simulated import fleet
-from deploytool.rehearsal.simulated.faults import AFTER, BEFORE, Fault, Moment
-from deploytool.rehearsal.simulated.host import SimulatedHost
-from deploytool.rehearsal.simulated.oracle import locked_by
 from deploytool.release.model import Release
 from deploytool.rollout.model import Purpose
 from deploytool.rollout.outcome import conclude
 from deploytool.rollout.runner import Runner
+from deploytool.simulation import fleet
+from deploytool.simulation.faults import AFTER, BEFORE, CallPoint, Fault
+from deploytool.simulation.host import SimulatedHost
+from deploytool.simulation.oracle import locked_by
 
 from .cases import NEW, OLD, Forgetful, Silent
 
@@ -99,7 +99,7 @@ def test_p7_an_odd_answer_to_a_takeover_holds_the_fleet(
     artifact: Path, purpose: Purpose, key: str
 ) -> None:
     hosts = fleet.fleet_of(RENDERED, OLD)
-    hosts["router2"].strikes = {Moment("unlock", n, BEFORE): Fault.GONE for n in (1, 2)}
+    hosts["router2"].strikes = {CallPoint("unlock", n, BEFORE): Fault.GONE for n in (1, 2)}
     first = Twice(hosts["router1"], "none", "")
     assert run(hosts, first, artifact, Purpose.DEPLOY, "plan1") is not None
     hosts["router2"].reconnect()
@@ -115,7 +115,7 @@ def test_p7_an_odd_answer_to_a_takeover_holds_the_fleet(
 @pytest.mark.parametrize("key", ["token", "current"])
 def test_p7_an_odd_answer_on_the_way_back_is_no_traceback(artifact: Path, key: str) -> None:
     hosts = fleet.fleet_of(RENDERED, OLD)
-    hosts["router3"].strikes = {Moment("activate", 1, AFTER): Fault.CRASHES}
+    hosts["router3"].strikes = {CallPoint("activate", 1, AFTER): Fault.CRASHES}
     odd = Twice(hosts["router1"], "renew", key)
     error = run(hosts, odd, artifact, Purpose.DEPLOY, "plan1")
     assert error is not None

@@ -15,14 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from deploytool.rehearsal.simulated.faults import Fault, Moment, possible
+from deploytool.simulation.faults import CallPoint, Fault, possible
 
 from .cases import Case, deploy, lies, rendered
 from .sampling import ALL, Sampling
 
-Struck = tuple[Moment, Fault]
+Struck = tuple[CallPoint, Fault]
 ON_THE_WAY_BACK = [
-    Moment(verb, nth, part)
+    CallPoint(verb, nth, part)
     for verb, nth, parts in (
         ("probe", 2, ("before", "after")),
         ("probe", 3, ("before", "after")),

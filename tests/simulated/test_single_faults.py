@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from deploytool.rehearsal.simulated.faults import Fault, possible
-from deploytool.rehearsal.simulated.oracle import truth
+from deploytool.simulation.faults import Fault, possible
+from deploytool.simulation.oracle import truth
 
 from .cases import NEW, Case, deploy, lies, rendered
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from deploytool.errors import DeploytoolError
-from deploytool.rehearsal.simulated import fleet, program
-from deploytool.rehearsal.simulated.faults import BEFORE, Fault, Moment
-from deploytool.rehearsal.simulated.oracle import locked_by, truth
 from deploytool.release.model import Manifest, Release
 from deploytool.rollout.model import Purpose
 from deploytool.rollout.outcome import conclude
 from deploytool.rollout.runner import Runner
+from deploytool.simulation import fleet, program
+from deploytool.simulation.faults import BEFORE, CallPoint, Fault
+from deploytool.simulation.oracle import locked_by, truth
 
 from .cases import NEW, OLD, Forgetful, Silent
 from .turns import Both, Deployer, Gated, Turnstile, interleavings, play
@@ -160,7 +160,7 @@ def _stranded(pair: Pair, both: Both, purpose: Purpose) -> Iterator[str]:
 def _lose_unlock(pair: Pair, host: str, first: int = 1) -> None:
     """The host's ``first`` unlock and its repetition don't get there."""
     again = pair.hosts[host]
-    lost = {Moment("unlock", n, BEFORE): Fault.CONNECTION_LOST for n in (first, first + 1)}
+    lost = {CallPoint("unlock", n, BEFORE): Fault.CONNECTION_LOST for n in (first, first + 1)}
     again.strikes = {**again.strikes, **lost}
 
 
@@ -222,7 +222,7 @@ def test_who_is_refused_while_it_locks_says_so_and_takes_nothing_away(tmp_path: 
         first.put(f"{folder}/{manifest.name}", content, 0o555)
         first.put(f"{folder}/release.json", manifest.canonical(), 0o444)
     held = {*first.below(f"{root}/releases")}
-    pair.hosts["router3"].strikes = {Moment("lock", 1, BEFORE): Fault.OTHER_DEPLOYER}
+    pair.hosts["router3"].strikes = {CallPoint("lock", 1, BEFORE): Fault.OTHER_DEPLOYER}
     error = play(ANN, {ANN: pair.deployer(ANN)}).ends[ANN]
     assert error is not None
     assert error.exit_code == 3

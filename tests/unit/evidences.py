@@ -7,7 +7,7 @@ import functools
 from deploytool.parity.judge import expect
 from deploytool.parity.model import Evidence, Expected
 from deploytool.parity.round import probe_call, read
-from deploytool.rehearsal.simulated import fleet, program
+from deploytool.simulation import fleet, program
 
 RELEASE = program.build("2026.1")
 MANIFEST = RELEASE[0]

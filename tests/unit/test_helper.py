@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from deploytool.fleet.helper import host_files, invocation
 from deploytool.fleet.inventory import parse_inventory
 from deploytool.fleet.model import Inventory
-from deploytool.rehearsal.simulated import fleet
+from deploytool.simulation import fleet
 
 SYSTEMD, PROCESS = fleet.inventory(2, "systemd"), fleet.inventory(2, "process")
 

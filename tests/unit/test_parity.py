@@ -37,7 +37,7 @@ from deploytool.parity.model import (
 from deploytool.parity.remedies import remedy
 from deploytool.parity.round import probe_call
 from deploytool.parity.rules import RULES, judge_host, lineage, status_rule
-from deploytool.rehearsal.simulated import fleet as simulated
+from deploytool.simulation import fleet as simulated
 
 from .evidences import MANIFEST, OTHER_SHA, RELEASE, bare, good, rendered, wanted
 

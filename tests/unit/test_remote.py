@@ -14,9 +14,9 @@ from deploytool.fleet.protocol import Call
 from deploytool.fleet.remote import RemoteHost
 from deploytool.fleet.session import Answer
 from deploytool.fleet.sshconfig import Route
-from deploytool.rehearsal.simulated import fleet, program
 from deploytool.rollout.hosts import RolloutHosts
 from deploytool.rollout.model import Purpose
+from deploytool.simulation import fleet, program
 
 WAY = Route("198.51.100.1", 22, "deploy", "198.51.100.1")
 PROBE = Call("probe", (), changes=False)

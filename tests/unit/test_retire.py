@@ -12,10 +12,10 @@ from deploytool.cli import host as command
 from deploytool.errors import EnvironmentProblem, NotProven
 from deploytool.fleet.model import Inventory
 from deploytool.fleet.retire import pin_replacement, stop_for_good
-from deploytool.rehearsal.simulated import fleet, program
-from deploytool.rehearsal.simulated.faults import AFTER, BEFORE, Fault, Moment
-from deploytool.rehearsal.simulated.host import SimulatedHost
-from deploytool.rehearsal.simulated.oracle import locked_by, truth
+from deploytool.simulation import fleet, program
+from deploytool.simulation.faults import AFTER, BEFORE, CallPoint, Fault
+from deploytool.simulation.host import SimulatedHost
+from deploytool.simulation.oracle import locked_by, truth
 from tests.unable import unable
 
 OLD = program.build("2026.1")
@@ -77,7 +77,7 @@ def test_a_retired_host_serves_no_more_and_the_others_do(
 def test_what_broke_off_is_said_and_done_by_the_same_command_again(
     ground: Ground, verb: str, fault: Fault, part: str
 ) -> None:
-    ground.first.strikes = {Moment(verb, 1, part): fault}
+    ground.first.strikes = {CallPoint(verb, 1, part): fault}
     with pytest.raises(NotProven) as caught:
         ground.retire(key=ground.key)
     error = caught.value
@@ -97,14 +97,14 @@ def test_what_broke_off_is_said_and_done_by_the_same_command_again(
 
 
 def test_what_the_host_refuses_leaves_no_lock(ground: Ground) -> None:
-    ground.first.strikes = {Moment("retire", 1, BEFORE): Fault.OLD_SURVIVES}
+    ground.first.strikes = {CallPoint("retire", 1, BEFORE): Fault.OLD_SURVIVES}
     with pytest.raises(NotProven, match="its lock was given back"):
         ground.retire()
     assert locked_by(ground.first.helper) is None
 
 
 def test_a_rollout_s_lock_is_nobody_s_to_take(ground: Ground) -> None:
-    ground.first.strikes = {Moment("lock", 1, BEFORE): Fault.OTHER_DEPLOYER}
+    ground.first.strikes = {CallPoint("lock", 1, BEFORE): Fault.OTHER_DEPLOYER}
     with pytest.raises(NotProven, match="holds the lock for deploy"):
         ground.retire()
     assert truth(ground.first.helper).runs(OLD[0].sha256)

@@ -13,9 +13,9 @@ from deploytool.errors import DeploytoolError
 from deploytool.fleet.protocol import Call
 from deploytool.parity.host_notices import NoticePrinter
 from deploytool.parity.round import probe_call, take_round
-from deploytool.rehearsal.simulated import fleet, program
-from deploytool.rehearsal.simulated.host import SimulatedHost
 from deploytool.release.model import Release
+from deploytool.simulation import fleet, program
+from deploytool.simulation.host import SimulatedHost
 
 OLD = program.build("2026.1")
 PATH = Path("fleet.yaml")

@@ -11,7 +11,7 @@ import pytest
 from deploytool.errors import EnvironmentProblem
 from deploytool.fleet.model import Inventory
 from deploytool.fleet.sshconfig import Route, route
-from deploytool.rehearsal.simulated import fleet
+from deploytool.simulation import fleet
 from tests.unable import unable
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from deploytool.rehearsal.fleets.model import Kind
-from deploytool.rehearsal.simulated.faults import Fault
+from deploytool.simulation.faults import Fault
 
 
 class Moment(Enum):

@@ -11,8 +11,8 @@ from deploytool.fleet.model import Inventory
 from deploytool.parity.judge import judge, shown_manifest
 from deploytool.parity.model import Evidence, Round, RoundAnswers
 from deploytool.parity.round import probe_call, read
-from deploytool.rehearsal.simulated import fleet, program
 from deploytool.release.model import Manifest
+from deploytool.simulation import fleet, program
 from tests.unit.registry.artifacts import table
 from tests.unit.registry.registries import POWER_PEG, flag, registry, reserved, runtime
 

@@ -25,10 +25,10 @@ from deploytool.parity.judge import judge, shown_manifest
 from deploytool.parity.remedies import remedy
 from deploytool.parity.round import probe_call
 from deploytool.parity.rules import judge_host
-from deploytool.rehearsal.simulated import board, fleet
-from deploytool.rehearsal.simulated.events import EVENTS
-from deploytool.rehearsal.simulated.faults import AFTER, BEFORE, Fault, Moment, possible
-from deploytool.rehearsal.simulated.host import SimulatedHost
+from deploytool.simulation import board, fleet
+from deploytool.simulation.events import EVENTS
+from deploytool.simulation.faults import AFTER, BEFORE, CallPoint, Fault, possible
+from deploytool.simulation.host import SimulatedHost
 
 from .fleets import NAMES, NEW_BUILD, OLD_BUILD, declared, rendered
 from .worlds import BIT, FLAG, Market, Told, World, code
@@ -172,7 +172,7 @@ def test_one_host_of_eight_that_is_not_on_the_new_build_is_named_and_no_router_c
     world = World()
     world.hosts["router5"] = fleet.running("router5", rendered(), *OLD_BUILD)
     if state == "unreachable":
-        world.hosts["router5"].strikes = {Moment("probe", 1, BEFORE): Fault.CONNECT_TIMEOUT}
+        world.hosts["router5"].strikes = {CallPoint("probe", 1, BEFORE): Fault.CONNECT_TIMEOUT}
     report, error = world.change(Purpose.ARM)
     assert code(error) == 3
     assert error is not None
@@ -275,16 +275,16 @@ UNSEEN = {Fault.GONE, Fault.SILENT, Fault.CRASHES}
 """They leave a host of which nobody can say what it obeys."""
 
 
-def cases() -> Iterator[tuple[str, Moment, Fault]]:
+def cases() -> Iterator[tuple[str, CallPoint, Fault]]:
     for (verb, nth), part, fault in product(VERBS, (BEFORE, "told", AFTER), FAULTS):
-        moment = Moment(verb, nth, part)
+        moment = CallPoint(verb, nth, part)
         if possible(fault, moment):
             for host in (NAMES[0], NAMES[4]):
                 yield host, moment, fault
 
 
 @pytest.mark.parametrize(("host", "moment", "fault"), list(cases()), ids=str)
-def test_whatever_is_cut_and_whenever(host: str, moment: Moment, fault: Fault) -> None:
+def test_whatever_is_cut_and_whenever(host: str, moment: CallPoint, fault: Fault) -> None:
     world = World()
     world.hosts[host].strikes = {moment: fault}
     report, error = world.change(Purpose.ARM)
@@ -321,7 +321,7 @@ def _honest(world: World, report: Report, error: DeploytoolError | None) -> None
         assert len(report.seen) == len(NAMES)
 
 
-def _was_last_look(host: SimulatedHost, moment: Moment) -> bool:
+def _was_last_look(host: SimulatedHost, moment: CallPoint) -> bool:
     looks = [i for i, m in enumerate(host.moments) if m.verb == "flag_observe" and m.part == "told"]
     return host.moments.index(moment) >= looks[-1] if looks else False
 
@@ -424,7 +424,7 @@ def test_disarming_with_one_host_out_of_reach_says_so() -> None:
     world.change(Purpose.ARM)
     verbs = [("flag_disarm", n) for n in (1, 2, 3)] + [("flag_observe", n) for n in (4, 5)]
     world.hosts["router8"].strikes = {
-        Moment(verb, n, BEFORE): Fault.CONNECT_TIMEOUT for verb, n in verbs
+        CallPoint(verb, n, BEFORE): Fault.CONNECT_TIMEOUT for verb, n in verbs
     }
     _, error = world.change(Purpose.DISARM)
     assert code(error) == 5
@@ -449,7 +449,7 @@ def test_disarming_where_a_router_is_dead_is_proven_by_a_look_and_only_by_that()
     unlucky.change(Purpose.ARM)
     unlucky.hosts["router2"].helper.service.crash()
     unlucky.hosts["router2"].strikes = {
-        Moment("probe", n, BEFORE): Fault.CONNECT_TIMEOUT for n in (2, 3)
+        CallPoint("probe", n, BEFORE): Fault.CONNECT_TIMEOUT for n in (2, 3)
     }
     _, error = unlucky.change(Purpose.DISARM)
     assert code(error) == 5

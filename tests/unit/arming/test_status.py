@@ -14,7 +14,7 @@ from deploytool.cli.flagtable import document, lines, show
 from deploytool.errors import FaultKind, HostFault
 from deploytool.parity.model import Evidence
 from deploytool.parity.round import probe_call, read
-from deploytool.rehearsal.simulated import fleet, program
+from deploytool.simulation import fleet, program
 from tests.unit.registry.artifacts import table
 from tests.unit.registry.registries import flag, registry, runtime
 

@@ -16,8 +16,8 @@ from deploytool.errors import DeploytoolError, FaultKind, HostFault
 from deploytool.parity.judge import judge, shown_manifest
 from deploytool.parity.model import RoundAnswers
 from deploytool.parity.round import probe_call, read
-from deploytool.rehearsal.simulated import board, fleet
-from deploytool.rehearsal.simulated.host import SimulatedHost
+from deploytool.simulation import board, fleet
+from deploytool.simulation.host import SimulatedHost
 
 from .fleets import NAMES, NEW, NEW_BUILD, declared, rendered
 

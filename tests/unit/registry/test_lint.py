@@ -16,9 +16,9 @@ from deploytool.parity.model import Evidence, RoundAnswers, Run
 from deploytool.parity.round import probe_call, read
 from deploytool.registry.lint import Linted, LintRequest, conclude, lint
 from deploytool.registry.rules import Rule
-from deploytool.rehearsal.simulated import fleet, program
 from deploytool.release.model import FlagTable, Release
 from deploytool.release.store import add
+from deploytool.simulation import fleet, program
 
 from .artifacts import manifest, put, table, zipapp
 from .conftest import Repo

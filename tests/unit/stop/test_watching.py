@@ -16,8 +16,8 @@ from deploytool.fleet.model import Inventory
 from deploytool.fleet.protocol import Call, Reply
 from deploytool.parity.judge import judge
 from deploytool.parity.model import Evidence, Finished, Halt, RolloutMark, Verdict
-from deploytool.rehearsal.simulated import fleet, program
-from deploytool.rehearsal.simulated.host import SimulatedHost
+from deploytool.simulation import fleet, program
+from deploytool.simulation.host import SimulatedHost
 from deploytool.stop import watch
 from deploytool.stop.attend import Door
 from deploytool.stop.card import Card, Target

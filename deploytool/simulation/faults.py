@@ -10,7 +10,7 @@ BEFORE, AFTER = "before", "after"
 
 
 @dataclass(frozen=True)
-class Moment:
+class CallPoint:
     """When a fault strikes: at the ``nth`` call of ``verb`` on a host, and in which part of it."""
 
     verb: str
@@ -83,7 +83,7 @@ WIRE = NEVER_SENT | COPYING | ANSWERING | {Fault.CONNECTION_LOST, Fault.HANGS, F
 """They leave the host itself as it is; all others change something on it."""
 
 
-def possible(fault: Fault, moment: Moment) -> bool:
+def possible(fault: Fault, moment: CallPoint) -> bool:
     """Whether this fault can strike at this moment."""
     if fault in COPYING:
         return moment.part == BEFORE and moment.verb == "stage"

@@ -7,30 +7,30 @@ from collections.abc import Mapping
 
 from deploytool.fleet.sealed import unseal
 from deploytool.fleet.signers import parse_signers
-from deploytool.rehearsal.simulated.board import signer
-from deploytool.rehearsal.simulated.ground import Ground, Say
-from deploytool.rehearsal.simulated.machine import DiskError
-from deploytool.rehearsal.simulated.request import Refusal, Request
-from deploytool.rehearsal.simulated.service import Quirk
+from deploytool.simulation.board import signer
+from deploytool.simulation.helper_state import HelperState, Say
+from deploytool.simulation.machine import DiskError
+from deploytool.simulation.request import HelperRefusal, HelperRequest
+from deploytool.simulation.service import Quirk
 from deploytool.stop.request import NO_STOP
 from deploytool.stop.request import Request as Signable
 
 
-class Stopping(Ground):
+class Stopping(HelperState):
     """The verbs of a stop, and the one that undoes it."""
 
-    def check_latch(self, request: Request) -> None:
+    def check_latch(self, request: HelperRequest) -> None:
         """Makes sure that whoever changes a host that was stopped knew of it.
 
         Raises:
-            Refusal: it was stopped and fenced, or stopped since.
+            HelperRefusal: it was stopped and fenced, or stopped since.
         """
         if self.text("fenced") is not None:
             text = "it was stopped and fenced; 'deploytool start' lets it in again"
-            raise Refusal("halted", text)
+            raise HelperRefusal("halted", text)
         halted = self.pairs("halted")
         if halted and request["latch"] != halted.get("latch"):
-            raise Refusal("halted", f"it was stopped (latch {halted.get('latch')})")
+            raise HelperRefusal("halted", f"it was stopped (latch {halted.get('latch')})")
 
     def keep_meaning(self, to: str) -> None:
         """Keeps what served here when it was stopped, until it is started."""
@@ -39,7 +39,7 @@ class Stopping(Ground):
         elif self.text("meant") is None and self.linked() not in {"none", to}:
             self.put("meant", f"{self.linked()}\n")
 
-    def _latch(self, request: Request, artifact: str = "") -> bool:
+    def _latch(self, request: HelperRequest, artifact: str = "") -> bool:
         said = "".join(f"{key} {request[key]}\n" for key in ("latch", "by", "reason", "since"))
         said += f"artifact {artifact}\n" if artifact else ""
         return self._write("halted", said)
@@ -53,7 +53,7 @@ class Stopping(Ground):
         self.step(f"{mark} written")
         return True
 
-    def verb_quiesce(self, request: Request, say: Say) -> None:
+    def verb_quiesce(self, request: HelperRequest, say: Say) -> None:
         """The artifact stops sending, but goes on running."""
         request.needs("by", "reason", "latch", "since", "seconds")
         only = request["only"]
@@ -74,7 +74,7 @@ class Stopping(Ground):
                 say(f"stray {process.pid}")
         say(f"latched {'yes' if latched else 'no'}")
 
-    def _halt(self, request: Request, say: Say) -> None:
+    def _halt(self, request: HelperRequest, say: Say) -> None:
         if not self.service.halts:
             say("halt none")
             return
@@ -85,7 +85,7 @@ class Stopping(Ground):
             self._latch(request, "disk")
         say(f"halt {base64.b64encode(said.encode()).decode()}")
 
-    def verb_fence(self, request: Request, say: Say) -> None:
+    def verb_fence(self, request: HelperRequest, say: Say) -> None:
         """Nothing revives it from here on."""
         request.needs("by", "reason", "latch", "since")
         self._latch(request)
@@ -95,7 +95,7 @@ class Stopping(Ground):
             say("masked yes")
         say(f"fenced {'yes' if fenced else 'no'}")
 
-    def verb_kill(self, request: Request, say: Say) -> None:
+    def verb_kill(self, request: HelperRequest, say: Say) -> None:
         """Every process of this root ends; a supervisor that was not fenced starts it again."""
         request.needs("seconds", "by", "reason", "latch", "since")
         killed = 0
@@ -106,7 +106,7 @@ class Stopping(Ground):
         say(f"killed {killed}")
         self._halt(request, say)
 
-    def verb_look(self, _request: Request, say: Say) -> None:
+    def verb_look(self, _request: HelperRequest, say: Say) -> None:
         """What is alive, who listens, and whether it was stopped."""
         for process in self.service.of_this_root():
             say(f"alive {process.pid}")
@@ -116,7 +116,7 @@ class Stopping(Ground):
                 say(f"open {port}")
         self.say_latch(say)
 
-    def verb_latch(self, _request: Request, say: Say) -> None:
+    def verb_latch(self, _request: HelperRequest, say: Say) -> None:
         """Whether this host was stopped, by whom, and why."""
         self.say_latch(say)
 
@@ -127,12 +127,12 @@ class Stopping(Ground):
         if self.text("fenced") is not None:
             say("fenced")
 
-    def verb_lease(self, request: Request, _say: Say) -> None:
+    def verb_lease(self, request: HelperRequest, _say: Say) -> None:
         """No simulated artifact has a lease."""
         request.needs("lease")
-        raise Refusal("no-lease", "the inventory names no lease command")
+        raise HelperRefusal("no-lease", "the inventory names no lease command")
 
-    def _signed(self, request: Request, halted: Mapping[str, str]) -> bool:
+    def _signed(self, request: HelperRequest, halted: Mapping[str, str]) -> bool:
         """Whether a signer, and not who asks, signed it for this host and the stop that holds."""
         try:
             content, signature = unseal(request.payload.decode())
@@ -150,19 +150,19 @@ class Stopping(Ground):
             and self.machine.clock <= said.expires
         )
 
-    def verb_resume(self, request: Request, say: Say) -> None:
+    def verb_resume(self, request: HelperRequest, say: Say) -> None:
         """Lets the host serve again, by the latch that it was stopped with."""
         request.needs("latch", "size")
         halted, fenced = self.pairs("halted"), self.text("fenced") is not None
         if not halted and not fenced:
-            raise Refusal("not-halted", "this host was not stopped")
+            raise HelperRefusal("not-halted", "this host was not stopped")
         if halted and halted["latch"] != request["latch"]:
-            raise Refusal("other-latch", f"it was stopped again, by latch {halted['latch']}")
+            raise HelperRefusal("other-latch", f"it was stopped again, by latch {halted['latch']}")
         if self.signers and not self._signed(request, halted):
-            raise Refusal("not-signed", "no second person has signed this for the stop here")
+            raise HelperRefusal("not-signed", "no second person has signed this for the stop here")
         stop = halted.get("latch") or NO_STOP
         if not request.payload.partition(b"\n")[0].endswith(f',"stop":"{stop}"}}'.encode()):
-            raise Refusal("other-latch", f"what holds here now is stop {stop}")
+            raise HelperRefusal("other-latch", f"what holds here now is stop {stop}")
         if fenced:
             self.remove("fenced")
             self.service.unfence()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from deploytool.rehearsal.simulated.host import SimulatedHost
-from deploytool.rehearsal.simulated.machine import File, Machine, Process
-from deploytool.rehearsal.simulated.service import Service
+from deploytool.simulation.host import SimulatedHost
+from deploytool.simulation.machine import File, Machine, SimulatedProcess
+from deploytool.simulation.service import SimulatedService
 
 
 def photograph(host: SimulatedHost) -> int:
@@ -23,7 +23,7 @@ def _file(file: File | None) -> object:
     return file.inode, file.on_disk, file.cached, file.mode, file.owner, file.deleted
 
 
-def _process(process: Process) -> object:
+def _process(process: SimulatedProcess) -> object:
     return (
         *(process.pid, process.parent, process.start, process.command, process.path),
         *(process.loaded, process.in_group, process.stubborn, frozenset(process.ports)),
@@ -41,7 +41,7 @@ def _machine(machine: Machine) -> object:
     )
 
 
-def _service(service: Service) -> object:
+def _service(service: SimulatedService) -> object:
     unit = service.unit
     return (
         frozenset(service.quirks),

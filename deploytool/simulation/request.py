@@ -22,7 +22,7 @@ _FLAG = re.compile(r"[A-Z][A-Z0-9_]{0,31}")
 _NUMBER = re.compile(r"[0-9]{1,15}")
 
 
-class Refusal(Exception):
+class HelperRefusal(Exception):
     """The helper says no, with its own word for why."""
 
     def __init__(self, code: str, text: str) -> None:
@@ -32,7 +32,7 @@ class Refusal(Exception):
 
 
 @dataclass
-class Request:
+class HelperRequest:
     """What was asked, and the payload that came with it."""
 
     verb: str
@@ -53,37 +53,37 @@ class Request:
         """Makes sure that keys were in the request.
 
         Raises:
-            Refusal: one wasn't.
+            HelperRefusal: one wasn't.
         """
         for key in keys:
             if not self[key]:
-                raise Refusal("bad-request", f"{key} is missing")
+                raise HelperRefusal("bad-request", f"{key} is missing")
 
 
-def first_line(line: str) -> Request | None:
+def first_line(line: str) -> HelperRequest | None:
     """The request that a first line begins; None where it is not this helper's language."""
     words = line.split(" ", 2)
     if len(words) < 3 or words[0] != FORMAT or not re.fullmatch(r"[0-9a-f]+", words[1]):
         return None
-    return Request(words[2], words[1], b"")
+    return HelperRequest(words[2], words[1], b"")
 
 
-def read(request: Request, rest: bytes) -> None:
+def read(request: HelperRequest, rest: bytes) -> None:
     """Reads the lines that follow, and leaves what comes after them as the payload.
 
     Raises:
-        Refusal: a line is not allowed, or the request has no end.
+        HelperRefusal: a line is not allowed, or the request has no end.
     """
     for _ in range(_LINES_AT_MOST):
         line, newline, rest = rest.partition(b"\n")
         if not newline:
-            raise Refusal("bad-request", "the request ended early")
+            raise HelperRefusal("bad-request", "the request ended early")
         key, _, value = line.decode("ascii", "replace").partition(" ")
         if key == ".":
             request.payload = rest
             return
         _take(request, key, value)
-    raise Refusal("bad-request", "the request has too many lines")
+    raise HelperRefusal("bad-request", "the request has too many lines")
 
 
 _KEYS: tuple[tuple[frozenset[str], re.Pattern[str], str], ...] = (
@@ -97,14 +97,14 @@ _KEYS: tuple[tuple[frozenset[str], re.Pattern[str], str], ...] = (
 """What each key's value may be, and what is said of one that may not."""
 
 
-def _take(request: Request, key: str, value: str) -> None:
+def _take(request: HelperRequest, key: str, value: str) -> None:
     for keys, form, wrong in _KEYS:
         if key in keys:
             if not form.fullmatch(value):
-                raise Refusal("bad-request", f"{key} {wrong}")
+                raise HelperRefusal("bad-request", f"{key} {wrong}")
             break
     else:
-        raise Refusal("bad-request", "unknown key")
+        raise HelperRefusal("bad-request", "unknown key")
     if key == "requires":
         request.requires.insert(0, value)
     request.values[key] = value

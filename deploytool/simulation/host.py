@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from deploytool.errors import FaultKind, HostFault
 from deploytool.fleet.host import Payload
 from deploytool.fleet.protocol import Call, Reply, parse_reply, request
-from deploytool.rehearsal.simulated.events import EVENTS
-from deploytool.rehearsal.simulated.faults import AFTER, BEFORE, Fault, Moment
-from deploytool.rehearsal.simulated.helper import Helper
-from deploytool.rehearsal.simulated.oracle import Truth, truth
+from deploytool.simulation.events import EVENTS
+from deploytool.simulation.faults import AFTER, BEFORE, CallPoint, Fault
+from deploytool.simulation.helper import Helper
+from deploytool.simulation.oracle import SimulatedTruth, truth
 
 _SAID = {
     Fault.CONNECTION_REFUSED: (FaultKind.UNREACHABLE, "Connection refused"),
@@ -24,7 +24,7 @@ _SAID = {
 _NOISE = b"Welcome!\ndeploytool 00 begin\ndeploytool 00 end ok\nLast login: today\n"
 
 
-class _Struck(Exception):
+class _FaultStrikes(Exception):
     """The helper's process ended in the middle of an effect, and its connection with it."""
 
     def __init__(self, fault: Fault) -> None:
@@ -38,10 +38,10 @@ class SimulatedHost:
     def __init__(self, name: str, helper: Helper) -> None:
         self._name = name
         self.helper = helper
-        self.strikes: Mapping[Moment, Fault] = {}
-        self.moments: list[Moment] = []
-        self.struck: list[Moment] = []
-        self.seen: list[Truth] = []
+        self.strikes: Mapping[CallPoint, Fault] = {}
+        self.moments: list[CallPoint] = []
+        self.struck: list[CallPoint] = []
+        self.seen: list[SimulatedTruth] = []
         """What was true on the machine each time that a probe of it was answered."""
         self._counts: Counter[str] = Counter()
         self._gone = False
@@ -78,7 +78,7 @@ class SimulatedHost:
         sent = self._before(fault, sent, deadline_s)
         try:
             output = self.helper.answer(sent)
-        except _Struck as end:
+        except _FaultStrikes as end:
             raise self._lost(end.fault, deadline_s) from end
         if call.verb in {"probe", "activate"}:
             self.seen.append(truth(self.helper))
@@ -91,7 +91,7 @@ class SimulatedHost:
 
     def _strike(self, part: str) -> Fault | None:
         """Notes the moment; what happens to the host itself happens here."""
-        moment = Moment(self._call.verb, self._counts[self._call.verb], part)
+        moment = CallPoint(self._call.verb, self._counts[self._call.verb], part)
         self.moments.append(moment)
         fault = self.strikes.get(moment)
         if fault is not None:
@@ -103,7 +103,7 @@ class SimulatedHost:
     def _step(self, part: str) -> None:
         fault = self._strike(part)
         if fault in {Fault.CONNECTION_LOST, Fault.HANGS, Fault.GONE, Fault.REBOOT}:
-            raise _Struck(fault)
+            raise _FaultStrikes(fault)
 
     def _before(self, fault: Fault | None, sent: bytes, deadline_s: float) -> bytes:
         if fault in _SAID:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deploytool.rehearsal.simulated.host import SimulatedHost
+from deploytool.simulation.host import SimulatedHost
 
 _ROOM_BYTES = 1 << 30
 

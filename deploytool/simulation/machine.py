@@ -129,7 +129,7 @@ class Disk:
 
 
 @dataclass(eq=False)
-class Process:
+class SimulatedProcess:
     """One process. ``loaded`` are the bytes it runs, read once when it started."""
 
     pid: int
@@ -156,7 +156,7 @@ class Machine:
     passed_s: float = 0.0
     """How much longer it has been up than this machine's own clock says."""
     boots: int = 0
-    processes: dict[int, Process] = field(default_factory=dict)
+    processes: dict[int, SimulatedProcess] = field(default_factory=dict)
     programs: frozenset[str] = frozenset({"sh", "python3"})
     _pids: itertools.count[int] = field(default_factory=lambda: itertools.count(400))
     _ticks: itertools.count[int] = field(default_factory=lambda: itertools.count(5000, 7))
@@ -183,11 +183,13 @@ class Machine:
         """Seconds on a clock that nobody sets."""
         return time.monotonic() + self.passed_s
 
-    def spawn(self, command: str, path: str = "", *, parent: int = 1) -> Process:
+    def spawn(self, command: str, path: str = "", *, parent: int = 1) -> SimulatedProcess:
         """Starts a process; with a path it loads that file and keeps it open."""
         file = self.disk.files.get(path)
         loaded = file.content if file else b""
-        made = Process(next(self._pids), parent, next(self._ticks), command, file, path, loaded)
+        made = SimulatedProcess(
+            next(self._pids), parent, next(self._ticks), command, file, path, loaded
+        )
         self.processes[made.pid] = made
         return made
 
@@ -195,7 +197,7 @@ class Machine:
         """Ends a process at once; its ports are free again."""
         self.processes.pop(pid, None)
 
-    def bind(self, process: Process, port: int) -> bool:
+    def bind(self, process: SimulatedProcess, port: int) -> bool:
         """Gives a process a port; False when another listens there already."""
         if self.owner(port) not in {None, process.pid}:
             return False

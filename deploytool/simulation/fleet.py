@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from deploytool.fleet.helper import HostFiles, host_files
 from deploytool.fleet.inventory import parse_inventory
 from deploytool.fleet.model import Inventory
-from deploytool.rehearsal.simulated.helper import Helper
-from deploytool.rehearsal.simulated.host import SimulatedHost
-from deploytool.rehearsal.simulated.machine import Machine
-from deploytool.rehearsal.simulated.service import Service, Unit
 from deploytool.release.model import Manifest
+from deploytool.simulation.helper import Helper
+from deploytool.simulation.host import SimulatedHost
+from deploytool.simulation.machine import Machine
+from deploytool.simulation.service import SimulatedService, Unit
 
 OPERATOR = "anna"
 """Who may sign for a simulated fleet."""
@@ -81,7 +81,7 @@ def bare(name: str, rendered: Rendered) -> SimulatedHost:
     unit = None
     if files.unit is not None and files.unit_path is not None:
         unit = Unit(files.unit_path, files.unit.encode())
-    helper = Helper(machine, Service.of(machine, inventory, name, unit), files.helper_path)
+    helper = Helper(machine, SimulatedService.of(machine, inventory, name, unit), files.helper_path)
     helper.fleet, helper.name = inventory.fleet, name
     helper.configs = tuple(inventory.expand(path, name) for path in inventory.config_files)
     if files.signers is not None and files.signers_path is not None:

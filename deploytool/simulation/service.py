@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from deploytool.fleet.model import Inventory
-from deploytool.rehearsal.simulated.board import Board, Refused
-from deploytool.rehearsal.simulated.machine import DiskError, Machine, Process, sha256
-from deploytool.rehearsal.simulated.program import Program
+from deploytool.simulation.board import Board, BoardRefusal
+from deploytool.simulation.machine import DiskError, Machine, SimulatedProcess, sha256
+from deploytool.simulation.program import Program
 
 
 class Quirk(Enum):
@@ -37,7 +37,7 @@ class Unit:
 
 
 @dataclass(eq=False)
-class Service:
+class SimulatedService:
     """The service of one release root on one machine."""
 
     machine: Machine
@@ -51,18 +51,20 @@ class Service:
     halts: bool = False
     """Whether the inventory names a command that halts it."""
     quirks: set[Quirk] = field(default_factory=set)
-    main: Process | None = None
-    answering: Process | None = None
-    _boards: dict[Process, Board] = field(default_factory=dict)
+    main: SimulatedProcess | None = None
+    answering: SimulatedProcess | None = None
+    _boards: dict[SimulatedProcess, Board] = field(default_factory=dict)
 
     @staticmethod
-    def of(machine: Machine, inventory: Inventory, host: str, unit: Unit | None) -> Service:
+    def of(
+        machine: Machine, inventory: Inventory, host: str, unit: Unit | None
+    ) -> SimulatedService:
         """The service that an inventory describes."""
         listen = (inventory.expand(text, host) for text in inventory.service.listen)
         numbers = tuple(int(text.rpartition(":")[2]) for text in listen)
         named, root = inventory.service, inventory.root(host)
         halts, fleet, all_ = named.halt is not None, inventory.fleet, frozenset(inventory.names)
-        return Service(machine, named.name, root, numbers, host, fleet, all_, unit, halts)
+        return SimulatedService(machine, named.name, root, numbers, host, fleet, all_, unit, halts)
 
     @property
     def main_pid(self) -> int:
@@ -74,7 +76,7 @@ class Service:
         """Where the artifact of a release stands."""
         return f"{self.root}/releases/{release}/{self.name}"
 
-    def of_this_root(self) -> list[Process]:
+    def of_this_root(self) -> list[SimulatedProcess]:
         """Every process that runs any release of this root."""
         prefix = f"{self.root}/releases/"
         return [p for p in self.machine.processes.values() if p.path.startswith(prefix)]
@@ -174,7 +176,7 @@ class Service:
         try:
             self.machine.disk.put(f"{self.root}/state/service/epoch", f"{epoch}".encode())
         except DiskError as error:
-            raise Refused("EPOCH_DISK", f"the epoch can't be written: {error}") from error
+            raise BoardRefusal("EPOCH_DISK", f"the epoch can't be written: {error}") from error
 
     def version_line(self, path: str) -> str:
         """What the artifact at ``path`` says of itself when it is asked without being started."""

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from deploytool.rehearsal.simulated.machine import DiskError, Machine, sha256
-from deploytool.rehearsal.simulated.request import Refusal, Request
-from deploytool.rehearsal.simulated.service import Service
+from deploytool.simulation.machine import DiskError, Machine, sha256
+from deploytool.simulation.request import HelperRefusal, HelperRequest
+from deploytool.simulation.service import SimulatedService
 
 Say = Callable[[str], None]
 
 
-class Ground:
+class HelperState:
     """One host's files as the helper sees them. ``step`` is called between parts of an effect."""
 
-    def __init__(self, machine: Machine, service: Service, path: str) -> None:
+    def __init__(self, machine: Machine, service: SimulatedService, path: str) -> None:
         self.machine = machine
         self.service = service
         self.path = path
@@ -55,12 +55,12 @@ class Ground:
         """Writes a file of the state folder, atomically and on the disk.
 
         Raises:
-            Refusal: it can't be written.
+            HelperRefusal: it can't be written.
         """
         try:
             self.machine.disk.put(f"{self.state}/{mark}", text.encode())
         except DiskError as error:
-            raise Refusal("cannot-write", f"{self.state}/{mark} can't be written") from error
+            raise HelperRefusal("cannot-write", f"{self.state}/{mark} can't be written") from error
         self.step(f"{mark} written")
 
     def put_pairs(self, mark: str, pairs: Mapping[str, object]) -> None:
@@ -72,35 +72,37 @@ class Ground:
         """Takes files of the state folder away.
 
         Raises:
-            Refusal: they can't be removed.
+            HelperRefusal: they can't be removed.
         """
         try:
             for mark in marks:
                 self.machine.disk.remove(f"{self.state}/{mark}")
         except DiskError as error:
-            raise Refusal("cannot-write", f"{self.state}/{marks[-1]} can't be removed") from error
+            raise HelperRefusal(
+                "cannot-write", f"{self.state}/{marks[-1]} can't be removed"
+            ) from error
 
     def linked(self) -> str:
         """The release that ``current`` names, or "none"."""
         target = self.machine.disk.links.get(f"{self.root}/current", "none")
         return target.removeprefix("releases/")
 
-    def check_token(self, request: Request) -> None:
+    def check_token(self, request: HelperRequest) -> None:
         """Makes sure that whoever asks still holds the lock.
 
         Raises:
-            Refusal: nobody does, or somebody else.
+            HelperRefusal: nobody does, or somebody else.
         """
         request.needs("token")
         lock, token = self.pairs("lock"), request["token"]
         if not lock:
             if int(self.text("token") or 0) == int(token):
-                raise Refusal("unlocked", f"the lock of token {token} was given back")
-            raise Refusal(
+                raise HelperRefusal("unlocked", f"the lock of token {token} was given back")
+            raise HelperRefusal(
                 "stale-token", f"nobody holds the lock of this host; token {token} is not valid"
             )
         if lock["token"] != token:
-            raise Refusal(
+            raise HelperRefusal(
                 "stale-token",
                 f"the lock is held by {lock['holder']} with token {lock['token']}, not {token}",
             )

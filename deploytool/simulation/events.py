@@ -6,10 +6,10 @@ import hashlib
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from deploytool.rehearsal.simulated.faults import Fault
-from deploytool.rehearsal.simulated.helper import Helper
-from deploytool.rehearsal.simulated.machine import File
-from deploytool.rehearsal.simulated.service import Quirk
+from deploytool.simulation.faults import Fault
+from deploytool.simulation.helper import Helper
+from deploytool.simulation.machine import File
+from deploytool.simulation.service import Quirk
 
 HOUR_S = 3600.0
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from deploytool.arming.certificate import Certificate, RouterState, objections
 from deploytool.fleet.sealed import unseal
 from deploytool.registry.model import Entry, entries_of
-from deploytool.rehearsal.simulated.program import Program
+from deploytool.simulation.program import Program
 
 PROMISE_S = 60.0
 COMMIT_S = 5.0
@@ -42,7 +42,7 @@ def signer(content: bytes, signature: str) -> str | None:
     return name if signature == sign(name)(content) else None
 
 
-class Refused(Exception):
+class BoardRefusal(Exception):
     """The process says no: the rule, and why."""
 
     def __init__(self, rule: str, text: str) -> None:
@@ -71,7 +71,7 @@ class Board:
     """The newest that was ever accepted on this host: whoever starts the process hands it in."""
     states: dict[str, _State] = field(default_factory=dict)
     remember: Callable[[int], None] = field(default=lambda _epoch: None, repr=False)
-    """Writes the newest epoch down, or raises ``Refused``: nothing is promised without that."""
+    """Writes the newest epoch down, or raises ``BoardRefusal``: without it nothing is promised."""
 
     @staticmethod
     def of(
@@ -108,14 +108,14 @@ class Board:
     def _find(self, name: str, now_s: float) -> _State:
         states = dict(self._at(now_s))
         if name not in states:
-            raise Refused("FLAG_UNKNOWN", f"this build has no runtime flag {name!r}")
+            raise BoardRefusal("FLAG_UNKNOWN", f"this build has no runtime flag {name!r}")
         return states[name]
 
     def nonce(self, name: str, now_s: float) -> dict[str, object]:
         """What ``prepare`` without a certificate prints."""
         state = self._find(name, now_s)
         if state.name in {"provisional", "armed"}:
-            raise Refused("FLAG_ARMED", f"{name} is {state.name} already; disarm it first")
+            raise BoardRefusal("FLAG_ARMED", f"{name} is {state.name} already; disarm it first")
         state.name, state.nonce, state.until_s = "off", secrets.token_hex(32), now_s + PROMISE_S
         return {"nonce": state.nonce, "epoch": self.epoch}
 
@@ -125,7 +125,7 @@ class Board:
         """What ``prepare`` with a certificate prints."""
         state = self._find(name, now_s)
         if state.name in {"provisional", "armed"}:
-            raise Refused("FLAG_ARMED", f"{name} is {state.name} already; disarm it first")
+            raise BoardRefusal("FLAG_ARMED", f"{name} is {state.name} already; disarm it first")
         nonce, state.nonce = state.nonce if now_s <= state.until_s else "", ""
         certificate = self._read(sealed, believed)
         meaning = next((e.digest for e in self.entries if e.name == name and not e.reserved), None)
@@ -140,7 +140,7 @@ class Board:
             epoch=self.epoch,
         )
         if why := objections(certificate, router, clock):
-            raise Refused("CERTIFICATE_REFUSED", "; ".join(why))
+            raise BoardRefusal("CERTIFICATE_REFUSED", "; ".join(why))
         self.remember(certificate.epoch)
         self.epoch = certificate.epoch
         state.name, state.epoch, state.until_s = "promised", certificate.epoch, now_s + PROMISE_S
@@ -151,16 +151,18 @@ class Board:
             content, signature = unseal(sealed.decode())
             certificate = Certificate.parse(content)
         except ValueError as error:
-            raise Refused("CERTIFICATE_UNREADABLE", str(error)) from error
+            raise BoardRefusal("CERTIFICATE_UNREADABLE", str(error)) from error
         if (name := signer(content, signature)) not in believed:
-            raise Refused("CERTIFICATE_SIGNER", f"{name or 'nobody'} may not sign for this host")
+            raise BoardRefusal(
+                "CERTIFICATE_SIGNER", f"{name or 'nobody'} may not sign for this host"
+            )
         return certificate
 
     def commit(self, name: str, now_s: float, clock: float) -> dict[str, object]:
         """What ``commit`` prints."""
         state = self._find(name, now_s)
         if state.name != "promised" or now_s > state.until_s:
-            raise Refused("NOT_PROMISED", f"{name} was not prepared (it is {state.name})")
+            raise BoardRefusal("NOT_PROMISED", f"{name} was not prepared (it is {state.name})")
         state.name, state.until_s, state.since = "provisional", now_s + COMMIT_S, int(clock)
         return {"provisional_s": COMMIT_S}
 
@@ -168,7 +170,7 @@ class Board:
         """What ``settle`` prints."""
         state = self._find(name, now_s)
         if state.name != "provisional":
-            raise Refused("NOT_COMMITTED", f"{name} is {state.name}: nothing to settle")
+            raise BoardRefusal("NOT_COMMITTED", f"{name} is {state.name}: nothing to settle")
         state.name = "armed"
         return {"armed": self.armed(now_s)}
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 
-from deploytool.rehearsal.simulated.ground import Ground, Say
-from deploytool.rehearsal.simulated.request import Refusal, Request
+from deploytool.simulation.helper_state import HelperState, Say
+from deploytool.simulation.request import HelperRefusal, HelperRequest
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
-class Locks(Ground):
+class LockVerbs(HelperState):
     """The verbs that take, keep and give back a host."""
 
     def write_mark(self, phase: str) -> None:
@@ -20,13 +20,13 @@ class Locks(Ground):
             said = {key: mark[key] for key in ("plan", "target", "before")}
             self.put_pairs("rollout", {**said, "phase": phase})
 
-    def _take_lock(self, request: Request) -> None:
+    def _take_lock(self, request: HelperRequest) -> None:
         token = int(self.text("token") or 0) + 1
         self.put("token", f"{token}\n")
         asked = {key: request[key] for key in ("holder", "purpose", "plan")}
         self.put_pairs("lock", {"token": token, **asked})
 
-    def _begin_mark(self, request: Request) -> None:
+    def _begin_mark(self, request: HelperRequest) -> None:
         found = self.pairs("rollout")
         stays = found and (found["phase"] != "locked" or not request["before"])
         if stays or request["purpose"] in {"retire", "start"}:
@@ -37,9 +37,9 @@ class Locks(Ground):
         phase = "locked" if before == had else "confirmed"
         try:
             self.put_pairs("rollout", {**mark, "phase": phase})
-        except Refusal:
+        except HelperRefusal:
             if self.machine.disk.read_only:
-                raise Refusal("lock-left", "the lock can't be removed") from None
+                raise HelperRefusal("lock-left", "the lock can't be removed") from None
             self.remove("lock")
             raise
 
@@ -49,19 +49,19 @@ class Locks(Ground):
         if (mark := self.text("verified")) is not None:
             say(f"verified {mark.replace(chr(10), ' ')}")
 
-    def verb_lock(self, request: Request, say: Say) -> None:
+    def verb_lock(self, request: HelperRequest, say: Say) -> None:
         """Takes the lock, or says who has it. The same plan asks twice and has it once."""
         request.needs("holder", "purpose", "plan", "release")
         lock = self.pairs("lock")
         if lock and lock["plan"] != request["plan"]:
             text = "{holder} holds the lock for {purpose}, plan {plan}, since {since}"
-            raise Refusal("locked", text.format_map(lock))
+            raise HelperRefusal("locked", text.format_map(lock))
         if not lock:
             self._take_lock(request)
         self._begin_mark(request)
         self._say_locked(say)
 
-    def verb_takeover(self, request: Request, say: Say) -> None:
+    def verb_takeover(self, request: HelperRequest, say: Say) -> None:
         """Takes a lock away from whoever has it, by the token that names it."""
         request.needs("holder", "purpose", "plan", "token", "release")
         lock = self.pairs("lock")
@@ -72,14 +72,14 @@ class Locks(Ground):
         self._begin_mark(request)
         self._say_locked(say)
 
-    def verb_renew(self, request: Request, say: Say) -> None:
+    def verb_renew(self, request: HelperRequest, say: Say) -> None:
         """Gives whoever holds the lock a later token."""
         request.needs("holder", "purpose", "plan", "token")
         self.check_token(request)
         self._take_lock(request)
         self._say_locked(say)
 
-    def verb_unlock(self, request: Request, say: Say) -> None:
+    def verb_unlock(self, request: HelperRequest, say: Say) -> None:
         """Gives the lock back, and removes what nobody needs any more."""
         request.needs("keep")
         self.check_token(request)
@@ -112,7 +112,7 @@ class Locks(Ground):
                 disk.remove_folder(f"{releases}/{name}")
                 say(f"pruned {name}")
 
-    def verb_hold(self, request: Request, _say: Say) -> None:
+    def verb_hold(self, request: HelperRequest, _say: Say) -> None:
         """Writes down that the fleet is not what it should be."""
         request.needs("verdict", "next", "holder", "plan")
         self.check_token(request)

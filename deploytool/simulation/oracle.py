@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from deploytool.rehearsal.simulated.helper import Helper
-from deploytool.rehearsal.simulated.machine import sha256
+from deploytool.simulation.helper import Helper
+from deploytool.simulation.machine import sha256
 
 
 @dataclass(frozen=True)
-class Truth:
+class SimulatedTruth:
     """What one machine is, in full. Digests are of bytes, whatever any name or process claims."""
 
     linked: str | None
@@ -35,7 +35,7 @@ def _sha(content: bytes | None) -> str | None:
     return None if content is None else sha256(content)
 
 
-def truth(helper: Helper) -> Truth:
+def truth(helper: Helper) -> SimulatedTruth:
     """Looks at a machine from above."""
     machine, service = helper.machine, helper.service
     target = machine.disk.links.get(f"{service.root}/current")
@@ -43,7 +43,7 @@ def truth(helper: Helper) -> Truth:
     file = machine.disk.files.get(service.release_file(linked)) if linked else None
     main = machine.processes.get(service.main_pid)
     loaded = tuple(sorted(sha256(p.loaded) for p in service.of_this_root()))
-    return Truth(
+    return SimulatedTruth(
         linked=linked,
         on_disk=_sha(file.on_disk) if file else None,
         in_cache=_sha(file.content) if file else None,

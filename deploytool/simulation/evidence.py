@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
-from deploytool.rehearsal.simulated.machine import Process, sha256
-from deploytool.rehearsal.simulated.request import Request
-from deploytool.rehearsal.simulated.service import Unit
-
-if TYPE_CHECKING:
-    from deploytool.rehearsal.simulated.helper import Helper
+from deploytool.simulation.machine import SimulatedProcess, sha256
+from deploytool.simulation.request import HelperRequest
+from deploytool.simulation.service import Unit
+from deploytool.simulation.stopping import Stopping
 
 _INTERPRETER = sha256(b"python3")
 
 
-def show(helper: Helper, request: Request, say: Callable[[str], None]) -> None:
+def show(helper: Stopping, request: HelperRequest, say: Callable[[str], None]) -> None:
     """One round of one host."""
     for lines in (_host, _signers, _marks, _files, _unit, _processes):
         for line in lines(helper, request):
@@ -27,7 +24,7 @@ def _base64(content: bytes) -> str:
     return base64.b64encode(content).decode()
 
 
-def _host(helper: Helper, request: Request) -> Iterator[str]:
+def _host(helper: Stopping, request: HelperRequest) -> Iterator[str]:
     machine = helper.machine
     yield f"helper {helper.digest(helper.path)}"
     yield f"machine {machine.machine_id}"
@@ -41,7 +38,7 @@ def _host(helper: Helper, request: Request) -> Iterator[str]:
             yield f"lacks {program}"
 
 
-def _signers(helper: Helper, _request: Request) -> Iterator[str]:
+def _signers(helper: Stopping, _request: HelperRequest) -> Iterator[str]:
     if helper.signers:
         digest = helper.digest(helper.signers) or "missing"
         file = helper.machine.disk.files.get(helper.signers)
@@ -49,7 +46,7 @@ def _signers(helper: Helper, _request: Request) -> Iterator[str]:
         yield f"signers {digest} {own}{helper.rights} "
 
 
-def _marks(helper: Helper, request: Request) -> Iterator[str]:
+def _marks(helper: Stopping, request: HelperRequest) -> Iterator[str]:
     if (token := helper.text("token")) is not None:
         yield f"token {token.strip()}"
     for mark in ("lock", "verified", "rollout", "finished", "held", "previous", "meant", "deadman"):
@@ -70,12 +67,12 @@ def _marks(helper: Helper, request: Request) -> Iterator[str]:
             yield f"label {digest} {_base64(helper.machine.disk.files[label].content)}"
 
 
-def _quick(helper: Helper, request: Request) -> bool:
+def _quick(helper: Stopping, request: HelperRequest) -> bool:
     """Whoever asks about one release has no use for the bytes and words of another."""
     return request["ask"] == "target" and helper.linked() != request["release"]
 
 
-def _files(helper: Helper, request: Request) -> Iterator[str]:
+def _files(helper: Stopping, request: HelperRequest) -> Iterator[str]:
     disk, root = helper.machine.disk, helper.service.root
     target = disk.links.get(f"{root}/current")
     if target is None:
@@ -94,7 +91,7 @@ def _files(helper: Helper, request: Request) -> Iterator[str]:
         yield f"manifest {sha256(manifest.content)} {_base64(manifest.content)}"
 
 
-def _unit(helper: Helper, _request: Request) -> Iterator[str]:
+def _unit(helper: Stopping, _request: HelperRequest) -> Iterator[str]:
     unit, pid = helper.service.unit, helper.service.main_pid
     yield f"main {pid}"
     if unit is None:
@@ -124,7 +121,7 @@ def _file_state(unit: Unit) -> str:
     return "enabled" if unit.enabled else "disabled"
 
 
-def _processes(helper: Helper, request: Request) -> Iterator[str]:
+def _processes(helper: Stopping, request: HelperRequest) -> Iterator[str]:
     quick = _quick(helper, request)
     machine, service = helper.machine, helper.service
     for path in helper.configs:
@@ -146,11 +143,11 @@ def _processes(helper: Helper, request: Request) -> Iterator[str]:
         yield f"still {process.pid} {process.start}"
 
 
-def _process(process: Process) -> str:
+def _process(process: SimulatedProcess) -> str:
     return f"process {process.pid} {process.parent} {process.start} S {process.command}"
 
 
-def _runs(process: Process, *, read: bool) -> str:
+def _runs(process: SimulatedProcess, *, read: bool) -> str:
     """What the descriptor leads to: the inode that was opened, whatever its name means now."""
     file = process.file
     if file is None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from deploytool.rehearsal.simulated.ground import Say
-from deploytool.rehearsal.simulated.machine import DiskError, sha256
-from deploytool.rehearsal.simulated.request import Refusal, Request
-from deploytool.rehearsal.simulated.stopping import Stopping
+from deploytool.simulation.helper_state import Say
+from deploytool.simulation.machine import DiskError, sha256
+from deploytool.simulation.request import HelperRefusal, HelperRequest
+from deploytool.simulation.stopping import Stopping
 
 _ROOM_BYTES = 1024 * 1024
 
@@ -13,7 +13,7 @@ _ROOM_BYTES = 1024 * 1024
 class Copying(Stopping):
     """The verb that copies."""
 
-    def verb_stage(self, request: Request, say: Say) -> None:
+    def verb_stage(self, request: HelperRequest, say: Say) -> None:
         """Copies a release, reads it back from the disk, and only then gives it its name."""
         request.needs("release", "size", "manifest", "manifest_size", "seconds")
         self.check_token(request)
@@ -25,7 +25,7 @@ class Copying(Stopping):
             return
         disk, need = self.machine.disk, request.number("size") + request.number("manifest_size")
         if disk.room <= need + _ROOM_BYTES:
-            raise Refusal(
+            raise HelperRefusal(
                 "no-space",
                 f"{disk.room} bytes are free in {self.root}/releases, {need} are needed",
             )
@@ -38,24 +38,24 @@ class Copying(Stopping):
             disk.rename_folder(incoming, folder)
         except DiskError as error:
             self._discard(incoming)
-            raise Refusal("cannot-write", f"{incoming}: {error}") from error
-        except Refusal:
+            raise HelperRefusal("cannot-write", f"{incoming}: {error}") from error
+        except HelperRefusal:
             self._discard(incoming)
             raise
         self.step("release in place")
         say(f"staged {'direct' if disk.direct else 'cached'}")
 
-    def _relabel(self, request: Request) -> None:
+    def _relabel(self, request: HelperRequest) -> None:
         head = request.payload[: request.number("manifest_size")]
         if sha256(head) != request["manifest"]:
-            raise Refusal("bad-copy", "the manifest arrived altered")
+            raise HelperRefusal("bad-copy", "the manifest arrived altered")
         path = f"{self.root}/releases/{request['release']}/release.json"
         try:
             self.machine.disk.put(path, head, 0o444)
         except DiskError as error:
-            raise Refusal("cannot-write", "the manifest") from error
+            raise HelperRefusal("cannot-write", "the manifest") from error
 
-    def _receive(self, request: Request, incoming: str) -> None:
+    def _receive(self, request: HelperRequest, incoming: str) -> None:
         disk, name = self.machine.disk, self.service.name
         disk.writable()
         disk.remove_folder(incoming)
@@ -64,17 +64,19 @@ class Copying(Stopping):
         for path, part, size in (("release.json", head, cut), (name, body, request.number("size"))):
             disk.put(f"{incoming}/{path}", part, 0o444 if path == "release.json" else 0o555)
             if len(part) != size:
-                raise Refusal("short-copy", f"{len(part)} of {size} bytes arrived")
+                raise HelperRefusal("short-copy", f"{len(part)} of {size} bytes arrived")
             self.step(f"{'manifest' if path == 'release.json' else 'artifact'} received")
         if self.digest(f"{incoming}/release.json") != request["manifest"]:
-            raise Refusal("bad-copy", "the manifest arrived altered")
+            raise HelperRefusal("bad-copy", "the manifest arrived altered")
         got = self.disk_digest(f"{incoming}/{name}")
         if got != request["release"]:
-            raise Refusal("bad-copy", f"read back from disk, the copy is {got}")
+            raise HelperRefusal("bad-copy", f"read back from disk, the copy is {got}")
         said = self.service.version_line(f"{incoming}/{name}")
         wanted = head.decode("utf-8", "replace").rpartition('"version_line":"')[2].partition('"')[0]
         if said != wanted:
-            raise Refusal("bad-version", f"it says it is '{said}', the manifest says '{wanted}'")
+            raise HelperRefusal(
+                "bad-version", f"it says it is '{said}', the manifest says '{wanted}'"
+            )
 
     def _discard(self, folder: str) -> None:
         disk = self.machine.disk
