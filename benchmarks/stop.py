@@ -22,10 +22,10 @@ from pathlib import Path
 
 from page import put_section
 
+from deploytool.market.load import MAX_PARENTS, Load
 from deploytool.rehearsal.fleets.container import ContainerFleet
 from deploytool.rehearsal.fleets.files import ADMIN_IDENTITY, KNOWN_HOSTS, LIMITS
 from deploytool.rehearsal.fleets.model import silent
-from deploytool.rehearsal.market.load import MAX_PARENTS, Load
 from deploytool.rehearsal.stage import Stage, Trading
 from deploytool.release.store import find
 

@@ -103,18 +103,18 @@ def _off(report: Report, again: str) -> DeploytoolError | None:
 
 
 def _named(report: Report, inventory: str) -> DeploytoolError:
-    states = set(report.standing.values())
+    states = set(report.flag_states.values())
     if states and states <= {"absent"}:
         return InputError(
             f"No build on any host has a runtime flag {report.flag}.",
             "Nothing was armed, and nothing was changed on any host.",
             f"deploytool flags status -i {inventory} lists the flags",
         )
-    odd = {host: text for host, text in report.standing.items() if text not in OFF}
+    odd = {host: text for host, text in report.flag_states.items() if text not in OFF}
     lines = tuple(f"{host}: {text}" for host, text in odd.items())
     beside = tuple(line for line in _trouble(report) if line.split(":")[0] not in odd)
     kind: type[DeploytoolError] = Interrupted if report.interrupted else NotProven
-    off = len(report.standing) - len(odd)
+    off = len(report.flag_states) - len(odd)
     return kind(
         f"{report.flag} is not proven off: {', '.join([*odd, *_sides(report)])}.",
         _means(report, off),
@@ -129,7 +129,9 @@ def _sides(report: Report) -> list[str]:
 
 
 def _means(report: Report, off: int) -> str:
-    text = f"{off} of {len(report.standing)} hosts were observed off, and reject what is flagged. "
+    text = (
+        f"{off} of {len(report.flag_states)} hosts were observed off, and reject what is flagged. "
+    )
     if report.in_use is None:
         text += "What the senders do is UNKNOWN."
     elif report.in_use:

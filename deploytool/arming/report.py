@@ -54,7 +54,7 @@ class Report:
     path: list[State] = field(default_factory=list)
 
     @property
-    def standing(self) -> Mapping[str, str]:
+    def flag_states(self) -> Mapping[str, str]:
         """Each host's state of the flag in a word, or why it is not known."""
         return {host: _word(item, self.flag) for host, item in self.seen.items()}
 

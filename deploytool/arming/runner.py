@@ -349,7 +349,7 @@ class Runner:
             if isinstance(item, Shown) and item.state(self._flag) in OFF:
                 continue
             event = Event.UNKNOWN if isinstance(item, HostFault) else Event.FAILED
-            self.report.trouble[host] = self.report.standing[host]
+            self.report.trouble[host] = self.report.flag_states[host]
         bits = self._bits_said()
         if len(bits) > 1:
             event = Event.FAILED

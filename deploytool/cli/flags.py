@@ -262,7 +262,7 @@ def _report_document(report: Report) -> dict[str, Any]:
         "epoch": report.epoch,
         "state": report.state.value,
         "states": [state.value for state in report.path],
-        "hosts": dict(report.standing),
+        "hosts": dict(report.flag_states),
         "senders_use_it": report.in_use,
         "window_s": report.window_s,
         "obstacles": [{"host": o.host, "rule": o.rule, "text": o.text} for o in report.obstacles],

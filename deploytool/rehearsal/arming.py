@@ -61,7 +61,7 @@ def inventory_with_senders(
     said: dict[str, Any] = yaml.safe_load(beside.read_text(encoding="utf-8"))
     record = fleet.record()
     timeout_s = _ASK_S * (record.factor if record else 1.0)
-    sender = [sys.executable, "-m", "deploytool.rehearsal.market.sender", "--control", str(control)]
+    sender = [sys.executable, "-m", "deploytool.market.sender", "--control", str(control)]
     said["gateway"] = {
         "use": [*sender, "use", "{bit}", "--release", "{release}"],
         "withdraw": [*sender, "withdraw", "{bit}"],

@@ -19,6 +19,9 @@ from deploytool.errors import DeploytoolError, EnvironmentProblem
 from deploytool.fleet.inventory import load_inventory
 from deploytool.fleet.model import Inventory
 from deploytool.fleet.remote import connect_fleet
+from deploytool.market.exchange import Quote
+from deploytool.market.flow import Flow
+from deploytool.market.venue import Address
 from deploytool.parity.judge import judge, shown_manifest
 from deploytool.parity.model import Parity, Round
 from deploytool.parity.round import probe_call, take_round
@@ -28,9 +31,6 @@ from deploytool.rehearsal.fleets.files import SYMBOLS
 from deploytool.rehearsal.fleets.local import LocalFleet
 from deploytool.rehearsal.fleets.model import FleetRecord, Machines, Throwaway
 from deploytool.rehearsal.fleets.run import for_each
-from deploytool.rehearsal.market.exchange import Quote
-from deploytool.rehearsal.market.flow import Flow
-from deploytool.rehearsal.market.venue import Address
 from deploytool.rehearsal.trading import Trading
 from deploytool.release.model import Release
 from deploytool.rollout.journal import Journal, journal_path

@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from deploytool.market.flow import Flow, GatewayClient, Router
+from deploytool.market.load import Load
+from deploytool.market.reconcile import Reconciliation
 from deploytool.rehearsal.fleets.files import LIMITS
 from deploytool.rehearsal.fleets.model import FleetRecord
-from deploytool.rehearsal.market.flow import Client, Flow, Router
-from deploytool.rehearsal.market.load import Load
-from deploytool.rehearsal.market.reconcile import Reconciliation
 from deploytool.release.model import Release
 
 Statuses = Callable[[], dict[str, dict[str, Any]]]
@@ -38,7 +38,7 @@ class Trading:
             address, _, port = host.listen.rpartition(":")
             reached = host.address if address == "0.0.0.0" else address  # noqa: S104 compared, not bound
             routers.append(Router(host.name, reached, int(port), f"RTR{number:03d}"))
-        flow.start_gateway(routers, Client(record.client.user, record.client.password))
+        flow.start_gateway(routers, GatewayClient(record.client.user, record.client.password))
 
     def ready(self, releases: tuple[Release, ...]) -> str:
         """Trusts these releases, and waits for a session with every router; what went wrong."""

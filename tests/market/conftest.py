@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from deploytool.rehearsal.market.exchange import Quote
-from deploytool.rehearsal.market.gateway import Gateway, GatewayConfig
-from deploytool.rehearsal.market.link import RouterAddress
-from deploytool.rehearsal.market.session import Deadlines
-from deploytool.rehearsal.market.venue import Address, Market
+from deploytool.market.exchange import Quote
+from deploytool.market.gateway import ClientGateway, GatewayConfig
+from deploytool.market.link import RouterAddress
+from deploytool.market.session import Deadlines
+from deploytool.market.venue import Address, Market
 
 from . import hosts
 from .peers import Rig, running
@@ -36,7 +36,7 @@ def senders(tmp_path: Path) -> Iterator[hosts.Rig]:
     """A gateway and its two routers, which are plain sockets."""
     raw = [hosts.RawHost("router1"), hosts.RawHost("router2")]
     routers = tuple(RouterAddress(h.host, "127.0.0.1", h.port) for h in raw)
-    gateway = Gateway(GatewayConfig("GATE01", "secret", routers), tmp_path / "g.sock")
+    gateway = ClientGateway(GatewayConfig("GATE01", "secret", routers), tmp_path / "g.sock")
     with running(gateway):
         rig = hosts.Rig(tmp_path / "g.sock", raw)
         rig.ask("trust", releases=[hosts.RELEASE])

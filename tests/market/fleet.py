@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deploytool.rehearsal.market.flow import Client, Router
+from deploytool.market.flow import GatewayClient, Router
 
 ROOT = Path(__file__).resolve().parents[2]
-CLIENT = Client("GATE01", "rehearse")
+CLIENT = GatewayClient("GATE01", "rehearse")
 PRICES = {"ACME": 100_000, "GLOBEX": 250_000, "INITECH": 1_234_500}
 _STOP_S = 15.0
 

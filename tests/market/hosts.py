@@ -7,8 +7,8 @@ import struct
 import time
 from pathlib import Path
 
-from deploytool.rehearsal.market import soup
-from deploytool.rehearsal.market.control import Json, ask
+from deploytool.market import soup
+from deploytool.market.control import Json, ask
 
 from .peers import PATIENCE_S
 

@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from deploytool.rehearsal.market import ouch, soup
-from deploytool.rehearsal.market.control import Json, ask
-from deploytool.rehearsal.market.venue import Market
+from deploytool.market import ouch, soup
+from deploytool.market.control import Json, ask
+from deploytool.market.venue import Market
 
 PATIENCE_S = 5.0
 

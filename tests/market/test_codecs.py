@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploytool.rehearsal.market import ouch, soup
+from deploytool.market import ouch, soup
 
 GOLDEN = Path(__file__).parent / "golden"
 OUCH = sorted(GOLDEN.glob("ouch_*.hex"))

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploytool.rehearsal.market import ouch
-from deploytool.rehearsal.market.exchange import Exchange, Mode, Quote
+from deploytool.market import ouch
+from deploytool.market.exchange import Exchange, Mode, Quote
 
 from .peers import order
 

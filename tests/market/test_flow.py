@@ -16,10 +16,10 @@ import pytest
 from deploytool.arming.certificate import NAMESPACE, Certificate, CertifiedHost, next_epoch
 from deploytool.fleet.sealed import seal
 from deploytool.fleet.signing import sign
-from deploytool.rehearsal.market.exchange import Quote
-from deploytool.rehearsal.market.flow import Flow
-from deploytool.rehearsal.market.load import Load
-from deploytool.rehearsal.market.venue import Address
+from deploytool.market.exchange import Quote
+from deploytool.market.flow import Flow
+from deploytool.market.load import Load
+from deploytool.market.venue import Address
 
 from .fleet import CLIENT, PRICES, RouterProcess, build, fleet, release_of, settled
 

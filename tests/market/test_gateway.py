@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from deploytool.rehearsal.market import soup
-from deploytool.rehearsal.market.control import ControlFault
-from deploytool.rehearsal.market.gateway import Gateway, GatewayConfig
-from deploytool.rehearsal.market.link import RouterAddress
+from deploytool.market import soup
+from deploytool.market.control import ControlFault
+from deploytool.market.gateway import ClientGateway, GatewayConfig
+from deploytool.market.link import RouterAddress
 
 from .hosts import LIMITS, RELEASE, RawHost, Rig
 from .peers import eventually, running
@@ -131,7 +131,7 @@ def test_trust_that_is_taken_back_ends_the_session(rig: Rig) -> None:
 def test_nothing_is_trusted_before_it_was_told_so(tmp_path: Path) -> None:
     host = RawHost("router1")
     router = RouterAddress("router1", "127.0.0.1", host.port)
-    gateway = Gateway(GatewayConfig("GATE01", "secret", (router,)), tmp_path / "g.sock")
+    gateway = ClientGateway(GatewayConfig("GATE01", "secret", (router,)), tmp_path / "g.sock")
     with running(gateway):
         host.accept()
         assert host.next() == (soup.LOGOUT_REQUEST, b"")
@@ -171,7 +171,7 @@ def test_garbage_from_a_router_ends_the_line_and_it_is_tried_again(
 
 
 def test_a_router_that_falls_silent_is_left(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    from deploytool.rehearsal.market import link
+    from deploytool.market import link
 
     monkeypatch.setattr(link, "_SILENCE_S", 0.3)
     rig.hosts[0].accept()

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploytool.rehearsal.market import wire
-from deploytool.rehearsal.market.ledger import Ledger, Parent, State
-from deploytool.rehearsal.market.load import Load
-from deploytool.rehearsal.market.soup import Malformed
+from deploytool.market import wire
+from deploytool.market.ledger import Ledger, Parent, ParentState
+from deploytool.market.load import Load
+from deploytool.market.soup import Malformed
 
 ORDER = wire.NewOrderSingle("P1", b"B", 100, "ACME", 100_000, b"0", 0)
 
@@ -41,11 +41,16 @@ def dealt() -> tuple[Ledger, Parent]:
 def test_a_parent_from_dealing_to_its_end() -> None:
     ledger, parent = dealt()
     ledger.apply("router1", report(1))
-    assert parent.state is State.OPEN
+    assert parent.state is ParentState.OPEN
     assert not ledger.sent["router1"]
     ledger.apply("router1", trade(2, 60, 60))
     ledger.apply("router1", trade(3, 40, 100))
-    assert (parent.state, parent.cum, parent.seen, parent.value) == (State.DONE, 100, 100, 700)
+    assert (parent.state, parent.cum, parent.seen, parent.value) == (
+        ParentState.DONE,
+        100,
+        100,
+        700,
+    )
     assert ledger.problem_count == 0
 
 
@@ -116,7 +121,7 @@ def test_a_cancellation_that_was_told_before_may_be_told_again() -> None:
     done = {"ord_status": b"4", "leaves_qty": 0, "cxl_qty": 100}
     ledger.apply("router1", report(1, exec_type=b"I", **done))
     ledger.apply("router1", report(2, exec_type=b"4", **done))
-    assert (ledger.problem_count, parent.state) == (0, State.DONE)
+    assert (ledger.problem_count, parent.state) == (0, ParentState.DONE)
 
 
 @pytest.mark.parametrize("reason", sorted(wire.TRY_ELSEWHERE))
@@ -126,18 +131,18 @@ def test_only_a_router_that_says_no_frees_a_parent_for_another(reason: int) -> N
     assert not any(ledger.waiting.values())
     assert parent.row()["state"] == "sent"
     ledger.apply("router1", report(1, exec_type=b"8", ord_status=b"8", reason=reason))
-    assert parent.state is State.WAITING
+    assert parent.state is ParentState.WAITING
     assert list(ledger.waiting[0]) == [parent]
 
 
 def test_a_rejection_of_the_order_itself_is_final_and_so_is_the_last_try() -> None:
     ledger, parent = dealt()
     ledger.apply("router1", report(1, ord_status=b"8", reason=4))
-    assert parent.state is State.REJECTED
+    assert parent.state is ParentState.REJECTED
     ledger, parent = dealt()
     parent.dealt = ledger.max_dealt
     ledger.apply("router1", report(1, ord_status=b"8", reason=wire.Reason.DRAINING))
-    assert parent.state is State.REJECTED
+    assert parent.state is ParentState.REJECTED
 
 
 def test_doubt_is_shown_until_it_is_settled() -> None:
@@ -145,7 +150,7 @@ def test_doubt_is_shown_until_it_is_settled() -> None:
     ledger.apply("router1", report(1, exec_type=b"I", ord_status=wire.IN_DOUBT))
     assert parent.row()["in_doubt"]
     ledger.apply("router1", report(2, exec_type=b"4", ord_status=b"4", leaves_qty=0, cxl_qty=100))
-    assert (parent.row()["in_doubt"], parent.state) == (False, State.DONE)
+    assert (parent.row()["in_doubt"], parent.state) == (False, ParentState.DONE)
 
 
 def test_problems_are_counted_without_end_and_kept_to_a_bound() -> None:

@@ -11,17 +11,17 @@ from pathlib import Path
 import pytest
 
 from deploytool.errors import EnvironmentProblem
-from deploytool.rehearsal.market.control import ask
-from deploytool.rehearsal.market.process import Process
+from deploytool.market.control import ask
+from deploytool.market.process import MarketProcess
 
 from .peers import eventually
 
-VENUE = "deploytool.rehearsal.market.venue"
+VENUE = "deploytool.market.venue"
 ARGUMENTS = ["--listen", "XA=127.0.0.1:0", "--quote", "ACME=9.99:10.01"]
 
 
-def market(folder: Path, arguments: list[str] | None = None) -> Process:
-    return Process(VENUE, arguments or ARGUMENTS, folder / "m.sock", folder / "log")
+def market(folder: Path, arguments: list[str] | None = None) -> MarketProcess:
+    return MarketProcess(VENUE, arguments or ARGUMENTS, folder / "m.sock", folder / "log")
 
 
 def gone(pid: int) -> bool:
@@ -52,8 +52,8 @@ def test_one_that_does_not_start_says_why(tmp_path: Path) -> None:
 def test_an_address_that_is_taken_is_an_error_and_not_a_market(tmp_path: Path) -> None:
     with market(tmp_path) as first:
         taken = first.ask("sessions")["addresses"]["XA"]
-        second = Process(VENUE, ["--listen", f"XB={taken}", *ARGUMENTS[2:]], tmp_path / "n.sock",
-                         tmp_path / "log2")  # fmt: skip
+        arguments = ["--listen", f"XB={taken}", *ARGUMENTS[2:]]
+        second = MarketProcess(VENUE, arguments, tmp_path / "n.sock", tmp_path / "log2")
         with pytest.raises(EnvironmentProblem), second:
             pass
         assert first.ask("sessions")
@@ -86,8 +86,8 @@ def test_a_path_too_long_for_a_socket_is_refused_with_advice(tmp_path: Path) -> 
 def test_a_market_ends_when_the_one_who_started_it_is_killed(tmp_path: Path) -> None:
     script = (
         "import sys, time; from pathlib import Path\n"
-        "from deploytool.rehearsal.market.process import Process\n"
-        f"with Process({VENUE!r}, {ARGUMENTS!r}, Path({str(tmp_path / 'm.sock')!r}),"
+        "from deploytool.market.process import MarketProcess\n"
+        f"with MarketProcess({VENUE!r}, {ARGUMENTS!r}, Path({str(tmp_path / 'm.sock')!r}),"
         f" Path({str(tmp_path / 'log')!r})) as p:\n"
         "    print(p.pid, flush=True); time.sleep(60)\n"
     )
@@ -102,7 +102,7 @@ def test_a_market_ends_when_the_one_who_started_it_is_killed(tmp_path: Path) -> 
 def test_one_that_hangs_is_killed_after_a_deadline(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from deploytool.rehearsal.market import process as module
+    from deploytool.market import process as module
 
     monkeypatch.setattr(module, "_STOP_S", 0.3)
     with market(tmp_path) as process:

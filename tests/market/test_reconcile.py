@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from deploytool.rehearsal.market.reconcile import Witnesses, reconcile
+from deploytool.market.reconcile import Witnesses, reconcile
 
 HOSTS = ("router1", "router2", "router3")
 LOGINS = {"RTR001": "router1", "RTR002": "router2", "RTR003": "router3"}

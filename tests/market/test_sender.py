@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from deploytool.arming.checks import SenderObservation as Seen
-from deploytool.rehearsal.market import sender, soup
-from deploytool.rehearsal.market.gateway import Gateway, GatewayConfig
-from deploytool.rehearsal.market.link import RouterAddress
+from deploytool.market import sender, soup
+from deploytool.market.gateway import ClientGateway, GatewayConfig
+from deploytool.market.link import RouterAddress
 
 from .hosts import RELEASE, RawHost, Rig
 from .peers import eventually, running
@@ -28,7 +28,7 @@ ARMED = 0b10011
 
 def type_(senders: Rig, *words: str, code: int = 0) -> Any:
     """The command line in a process of its own."""
-    command = [sys.executable, "-m", "deploytool.rehearsal.market.sender"]
+    command = [sys.executable, "-m", "deploytool.market.sender"]
     done = subprocess.run(
         [*command, "--control", str(senders.control), *words],
         capture_output=True, text=True, timeout=20,
@@ -166,7 +166,7 @@ def test_p3_all_senders_are_told_and_each_has_to_answer(
     host = RawHost("router9")
     router = RouterAddress("router9", "127.0.0.1", host.port)
     both = ["--control", str(other), "--control", str(senders.control)]
-    with running(Gateway(GatewayConfig("GATE02", "secret", (router,)), other)):
+    with running(ClientGateway(GatewayConfig("GATE02", "secret", (router,)), other)):
         up(senders)
         assert sender.main([*both, "use", str(BIT), "--release", RELEASE]) == 0
         seen = json.loads(capsys.readouterr().out)

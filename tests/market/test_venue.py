@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from deploytool.rehearsal.market import ouch, soup
-from deploytool.rehearsal.market.control import ControlFault, ask
+from deploytool.market import ouch, soup
+from deploytool.market.control import ControlFault, ask
 
 from .peers import RawRouter, Rig, eventually
 
@@ -248,7 +248,7 @@ def test_good_orders_before_garbage_are_answered(rig: Rig) -> None:
 
 
 def test_a_client_that_reads_nothing_is_dropped(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    from deploytool.rehearsal.market import session
+    from deploytool.market import session
 
     monkeypatch.setattr(session, "_MAX_UNSENT", 1 << 16)
     router = logged_in(rig)
@@ -283,7 +283,7 @@ def test_silence_tells_when_the_last_order_came(rig: Rig) -> None:
 
 
 def test_orders_come_page_by_page(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    from deploytool.rehearsal.market import venue
+    from deploytool.market import venue
 
     monkeypatch.setattr(venue, "_PAGE", 2)
     router = logged_in(rig)

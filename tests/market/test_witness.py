@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from deploytool.rehearsal.market import ouch
-from deploytool.rehearsal.market.exchange import Quote
-from deploytool.rehearsal.market.flow import Flow
-from deploytool.rehearsal.market.load import Load
-from deploytool.rehearsal.market.session import Deadlines
-from deploytool.rehearsal.market.venue import Address
-from deploytool.rehearsal.market.witness import seen_by_all
+from deploytool.market import ouch
+from deploytool.market.exchange import Quote
+from deploytool.market.flow import Flow
+from deploytool.market.load import Load
+from deploytool.market.session import Deadlines
+from deploytool.market.venue import Address
+from deploytool.market.witness import seen_by_all
 
 from .fleet import CLIENT, PRICES, build, fleet, release_of
 from .peers import Rig, eventually
@@ -49,7 +49,7 @@ def test_a_login_that_is_nobodys_is_told_as_it_is() -> None:
 
 
 def witness(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "deploytool.rehearsal.market.witness", *map(str, arguments)]
+    command = [sys.executable, "-m", "deploytool.market.witness", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=20)
 
 

@@ -14,10 +14,10 @@ import pytest
 import yaml
 
 from deploytool.fleet.inventory import load_inventory
+from deploytool.market.load import MAX_PARENTS, Load
 from deploytool.rehearsal.drill.stray import LOGIN, stray
 from deploytool.rehearsal.faults.ground import Ground
 from deploytool.rehearsal.fleets import files
-from deploytool.rehearsal.market.load import MAX_PARENTS, Load
 from deploytool.rehearsal.stage import Stage
 from deploytool.rehearsal.trading import Trading
 from deploytool.release.store import find
@@ -50,7 +50,7 @@ def trading(desk: Desk) -> Iterator[Trading]:
 def witness(desk: Desk, trading: Trading, **more: Any) -> None:
     """The inventory with its witness, and ``more`` under ``silence``."""
     said = yaml.safe_load(Path(desk.inventory).read_text())
-    command = [sys.executable, "-m", "deploytool.rehearsal.market.witness"]
+    command = [sys.executable, "-m", "deploytool.market.witness"]
     command += ["--control", str(trading.flow.market.control), "--hosts", files.ROUTER_CONFIG]
     said["silence"] = {"command": command, "timeout_s": 20, **more}
     (desk.fleet.folder / INVENTORY).write_text(yaml.safe_dump(said, sort_keys=False))

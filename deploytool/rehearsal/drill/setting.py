@@ -100,7 +100,7 @@ class Setting:
         said["service"]["ready_timeout_s"] = _READY_S * self.slow
         said["silence"] = {
             "command": [
-                *(sys.executable, "-m", "deploytool.rehearsal.market.witness"),
+                *(sys.executable, "-m", "deploytool.market.witness"),
                 *("--control", WITNESS, "--hosts", files.ROUTER_CONFIG),
             ],
             "timeout_s": 20,

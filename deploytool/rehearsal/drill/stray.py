@@ -17,14 +17,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from deploytool.errors import EnvironmentProblem
+from deploytool.market.flow import Flow
+from deploytool.market.gateway import GatewayConfig
+from deploytool.market.link import RouterAddress
+from deploytool.market.load import Load
+from deploytool.market.process import MarketProcess
 from deploytool.rehearsal.faults.ground import Ground
 from deploytool.rehearsal.fleets import files
 from deploytool.rehearsal.fleets.model import FleetRecord, Machines
-from deploytool.rehearsal.market.flow import Flow
-from deploytool.rehearsal.market.gateway import GatewayConfig
-from deploytool.rehearsal.market.link import RouterAddress
-from deploytool.rehearsal.market.load import Load
-from deploytool.rehearsal.market.process import Process
 from deploytool.release.model import Release
 
 LOGIN = "SMARS"
@@ -122,7 +122,7 @@ def _clients(record: FleetRecord, old: Release, address: str, port: int) -> Iter
         config.write_text(GatewayConfig(client.user, client.password, routers).as_json())
         words = ["--config", str(config)]
         log = Path(folder) / "gateway.log"
-        with Process("deploytool.rehearsal.market.gateway", words, control, log) as gateway:
+        with MarketProcess("deploytool.market.gateway", words, control, log) as gateway:
             gateway.ask("trust", releases=[old.digest])
             load = Load(_PARENTS, files.LIMITS, rate=_PER_S, seed=13)
             told = {name: value for name, value in asdict(load).items() if name != "rate"}

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from deploytool.market.load import MAX_PARENTS, Load
 from deploytool.rehearsal.drill import casualties, table
 from deploytool.rehearsal.drill.again import start_again
 from deploytool.rehearsal.drill.deaf import build_deaf
 from deploytool.rehearsal.drill.setting import Said, Setting, setting
 from deploytool.rehearsal.drill.stray import LOGIN, Stray, stray
 from deploytool.rehearsal.fleets.files import LIMITS
-from deploytool.rehearsal.market.load import MAX_PARENTS, Load
 from deploytool.rehearsal.scenarios.model import Scenario, Showing
 from deploytool.rehearsal.stage import Stage
 from deploytool.rehearsal.trading import Trading

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from deploytool.market.flow import Flow
+from deploytool.market.load import Load
 from deploytool.rehearsal.fleets.files import LIMITS
-from deploytool.rehearsal.market.flow import Flow
-from deploytool.rehearsal.market.load import Load
 from deploytool.rehearsal.scenarios.model import Scenario, Showing
 from deploytool.rehearsal.stage import Stage
 from deploytool.rehearsal.trading import Trading

@@ -337,7 +337,7 @@ def _ended_by_a_fresh_disarm(world: World) -> None:
     gone = {h.name for h in world.hosts.values() if not h.helper.service.of_this_root()}
     assert world.all_off
     assert BIT not in world.market.bits
-    assert {host for host, text in report.standing.items() if text == "not running"} == gone
+    assert {host for host, text in report.flag_states.items() if text == "not running"} == gone
     if silent == gone:
         assert code(error) == 0, error
     else:
@@ -442,7 +442,7 @@ def test_disarming_where_a_router_is_dead_is_proven_by_a_look_and_only_by_that()
     world.hosts["router2"].helper.service.crash()
     report, error = world.change(Purpose.DISARM)
     assert code(error) == 0, error
-    assert report.standing["router2"] == "not running"
+    assert report.flag_states["router2"] == "not running"
     assert world.all_off
     # The look is lost: nobody answers, and that nothing runs is no more than a guess.
     unlucky = World()

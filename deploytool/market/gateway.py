@@ -4,7 +4,7 @@ It is a part of safety, too: it holds back what must carry a flag bit until it i
 sends that only on sessions whose login showed the release that was certified, shows what it uses,
 and gives orders only to routers that show a release it was told to trust.
 
-``python -m deploytool.rehearsal.market.gateway --config gateway.json --control gateway.sock``
+``python -m deploytool.market.gateway --config gateway.json --control gateway.sock``
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from deploytool.rehearsal.market.control import BadRequest, ControlServer, Json
-from deploytool.rehearsal.market.dealer import Dealer, bits
-from deploytool.rehearsal.market.ledger import State
-from deploytool.rehearsal.market.link import RouterAddress
-from deploytool.rehearsal.market.load import MAX_PARENTS, Load
-from deploytool.rehearsal.market.process import serve
-from deploytool.rehearsal.market.wire import TRADING_STATES, SessionInfo
+from deploytool.market.control import BadRequest, ControlServer, Json
+from deploytool.market.dealer import Dealer, bits
+from deploytool.market.ledger import ParentState
+from deploytool.market.link import RouterAddress
+from deploytool.market.load import MAX_PARENTS, Load
+from deploytool.market.process import serve
+from deploytool.market.wire import TRADING_STATES, SessionInfo
 
 _PAGE: Final = 20_000
 _LOAD_STEP_S: Final = 0.01
@@ -34,7 +34,7 @@ _RELEASE_DIGITS: Final = 64
 _A_RELEASE: Final = f"a release is a SHA-256 digest, {_RELEASE_DIGITS} hex digits"
 
 
-class Gateway:
+class ClientGateway:
     """One client of all routers, and what can be asked of it."""
 
     def __init__(self, config: GatewayConfig, control: Path) -> None:
@@ -87,7 +87,7 @@ class Gateway:
         """Tell which bits are in use, when each was last sent, and which parents carry them."""
         under_way: dict[str, Counter[int]] = {"sent": Counter(), "open": Counter()}
         for parent in self.dealer.ledger.parents.values():
-            if parent.order.flags and parent.state in (State.SENT, State.OPEN):
+            if parent.order.flags and parent.state in (ParentState.SENT, ParentState.OPEN):
                 under_way[parent.state.value].update(bits(parent.order.flags))
         return {
             "monotonic": time.monotonic(),
@@ -118,7 +118,7 @@ class Gateway:
             "wall": time.time(),
             "sessions": [
                 {
-                    "host": host, "standing": link.standing.value, "why": link.why,
+                    "host": host, "standing": link.state.value, "why": link.why,
                     "since": link.since, "logins": link.logins, "sent": link.sent,
                     **({} if link.info is None else _told(link.info)),
                 }
@@ -150,7 +150,7 @@ class Gateway:
 
     def audit(self, _request: Json) -> Json:
         """Begin to ask each router what its record says of each parent that it has."""
-        had = (State.OPEN, State.DONE)
+        had = (ParentState.OPEN, ParentState.DONE)
         self.dealer.audit.begin(p for p in self.dealer.ledger.parents.values() if p.state in had)
         for link in self.dealer.links.values():
             self.dealer.ask_audit(link)
@@ -163,7 +163,7 @@ class Gateway:
         return {
             "loading": self._loading is not None and not self._loading.done(),
             "parents": len(ledger.parents),
-            "states": {state.value: states[state.value] for state in State},
+            "states": {state.value: states[state.value] for state in ParentState},
             "in_doubt": sum(parent.in_doubt for parent in ledger.parents.values()),
             "audit_left": self.dealer.audit.left,
             "problem_count": ledger.problem_count,
@@ -241,7 +241,9 @@ def main() -> None:
     parser.add_argument("--config", type=Path, required=True, help="user, password and routers")
     parser.add_argument("--control", type=Path, required=True)
     given = parser.parse_args()
-    asyncio.run(serve(Gateway(GatewayConfig.from_json(given.config.read_text()), given.control)))
+    asyncio.run(
+        serve(ClientGateway(GatewayConfig.from_json(given.config.read_text()), given.control))
+    )
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ import time
 from dataclasses import dataclass, field
 from typing import Final, cast
 
-from deploytool.rehearsal.market import ouch, soup
-from deploytool.rehearsal.market.exchange import Exchange, Quote
+from deploytool.market import ouch, soup
+from deploytool.market.exchange import Exchange, Quote
 
 _DAY_NS: Final = 86_400 * 10**9
 _MAX_UNSENT: Final = 16 << 20

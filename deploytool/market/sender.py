@@ -1,6 +1,6 @@
 """The senders, as an inventory's ``gateway`` and ``membership`` commands want them.
 
-``python -m deploytool.rehearsal.market.sender --control gateway.sock observe``
+``python -m deploytool.market.sender --control gateway.sock observe``
 
 With several ``--control`` it speaks for all of those gateways: each has to answer. It prints one
 JSON object and exits 0; where a gateway doesn't answer or refuses it exits 1 and names it, after
@@ -17,8 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from deploytool.rehearsal.market.control import ControlFault, Json, ask
-from deploytool.rehearsal.market.link import Standing
+from deploytool.market.control import ControlFault, Json, ask
+from deploytool.market.link import LinkState
 
 _ASK_S: Final = 3.0
 
@@ -36,7 +36,7 @@ def observation(told: Json, sessions: Json) -> Json:
         "sessions": {
             session["host"]: [session["release"]]
             for session in sessions["sessions"]
-            if session["standing"] == Standing.TRUSTED.value
+            if session["standing"] == LinkState.TRUSTED.value
         },
     }
 

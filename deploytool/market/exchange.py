@@ -14,7 +14,7 @@ from enum import Enum
 from itertools import count
 from typing import Final
 
-from deploytool.rehearsal.market import ouch
+from deploytool.market import ouch
 
 _DOLLAR: Final = 10_000
 _CENT: Final = 100

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final
 
-from deploytool.rehearsal.market import wire
+from deploytool.market import wire
 
 _MAX_PROBLEMS: Final = 200
 
 
-class State(Enum):
+class ParentState(Enum):
     """Where a parent is."""
 
     WAITING = "waiting"
@@ -37,7 +37,7 @@ class Parent:
     order: wire.NewOrderSingle
     wants: int = 0
     """The flag bits that it must carry: without them it is another order, and waits."""
-    state: State = State.WAITING
+    state: ParentState = ParentState.WAITING
     router: str = ""
     dealt: int = 0
     """How often it was given to a router as new."""
@@ -97,14 +97,14 @@ class Ledger:
     def deal(self, parent: Parent, router: str, flags: int) -> None:
         """Note that a parent goes to a router now, as new and with these flags."""
         parent.order = parent.order._replace(flags=flags)
-        parent.state, parent.router = State.SENT, router
+        parent.state, parent.router = ParentState.SENT, router
         parent.dealt += 1
         self.sent.setdefault(router, {})[parent.order.cl_ord_id] = parent
 
     def line_lost(self, router: str) -> None:
         """Note that reports of this router may have been missed."""
         for parent in self.parents.values():
-            if parent.router == router and parent.state in (State.SENT, State.OPEN):
+            if parent.router == router and parent.state in (ParentState.SENT, ParentState.OPEN):
                 parent.missed = True
 
     def apply(self, router: str, report: wire.ExecutionReport) -> None:
@@ -117,7 +117,7 @@ class Ledger:
         self._last_exec_id[router] = report.exec_id
         if report.ord_status == wire.REJECTED:
             self._rejected(parent, report)
-        elif parent.state in (State.DONE, State.REJECTED):
+        elif parent.state in (ParentState.DONE, ParentState.REJECTED):
             self._after_the_end(parent, report)
         else:
             self._progress(parent, report)
@@ -153,16 +153,16 @@ class Ledger:
 
     def _rejected(self, parent: Parent, report: wire.ExecutionReport) -> None:
         name = f"{parent.router}, {report.cl_ord_id}"
-        if parent.state is not State.SENT:
+        if parent.state is not ParentState.SENT:
             self.problem(f"{name}: rejected ({report.reason}) after it was {parent.state.value}")
             return
         del self.sent[parent.router][report.cl_ord_id]
         parent.reason, parent.missed = report.reason, False
         if report.reason in wire.TRY_ELSEWHERE and parent.dealt < self.max_dealt:
-            parent.state, parent.router = State.WAITING, ""
+            parent.state, parent.router = ParentState.WAITING, ""
             self._wait(parent)
         else:
-            parent.state = State.REJECTED
+            parent.state = ParentState.REJECTED
 
     def _after_the_end(self, parent: Parent, report: wire.ExecutionReport) -> None:
         told = (report.cum_qty, report.leaves_qty, report.cxl_qty)
@@ -182,7 +182,7 @@ class Ledger:
                 f"{parent.router}, {report.cl_ord_id}: CumQty {report.cum_qty} where {expected} "
                 "was expected"
             )
-        if parent.state is State.SENT:
+        if parent.state is ParentState.SENT:
             del self.sent[parent.router][report.cl_ord_id]
         parent.missed = False
         parent.seen += traded
@@ -193,6 +193,6 @@ class Ledger:
         parent.reason = report.reason
         parent.in_doubt = report.ord_status == wire.IN_DOUBT
         over = report.ord_status in (wire.FILLED, wire.CANCELED)
-        parent.state = State.DONE if over else State.OPEN
+        parent.state = ParentState.DONE if over else ParentState.OPEN
         if over and parent.leaves:
             self.problem(f"{parent.router}, {report.cl_ord_id}: final with LeavesQty > 0")

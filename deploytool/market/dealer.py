@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from deploytool.rehearsal.market import wire
-from deploytool.rehearsal.market.ledger import Ledger, Parent, State
-from deploytool.rehearsal.market.link import Link, RouterAddress
+from deploytool.market import wire
+from deploytool.market.ledger import Ledger, Parent, ParentState
+from deploytool.market.link import Link, RouterAddress
 
 _WINDOW: Final = 500
 """Answers that one router may owe, to new parents and to an audit's questions each."""
@@ -125,7 +125,7 @@ class Dealer:
             requests = [
                 wire.pack_cancel_request(parent.order.cl_ord_id)
                 for parent in self.ledger.parents.values()
-                if parent.router == host and parent.state is State.OPEN
+                if parent.router == host and parent.state is ParentState.OPEN
             ]
             if link.trusted and requests:
                 link.send(requests)
@@ -139,7 +139,7 @@ class Dealer:
         again += [
             wire.pack_status_request(parent.order.cl_ord_id)
             for parent in self.ledger.parents.values()
-            if parent.router == host and parent.state is State.OPEN
+            if parent.router == host and parent.state is ParentState.OPEN
         ]
         if again:
             link.send(again)

@@ -21,15 +21,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from deploytool.rehearsal.market.control import Json
-from deploytool.rehearsal.market.exchange import Quote
-from deploytool.rehearsal.market.gateway import GatewayConfig
-from deploytool.rehearsal.market.link import RouterAddress
-from deploytool.rehearsal.market.load import Load
-from deploytool.rehearsal.market.process import Process
-from deploytool.rehearsal.market.reconcile import Reconciliation, Witnesses, reconcile
-from deploytool.rehearsal.market.session import Deadlines
-from deploytool.rehearsal.market.venue import Address
+from deploytool.market.control import Json
+from deploytool.market.exchange import Quote
+from deploytool.market.gateway import GatewayConfig
+from deploytool.market.link import RouterAddress
+from deploytool.market.load import Load
+from deploytool.market.process import MarketProcess
+from deploytool.market.reconcile import Reconciliation, Witnesses, reconcile
+from deploytool.market.session import Deadlines
+from deploytool.market.venue import Address
 
 _POLL_S: Final = 0.05
 _DECIMALS: Final = 10_000
@@ -46,7 +46,7 @@ class Router:
 
 
 @dataclass(frozen=True, slots=True)
-class Client:
+class GatewayClient:
     """Who the gateway logs in as."""
 
     user: str
@@ -54,7 +54,7 @@ class Client:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class FlowProgress:
     """Where the parents are."""
 
     parents: int
@@ -95,8 +95,8 @@ class Flow:
         self._quotes = dict(quotes)
         self._deadlines = deadlines or Deadlines()
         self._stack = ExitStack()
-        self._market: Process | None = None
-        self._gateway: Process | None = None
+        self._market: MarketProcess | None = None
+        self._gateway: MarketProcess | None = None
         self._routers: tuple[Router, ...] = ()
 
     def __enter__(self) -> Self:
@@ -123,14 +123,14 @@ class Flow:
         self._stack.close()
 
     @property
-    def market(self) -> Process:
+    def market(self) -> MarketProcess:
         """The market's process."""
         if self._market is None:
             raise RuntimeError("the market is started by entering the block")
         return self._market
 
     @property
-    def gateway(self) -> Process:
+    def gateway(self) -> MarketProcess:
         """The gateway's process."""
         if self._gateway is None:
             raise RuntimeError("the gateway is started by start_gateway")
@@ -141,7 +141,7 @@ class Flow:
         """Where each venue listens, as ``HOST:PORT``, for the routers' configuration."""
         return dict(self.market.ask("sessions")["addresses"])
 
-    def start_gateway(self, routers: Sequence[Router], client: Client) -> None:
+    def start_gateway(self, routers: Sequence[Router], client: GatewayClient) -> None:
         """Start the client. It keeps trying every router, and trusts none yet."""
         self._routers = tuple(routers)
         addresses = tuple(RouterAddress(r.host, r.address, r.port) for r in routers)
@@ -198,16 +198,16 @@ class Flow:
         """Ask for the cancellation of every open parent; return how many there were."""
         return int(self.gateway.ask("cancel")["asked"])
 
-    def progress(self) -> Progress:
+    def progress(self) -> FlowProgress:
         """Tell where the parents are now."""
         told = self.gateway.ask("report")
         states = told["states"]
-        return Progress(
+        return FlowProgress(
             told["parents"], states["waiting"], states["sent"], states["open"], states["done"],
             states["rejected"], told["in_doubt"], tuple(told["problems"]), told["loading"],
         )  # fmt: skip
 
-    def wait(self, deadline_s: float) -> Progress:
+    def wait(self, deadline_s: float) -> FlowProgress:
         """Wait until every parent came to its end, or the deadline; tell where they are."""
         self._until(deadline_s, lambda: self.progress().finished)
         return self.progress()
@@ -250,9 +250,9 @@ class Flow:
             after = page["next"]
         return rows
 
-    def _start(self, module: str, name: str, arguments: list[str]) -> Process:
+    def _start(self, module: str, name: str, arguments: list[str]) -> MarketProcess:
         log, control = self._folder / f"{name}.log", self._folder / f"{name}.sock"
-        process = Process(f"deploytool.rehearsal.market.{module}", arguments, control, log)
+        process = MarketProcess(f"deploytool.market.{module}", arguments, control, log)
         return self._stack.enter_context(process)
 
     def _until(self, deadline_s: float, true: Callable[[], bool]) -> bool:

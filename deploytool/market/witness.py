@@ -1,6 +1,6 @@
 """Who saw the silence: the market, as an inventory's ``silence`` command wants it.
 
-``python -m deploytool.rehearsal.market.witness --control market.sock --hosts router.json``
+``python -m deploytool.market.witness --control market.sock --hosts router.json``
 
 It prints when the last child order of each host came, as the market saw it, whatever became of
 the order; a host that never sent one has a null. ``--hosts`` names the routers' configuration,
@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from deploytool.rehearsal.market.control import ControlFault, Json, ask
+from deploytool.market.control import ControlFault, Json, ask
 
 _ASK_S: Final = 15.0
 """Whoever asks this witness has a deadline of his own (``silence.timeout_s``)."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final
 
-from deploytool.rehearsal.market.wire import NewOrderSingle
+from deploytool.market.wire import NewOrderSingle
 
 MAX_PARENTS: Final = 500_000
 MAX_DURATION_S: Final = 3600.0

@@ -6,7 +6,7 @@ from enum import IntEnum
 from struct import Struct
 from typing import Final, NamedTuple
 
-from deploytool.rehearsal.market.soup import Malformed
+from deploytool.market.soup import Malformed
 
 _INFO: Final = Struct(">c32s32s32s16s16sQHHc")
 _NEW: Final = Struct(">c16scI8sIcH")

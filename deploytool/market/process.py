@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Final, Protocol, Self
 
 from deploytool.errors import EnvironmentProblem
-from deploytool.rehearsal.market.control import ControlFault, Json, ask
+from deploytool.market.control import ControlFault, Json, ask
 
 _START_S: Final = 10.0
 _STOP_S: Final = 5.0
@@ -21,7 +21,7 @@ _LONGEST_SOCKET_PATH: Final = 107
 _TOLD: Final = 2000
 
 
-class Service(Protocol):
+class MarketService(Protocol):
     """Something with a beginning and an end."""
 
     async def start(self) -> None:
@@ -31,7 +31,7 @@ class Service(Protocol):
         """End."""
 
 
-async def serve(service: Service) -> None:
+async def serve(service: MarketService) -> None:
     """Run until SIGTERM, SIGINT or the end of standard input.
 
     The last is the lifeline: whoever started this holds the other end, and if it is killed
@@ -60,7 +60,7 @@ async def _end_of_input(ended: asyncio.Event) -> None:
     ended.set()
 
 
-class Process:
+class MarketProcess:
     """A service in a process of its own, stopped by its PID when the block ends."""
 
     def __init__(self, module: str, arguments: list[str], control: Path, log: Path) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Final, NamedTuple
 
-from deploytool.rehearsal.market.soup import Malformed
+from deploytool.market.soup import Malformed
 
 BUYS: Final = frozenset((b"B",))
 SELLS: Final = frozenset((b"S", b"T", b"E"))

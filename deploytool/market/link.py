@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Protocol, cast
 
-from deploytool.rehearsal.market import soup, wire
+from deploytool.market import soup, wire
 
 _FIRST_PAUSE_S: Final = 0.05
 _LONGEST_PAUSE_S: Final = 1.0
@@ -29,7 +29,7 @@ class RouterAddress:
     port: int
 
 
-class Standing(Enum):
+class LinkState(Enum):
     """How far a line has come."""
 
     DOWN = "down"
@@ -61,7 +61,7 @@ class Link:
 
     def __init__(self, router: RouterAddress, user: str, password: str, owner: Owner) -> None:
         self.router = router
-        self.standing = Standing.DOWN
+        self.state = LinkState.DOWN
         self.why = "not connected yet"
         self.info: wire.SessionInfo | None = None
         self.since: float | None = None
@@ -74,7 +74,7 @@ class Link:
     @property
     def trusted(self) -> bool:
         """Whether there is a session with a release that may be given orders."""
-        return self.standing is Standing.TRUSTED
+        return self.state is LinkState.TRUSTED
 
     @property
     def takes_orders(self) -> bool:
@@ -103,7 +103,7 @@ class Link:
     def send(self, payloads: list[bytes]) -> None:
         """Send messages; only a trusted session gets any."""
         if self._line is None or not self.trusted:
-            raise RuntimeError(f"{self.router.host} is {self.standing.value}: nothing may go there")
+            raise RuntimeError(f"{self.router.host} is {self.state.value}: nothing may go there")
         self.sent += len(payloads)
         self._line.write(b"".join(soup.frame(soup.UNSEQUENCED, p) for p in payloads))
 
@@ -124,17 +124,17 @@ class Link:
         reason = self._distrust(info)
         if reason:
             self._end()
-            self.standing = Standing.REFUSED
+            self.state = LinkState.REFUSED
             self.close(reason)
-        elif self.standing is not Standing.TRUSTED:
-            self.standing, self.why = Standing.TRUSTED, ""
+        elif self.state is not LinkState.TRUSTED:
+            self.state, self.why = LinkState.TRUSTED, ""
             self.since = time.monotonic()
             self.logins += 1
             self.owner.line_up(self)
 
     async def _attend(self, line: _Line) -> None:
         self._line = line
-        self.standing, self.info, self.why = Standing.CONNECTED, None, "the line broke"
+        self.state, self.info, self.why = LinkState.CONNECTED, None, "the line broke"
         line.write(soup.frame(soup.LOGIN_REQUEST, soup.pack_login_request(self._login)))
         try:
             while not line.lost.is_set():
@@ -154,12 +154,12 @@ class Link:
 
     def _fall(self) -> None:
         self._end()
-        if self.standing is not Standing.REFUSED:
-            self.standing = Standing.DOWN
+        if self.state is not LinkState.REFUSED:
+            self.state = LinkState.DOWN
 
     def _end(self) -> None:
-        if self.standing is Standing.TRUSTED:
-            self.standing, self.since = Standing.DOWN, None
+        if self.state is LinkState.TRUSTED:
+            self.state, self.since = LinkState.DOWN, None
             self.owner.line_down(self)
 
     def _distrust(self, info: wire.SessionInfo) -> str:

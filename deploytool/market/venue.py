@@ -1,6 +1,6 @@
 """A market as a process: one or more venues, and a socket to ask and to steer them.
 
-``python -m deploytool.rehearsal.market.venue --listen XA=127.0.0.1:9001 --quote ACME=9.99:10.01
+``python -m deploytool.market.venue --listen XA=127.0.0.1:9001 --quote ACME=9.99:10.01
 --control /run/market.sock``
 """
 
@@ -15,10 +15,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from deploytool.rehearsal.market.control import BadRequest, ControlServer, Json
-from deploytool.rehearsal.market.exchange import Exchange, Mode, Quote
-from deploytool.rehearsal.market.process import serve
-from deploytool.rehearsal.market.session import Deadlines, Venue
+from deploytool.market.control import BadRequest, ControlServer, Json
+from deploytool.market.exchange import Exchange, Mode, Quote
+from deploytool.market.process import serve
+from deploytool.market.session import Deadlines, Venue
 
 _PAGE: Final = 20_000
 _DECIMALS: Final = 10_000
