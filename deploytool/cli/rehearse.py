@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from deploytool.rehearsal.faults.whole import Wish
     from deploytool.rehearsal.fleets.model import Throwaway
     from deploytool.rehearsal.playing import Played
-    from deploytool.rehearsal.recording import Recorder
+    from deploytool.rehearsal.recording import RehearsalRecorder
     from deploytool.rehearsal.scenarios.model import Scenario
     from deploytool.rehearsal.stage import Stage
 
@@ -102,7 +102,7 @@ def _said(held: bool, text: str) -> None:  # noqa: FBT001 reads as: the point he
     say(f"  {'ok  ' if held else 'FAIL'} {text}")
 
 
-def _faults(wish: Wish, folder: Path, recorder: Recorder) -> None:
+def _faults(wish: Wish, folder: Path, recorder: RehearsalRecorder) -> None:
     """Rehearses faults, and ends the command."""
     from deploytool.rehearsal.faults.whole import rehearse_faults, verdict
 
@@ -116,7 +116,7 @@ def _faults(wish: Wish, folder: Path, recorder: Recorder) -> None:
     finish({**result.document(), "record": _named(record)}, verdict(result))
 
 
-def _say_record(recorder: Recorder, record: Path | None) -> None:
+def _say_record(recorder: RehearsalRecorder, record: Path | None) -> None:
     unsigned = "" if recorder.key else "; it is not signed (--sign KEY), so no gate believes it"
     say(f"The record is {record}{unsigned}.")
 
@@ -197,7 +197,7 @@ def rehearse(
     from deploytool.fleet.inventory import load_inventory
     from deploytool.rehearsal.fleets import open_fleet
     from deploytool.rehearsal.playing import fitting
-    from deploytool.rehearsal.recording import Recorder
+    from deploytool.rehearsal.recording import RehearsalRecorder
     from deploytool.rehearsal.stage import Stage
     from deploytool.release.build import build
 
@@ -209,7 +209,7 @@ def rehearse(
     like = None if inventory is None else load_inventory(inventory)
     store = folder / "store"
     releases = (build(store, source, baseline), build(store, source, candidate))
-    recorder = Recorder(record, sign, kind.value, *releases, time.time())
+    recorder = RehearsalRecorder(record, sign, kind.value, *releases, time.time())
     recorder.try_key()
     if faults:
         from deploytool.rehearsal.faults.whole import HOSTS, Wish

@@ -24,7 +24,7 @@ from deploytool.release.model import Release
 
 
 @dataclass(frozen=True)
-class Recorder:
+class RehearsalRecorder:
     """Where records go and who signs them; ``key`` None: nobody, and nobody will believe them."""
 
     folder: Path

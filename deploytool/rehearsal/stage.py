@@ -57,7 +57,7 @@ class Unwatched:
 
 
 @dataclass(frozen=True)
-class Ended:
+class CommandEnd:
     """How a command on the stage ended, as a user's shell would see it."""
 
     exit_code: int
@@ -158,7 +158,7 @@ class Stage:
         *,
         observer: Observer | None = None,
         hurried: bool = False,
-    ) -> Ended:
+    ) -> CommandEnd:
         """``deploytool deploy``; ``hurried``: with short deadlines."""
         inventory = load_inventory(self.inventory)
         if hurried:
@@ -171,7 +171,7 @@ class Stage:
             inventory = inventory.model_copy(update={"ssh": ssh})
         return self._roll(inventory, release, Purpose.DEPLOY, observer or Unwatched())
 
-    def rollback(self) -> Ended:
+    def rollback(self) -> CommandEnd:
         """``deploytool rollback``, once every host answers again."""
         inventory = load_inventory(self.inventory)
         hosts = connect_fleet(inventory)
@@ -188,7 +188,7 @@ class Stage:
 
     def _roll(
         self, inventory: Inventory, release: Release, purpose: Purpose, observer: Observer
-    ) -> Ended:
+    ) -> CommandEnd:
         hosts = connect_fleet(inventory)
         try:
             with Journal(journal_path(self.fleet.folder / "journal", inventory.fleet)) as journal:
@@ -209,9 +209,9 @@ class Stage:
             for host in hosts.values():
                 host.close()
         error = conclude(report, str(self.inventory))
-        return Ended(_code(error), _text(error, report.round), report, report.round)
+        return CommandEnd(_code(error), _text(error, report.round), report, report.round)
 
-    def status(self) -> Ended:
+    def status(self) -> CommandEnd:
         """``deploytool status``."""
         inventory = load_inventory(self.inventory)
         hosts = connect_fleet(inventory)
@@ -223,7 +223,7 @@ class Stage:
         taken = judge(inventory, seen, shown_manifest(seen))
         proven = taken.parity is Parity.PARITY
         error = None if proven else not_proven(taken, str(self.inventory), taken.parity.value)
-        return Ended(_code(error), _text(error, taken), None, taken)
+        return CommandEnd(_code(error), _text(error, taken), None, taken)
 
     def forget(self, release: Release) -> None:
         """Takes a release that isn't active off the disks of all hosts, past SSH."""

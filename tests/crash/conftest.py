@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from deploytool.rehearsal.faults.deployer import Finished, Operator
+from deploytool.rehearsal.faults.deployer import DeployerEnd, Operator
 from deploytool.rehearsal.faults.ground import Ground
 from deploytool.rehearsal.faults.operators import Operators
 from deploytool.rehearsal.faults.run import Rehearsal
@@ -110,7 +110,7 @@ def theatre(stage: Theatre) -> Theatre:
     return stage
 
 
-def shown(ended: Finished) -> str:
+def shown(ended: DeployerEnd) -> str:
     """How a command ended, for a test's message."""
     details = "\n".join(map(str, ended.document.get("details", [])))
     return (

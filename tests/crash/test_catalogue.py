@@ -16,7 +16,7 @@ from deploytool.errors import InputError
 from deploytool.rehearsal.faults.cases import every_case, sample, select
 from deploytool.rehearsal.faults.catalogue import CATALOGUE, NOT_ON_REAL_HOSTS, NOT_SIMULATED
 from deploytool.rehearsal.faults.relay import Relay
-from deploytool.rehearsal.faults.report import Campaign, Played
+from deploytool.rehearsal.faults.report import Campaign, PlayedCase
 from deploytool.rehearsal.faults.strikes import STRIKES
 from deploytool.rehearsal.faults.whole import CASES, verdict
 from deploytool.simulation.faults import Fault
@@ -60,8 +60,8 @@ def test_a_fault_that_is_unknown_or_impossible_is_bad_input() -> None:
         assert caught.value.details[0].startswith(f"{word}: ")
 
 
-def _played(**said: str) -> Played:
-    return Played("case", "hangs", struck=True, code=0, mended_by=(), seconds=1.0, **said)
+def _played(**said: str) -> PlayedCase:
+    return PlayedCase("case", "hangs", struck=True, code=0, mended_by=(), seconds=1.0, **said)
 
 
 @pytest.mark.parametrize("said", [{"lie": "x"}, {"unresolved": "x"}, {"odd": "x"}])

@@ -18,7 +18,7 @@ from deploytool.gate.record import Shape
 from deploytool.rehearsal.fleets.local import LocalFleet
 from deploytool.rehearsal.fleets.model import Progress
 from deploytool.rehearsal.playing import Played, fitting, play
-from deploytool.rehearsal.recording import Recorder
+from deploytool.rehearsal.recording import RehearsalRecorder
 from deploytool.rehearsal.scenarios import SCENARIOS, stopdrill
 from deploytool.rehearsal.scenarios.model import Scenario, Showing
 from deploytool.rehearsal.stage import Stage
@@ -73,7 +73,7 @@ def test_what_failed_is_in_the_record(tmp_path: Path) -> None:
     release = cast("Release", SimpleNamespace(
         digest="ab" * 32, manifest=SimpleNamespace(version="2026.1")
     ))  # fmt: skip
-    recorder = Recorder(tmp_path, None, "local", release, release, time.time())
+    recorder = RehearsalRecorder(tmp_path, None, "local", release, release, time.time())
     results = [
         Played("healthy", True, 1.0, ((True, "a"), (True, "b"))),
         play(STAGE, scenario(breaks(KeyError("x"))), unheard),

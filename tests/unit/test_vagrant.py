@@ -34,7 +34,7 @@ from deploytool.rehearsal.fleets.run import Outcome, attempt, for_each, run
 from deploytool.rehearsal.fleets.vagrant import VagrantFleet
 from deploytool.rehearsal.fleets.vagrantcmd import (
     Vagrant,
-    Way,
+    VagrantLogin,
     parse_ssh_config,
     parse_states,
     told_by,
@@ -87,8 +87,8 @@ def test_states_are_read_as_vagrant_prints_them() -> None:
 
 def test_ways_in_are_read_as_vagrant_prints_them() -> None:
     assert parse_ssh_config(SSH_CONFIG) == {
-        "router1": Way("10.231.7.87", 22, "vagrant", "/tmp/a folder/insecure_private_key"),
-        "router2": Way("127.0.0.1", 2200, "vagrant", "/keys/router2"),
+        "router1": VagrantLogin("10.231.7.87", 22, "vagrant", "/tmp/a folder/insecure_private_key"),
+        "router2": VagrantLogin("127.0.0.1", 2200, "vagrant", "/keys/router2"),
     }
     assert parse_ssh_config("") == {}
 

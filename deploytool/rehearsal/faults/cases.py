@@ -10,7 +10,7 @@ from deploytool.rehearsal.faults.catalogue import (
     CATALOGUE,
     DURING,
     NOT_ON_REAL_HOSTS,
-    Entry,
+    CatalogueEntry,
     Moment,
 )
 from deploytool.rehearsal.fleets.model import Kind
@@ -27,7 +27,7 @@ class Case:
     left is mended from another machine, with an empty journal and an empty store.
     """
 
-    fault: Entry
+    fault: CatalogueEntry
     host: str
     moment: Moment
     recovery: str
@@ -40,7 +40,7 @@ class Case:
         return f"{self.fault.name}{where}, {when}"
 
 
-def select(words: tuple[str, ...], kind: Kind) -> tuple[Entry, ...]:
+def select(words: tuple[str, ...], kind: Kind) -> tuple[CatalogueEntry, ...]:
     """The faults that ``words`` name ("all": every one), as far as this kind of fleet has them.
 
     Raises:
@@ -65,7 +65,7 @@ def select(words: tuple[str, ...], kind: Kind) -> tuple[Entry, ...]:
     return tuple(possible[name] for name in dict.fromkeys(words))
 
 
-def every_case(faults: tuple[Entry, ...], hosts: tuple[str, ...]) -> list[Case]:
+def every_case(faults: tuple[CatalogueEntry, ...], hosts: tuple[str, ...]) -> list[Case]:
     """The whole product."""
     found: list[Case] = []
     for fault in faults:

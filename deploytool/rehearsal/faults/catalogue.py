@@ -44,7 +44,7 @@ FAILED = frozenset({RESTORED, HELD})
 
 
 @dataclass(frozen=True)
-class Entry:
+class CatalogueEntry:
     """One fault. ``early``: the ends that it may lead to when it was there before the deploy."""
 
     name: str
@@ -71,31 +71,33 @@ def _shared(
     ends: set[int] | frozenset[int] = HONEST,
     *,
     relayed: bool = False,
-) -> Entry:
+) -> CatalogueEntry:
     name = fault.name.lower().replace("_", "-")
-    return Entry(name, fault.value, kinds, moments, frozenset(early), frozenset(ends), relayed)
+    return CatalogueEntry(
+        name, fault.value, kinds, moments, frozenset(early), frozenset(ends), relayed
+    )
 
 
-def _deployer(name: str, sentence: str, moments: tuple[Moment, ...], *ends: int) -> Entry:
+def _deployer(name: str, sentence: str, moments: tuple[Moment, ...], *ends: int) -> CatalogueEntry:
     allowed = frozenset(ends)
-    return Entry(name, sentence, ANYWHERE, moments, allowed, allowed, every_host=False)
+    return CatalogueEntry(name, sentence, ANYWHERE, moments, allowed, allowed, every_host=False)
 
 
-CATALOGUE: tuple[Entry, ...] = (
+CATALOGUE: tuple[CatalogueEntry, ...] = (
     # The way to the host. What is there before the deploy is refused before anything is changed.
     _shared(
         Fault.CONNECTION_REFUSED, ANYWHERE, (Moment.BEFORE, *ON_THE_WAY), {REFUSED}, relayed=True
     ),
     _shared(Fault.CONNECT_TIMEOUT, ANYWHERE, (Moment.BEFORE, *ON_THE_WAY), {REFUSED}, relayed=True),
     _shared(Fault.CONNECTION_LOST, ANYWHERE, ON_THE_WAY, relayed=True),
-    Entry(
+    CatalogueEntry(
         "connection-lost-midway",
         "the connection is lost in the middle of a command",
         ANYWHERE,
         ON_THE_WAY,
         relayed=True,
     ),
-    Entry(
+    CatalogueEntry(
         "answer-lost",
         "the command is done, and its answer is lost",
         ANYWHERE,
@@ -104,7 +106,7 @@ CATALOGUE: tuple[Entry, ...] = (
     ),
     _shared(Fault.ANSWER_CUT, ANYWHERE, ON_THE_WAY, relayed=True),
     _shared(Fault.LATE, ANYWHERE, ON_THE_WAY, relayed=True),
-    Entry(
+    CatalogueEntry(
         "bytes-altered-on-the-way",
         "a bit is turned on its way to the host",
         ANYWHERE,
@@ -115,7 +117,7 @@ CATALOGUE: tuple[Entry, ...] = (
     _shared(Fault.HOST_KEY_CHANGED, ENTERED, ALWAYS, {REFUSED}),
     _shared(Fault.SHELL_NOISE, ANYWHERE, (Moment.BEFORE,), {DEPLOYED}),
     _shared(Fault.SUDO_ASKS, MACHINES, ALWAYS, {REFUSED}),
-    Entry(
+    CatalogueEntry(
         "sessions-killed",
         "every process of sshd but its first is killed on the host",
         CONTAINERS,
@@ -129,7 +131,7 @@ CATALOGUE: tuple[Entry, ...] = (
     _shared(Fault.BYTES_CHANGED, ANYWHERE, ALWAYS),
     _shared(Fault.DISK_FULL, MACHINES, EARLY, {REFUSED}),
     _shared(Fault.DISK_READ_ONLY, MACHINES, ALWAYS, {REFUSED, RESTORED}, FAILED),
-    Entry(
+    CatalogueEntry(
         "rights-lost",
         "the helper may no longer be run",
         ANYWHERE,
@@ -140,7 +142,7 @@ CATALOGUE: tuple[Entry, ...] = (
     _shared(Fault.CONFIG_CHANGED, ANYWHERE, ALWAYS, {REFUSED}, FAILED),
     # The service.
     _shared(Fault.WONT_START, MACHINES, ALWAYS),
-    Entry(
+    CatalogueEntry(
         "dies-young",
         "the service starts, and dies after two seconds",
         MACHINES,

@@ -34,7 +34,7 @@ _RECORDS: dict[Moment, tuple[str, str, str]] = {
 
 
 @dataclass(frozen=True)
-class Finished:
+class DeployerEnd:
     """How a command ended, as a shell sees it; ``code`` is None where it had to be given up."""
 
     verb: str
@@ -67,7 +67,7 @@ class Operator:
         argv = [*_COMMAND, verb, "-i", str(self.inventory), *arguments, *more, "--json"]
         return Deployer(verb, argv, self.journal, self.environment)
 
-    def run(self, verb: str, *arguments: str) -> Finished:
+    def run(self, verb: str, *arguments: str) -> DeployerEnd:
         """Runs a command to its end."""
         with self.start(verb, *arguments) as deployer:
             return deployer.wait()
@@ -127,7 +127,7 @@ class Deployer:
             time.sleep(_POLL_S)
         return False
 
-    def wait(self) -> Finished:
+    def wait(self) -> DeployerEnd:
         """Waits for its end; it is given up, and killed, when that does not come."""
         code: int | None
         try:
@@ -138,7 +138,7 @@ class Deployer:
             code = None
         seconds = time.monotonic() - self._began
         errors = self._err.all().decode("utf-8", "replace")
-        return Finished(self._verb, code, _document(self._out.all()), errors, seconds)
+        return DeployerEnd(self._verb, code, _document(self._out.all()), errors, seconds)
 
 
 class _Reader(threading.Thread):

@@ -10,7 +10,7 @@ from deploytool.gate.record import Shape
 
 
 @dataclass(frozen=True)
-class Played:
+class PlayedCase:
     """How one case went. An empty ``lie``, ``unresolved`` or ``odd`` is a good one.
 
     ``lie``: a claim of success, or of restoration, that the hosts contradict. ``unresolved``:
@@ -61,20 +61,20 @@ class Campaign:
     possible: int
     planned: int
     shape: Shape | None = None
-    played: list[Played] = field(default_factory=list)
+    played: list[PlayedCase] = field(default_factory=list)
 
     @property
-    def lies(self) -> list[Played]:
+    def lies(self) -> list[PlayedCase]:
         """Cases in which deploytool claimed what was not true."""
         return [item for item in self.played if item.lie]
 
     @property
-    def unresolved(self) -> list[Played]:
+    def unresolved(self) -> list[PlayedCase]:
         """Cases that were neither proven nor named, or that did not converge."""
         return [item for item in self.played if item.unresolved]
 
     @property
-    def odd(self) -> list[Played]:
+    def odd(self) -> list[PlayedCase]:
         """Cases with an end that their fault may not lead to."""
         return [item for item in self.played if item.odd]
 

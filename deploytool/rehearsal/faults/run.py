@@ -20,10 +20,10 @@ from deploytool.rehearsal.faults.catalogue import (
     RESTORED,
     Moment,
 )
-from deploytool.rehearsal.faults.deployer import Deployer, Finished, Operator
+from deploytool.rehearsal.faults.deployer import Deployer, DeployerEnd, Operator
 from deploytool.rehearsal.faults.ground import Ground
 from deploytool.rehearsal.faults.operators import Operators
-from deploytool.rehearsal.faults.report import Campaign, Played
+from deploytool.rehearsal.faults.report import Campaign, PlayedCase
 from deploytool.rehearsal.faults.strikes import AT_WORK, LOOK_LATER, STRIKES, Scene
 from deploytool.rehearsal.faults.truth import Truth, truth
 from deploytool.rehearsal.fleets.model import Throwaway
@@ -40,10 +40,10 @@ Truths = Mapping[str, Truth]
 class _Struck:
     """How a deploy ended, what was true then, and whether the fault struck at all."""
 
-    ended: Finished
+    ended: DeployerEnd
     seen: Truths
     struck: bool
-    others: list[Finished]
+    others: list[DeployerEnd]
 
 
 class Rehearsal:
@@ -68,7 +68,7 @@ class Rehearsal:
             zip(self.hosts, for_each(self.hosts, lambda h: truth(self.ground(h))), strict=True)
         )
 
-    def begin(self) -> Finished:
+    def begin(self) -> DeployerEnd:
         """The first release, proven."""
         return self._operators.fresh("first").run("deploy", self.old)
 
@@ -76,7 +76,7 @@ class Rehearsal:
         """What was deployed is the old release from now on, and what was there the new one."""
         self.old, self.new = self.new, self.old
 
-    def play(self, case: Case) -> Played:
+    def play(self, case: Case) -> PlayedCase:
         """Plays one case to its end; afterwards the fleet is one, or the case is unresolved."""
         began = time.monotonic()
         for_each(self.hosts, self._forget)
@@ -92,7 +92,7 @@ class Rehearsal:
             allowed = sorted(case.fault.allowed(case.moment))
             odd = f"exit {code} is none of {allowed}: {_said(struck.ended)}"
         mended_by, trouble = self._mend(case, operator)
-        return Played(
+        return PlayedCase(
             str(case),
             case.fault.name,
             struck.struck,
@@ -188,7 +188,7 @@ def _arrive(case: Case, deployer: Deployer) -> bool:
     return deployer.wait_for(case.moment)
 
 
-def _said(ended: Finished) -> str:
+def _said(ended: DeployerEnd) -> str:
     details = "; ".join(map(str, ended.document.get("details", [])[:3]))
     return f"{ended.document.get('what', ended.errors[-300:])} {details}"
 
@@ -257,7 +257,7 @@ def campaign(
             played = rehearsal.play(case)
         except EnvironmentProblem as problem:
             why = f"it could not be brought, or not be lifted: {problem} {problem.details}"
-            played = Played(
+            played = PlayedCase(
                 str(case),
                 case.fault.name,
                 struck=False,

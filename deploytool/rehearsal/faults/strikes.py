@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
 from deploytool.rehearsal.faults.copy import refuses_copies
-from deploytool.rehearsal.faults.deployer import Deployer, Finished, Operator
+from deploytool.rehearsal.faults.deployer import Deployer, DeployerEnd, Operator
 from deploytool.rehearsal.faults.ground import Ground
 from deploytool.rehearsal.faults.relay import Relay
 from deploytool.rehearsal.faults.scripts import SCRIPTS, Script
@@ -25,7 +25,7 @@ class Scene:
     elsewhere: Operator
     release: str
     deployer: Deployer | None = None
-    others: list[Finished] = field(default_factory=list)
+    others: list[DeployerEnd] = field(default_factory=list)
 
     @property
     def machines(self) -> Machines:

@@ -23,7 +23,7 @@ MARK = "DEPLOYTOOL_FLEET"
 
 
 @dataclass(frozen=True)
-class Process:
+class LocalProcess:
     """A process as ``/proc`` shows it. ``argv`` may have been rewritten by itself."""
 
     pid: int
@@ -33,10 +33,10 @@ class Process:
     argv: tuple[str, ...]
 
 
-Selector = Callable[[Process], bool]
+Selector = Callable[[LocalProcess], bool]
 
 
-def look(pid: int) -> Process | None:
+def look(pid: int) -> LocalProcess | None:
     """The process of that number; nothing when there is none, or only its remains."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
@@ -48,7 +48,7 @@ def look(pid: int) -> Process | None:
     if rest[0] in {"Z", "X"}:
         return None
     argv = tuple(part.decode(errors="replace") for part in line.rstrip(b"\0").split(b"\0"))
-    return Process(pid, int(rest[19]), int(rest[1]), name, argv)
+    return LocalProcess(pid, int(rest[19]), int(rest[1]), name, argv)
 
 
 def is_alive(pid: int, start_ticks: int) -> bool:
@@ -57,7 +57,7 @@ def is_alive(pid: int, start_ticks: int) -> bool:
     return process is not None and process.start_ticks == start_ticks
 
 
-def everyone() -> dict[int, Process]:
+def everyone() -> dict[int, LocalProcess]:
     """All processes that can be seen, by number."""
     numbers = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
     return {pid: process for pid in numbers if (process := look(pid))}
@@ -79,7 +79,7 @@ def touching(folder: Path) -> Selector:
     """Selects what runs from, sits in, holds open or was called with something in ``folder``."""
     inside = f"{folder}/"
 
-    def selects(process: Process) -> bool:
+    def selects(process: LocalProcess) -> bool:
         return any(inside in part for part in process.argv) or any(
             path == str(folder) or path.startswith(inside) for path in _paths(process.pid)
         )
@@ -87,7 +87,7 @@ def touching(folder: Path) -> Selector:
     return selects
 
 
-def has_environment(process: Process, entry: str) -> bool:
+def has_environment(process: LocalProcess, entry: str) -> bool:
     """Whether the process was started with this ``NAME=value`` in its environment."""
     try:
         return entry.encode() in Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
@@ -95,7 +95,7 @@ def has_environment(process: Process, entry: str) -> bool:
         return False
 
 
-def _ourselves(processes: dict[int, Process]) -> set[int]:
+def _ourselves(processes: dict[int, LocalProcess]) -> set[int]:
     """This process and those that it descends from: the shell that was told to do this."""
     ours, pid = set[int](), os.getpid()
     while pid in processes and pid not in ours:
@@ -104,7 +104,7 @@ def _ourselves(processes: dict[int, Process]) -> set[int]:
     return ours
 
 
-def _selected(select: Selector) -> list[Process]:
+def _selected(select: Selector) -> list[LocalProcess]:
     """What ``select`` names, and everything that descends from it, but never ourselves."""
     processes = everyone()
     chosen = {pid for pid, process in processes.items() if select(process)}
@@ -117,7 +117,7 @@ def _selected(select: Selector) -> list[Process]:
     return [processes[pid] for pid in sorted(chosen)]
 
 
-def send(process: Process, number: signal.Signals) -> None:
+def send(process: LocalProcess, number: signal.Signals) -> None:
     """Sends a signal to this very process, if it is still there."""
     try:
         handle = os.pidfd_open(process.pid)

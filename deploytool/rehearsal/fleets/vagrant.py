@@ -25,7 +25,7 @@ from deploytool.rehearsal.fleets.vagrantcmd import (
     BOOT_S,
     SETTINGS,
     Vagrant,
-    Way,
+    VagrantLogin,
     known_machines,
 )
 from deploytool.rehearsal.fleets.vagrantdown import take_away
@@ -138,7 +138,7 @@ class VagrantFleet(VirtualMachines):
         vagrant.up(heard)
 
     def _make_ready(
-        self, ways: Mapping[str, Way], record: FleetRecord, progress: Progress
+        self, ways: Mapping[str, VagrantLogin], record: FleetRecord, progress: Progress
     ) -> FleetRecord:
         figures = measure(
             record.hosts,
@@ -161,7 +161,7 @@ class VagrantFleet(VirtualMachines):
         prepare(self.inventory, admin, "root", public, progress)
         return record
 
-    def _provision(self, record: FleetRecord, way: Way) -> tuple[str, ...]:
+    def _provision(self, record: FleetRecord, way: VagrantLogin) -> tuple[str, ...]:
         """Readies one machine for its admin key, by Vagrant's way in; gives its host keys."""
         script = resources.files("deploytool.rehearsal.fleets").joinpath("provision.sh")
         public = (self.folder / files.ADMIN_IDENTITY).with_suffix(".pub").read_text().strip()

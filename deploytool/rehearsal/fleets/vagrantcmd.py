@@ -34,7 +34,7 @@ _SAID = re.compile(r"^(?:==>)?\s*(?P<machine>[a-z0-9-]+): (?P<text>\S.*)$")
 
 
 @dataclass(frozen=True)
-class Way:
+class VagrantLogin:
     """How Vagrant itself comes into a machine."""
 
     address: str
@@ -124,7 +124,7 @@ class Vagrant:
         """What every machine does now."""
         return parse_states(self._do("status", "--machine-readable", timeout_s=_ASK_S))
 
-    def ways(self) -> dict[str, Way]:
+    def ways(self) -> dict[str, VagrantLogin]:
         """How to come into every machine that runs."""
         return parse_ssh_config(self._do("ssh-config", timeout_s=_ASK_S))
 
@@ -148,7 +148,7 @@ def parse_states(text: str) -> dict[str, HostState]:
     }
 
 
-def parse_ssh_config(text: str) -> dict[str, Way]:
+def parse_ssh_config(text: str) -> dict[str, VagrantLogin]:
     """Reads ``vagrant ssh-config``: a block for each machine, in the form of ssh_config(5)."""
     blocks: dict[str, dict[str, str]] = {}
     block: dict[str, str] = {}
@@ -161,6 +161,6 @@ def parse_ssh_config(text: str) -> dict[str, Way]:
         else:
             block.setdefault(words[0], words[1])
     return {
-        name: Way(said["HostName"], int(said["Port"]), said["User"], said["IdentityFile"])
+        name: VagrantLogin(said["HostName"], int(said["Port"]), said["User"], said["IdentityFile"])
         for name, said in blocks.items()
     }

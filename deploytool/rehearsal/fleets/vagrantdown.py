@@ -35,7 +35,7 @@ def take_away(
         if record is not None and record.id != identity:
             raise _moved(folder)
 
-        def works(process: processes.Process) -> bool:
+        def works(process: processes.LocalProcess) -> bool:
             marked = f"{processes.MARK}={identity}"
             return process.name not in _DAEMONS and processes.has_environment(process, marked)
 

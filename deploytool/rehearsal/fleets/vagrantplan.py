@@ -11,7 +11,7 @@ from dataclasses import replace
 from deploytool.errors import EnvironmentProblem
 from deploytool.rehearsal.fleets import hypervisor
 from deploytool.rehearsal.fleets.model import Client, Endpoint, FleetRecord, HostRecord
-from deploytool.rehearsal.fleets.vagrantcmd import Way
+from deploytool.rehearsal.fleets.vagrantcmd import VagrantLogin
 
 _MARKET_PORT = 9001
 _ROUTER_PORT = 7001
@@ -50,7 +50,7 @@ def plan(identity: str, network: str, count: int, provider: str) -> FleetRecord:
     )
 
 
-def addressed(record: FleetRecord, ways: Mapping[str, Way]) -> FleetRecord:
+def addressed(record: FleetRecord, ways: Mapping[str, VagrantLogin]) -> FleetRecord:
     """The fleet with the addresses that Vagrant gives for its machines.
 
     Raises:

@@ -18,7 +18,7 @@ from deploytool.rehearsal.fleets.folder import FleetFolder
 from deploytool.rehearsal.fleets.model import FleetRecord, HostRecord, Kind
 from deploytool.rehearsal.fleets.ready import wait_for_ssh
 from deploytool.rehearsal.fleets.run import Outcome, attempt, find, for_each
-from deploytool.rehearsal.fleets.vagrantcmd import BOOT_S, Vagrant, Way
+from deploytool.rehearsal.fleets.vagrantcmd import BOOT_S, Vagrant, VagrantLogin
 
 WORK_S = 300.0
 _SSH_S = 120.0
@@ -187,7 +187,7 @@ class VirtualMachines:
         raise KeyError(name)
 
 
-def by_way(way: Way, argv: Sequence[str], stdin: str, timeout_s: float) -> Outcome:
+def by_way(way: VagrantLogin, argv: Sequence[str], stdin: str, timeout_s: float) -> Outcome:
     """Runs a program by Vagrant's own way in, before any key of the machine is known."""
     loose = ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null")
     client = _ssh(way.key, way.port, *loose)

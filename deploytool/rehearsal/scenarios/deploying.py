@@ -8,12 +8,12 @@ from deploytool.parity.model import Verdict
 from deploytool.rehearsal.faults.copy import refuses_copies
 from deploytool.rehearsal.scenarios.model import Scenario, Showing
 from deploytool.rehearsal.scenarios.oldway import the_old_way
-from deploytool.rehearsal.stage import Ended, Stage
+from deploytool.rehearsal.stage import CommandEnd, Stage
 
 _PARENTS = 400
 
 
-def _proven(ended: Ended) -> str:
+def _proven(ended: CommandEnd) -> str:
     count = ended.round.count(Verdict.MATCH) if ended.round else 0
     total = len(ended.round.hosts) if ended.round else 0
     return f"exit {ended.exit_code}, {count} of {total} proven: {ended.text}"

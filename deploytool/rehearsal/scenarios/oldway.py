@@ -15,7 +15,7 @@ from deploytool.fleet.paths import PlainNames
 from deploytool.fleet.sshconfig import route
 from deploytool.parity.testinfra_specs import ssh_config
 from deploytool.rehearsal.fleets.files import ADMIN_IDENTITY
-from deploytool.rehearsal.stage import Ended, Stage
+from deploytool.rehearsal.stage import CommandEnd, Stage
 from deploytool.release.store import MANIFEST
 
 _DEADLINE_S = 120.0
@@ -43,7 +43,7 @@ def _switch(inventory: Inventory, host: str, release: str) -> str:
     )
 
 
-def the_old_way(stage: Stage) -> Ended:
+def the_old_way(stage: Stage) -> CommandEnd:
     """Deploys the candidate with the shell loop, as whoever may write on the hosts."""
     inventory = load_inventory(stage.fleet.inventory)
     deadline_s = _DEADLINE_S * stage.record.factor
@@ -80,4 +80,6 @@ def the_old_way(stage: Stage) -> Ended:
             timeout=deadline_s,
             check=False,
         )
-    return Ended(done.returncode, (done.stdout.strip() + " " + done.stderr.strip()).strip()[:200])
+    return CommandEnd(
+        done.returncode, (done.stdout.strip() + " " + done.stderr.strip()).strip()[:200]
+    )

@@ -20,7 +20,7 @@ from deploytool.rehearsal.faults.truth import Truth
 from deploytool.rehearsal.fleets.box import digest
 from deploytool.rehearsal.fleets.model import Kind
 from deploytool.rehearsal.scenarios.model import Scenario, Showing
-from deploytool.rehearsal.stage import Ended, Stage, Unwatched
+from deploytool.rehearsal.stage import CommandEnd, Stage, Unwatched
 from deploytool.release.model import Release
 
 _WITH_POWER: tuple[Kind, ...] = ("vagrant", "container")
@@ -52,14 +52,14 @@ def on_baseline(stage: Stage, showing: Showing) -> bool:
     return first.exit_code == 0
 
 
-def named(ended: Ended, host: str) -> str:
+def named(ended: CommandEnd, host: str) -> str:
     """What a deploy says of a host; empty where it does not name it."""
     report = ended.report
     refused = [o.text for o in report.obstacles if o.host == host] if report else []
     return (report.trouble.get(host, "") if report else "") or "; ".join(refused)
 
 
-def fails_honestly(stage: Stage, showing: Showing, ended: Ended, victim: str) -> None:
+def fails_honestly(stage: Stage, showing: Showing, ended: CommandEnd, victim: str) -> None:
     """It failed, said so, and named the host."""
     del stage
     showing.point(ended.exit_code in {4, 5}, f"the deploy failed: exit {ended.exit_code}")
@@ -67,7 +67,7 @@ def fails_honestly(stage: Stage, showing: Showing, ended: Ended, victim: str) ->
     showing.point(bool(why), f"it is named: {victim}: {why or 'NOT NAMED'}")
 
 
-def brought_back(stage: Stage, showing: Showing, ended: Ended) -> None:
+def brought_back(stage: Stage, showing: Showing, ended: CommandEnd) -> None:
     """Where the fleet was held it is rolled back; then every host is on the baseline, truly.
 
     A host that booted meanwhile runs a process that nobody verified: rollback says so, and a deploy
