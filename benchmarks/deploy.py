@@ -9,14 +9,13 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import statistics
 import sys
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from artifact import make
-from grounds import Grounds, containers, loopback
+from contest import Contest
+from fleet import BenchFleet, containers, loopback
 from page import RESULTS
 from report import write_report
 from tools import FLOOR, OURS, TOOLS, digest
@@ -25,46 +24,33 @@ MIB = 1024 * 1024
 FOLDER = Path(".deploytool/bench")
 
 
-@dataclass
-class Contest:
-    """Who was measured on which hosts with which size, and the seconds that each run took."""
-
-    hosts: int
-    size_mib: int
-    seconds: dict[str, list[float]] = field(default_factory=dict)
-
-    def median(self, tool: str) -> float:
-        """The middle one of a tool's runs."""
-        return statistics.median(self.seconds[tool])
-
-
-def check(grounds: Grounds, tool: str, sha256: str) -> None:
+def check(bench: BenchFleet, tool: str, sha256: str) -> None:
     """Looks on each host, past the tool, that its ``current`` holds the right bytes."""
-    root = grounds.ours if tool.startswith("deploytool") else grounds.root
-    found = grounds.each(
-        lambda host: grounds.ask(host, f"sha256sum < {root(host)}/current/router").split()[0]
+    root = bench.ours if tool.startswith("deploytool") else bench.root
+    found = bench.each(
+        lambda host: bench.ask(host, f"sha256sum < {root(host)}/current/router").split()[0]
     )
     if set(found) != {sha256}:
         raise RuntimeError(f"{tool} ended well, but the hosts have {found}, not {sha256}")
 
 
-def contest(grounds: Grounds, tools: list[str], size_mib: int, runs: int) -> Contest:
+def contest(bench: BenchFleet, tools: list[str], size_mib: int, runs: int) -> Contest:
     """Has the tools take turns, each beginning as often as any other."""
-    result = Contest(len(grounds.hosts), size_mib, {tool: [] for tool in tools})
+    result = Contest(len(bench.hosts), size_mib, {tool: [] for tool in tools})
     scratch = FOLDER / "scratch"
     for turn in range(runs):
         for tool in tools[turn % len(tools) :] + tools[: turn % len(tools)]:
             shutil.rmtree(scratch, ignore_errors=True)
             version = f"{size_mib}.{turn}.{time.monotonic_ns()}"
             artifact = make(scratch / "made", version, size_mib * MIB)
-            run = TOOLS[tool](grounds, artifact, scratch)
-            grounds.sweep()
+            run = TOOLS[tool](bench, artifact, scratch)
+            bench.sweep()
             began = time.monotonic()
             run()
             took = time.monotonic() - began
             result.seconds[tool].append(took)
-            check(grounds, tool, digest(artifact))
-            print(f"{size_mib:>3} MiB, {len(grounds.hosts)} hosts, {tool:<26} {took:7.2f} s")
+            check(bench, tool, digest(artifact))
+            print(f"{size_mib:>3} MiB, {len(bench.hosts)} hosts, {tool:<26} {took:7.2f} s")
     return result
 
 
@@ -82,13 +68,13 @@ def main() -> None:
     load_before = os.getloadavg()[0]
     sizes, growth = [], []
     if given.sizes:
-        with containers(FOLDER / "containers", 8) as grounds:
+        with containers(FOLDER / "containers", 8) as bench:
             for size in given.sizes:
                 runs = given.runs if size < 16 else given.runs_large
-                sizes.append(contest(grounds, given.tools, size, runs))
+                sizes.append(contest(bench, given.tools, size, runs))
     for count in given.growth:
-        with loopback(FOLDER / "loopback", count) as grounds:
-            growth.append(contest(grounds, [FLOOR, OURS], 1, given.runs))
+        with loopback(FOLDER / "loopback", count) as bench:
+            growth.append(contest(bench, [FLOOR, OURS], 1, given.runs))
     write_report(sizes, growth, load_before)
     print(RESULTS.read_text())
 

@@ -7,13 +7,10 @@ import platform
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from contest import Contest
 from page import sections, write
 from tools import FLOOR, OURS
-
-if TYPE_CHECKING:
-    from deploy import Contest
 
 _HEAD = """\
 # A verified deploy beside stock tools

@@ -52,7 +52,7 @@ class Measured:
     command_s: list[float] = field(default_factory=list)
 
 
-class Ground:
+class StopBench:
     """The fleet under load, and the ways to stop it."""
 
     def __init__(self, fleet: ContainerFleet, trading: Trading) -> None:
@@ -225,26 +225,26 @@ def main() -> None:
             trading.flow.trust([release.digest])
             trading.flow.wait_for_routers(HOSTS, _READY_S)
             trading.flow.send(Load(MAX_PARENTS, LIMITS, rate=PARENTS_PER_S, qty=(1, 900), seed=11))
-            text = _contest(Ground(fleet, trading), given.runs, load)
+            text = _contest(StopBench(fleet, trading), given.runs, load)
     finally:
         fleet.down(print)
     print(text)
     put_section(text)
 
 
-def _contest(ground: Ground, runs: int, load: float) -> str:
+def _contest(bench: StopBench, runs: int, load: float) -> str:
     ways = [Measured(FLOOR), Measured(COLD), Measured(WARM)]
     for _ in range(runs):
-        ground.measure(ways[0], ground.floor)
-        ground.measure(ways[1], ground.stop)
-    watch = Watching(ground.fleet.inventory, 5.0)
+        bench.measure(ways[0], bench.floor)
+        bench.measure(ways[1], bench.stop)
+    watch = Watching(bench.fleet.inventory, 5.0)
     try:
         time.sleep(15.0)  # its lines are up, and it has looked more than once
         before, began = watch.cpu_s(), time.monotonic()
         time.sleep(30.0)
         cpu = (watch.cpu_s() - before) / (time.monotonic() - began)
         for _ in range(runs):
-            ground.measure(ways[2], ground.stop)
+            bench.measure(ways[2], bench.stop)
     finally:
         rounds = watch.end()["took_s"]
     return section(ways, rounds, cpu, load)

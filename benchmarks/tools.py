@@ -19,11 +19,11 @@ from pathlib import Path
 
 import yaml
 from artifact import Artifact
-from grounds import Grounds
+from fleet import BenchFleet
 
 from deploytool.rehearsal.fleets.model import HostRecord
 
-Tool = Callable[[Grounds, Artifact, Path], Callable[[], None]]
+Tool = Callable[[BenchFleet, Artifact, Path], Callable[[], None]]
 """Lays out what a run needs, untimed; what it gives is the run that the clock is held to."""
 
 _RUN_S = 600
@@ -56,34 +56,34 @@ def _expect(host: HostRecord, said: str, artifact: Artifact) -> None:
         raise RuntimeError(f"{host.name} says {said!r}, not {artifact.version_line!r}")
 
 
-def _switch(grounds: Grounds, host: HostRecord, sha256: str) -> str:
+def _switch(bench: BenchFleet, host: HostRecord, sha256: str) -> str:
     """What happens on a host once the file is there, in the fewest words."""
     release = f"releases/{sha256}"
     return (
         f"echo '{sha256}  {release}/router' | sha256sum -c --quiet && "
         f"chmod 0555 {release}/router && ln -sfn {release} next && mv -T next current && "
-        f"{{ {grounds.restart(host)}; }} && current/router --version"
+        f"{{ {bench.restart(host)}; }} && current/router --version"
     )
 
 
 # The one place that knows how deploytool is called.
-def deploytool(grounds: Grounds, artifact: Artifact, scratch: Path) -> Callable[[], None]:
+def deploytool(bench: BenchFleet, artifact: Artifact, scratch: Path) -> Callable[[], None]:
     """Deploytool as it comes: three waves, and three seconds for what was switched to die young."""
-    return _deploytool(grounds, grounds.inventory, artifact, scratch)
+    return _deploytool(bench, bench.inventory, artifact, scratch)
 
 
-def deploytool_at_once(grounds: Grounds, artifact: Artifact, scratch: Path) -> Callable[[], None]:
+def deploytool_at_once(bench: BenchFleet, artifact: Artifact, scratch: Path) -> Callable[[], None]:
     """The same proofs, but all hosts in one wave and no time to die young, as the others do it."""
-    inventory = yaml.safe_load(grounds.inventory.read_text())
+    inventory = yaml.safe_load(bench.inventory.read_text())
     inventory["waves"] = ["rest"]
     inventory["service"]["soak_s"] = 0
-    at_once = grounds.inventory.with_name("at-once.yaml")
+    at_once = bench.inventory.with_name("at-once.yaml")
     at_once.write_text(yaml.safe_dump(inventory, sort_keys=False))
-    return _deploytool(grounds, at_once, artifact, scratch)
+    return _deploytool(bench, at_once, artifact, scratch)
 
 
 def _deploytool(
-    grounds: Grounds, inventory: Path, artifact: Artifact, scratch: Path
+    bench: BenchFleet, inventory: Path, artifact: Artifact, scratch: Path
 ) -> Callable[[], None]:
     """Making the manifest belongs to the build, not to the run."""
     program = Path(sys.executable).with_name("deploytool")
@@ -106,50 +106,48 @@ def _deploytool(
         ]
         report = json.loads(_run(argv))
         matching = [host for host in report["hosts"] if host["verdict"] == "MATCH"]
-        if report["verdict"] != "PARITY" or len(matching) != len(grounds.hosts):
+        if report["verdict"] != "PARITY" or len(matching) != len(bench.hosts):
             raise RuntimeError(f"not proven: {report}")
 
     return run
 
 
-def parallel_ssh(grounds: Grounds, artifact: Artifact, _scratch: Path) -> Callable[[], None]:
+def parallel_ssh(bench: BenchFleet, artifact: Artifact, _scratch: Path) -> Callable[[], None]:
     """The floor: one stock client a host, all at once, the bare minimum in one command each."""
     sha256 = digest(artifact)
 
     def command(host: HostRecord) -> str:
         into = f"mkdir -p releases/{sha256} && cat >releases/{sha256}/router"
-        return f"cd {grounds.root(host)} && {into} && {_switch(grounds, host, sha256)}"
+        return f"cd {bench.root(host)} && {into} && {_switch(bench, host, sha256)}"
 
     def run() -> None:
         with ExitStack() as stack:
             clients = []
-            for host in grounds.hosts:
+            for host in bench.hosts:
                 payload = stack.enter_context(artifact.path.open("rb"))
-                argv = [*grounds.ssh(host), command(host)]
+                argv = [*bench.ssh(host), command(host)]
                 clients.append(
                     subprocess.Popen(argv, stdin=payload, stdout=subprocess.PIPE, text=True)
                 )
-            for host, client in zip(grounds.hosts, clients, strict=True):
+            for host, client in zip(bench.hosts, clients, strict=True):
                 said, _ = stack.enter_context(client).communicate(timeout=_RUN_S)
                 _expect(host, said, artifact)
 
     return run
 
 
-def shell_loop(grounds: Grounds, artifact: Artifact, _scratch: Path) -> Callable[[], None]:
+def shell_loop(bench: BenchFleet, artifact: Artifact, _scratch: Path) -> Callable[[], None]:
     """The script that everybody has: host by host, scp and then ssh."""
     sha256 = digest(artifact)
 
     def run() -> None:
-        for host in grounds.hosts:
-            root, enter = grounds.root(host), grounds.ssh(host)
+        for host in bench.hosts:
+            root, enter = bench.root(host), bench.ssh(host)
             _run([*enter, f"mkdir -p {root}/releases/{sha256}"])
-            there = f"{grounds.user}@{host.address}:{root}/releases/{sha256}/router"
-            options = [*grounds.ssh_options(), "-P", str(host.port)]
+            there = f"{bench.user}@{host.address}:{root}/releases/{sha256}/router"
+            options = [*bench.ssh_options(), "-P", str(host.port)]
             _run(["scp", "-q", *options, artifact.path, there])
-            _expect(
-                host, _run([*enter, f"cd {root} && {_switch(grounds, host, sha256)}"]), artifact
-            )
+            _expect(host, _run([*enter, f"cd {root} && {_switch(bench, host, sha256)}"]), artifact)
 
     return run
 
@@ -165,18 +163,18 @@ server.shell(commands=["test \\"$({root}/current/router --version)\\" = '{line}'
 """
 
 
-def pyinfra(grounds: Grounds, artifact: Artifact, scratch: Path) -> Callable[[], None]:
+def pyinfra(bench: BenchFleet, artifact: Artifact, scratch: Path) -> Callable[[], None]:
     """A tool in Python that works on all hosts at once."""
     data = {
-        "ssh_user": grounds.user,
-        "ssh_key": str(grounds.identity),
-        "ssh_known_hosts_file": str(grounds.known_hosts),
+        "ssh_user": bench.user,
+        "ssh_key": str(bench.identity),
+        "ssh_known_hosts_file": str(bench.known_hosts),
         "ssh_strict_host_key_checking": "yes",
     }
-    names = [(host.address, data) for host in grounds.hosts]
+    names = [(host.address, data) for host in bench.hosts]
     inventory, deploy = scratch / "pyinfra_inventory.py", scratch / "pyinfra_deploy.py"
     inventory.write_text(f"hosts = {names!r}\n")
-    root = grounds.root(grounds.hosts[0])
+    root = bench.root(bench.hosts[0])
     values = {"root": root, "sha256": digest(artifact), "line": artifact.version_line}
     deploy.write_text(_PYINFRA.format(source=artifact.path.absolute(), **values))
 
@@ -214,14 +212,14 @@ control_path_dir = {sockets}
 """
 
 
-def ansible(grounds: Grounds, artifact: Artifact, scratch: Path) -> Callable[[], None]:
+def ansible(bench: BenchFleet, artifact: Artifact, scratch: Path) -> Callable[[], None]:
     """The most used one, with what its manual says makes it fast: pipelining and enough forks."""
     sockets = Path(tempfile.mkdtemp(prefix="cp-"))  # a socket's path must be short
     config, book, hosts = (scratch / name for name in ("ansible.cfg", "play.yaml", "hosts.ini"))
-    options = " ".join(grounds.ssh_options())
+    options = " ".join(bench.ssh_options())
     config.write_text(_ANSIBLE_CFG.format(options=options, sockets=sockets))
-    hosts.write_text("".join(f"{h.address} ansible_user={grounds.user}\n" for h in grounds.hosts))
-    root = grounds.root(grounds.hosts[0])
+    hosts.write_text("".join(f"{h.address} ansible_user={bench.user}\n" for h in bench.hosts))
+    root = bench.root(bench.hosts[0])
     values = {"root": root, "sha256": digest(artifact), "line": artifact.version_line}
     book.write_text(_PLAYBOOK.format(source=artifact.path.absolute(), **values))
 

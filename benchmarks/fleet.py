@@ -30,7 +30,7 @@ ExecStart=/opt/plain/current/router serve --state /opt/plain/state --listen 0.0.
 
 
 @dataclass(frozen=True)
-class Grounds:
+class BenchFleet:
     """A fleet as a stock tool sees it: other folders and another service than deploytool's."""
 
     hosts: tuple[HostRecord, ...]
@@ -70,7 +70,7 @@ class Grounds:
 
 
 @contextmanager
-def containers(folder: Path, count: int) -> Iterator[Grounds]:
+def containers(folder: Path, count: int) -> Iterator[BenchFleet]:
     """Eight hosts with systemd; stock tools come in as root, which spares them ``sudo``."""
     fleet = ContainerFleet(folder)
     fleet.down(silent)
@@ -85,7 +85,7 @@ def containers(folder: Path, count: int) -> Iterator[Grounds]:
             raise RuntimeError(f"{host.name}: {told.err.strip()}")
         return told.out
 
-    grounds = Grounds(
+    bench = BenchFleet(
         record.hosts,
         inventory,
         fleet.folder / "known_hosts",
@@ -98,20 +98,20 @@ def containers(folder: Path, count: int) -> Iterator[Grounds]:
     )
     unit = shlex.quote(_UNIT)
     try:
-        grounds.each(
+        bench.each(
             lambda host: ask(
                 host,
                 f"mkdir -p /opt/plain/releases /opt/plain/state\n"
                 f"printf %s {unit} > /etc/systemd/system/plain.service\nsystemctl daemon-reload",
             )
         )
-        yield grounds
+        yield bench
     finally:
         fleet.down(print)
 
 
 @contextmanager
-def loopback(folder: Path, count: int) -> Iterator[Grounds]:
+def loopback(folder: Path, count: int) -> Iterator[BenchFleet]:
     """Many ``sshd`` on this machine; services are restarted by hand, for want of systemd."""
     fleet = LocalFleet(folder)
     fleet.down(silent)
@@ -148,7 +148,7 @@ def loopback(folder: Path, count: int) -> Iterator[Grounds]:
         Path(root(host), "state").mkdir()
     known_hosts, identity = fleet.folder / "known_hosts", fleet.folder / "id_ed25519"
     try:
-        yield Grounds(
+        yield BenchFleet(
             record.hosts, inventory, known_hosts, user, identity, root, ours, restart, ask
         )
     finally:
