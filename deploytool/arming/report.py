@@ -1,4 +1,4 @@
-"""What an arming or a disarming comes to, while it goes on and at its end."""
+"""What an arming or a disarming comes to, while it goes on and at its end. Pure."""
 
 from __future__ import annotations
 

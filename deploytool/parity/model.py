@@ -1,4 +1,4 @@
-"""Evidence, expectations and verdicts: frozen values."""
+"""Evidence, expectations and verdicts: frozen values. Pure."""
 
 from __future__ import annotations
 

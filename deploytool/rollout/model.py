@@ -1,4 +1,4 @@
-"""Plans, states, events and effects of a rollout: frozen values."""
+"""Plans, states, events and effects of a rollout: frozen values. Pure."""
 
 from __future__ import annotations
 

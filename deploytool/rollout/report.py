@@ -1,4 +1,4 @@
-"""What a rollout comes to, while it goes on and at its end."""
+"""What a rollout comes to, while it goes on and at its end. Pure."""
 
 from __future__ import annotations
 
