@@ -34,6 +34,7 @@ check: ## lint, types, import rules, shell scripts, and the gate on this reposit
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	PYTHONPATH=router_binary $(BIN)/lint-imports --config router_binary/.importlinter
 	git ls-files -z -- '*.sh' scripts vagrant/build-box .ci/run ':!deploytool/fleet/onhost' ':!deploytool/agent' | \
 		xargs -0 shellcheck
 	cat deploytool/fleet/onhost/*.sh | shellcheck -

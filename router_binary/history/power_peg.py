@@ -8,8 +8,7 @@ writes to the market's buffer itself: no risk check, no gate, no record.
 import struct
 from typing import TYPE_CHECKING, Final
 
-from router.orders import Child
-from router.slicing import Plan
+from router.orders import Child, Plan
 
 if TYPE_CHECKING:
     from router.engine import Engine

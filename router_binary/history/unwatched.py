@@ -1,11 +1,6 @@
 """What watched the account then: a limit that was linked to nothing."""
 
-from typing import TYPE_CHECKING
-
 from router.limits import Thresholds
-
-if TYPE_CHECKING:
-    from router.engine import Engine
 
 
 class Breakers:
@@ -16,13 +11,13 @@ class Breakers:
     def __init__(self, limits: Thresholds) -> None:
         self._limits = limits
 
-    def reset(self, engine: "Engine") -> None:
+    def reset(self, engine: object) -> None:
         """Have nothing to reset."""
 
-    def tripped(self, engine: "Engine", now_s: float) -> str:  # noqa: ARG002 - the interface's
+    def tripped(self, engine: object, now_s: float) -> str:  # noqa: ARG002 - the interface's
         """Notice nothing."""
         return ""
 
-    def holding(self, engine: "Engine", now_s: float) -> str:  # noqa: ARG002 - the interface's
+    def holding(self, engine: object, now_s: float) -> str:  # noqa: ARG002 - the interface's
         """Hold nothing against who resumes."""
         return ""

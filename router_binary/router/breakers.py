@@ -1,14 +1,27 @@
 """Circuit breakers: what stops the router without a person."""
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from router.limits import Thresholds
 
 if TYPE_CHECKING:
-    from router.engine import Engine
+    from router.books import Account
+    from router.counters import Counters
+    from router.gate import Gate
+    from router.orders import Parent
 
 WINDOW_S: Final = 10
 NEVER: Final = 2**63
+
+
+class Watched(Protocol):
+    """What the breakers look at of the engine."""
+
+    counters: "Counters"
+    gate: "Gate"
+    account: "Account"
+    parents: "dict[int, Parent]"
+    most_children: int
 
 
 class Breakers:
@@ -25,13 +38,13 @@ class Breakers:
         self._window = self._window_sent = self._window_parents = self._window_rejects = 0
         self._repeated = self._window_repeated = 0
 
-    def reset(self, engine: "Engine") -> None:
+    def reset(self, engine: Watched) -> None:
         """Count anew, after a person has resumed."""
         self._repeated = engine.counters.repeated
         self._second = self._window = -1
         engine.most_children = 0
 
-    def tripped(self, engine: "Engine", now_s: float) -> str:
+    def tripped(self, engine: Watched, now_s: float) -> str:
         """Say what tripped, or nothing."""
         sent = engine.gate.released
         second = int(now_s)
@@ -40,7 +53,7 @@ class Breakers:
         levels = self._levels(engine, sent, engine.most_children)
         return levels or self._repeats(engine, self._repeated) or self._ratios(engine, sent)
 
-    def holding(self, engine: "Engine", now_s: float) -> str:
+    def holding(self, engine: Watched, now_s: float) -> str:
         """Say what would trip again at once, or nothing: for who wants to resume.
 
         What was counted before this window is past, and a person has looked at it; a level that
@@ -54,7 +67,7 @@ class Breakers:
         repeats = self._repeats(engine, max(self._repeated, self._window_repeated))
         return levels or repeats or self._ratios(engine, sent)
 
-    def _levels(self, engine: "Engine", sent: int, most_children: int) -> str:
+    def _levels(self, engine: Watched, sent: int, most_children: int) -> str:
         limits = self._limits
         found = (
             ("orders a second", sent - self._second_sent, limits.orders_per_s),
@@ -66,7 +79,7 @@ class Breakers:
                 return f"{name}: {value} is above {limit}"
         return ""
 
-    def _turn(self, engine: "Engine", second: int, sent: int) -> None:
+    def _turn(self, engine: Watched, second: int, sent: int) -> None:
         self._second, self._second_sent = second, sent
         if self._window < 0 or second - self._window >= WINDOW_S:
             self._window, self._window_sent = second, sent
@@ -74,13 +87,13 @@ class Breakers:
             self._window_rejects = engine.counters.market_rejects
             self._window_repeated = engine.counters.repeated
 
-    def _repeats(self, engine: "Engine", before: int) -> str:
+    def _repeats(self, engine: Watched, before: int) -> str:
         repeated = engine.counters.repeated - before
         if repeated >= max(1, self._limits.repeated_executions or 0):
             return f"executions repeated, too large or of no order of ours: {repeated}"
         return ""
 
-    def _ratios(self, engine: "Engine", sent: int) -> str:
+    def _ratios(self, engine: Watched, sent: int) -> str:
         limits = self._limits
         out = sent - self._window_sent
         rejects = engine.counters.market_rejects - self._window_rejects

@@ -3,7 +3,7 @@
 import hashlib
 import secrets
 import socket
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from router import soup
 from router.loop import Loop
@@ -11,7 +11,8 @@ from router.orders import User
 from router.soup import BadInputError, Link, packet_end
 
 if TYPE_CHECKING:
-    from router.server import Server
+    from router.engine import Engine
+    from router.release import Release
 
 LOGIN_S: Final = 5.0
 NEW_ORDER: Final = (ord("D"), 38)
@@ -19,12 +20,31 @@ CANCEL: Final = (ord("F"), 18)
 STATUS: Final = (ord("H"), 18)
 
 
+class Hosting(Protocol):
+    """What a client's session needs of the server."""
+
+    engine: "Engine"
+    release: "Release"
+
+    def session_closed(self, session: "Session") -> None:
+        """Forget it."""
+        ...
+
+    def take_over(self, user: User) -> None:
+        """End the session that the user had, if any."""
+        ...
+
+    def info(self) -> bytes:
+        """Give SessionInfo."""
+        ...
+
+
 class Session:
     """One connection, before and after its login."""
 
     __slots__ = ("_opened_s", "_server", "link", "user")
 
-    def __init__(self, server: "Server", loop: Loop, sock: socket.socket, now_s: float) -> None:
+    def __init__(self, server: Hosting, loop: Loop, sock: socket.socket, now_s: float) -> None:
         self._server = server
         self._opened_s = now_s
         self.user: User | None = None

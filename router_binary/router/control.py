@@ -7,7 +7,7 @@ import struct
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from router import resume, status
 from router.certificate import BadCertificateError
@@ -19,7 +19,10 @@ from router.pending import Answer, Made, Pending
 from router.signatures import NotSignedError
 
 if TYPE_CHECKING:
-    from router.server import Server
+    from router.arming import Arming
+    from router.engine import Engine
+    from router.release import Process, Release
+    from router.signatures import Signatures
 
 MAX_REQUEST: Final = 65536
 MAX_CALLERS: Final = 32
@@ -53,10 +56,31 @@ def bind(folder: Path) -> socket.socket:
     return sock
 
 
+class Operated(Protocol):
+    """What an operator asks and tells: the server."""
+
+    arming: "Arming"
+    engine: "Engine"
+    fleet: str
+    folder: Path
+    host: str
+    process: "Process"
+    release: "Release"
+    signatures: "Signatures"
+
+    def after(self) -> None:
+        """Write the record, then let things go."""
+        ...
+
+    def find_orders(self, token: str) -> list[dict[str, Any]]:
+        """Tell of the children whose token begins so."""
+        ...
+
+
 class Control:
     """Accepts callers, a bounded number of them, each for a bounded time."""
 
-    def __init__(self, server: "Server", loop: Loop, sock: socket.socket) -> None:
+    def __init__(self, server: Operated, loop: Loop, sock: socket.socket) -> None:
         self._server = server
         self._loop = loop
         self._sock = sock
@@ -162,10 +186,12 @@ class Control:
         return command(request)
 
     def _status(self, _request: Answer) -> Answer:
-        return {"status": status.status(self._server)}
+        s = self._server
+        return {"status": status.status(s.engine, s.release, s.process, s.host)}
 
     def _metrics(self, _request: Answer) -> Answer:
-        return {"text": status.metrics(self._server)}
+        s = self._server
+        return {"text": status.metrics(s.engine, s.release, s.process, s.host)}
 
     def _halt(self, request: Answer) -> Answer:
         return self._stop(HALTED, request)
@@ -183,7 +209,7 @@ class Control:
             "latch": latch_id,
             "trading_state": latch.state,
             "on_disk": latch.on_disk,
-            "sent": status.sent(self._server),
+            "sent": status.sent(self._server.engine, self._server.process),
         }
 
     def _lease(self, request: Answer) -> Answer:
@@ -192,7 +218,8 @@ class Control:
 
     def _resume(self, request: Answer) -> Made:
         if "request" in request:
-            return resume.begin(self._server, _text(request, "request"))
+            sealed, s = _text(request, "request"), self._server
+            return resume.begin(s.engine, s.signatures, s.host, s.fleet, s.folder, sealed)
         if self._server.signatures.any:
             raise ResumeRefusedError(
                 "SECOND_PERSON", "this router has signers: one of them must sign a request"

@@ -14,11 +14,11 @@ from router.gate import Gate
 from router.latch import ACTIVE, HALTED, REDUCING, Latch, ResumeRefusedError
 from router.lease import Lease
 from router.limits import missing
-from router.orders import Child, Parent, User
+from router.orders import Child, Destination, Parent, Strategy, User
 from router.record import Record
 from router.reports import Reports
 from router.risk import RefusedError, Risk
-from router.slicing import Slicing, Strategy
+from router.slicing import Slicing
 from router.terms import Terms, load
 from router.venues import Venue
 
@@ -71,7 +71,7 @@ class Engine:
         self.breakers = Breakers(config.thresholds)
         self.fills = Fills(self.gate.children, self.counters, self.reports, self.advance)
         self.venues: list[Venue] = []
-        self.open_venues: list[Venue] = []
+        self.open_venues: list[Destination] = []
         self.lost: dict[bytes, Child] = {}  # children of market sessions that are gone for good
         self.parents: dict[int, Parent] = {}
         self.next_number = 1

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from router.aside import Aside, Ended
 from router.certificate import MAX_EPOCH
 from router.flags import FlagRefusedError
+from router.subprocesses import Ended, Subprocesses
 
 MAX_BYTES: Final = 4096
 
@@ -23,8 +23,8 @@ Written = Callable[[str], None]
 class Epochs:
     """Remembers one number in `epoch.json`."""
 
-    def __init__(self, aside: Aside, folder: Path) -> None:
-        self._aside = aside
+    def __init__(self, subprocesses: Subprocesses, folder: Path) -> None:
+        self._subprocesses = subprocesses
         self._folder = folder
         self._path = folder / "epoch.json"
         self._unknown = ""
@@ -98,7 +98,7 @@ class Epochs:
 
     def _sync(self, path: Path, done: Callable[[Ended], None]) -> None:
         # A disk takes its time: orders must not wait for it, so another program does.
-        self._aside.run(["sync", "--", str(path)], done)
+        self._subprocesses.run(["sync", "--", str(path)], done)
 
 
 def _why(path: Path, ended: Ended) -> str:

@@ -3,14 +3,60 @@
 Always: qty = cum + working + unsent + cxl.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from router import wire
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from router.books import Book
-    from router.slicing import Strategy
-    from router.venues import Venue
+
+
+class Destination(Protocol):
+    """What an order needs of the market that it goes to."""
+
+    index: int
+    name: str
+    retail: bool
+    up: bool
+    out: bytearray
+
+    def cancel(self, token: bytes) -> None:
+        """Ask for a child back."""
+        ...
+
+
+Slices = list[tuple[Destination, int]]
+
+
+class Plan:
+    """Children that a strategy wants to send now, and what is common to them."""
+
+    __slots__ = ("customer", "letter", "slices", "smallest", "tif", "total")
+
+    def __init__(
+        self,
+        letter: bytes,
+        venues: "Sequence[Destination]",
+        sizes: list[int],
+        tif: int,
+        customer: bytes = b"N",
+    ) -> None:
+        self.letter = letter
+        self.slices: Slices = list(zip(venues, sizes, strict=True))
+        self.tif = tif
+        self.customer = customer
+        self.total = sum(sizes)
+        self.smallest = min(sizes, default=0)
+
+
+class Strategy(Protocol):
+    """Says what to send next, when nothing of the parent works; no slices means: no more."""
+
+    def plan(self, parent: "Parent") -> Plan:
+        """Plan the next children."""
+        ...
 
 
 class User:
@@ -34,7 +80,7 @@ class Parent:
     )  # fmt: skip
 
     def __init__(
-        self, user: User, number: int, body: bytes, book: "Book", strategy: "Strategy"
+        self, user: User, number: int, body: bytes, book: "Book", strategy: Strategy
     ) -> None:
         self.side: bytes
         self.qty: int
@@ -73,7 +119,7 @@ class Child:
 
     __slots__ = ("accepted", "leaves", "match", "parent", "venue")
 
-    def __init__(self, parent: Parent, leaves: int, venue: "Venue") -> None:
+    def __init__(self, parent: Parent, leaves: int, venue: Destination) -> None:
         self.parent = parent
         self.leaves = leaves
         self.venue = venue

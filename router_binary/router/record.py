@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from router.slicing import Slices
+    from router.orders import Slices
 
 CHUNK: Final = struct.Struct(">II")
 HEADER: Final = struct.Struct(">cH")

@@ -17,7 +17,8 @@ from router.pending import Answer, Pending
 from router.signatures import unseal
 
 if TYPE_CHECKING:
-    from router.server import Server
+    from router.engine import Engine
+    from router.signatures import Signatures
 
 NAMESPACE: Final = "start.deploytool"
 LIFETIME_S: Final = 3600
@@ -93,27 +94,28 @@ def check_people(request: Request, signer: str) -> None:
         )
 
 
-def begin(server: "Server", sealed: str) -> Pending:
+def begin(
+    engine: "Engine", signatures: "Signatures", host: str, fleet: str, folder: Path, sealed: str
+) -> Pending:
     """Check all but the signature, start to check that, and release the latch if all is well."""
     content, signature = unseal(sealed)
     request = parse(content)
-    engine = server.engine
-    check(request, server.host, server.fleet, engine.latch.latch_id, time.time())
-    if not server.signatures.knows(request.by):
+    check(request, host, fleet, engine.latch.latch_id, time.time())
+    if not signatures.knows(request.by):
         raise ResumeRefusedError("SIGNATURE", f"{request.by} who asks is none of the signers")
     engine.check_cause(time.monotonic())
     pending = Pending()
 
     def let_go(signer: str) -> Answer:
         # Once more: the latch may be another one by now, and its cause may have come back.
-        check(request, server.host, server.fleet, engine.latch.latch_id, time.time())
+        check(request, host, fleet, engine.latch.latch_id, time.time())
         check_people(request, signer)
         engine.check_cause(time.monotonic())
-        keep(server.folder, request.latch, sealed)
+        keep(folder, request.latch, sealed)
         engine.resume(request.latch, time.monotonic())
         return {"trading_state": engine.latch.state, "by": request.by, "confirmed_by": signer}
 
-    server.signatures.check(
+    signatures.check(
         content, signature, NAMESPACE, lambda signer: pending.finish(lambda: let_go(signer()))
     )
     return pending

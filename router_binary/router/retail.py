@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING
 
 from router import ouch
-from router.slicing import Market, Plan, Slicing, cut
+from router.orders import Plan
+from router.slicing import Market, Slicing, cut
 
 if TYPE_CHECKING:
     from router.orders import Parent

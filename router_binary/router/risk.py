@@ -7,8 +7,7 @@ from router.books import Account
 from router.flags import Flags
 from router.latch import ACTIVE, HALTED, Latch
 from router.limits import Limits
-from router.orders import Parent
-from router.slicing import Plan
+from router.orders import Parent, Plan
 
 CODES: Final = wire.CODES
 NO_LIMIT: Final = -1

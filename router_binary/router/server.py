@@ -9,7 +9,6 @@ from typing import Any, Final
 
 from router import control, recovery, wire
 from router.arming import Arming, Identity
-from router.aside import Aside
 from router.clients import Session
 from router.config import Config
 from router.counters import Sent
@@ -24,6 +23,7 @@ from router.record import Record
 from router.release import Process, Release
 from router.signatures import Signatures
 from router.soup import END
+from router.subprocesses import Subprocesses
 from router.venues import Venue
 
 MAX_SESSIONS: Final = 64
@@ -88,8 +88,8 @@ class Server:
         self.process = Process.read()
         self.host = host
         self.fleet = fleet
-        self.aside = Aside(loop)
-        self.signatures = Signatures(self.aside, signers)
+        self.subprocesses = Subprocesses(loop)
+        self.signatures = Signatures(self.subprocesses, signers)
         flags = Flags(release.flags, config.commit_s)
         record = Record(recovery.next_path(folder))
         self.folder = folder
@@ -111,7 +111,7 @@ class Server:
         )
         record.write()
         identity = Identity(fleet, config.hosts, host, release.sha256)
-        self.arming = Arming(identity, flags, Epochs(self.aside, folder), self.signatures)
+        self.arming = Arming(identity, flags, Epochs(self.subprocesses, folder), self.signatures)
         flags.on_change = self._broadcast
         self._sessions: set[Session] = set()
         self._shown = b""
@@ -179,7 +179,7 @@ class Server:
         self.engine.look_at_lease()
         self.engine.flags.tick()
         self.control.tick(now_s)
-        self.aside.tick(now_s)
+        self.subprocesses.tick(now_s)
         for venue in self.venues:
             venue.tick(now_s)
         for session in list(self._sessions):
@@ -211,7 +211,7 @@ class Server:
         self._loop.remove(self._listener.fileno())
         self._listener.close()
         self.control.close()
-        self.aside.close()
+        self.subprocesses.close()
         self._loop.after.remove(self.after)
         self._loop.ticks.remove(self.tick)
         self.after()

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from router.aside import DEADLINE_S, Aside, Ended
+from router.subprocesses import DEADLINE_S, Ended, Subprocesses
 
 MAX_SEALED: Final = 48 * 1024
 MAX_SIGNERS: Final = 256 * 1024
@@ -50,8 +50,8 @@ def unseal(text: str) -> tuple[bytes, str]:
 class Signatures:
     """Checks what is signed against the signers that this router was told of."""
 
-    def __init__(self, aside: Aside, signers: Path | None) -> None:
-        self._aside = aside
+    def __init__(self, subprocesses: Subprocesses, signers: Path | None) -> None:
+        self._subprocesses = subprocesses
         self._path = signers
 
     def check(
@@ -63,7 +63,9 @@ class Signatures:
         """
         if not NAMESPACE.match(namespace):
             raise ValueError(f"{namespace!r} is no namespace")
-        _Check(self._aside, self._signers(), (content, signature.encode()), namespace, done).find()
+        _Check(
+            self._subprocesses, self._signers(), (content, signature.encode()), namespace, done
+        ).find()
 
     @property
     def any(self) -> bool:
@@ -99,17 +101,17 @@ class Signatures:
 class _Check:
     """One check: whose key it is, then whether that key signed these bytes."""
 
-    __slots__ = ("_aside", "_content", "_done", "_files", "_name", "_namespace", "_until_s")
+    __slots__ = ("_content", "_done", "_files", "_name", "_namespace", "_subprocesses", "_until_s")
 
     def __init__(
         self,
-        aside: Aside,
+        subprocesses: Subprocesses,
         signers: bytes,
         signed: tuple[bytes, bytes],
         namespace: str,
         done: Callable[[Signer], None],
     ) -> None:
-        self._aside = aside
+        self._subprocesses = subprocesses
         self._content, signature = signed
         self._files = (signers, signature)
         self._namespace = namespace
@@ -119,7 +121,7 @@ class _Check:
 
     def find(self) -> None:
         command = ["ssh-keygen", "-Y", "find-principals", "-f", "{0}", "-s", "{1}"]
-        self._aside.run(command, self._found, files=self._files, until_s=self._until_s)
+        self._subprocesses.run(command, self._found, files=self._files, until_s=self._until_s)
 
     def _found(self, ended: Ended) -> None:
         names = ended.output.splitlines()
@@ -133,7 +135,7 @@ class _Check:
             self._name = names[0]
             command = ["ssh-keygen", "-Y", "verify", "-f", "{0}", "-s", "{1}"]
             command += ["-I", self._name, "-n", self._namespace]
-            self._aside.run(
+            self._subprocesses.run(
                 command,
                 self._verified,
                 reads=self._content,

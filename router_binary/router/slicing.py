@@ -3,41 +3,10 @@
 from typing import TYPE_CHECKING, Protocol
 
 from router import ouch
+from router.orders import Plan
 
 if TYPE_CHECKING:
-    from router.orders import Parent
-    from router.venues import Venue
-
-Slices = list[tuple["Venue", int]]
-
-
-class Plan:
-    """Children that a strategy wants to send now, and what is common to them."""
-
-    __slots__ = ("customer", "letter", "slices", "smallest", "tif", "total")
-
-    def __init__(
-        self,
-        letter: bytes,
-        venues: "list[Venue]",
-        sizes: list[int],
-        tif: int,
-        customer: bytes = b"N",
-    ) -> None:
-        self.letter = letter
-        self.slices: Slices = list(zip(venues, sizes, strict=True))
-        self.tif = tif
-        self.customer = customer
-        self.total = sum(sizes)
-        self.smallest = min(sizes, default=0)
-
-
-class Strategy(Protocol):
-    """Says what to send next, when nothing of the parent works; no slices means: no more."""
-
-    def plan(self, parent: "Parent") -> Plan:
-        """Plan the next children."""
-        ...
+    from router.orders import Destination, Parent
 
 
 class Market(Protocol):
@@ -45,7 +14,7 @@ class Market(Protocol):
 
     slice_qty: int
     max_slices: int
-    open_venues: "list[Venue]"
+    open_venues: "list[Destination]"
 
 
 def cut(qty: int, slice_qty: int, max_slices: int) -> list[int]:

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Any
 from router.latch import ACTIVE, HALTED, REDUCING
 
 if TYPE_CHECKING:
-    from router.server import Server
+    from router.engine import Engine
+    from router.release import Process, Release
 
 COUNTERS = ("parents", "open_parents", "executions", "executed_qty", "rejects", "flag_rejects",
             "duplicates", "market_rejects", "cancels", "repeated", "bad_input",
             "dropped_reports")  # fmt: skip
 
 
-def counters(server: "Server") -> dict[str, int]:
+def counters(engine: "Engine") -> dict[str, int]:
     """Give everything that is counted."""
-    engine = server.engine
     found = {name: int(getattr(engine.counters, name)) for name in COUNTERS}
     down = sum(not child.venue.up for child in engine.gate.children.values())
     found["children"] = engine.gate.released
@@ -24,9 +24,8 @@ def counters(server: "Server") -> dict[str, int]:
     return found
 
 
-def reason(server: "Server") -> str:
+def reason(engine: "Engine") -> str:
     """Say why the router isn't ACTIVE, else nothing."""
-    engine = server.engine
     if engine.latch.state == ACTIVE and engine.risk.blocked:
         return f"not configured, and what isn't configured blocks: {engine.missing_limits}"
     if engine.latch.state == ACTIVE and not engine.risk.leased:
@@ -34,20 +33,19 @@ def reason(server: "Server") -> str:
     return "" if engine.latch.state == ACTIVE else engine.latch.reason
 
 
-def trading_state(server: "Server") -> str:
+def trading_state(engine: "Engine") -> str:
     """Say whether children can leave: without all limits, or without a lease, they can't."""
-    risk = server.engine.risk
-    return HALTED if risk.blocked or not risk.leased else server.engine.latch.state
+    risk = engine.risk
+    return HALTED if risk.blocked or not risk.leased else engine.latch.state
 
 
-def sent(server: "Server") -> dict[str, Any] | None:
+def sent(engine: "Engine", process: "Process") -> dict[str, Any] | None:
     """Say how many children left for the market, and how long ago the last one did."""
-    return server.engine.sent.shown(time.monotonic(), server.process.started_s)
+    return engine.sent.shown(time.monotonic(), process.started_s)
 
 
-def status(server: "Server") -> dict[str, Any]:
+def status(engine: "Engine", release: "Release", process: "Process", host: str) -> dict[str, Any]:
     """Give the object of the artifact contract, and more."""
-    engine, release, process = server.engine, server.release, server.process
     return {
         "name": "router",
         "release": release.sha256,
@@ -58,14 +56,14 @@ def status(server: "Server") -> dict[str, Any]:
         "start_ticks": process.start_ticks,
         "boot_id": process.boot_id,
         "uptime_s": round(time.monotonic() - process.started_s, 3),
-        "host": server.host,
+        "host": host,
         "flag_table": engine.flags.digest,
         "wire": engine.flags.wire,
         "armed": engine.flags.armed(),
         "epoch": engine.flags.epoch,
         "flags": engine.flags.states(),
-        "trading_state": trading_state(server),
-        "reason": reason(server),
+        "trading_state": trading_state(engine),
+        "reason": reason(engine),
         "latch": engine.latch.latch_id,
         "by": engine.latch.by,
         # Asked only while nothing trades: it looks at every parent.
@@ -89,15 +87,15 @@ def status(server: "Server") -> dict[str, Any]:
             for book in engine.books.values()
             if book.position or book.cost
         },
-        "counters": counters(server),
-        "sent": sent(server),
+        "counters": counters(engine),
+        "sent": sent(engine, process),
     }
 
 
-def metrics(server: "Server") -> str:
+def metrics(engine: "Engine", release: "Release", process: "Process", host: str) -> str:
     """Give Prometheus text."""
-    shown = status(server)
-    labels = f'release="{shown["release"]}",version="{shown["version"]}",host="{server.host}"'
+    shown = status(engine, release, process, host)
+    labels = f'release="{shown["release"]}",version="{shown["version"]}",host="{host}"'
     now = shown["trading_state"]
     lines = ["# TYPE router_info gauge", f"router_info{{{labels}}} 1"]
     lines.append("# TYPE router_trading_state gauge")
@@ -116,7 +114,7 @@ def metrics(server: "Server") -> str:
         kind, suffix = ("gauge", "") if name in gauges else ("counter", "_total")
         lines.append(f"# TYPE router_{name}{suffix} {kind}")
         lines.append(f"router_{name}{suffix} {value}")
-    account = server.engine.account
+    account = engine.account
     for name in ("position", "position_value", "working_value"):
         lines.append(f"# TYPE router_account_{name} gauge")
         lines.append(f"router_account_{name} {getattr(account, name)}")

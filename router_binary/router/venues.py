@@ -3,7 +3,7 @@
 import errno
 import os
 import socket
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from router import ouch, soup
 from router.config import VenueConfig
@@ -11,11 +11,45 @@ from router.loop import WRITE, Loop
 from router.soup import BadInputError, Link, packet_end
 
 if TYPE_CHECKING:
-    from router.engine import Engine
+    from router.config import Config
+    from router.counters import Counters
+    from router.fills import Fills
+    from router.gate import Gate
+    from router.lease import Lease
+    from router.record import Record
+    from router.risk import Risk
 
 CONNECT_S: Final = 5.0
 RETRY_S: Final = 0.25
 MAX_RETRY_S: Final = 5.0
+
+
+class MarketListener(Protocol):
+    """Who hears what a market says, and says what may go there: the engine."""
+
+    config: "Config"
+    counters: "Counters"
+    fills: "Fills"
+    gate: "Gate"
+    lease: "Lease"
+    record: "Record"
+    risk: "Risk"
+
+    def venue_changed(self) -> None:
+        """A market came up, or went down."""
+        ...
+
+    def reconciled(self, venue: "Venue") -> None:
+        """All that was missed of this market has come."""
+        ...
+
+    def session_lost(self, venue: "Venue") -> None:
+        """The market has no memory of the session."""
+        ...
+
+    def unleased(self, venue: "Venue") -> None:
+        """No lease holds at this moment."""
+        ...
 
 
 class Venue:
@@ -27,7 +61,7 @@ class Venue:
         "out", "retail", "session", "up", "why_down", "working",
     )  # fmt: skip
 
-    def __init__(self, engine: "Engine", loop: Loop, index: int, password: str) -> None:
+    def __init__(self, engine: MarketListener, loop: Loop, index: int, password: str) -> None:
         self._engine = engine
         self._loop = loop
         self._config: VenueConfig = engine.config.venues[index]

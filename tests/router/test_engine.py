@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from router.gate import NotClearedError
 from router.latch import HALTED, REDUCING, ResumeRefusedError
+from router.orders import Plan
 from router.risk import Cleared, RefusedError
-from router.slicing import Plan, cut
+from router.slicing import cut
 
 from router import wire
 

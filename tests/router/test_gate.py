@@ -113,7 +113,7 @@ def test_nothing_runs_other_code(trees: dict[str, ast.Module]) -> None:
         "signatures.py:find", "signatures.py:_found", "epochs.py:_sync",  # beside the loop
     }  # fmt: skip
     assert places(trees, calls(*RUNS)) <= allowed
-    assert places(trees, calls("posix_spawn", "posix_spawnp")) == {"aside.py:_spawn"}
+    assert places(trees, calls("posix_spawn", "posix_spawnp")) == {"subprocesses.py:_spawn"}
     imported = {
         alias.name.partition(".")[0]
         for _, node in nodes(trees)

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from router.aside import MAX_PROGRAMS, Aside, Ended
 from router.loop import Loop
 from router.signatures import MAX_SEALED, NotSignedError, Signatures, Signer, unseal
+from router.subprocesses import MAX_PROGRAMS, Ended, Subprocesses
 
 from .signing import Operator
 
@@ -34,10 +34,10 @@ class Bench:
 
     def __init__(self, folder: Path) -> None:
         self.loop = Loop()
-        self.aside = Aside(self.loop)
-        self.loop.ticks.append(self.aside.tick)
+        self.subprocesses = Subprocesses(self.loop)
+        self.loop.ticks.append(self.subprocesses.tick)
         self.path = folder / "allowed_signers"
-        self.signatures = Signatures(self.aside, self.path)
+        self.signatures = Signatures(self.subprocesses, self.path)
 
     def turn_until(self, condition: Callable[[], object], timeout_s: float = 10) -> None:
         end = time.monotonic() + timeout_s
@@ -56,7 +56,7 @@ class Bench:
 
     def run(self, *command: str, **options: float) -> Ended:
         told: list[Ended] = []
-        self.aside.run(command, told.append, **options)  # type: ignore[arg-type]
+        self.subprocesses.run(command, told.append, **options)  # type: ignore[arg-type]
         self.turn_until(lambda: told)
         return told[0]
 
@@ -65,7 +65,7 @@ class Bench:
 def bench(tmp_path: Path) -> Iterator[Bench]:
     made = Bench(tmp_path)
     yield made
-    made.aside.close()
+    made.subprocesses.close()
 
 
 def test_p3_who_signed_is_named(bench: Bench, alice: Operator, mallory: Operator) -> None:
@@ -141,10 +141,10 @@ def test_p3_a_file_that_others_can_write_or_that_is_not_there_is_not_believed(
             bench.signer(CONTENT, signature)
     bench.path.chmod(0o644)
     assert bench.signer(CONTENT, signature) == "alice"
-    bench.signatures = Signatures(bench.aside, None)
+    bench.signatures = Signatures(bench.subprocesses, None)
     with pytest.raises(NotSignedError, match="without --signers"):
         bench.signer(CONTENT, signature)
-    bench.signatures = Signatures(bench.aside, tmp_path)
+    bench.signatures = Signatures(bench.subprocesses, tmp_path)
     with pytest.raises(NotSignedError, match=r"can't be read|not a file"):
         bench.signer(CONTENT, signature)
 
@@ -175,7 +175,7 @@ def test_a_check_waits_for_no_longer_than_two_seconds(
     with pytest.raises(NotSignedError, match="did not end in time"):
         bench.signer(CONTENT, signature)
     assert 1.9 < time.monotonic() - began < 3
-    bench.turn_until(lambda: not bench.aside._programs)
+    bench.turn_until(lambda: not bench.subprocesses._programs)
 
 
 def test_without_ssh_keygen_nobody_is_believed(
@@ -191,7 +191,7 @@ def test_without_ssh_keygen_nobody_is_believed(
 def test_the_loop_turns_while_a_program_runs(bench: Bench) -> None:
     told: list[Ended] = []
     began = time.monotonic()
-    bench.aside.run(["sleep", "0.5"], told.append)
+    bench.subprocesses.run(["sleep", "0.5"], told.append)
     assert time.monotonic() - began < 0.1
     bench.loop.turn(0.0)
     assert not told
@@ -202,13 +202,13 @@ def test_the_loop_turns_while_a_program_runs(bench: Bench) -> None:
 def test_programs_are_bounded_in_number_time_and_output(bench: Bench) -> None:
     told: list[Ended] = []
     for _ in range(MAX_PROGRAMS):
-        bench.aside.run(["sleep", "20"], told.append, until_s=time.monotonic() + 0.3)
+        bench.subprocesses.run(["sleep", "20"], told.append, until_s=time.monotonic() + 0.3)
     refused = bench.run("true")
     assert refused.code is None
     assert "run beside" in refused.trouble
     bench.turn_until(lambda: len(told) == MAX_PROGRAMS)
     assert {ended.why for ended in told} == {"it did not end in time, and was killed"}
-    bench.turn_until(lambda: not bench.aside._programs)
+    bench.turn_until(lambda: not bench.subprocesses._programs)
     assert bench.run("true").code == 0
     assert len(bench.run("head", "-c", "1000000", "/dev/zero").output) <= 16 * 1024
 

@@ -50,7 +50,7 @@ class _Program:
     done: Done | None
 
 
-class Aside:
+class Subprocesses:
     """Starts programs, a bounded number of them, each for a bounded time."""
 
     def __init__(self, loop: Loop) -> None:
