@@ -93,7 +93,14 @@ class _Look:
         artifact, manifest = self._active()
         disk = self._disk(artifact)
         read = self._read(artifact, disk)
-        sighting = sight(host, unit, asked=self._probe.known, read=read, unread=self._quick)
+        sighting = sight(
+            host,
+            unit,
+            asked=self._probe.known,
+            read=read,
+            cache=self._cache,
+            unread=self._quick,
+        )
         asked_release, label = self._asked_release(disk, manifest)
         running, interpreters = self._main(sighting)
         status = said if said is not None else self._status(sighting, artifact)

@@ -6,7 +6,7 @@ that starts programs as large as a release can neither slow a stop down nor hide
 
 from __future__ import annotations
 
-from deploytool.agent import acting, interpreters, known
+from deploytool.agent import acting, interpreters, known, remembered
 from deploytool.agent.acting import Subject
 from deploytool.agent.model import Owner
 from deploytool.agent.port import Interest
@@ -70,11 +70,13 @@ def sight(
     *,
     asked: Iterable[KnownRelease] = (),
     read: Mapping[FileKey, str] | None = None,
+    cache: remembered.Digests | None = None,
     unread: bool = False,
 ) -> Sighting:
     """One look. ``asked``: further releases to be found. ``read``: files whose digest is known.
 
-    ``unread``: nothing is read; a release is known by where it lies alone.
+    ``cache``: of interpreters, which are read only where they changed. ``unread``: nothing is read;
+    a release is known by where it lies alone.
 
     Raises:
         OSError: the processes of this host can't be listed.
@@ -118,7 +120,11 @@ def sight(
     for pid in order:
         reader.read(f for f in views[pid].files if acting.is_candidate(f, subject, sizes))
     programs = _interpreters(views, service, subject, digests)
-    subject = subject.but(interpreters=tuple(sorted(reader.digests_of(programs))))
+    cache = cache or remembered.Digests(host)
+    for program in programs:
+        digests[acting.key(program)] = cache.of(program)
+    shas = {digests[acting.key(program)] for program in programs}
+    subject = subject.but(interpreters=tuple(sorted(sha for sha in shas if sha is not None)))
     reader.read(_renamed(views, service, programs))
     return Sighting(views, subject, digests, unit)
 
@@ -174,10 +180,3 @@ class _Reader:
             return self._processes.digest(held)
         except OSError:
             return None
-
-    def digests_of(self, files: Iterable[HeldFile]) -> set[str]:
-        """The digests of files, as far as they can be read."""
-        listed = list(files)
-        self.read(listed)
-        found = (self._digests[acting.key(held)] for held in listed)
-        return {sha for sha in found if sha is not None}
