@@ -92,15 +92,6 @@ def _hold_on() -> None:
         sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
 
 
-def _make_room() -> None:
-    """As many descriptors as this user may have at all: a host takes three."""
-    import resource
-
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
 def run(arguments: list[str], pressed_at: float | None = None) -> int:
     """Stops; gives the exit code. Whatever happens to what is printed, hosts are told first."""
     pressed = time.time() if pressed_at is None else pressed_at
@@ -130,9 +121,10 @@ def run(arguments: list[str], pressed_at: float | None = None) -> int:
 def _rest(words: Words, order: tuple[str, str, str, float], warm: Warm | None, trouble: str) -> int:
     """What the warm way left, the witness, and the answer."""
     from deploytool.errors import DeploytoolError, Interrupted
+    from deploytool.stop.line import make_room
     from deploytool.stop.press import Course
 
-    _make_room()
+    make_room()
     course = Course()
     try:
         return _answered(words, order, warm, trouble, course)

@@ -15,6 +15,7 @@ from deploytool.fleet.inventory import load_inventory
 from deploytool.release.store import find
 from deploytool.stop.attend import Door
 from deploytool.stop.card import read_card
+from deploytool.stop.line import make_room
 from deploytool.stop.watch import Policy, Seen, Watch
 
 
@@ -39,6 +40,7 @@ def keep(
     Raises:
         InputError: the inventory or the release is wrong, or a watch of it runs here already.
     """
+    make_room()
     inventory = load_inventory(path)
     declared = find(store, release).manifest if release is not None else None
     until = None if lasting_s is None else time.monotonic() + lasting_s

@@ -6,9 +6,6 @@ each is a mistake, named by its line, before anything is asked of a host.
 
 from __future__ import annotations
 
-import base64
-import binascii
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,8 +15,7 @@ import paramiko
 from paramiko.pkey import UnknownKeyType
 
 from deploytool.errors import InputError
-
-_HASHED = re.compile(r"\|1\|[A-Za-z0-9+/]{27}=\|[A-Za-z0-9+/]{27}=")
+from deploytool.fleet.pinlines import damaged, pin_lines
 
 
 @dataclass(frozen=True)
@@ -88,44 +84,18 @@ def _parse(text: str) -> tuple[Pins, tuple[tuple[int, str], ...]]:
 
 def _read(text: str, pins: list[Pin]) -> Iterator[tuple[int, str]]:
     """Fills ``pins``, and yields what is wrong and where."""
-    for number, line in enumerate(text.split("\n"), start=1):
-        fields = line.split()
-        if not fields or fields[0].startswith("#"):
-            continue
-        if fields[0].startswith("@"):
-            yield number, f"markers such as {fields[0]} are not understood here"
-            continue
-        if len(fields) < 3:
-            yield number, "is not NAMES KEYTYPE KEY"
-            continue
-        names = tuple(fields[0].split(","))
-        if any(name.startswith("|") and _HASHED.fullmatch(name) is None for name in names):
-            yield number, "the hashed name is damaged"
+    for number, line in pin_lines(text):
+        if isinstance(line, str):
+            yield number, line
             continue
         try:
-            pins.append(Pin(names, _key(fields[1], fields[2])))
+            key: paramiko.PKey = paramiko.PKey.from_type_string(line.kind, line.blob)
         except UnknownKeyType:
             continue  # such keys are never asked for here: it pins nothing, and harms nothing
         except (ValueError, paramiko.SSHException):
-            yield number, f"the key is not the {fields[1]} key that the line says; it is damaged"
-
-
-def _key(kind: str, text: str) -> paramiko.PKey:
-    """The key of a line.
-
-    Raises:
-        UnknownKeyType: there are no such keys here.
-        ValueError: it is no such key.
-        paramiko.SSHException: as before.
-    """
-    try:
-        blob = base64.b64decode(text, validate=True)
-    except binascii.Error as error:
-        raise ValueError(str(error)) from error
-    said = kind.encode()
-    if blob[:4] != len(said).to_bytes(4, "big") or blob[4 : 4 + len(said)] != said:
-        raise ValueError("another type")
-    key: paramiko.PKey = paramiko.PKey.from_type_string(kind, blob)
-    if key.asbytes() != blob:  # paramiko fills up with zeros what is missing
-        raise ValueError("not whole")
-    return key
+            yield number, damaged(line.kind)
+            continue
+        if key.asbytes() != line.blob:  # paramiko fills up with zeros what is missing
+            yield number, damaged(line.kind)
+        else:
+            pins.append(Pin(line.names, key))

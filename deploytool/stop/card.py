@@ -21,6 +21,7 @@ from deploytool.errors import InputError
 from deploytool.fleet.entrance import helper_path, invocation
 from deploytool.fleet.names import ACCOUNT, ADDRESS, HOST, NAME, ROOT, UPWARDS
 from deploytool.fleet.paths import PlainNames, folder_of, located
+from deploytool.fleet.pinlines import flaw
 from deploytool.stop.reading import Found, read_inventory
 from deploytool.stop.rules import CONNECT_S
 
@@ -32,6 +33,12 @@ _OPTIONS = (
     *("ServerAliveInterval=5", "ServerAliveCountMax=3"),
 )
 """Nothing that the person's own configuration says may change what is run, or ask a question."""
+_UNVERIFIED = (
+    *("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "CheckHostIP=no"),
+    *("VerifyHostKeyDNS=no", "PreferredAuthentications=publickey", "PasswordAuthentication=no"),
+    *("KbdInteractiveAuthentication=no", "HostbasedAuthentication=no", "IdentitiesOnly=yes"),
+    *("AddKeysToAgent=no", "Tunnel=no"),
+)
 _LEASE_AT_MOST_S = 3600.0
 _SILENCE_AT_MOST_S = 60.0
 """Nobody waits longer for one answer of a witness, whatever the inventory says."""
@@ -48,6 +55,9 @@ class Target:
     host: str
     argv: tuple[str, ...]
     spare: tuple[str, ...] = ()
+    unpinned: str = ""
+    """Why the pinned keys are of no use where the client finds none for this host; empty where
+    they are all readable: then a host without one is told nothing."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +96,16 @@ class Card:
         return found
 
 
+def unverified(argv: tuple[str, ...]) -> tuple[str, ...]:
+    """The same command, for a host whose key nobody can verify.
+
+    What comes first counts, for ssh(1). Nothing is written down of the key, and there is nothing
+    for an impostor to take: no password, nothing forwarded, no key of an agent that no file names.
+    """
+    options = (f"-o{option}" for option in _UNVERIFIED)
+    return (argv[0], *options, *argv[1:])
+
+
 class _Unfit(Exception):
     """The inventory lacks what a stop can't do without."""
 
@@ -116,6 +136,8 @@ def _card(found: Found, folder: Path) -> Card:
     root = _fits(ROOT, top.get("release_root"), "release_root")
     plain = PlainNames()
     common = _common(ssh, folder, plain)
+    known_hosts = located(folder, str(ssh.get("known_hosts")))
+    unpinned = f"{known_hosts} {why}" if (why := flaw(known_hosts)) else ""
     if found.hosts is None:
         raise _Unfit("hosts is no mapping")
     entries: list[tuple[str, str, Any]] = []
@@ -139,7 +161,8 @@ def _card(found: Found, folder: Path) -> Card:
         except (_Unfit, ValueError, TypeError) as error:
             unfit[shown] = " ".join(str(error).split())
             continue
-        targets.append(Target(shown, (*common, *way), (*common, *_spare(ssh, entry), *way)))
+        spare = (*common, *_spare(ssh, entry), *way)
+        targets.append(Target(shown, (*common, *way), spare, unpinned))
     if not targets:
         raise _Unfit("; ".join(unfit.values()) or "it declares no host")
     silence = top.get("silence")

@@ -16,7 +16,7 @@ from dataclasses import replace
 from deploytool.errors import FaultKind, HostFault
 from deploytool.fleet.protocol import Call, Reply, excerpt
 from deploytool.stop.card import Target
-from deploytool.stop.line import Line
+from deploytool.stop.line import Line, NoRoom
 from deploytool.stop.model import Renewal
 
 CALL_S = 8.0
@@ -66,6 +66,9 @@ class Thread:
             if self.line is None:
                 self.line = Line(self._target.argv)
             self.line.ask(call)
+        except NoRoom as why:
+            text = f"this machine has no room for one more connection ({why})"
+            self._end(HostFault(FaultKind.UNREACHABLE, text))
         except HostFault as fault:
             self._end(fault)
 

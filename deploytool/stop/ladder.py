@@ -8,13 +8,14 @@ import selectors
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from deploytool.errors import FaultKind, HostFault
 from deploytool.fleet.protocol import Call, Reply, excerpt
-from deploytool.stop.card import Target
-from deploytool.stop.line import Line
+from deploytool.stop.card import Target, unverified
+from deploytool.stop.line import Line, NoRoom
 from deploytool.stop.model import Climbed, End, Event, Order, Own, Rung, Step
 from deploytool.stop.rules import CONNECT_S, DEADLINE_S, FIRST, ON_HOST_S, UNGUARDED, climb
 
@@ -25,6 +26,10 @@ FIRST_WORD_S = 6.0
 """Until a host that let us in must have begun to answer; a line that stays silent is dead."""
 GIVEN_S = 3.0
 """The same for a line that was open beforehand: one that died unseen is soon replaced."""
+_ROOM_S = 0.02
+"""Between two tries to find room for the host whose turn is next."""
+_NO_PIN = "host key is known for"
+"""What the client says where it knows no key of a host at all, and never of one that changed."""
 _LOOKS = frozenset({Rung.LOOK, Rung.LOOK_AGAIN})
 _SECONDS_AT_MOST = 1e9
 _WORDS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789@._:-"
@@ -140,6 +145,13 @@ class Climb:
         self.target = target
         self._argv = target.argv
         self._order = order
+        self._tells = order
+        """The same, or what of it is said to a host whose key could not be verified."""
+        self._unverified = False
+        self.waits = False
+        """Whether it waits for its turn: this machine has no room for its line."""
+        self._scarce = ""
+        """What there was none of, in the last try."""
         self.line = line
         self._given = line
         self.rung: Rung | End = FIRST
@@ -174,13 +186,16 @@ class Climb:
         """Tells the host what its rung says, over the line that is open or over a new one."""
         rung = self.rung
         assert isinstance(rung, Rung)  # noqa: S101 nothing begins at an end
-        self._pausing = False
+        self._pausing, self.waits, self._scarce = False, False, ""
         patience = GIVEN_S if self.line is self._given else FIRST_WORD_S
         try:
             if self.line is None or self.line.over:
                 self.line = Line(self._argv)
                 patience = FIRST_WORD_S + CONNECT_S
-            self.line.ask(call_of(rung, self._order))
+            self.line.ask(call_of(rung, self._tells))
+        except NoRoom as why:
+            self.waits, self._scarce, self.wakes = True, str(why), float("inf")
+            return
         except HostFault as fault:
             self._happened(Event.UNREACHABLE, fault.text)
             return
@@ -201,7 +216,12 @@ class Climb:
             if not line.reached and "config" in fault.text.lower():
                 self._go_spare()
             self._drop()
-            self._happened(event, fault.text)
+            if line.no_room:
+                self._pause(fault.text)
+            elif not line.reached and self.target.unpinned and _NO_PIN in line.said:
+                self._go_unverified(rung)
+            else:
+                self._happened(event, fault.text)
             return
         if line.begun and not begun:
             self.heard = True
@@ -230,6 +250,25 @@ class Climb:
         """What broke, or never answered, may be the person's own configuration or agent."""
         self._argv = self.target.spare or self._argv
 
+    def _go_unverified(self, rung: Rung) -> None:
+        """The pinned keys are of no use: the host is told all the same, and never believed.
+
+        Whatever answers learns who may log in and that a stop was pressed, and nothing more.
+        """
+        text = "no key is pinned for it; it is told without, and not believed"
+        self._add(rung, Event.UNREACHABLE, text)
+        self._argv, self._unverified = unverified(self._argv), True
+        self._tells = replace(self._order, by="unverified", reason="the host key is not verified")
+        self.begin()
+
+    def _pause(self, scarce: str = "") -> None:
+        self._pausing, self._scarce = True, scarce
+        self.wakes = time.monotonic() + _PAUSE_S
+
+    def _add(self, rung: Rung, event: Event, text: str) -> None:
+        text = f"unverified: {text}" if self._unverified else text
+        self.steps.append(Step(rung, event, time.time() - self._order.pressed, text))
+
     def _without_answer(self, event: Event) -> Event:
         """A line that led nowhere tells nothing of the host; one that has carried a word does.
 
@@ -245,14 +284,13 @@ class Climb:
         """Climbs on."""
         rung = self.rung
         assert isinstance(rung, Rung)  # noqa: S101 nothing happens after an end
-        self.steps.append(Step(rung, event, time.time() - self._order.pressed, text))
+        self._add(rung, event, text)
         self.rung = climb(rung, event)
         if isinstance(self.rung, End):
             if self.line is not self._given:
                 self._drop()
         elif self.rung is Rung.AGAIN:
-            self._pausing = True
-            self.wakes = time.monotonic() + _PAUSE_S
+            self._pause()
         else:
             self.begin()
 
@@ -289,17 +327,21 @@ class Climb:
     def broke(self, error: Exception) -> None:
         """A bug of ours met this host: it is not shown to have stopped, and all others go on."""
         if isinstance(self.rung, Rung):
-            at_s = time.time() - self._order.pressed
-            text = f"a bug of deploytool: {error!r}"
-            self.steps.append(Step(self.rung, Event.LOST, at_s, text))
+            self._add(self.rung, Event.LOST, f"a bug of deploytool: {error!r}")
         self.rung = End.NOT_SHOWN
         self._drop()
 
     def give_up(self) -> None:
         """Nobody waits any longer."""
-        if not self.over:
-            self._drop()
-            self.rung = End.NOT_SHOWN
+        if not isinstance(self.rung, Rung):
+            return
+        self._drop()
+        if self._scarce:
+            text = f"not told: this machine has no room for one more connection ({self._scarce})"
+            self._add(self.rung, Event.UNREACHABLE, text)
+        else:
+            self._add(self.rung, Event.LATE, "no answer when the time for all was over")
+        self.rung = End.NOT_SHOWN if self.heard else End.OUT_OF_REACH
 
     def climbed(self) -> Climbed:
         """How it ended."""
@@ -311,6 +353,12 @@ class Climb:
         fenced = any(step.rung is Rung.FENCE for step in self.steps)
         if self._order.only and fenced and not self._asked_what_runs:
             notes += ("its release was not known",)
+        if self._unverified:
+            # It may be anything that answers there: a halt of it is no halt of the host.
+            end = End.OUT_OF_REACH if end is End.OUT_OF_REACH else End.NOT_SHOWN
+            why = f"its host key was not verified ({self.target.unpinned})"
+            notes = (f"{why}: it was told, and nothing that it answered counts",)
+            return Climbed(self.host, end, at_s, tuple(self.steps), notes)
         return Climbed(
             self.host, end, at_s, tuple(self.steps), notes, self._own, self._may_send[:6]
         )
@@ -330,6 +378,12 @@ class Ladder:
         self._done = done
         self._told: set[Climb] = set()
         self._watched: dict[Climb, Line] = {}
+        self._queue: dict[Climb, None] = {}
+        """Who waits for room on this machine, in turn."""
+        self._room_at = 0.0
+        self._had_turns: set[Climb] = set()
+        self.turned = 0.0
+        """When the last of those got its first turn (``time.monotonic``)."""
 
     @property
     def over(self) -> bool:
@@ -352,7 +406,8 @@ class Ladder:
     @property
     def wakes(self) -> float:
         """When something is due though nothing was heard (``time.monotonic``)."""
-        return min((one.wakes for one in self._climbs if not one.over), default=float("inf"))
+        due = min((one.wakes for one in self._climbs if not one.over), default=float("inf"))
+        return min(due, self._room_at) if self._queue else due
 
     def heard(self, climb_: Climb) -> None:
         """One of its lines has something to say, or takes more."""
@@ -368,12 +423,29 @@ class Ladder:
         for one in self._climbs:
             if not one.over and one.wakes <= now:
                 self._guarded(one, one.late)
+            if one.waits and not one.over:
+                self._queue.setdefault(one)
+        self._give_turns(now)
         self._watch()
         for one in self._climbs:
             if one.over and one not in self._told:
                 self._told.add(one)
                 if not one.let:
                     self._done(one)
+
+    def _give_turns(self, now: float) -> None:
+        """Begins with those that wait for room, for as long as there is some."""
+        while self._queue and now >= self._room_at:
+            one = next(iter(self._queue))
+            if not one.over:
+                self._guarded(one, one.begin)
+            if one.waits and not one.over:
+                self._room_at = now + _ROOM_S
+                return
+            del self._queue[one]
+            if one not in self._had_turns:
+                self._had_turns.add(one)
+                self.turned = now
 
     @staticmethod
     def _guarded(one: Climb, act: Callable[[], None]) -> None:
@@ -395,11 +467,14 @@ class Ladder:
                 with suppress(KeyError, ValueError, OSError):
                     self._selector.unregister(descriptor)
         for one in changed:
-            line = _open(one)
-            for descriptor in (line.stdout, line.stderr) if line else ():
-                self._selector.register(descriptor, selectors.EVENT_READ, one)
-            if line is not None:
-                self._watched[one] = line
+            self._guarded(one, partial(self._follow, one))
+
+    def _follow(self, one: Climb) -> None:
+        line = _open(one)
+        for descriptor in (line.stdout, line.stderr) if line else ():
+            self._selector.register(descriptor, selectors.EVENT_READ, one)
+        if line is not None:
+            self._watched[one] = line
 
 
 def _open(one: Climb) -> Line | None:
@@ -427,13 +502,15 @@ def climb_all(
 ) -> list[Climbed]:
     """The cold way: every host over a line of its own, all at once, until ``time.monotonic`` ends.
 
-    ``beside`` is asked between waits. Whoever is settled is let go, and not reported.
+    ``beside`` is asked between waits. Whoever is settled is let go, and not reported. Where this
+    machine has no room for all lines at once, hosts take turns, and the last turn has as long.
     """
+    lasting = ends - time.monotonic()
     climbs = [Climb(target, order) for target in targets]
     with selectors.DefaultSelector() as selector:
         ladder = Ladder(climbs, selector, done)
         ladder.begin()
-        while time.monotonic() < ends:
+        while time.monotonic() < (ends := max(ends, ladder.turned + lasting)):
             also = beside()
             joining = [Climb(target, order) for target in also.joining]
             climbs += joining

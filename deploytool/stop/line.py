@@ -6,7 +6,9 @@ of the time, and what breaks the one should not break the other (docs/decisions/
 
 from __future__ import annotations
 
+import errno
 import os
+import resource
 import secrets
 import subprocess
 import time
@@ -20,29 +22,71 @@ _CHUNK = 65536
 _CHUNKS_AT_ONCE = 4
 
 
+_KEPT = 8
+"""So many descriptors the lines leave to everything else, such as reading a record."""
+_SCARCE = (
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+    errno.EAGAIN,
+    errno.ENOBUFS,
+    errno.EADDRNOTAVAIL,
+)
+"""What this machine says when it has run out of something, and nothing of any host."""
+_CLIENT_FAILED = 255
+_SCARCELY = tuple(os.strerror(number) for number in _SCARCE)
+
+
+class NoRoom(Exception):
+    """This machine has no room for one more client now. It says nothing of the host."""
+
+
+def make_room() -> None:
+    """Allows this process as many descriptors as its user may have at all: a line takes three."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 class Line:
     """A running client. ``stdout`` and ``stderr`` are descriptors to wait on.
 
     Raises:
+        NoRoom: this machine has run out of something that it takes; later there may be room.
         HostFault: the client can't be started.
     """
 
+    _running = 0
+
     def __init__(self, argv: tuple[str, ...]) -> None:
+        pipes: list[int] = []
         try:
+            # Made here: where the third can't be, subprocess loses those that it has made.
+            for _ in range(3):
+                pipes += os.pipe()
+            limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+            if Line._running and max(pipes) + _KEPT >= limit != resource.RLIM_INFINITY:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))  # noqa: TRY301
+            theirs, ours = (pipes[0], pipes[3], pipes[5]), (pipes[1], pipes[2], pipes[4])
             # In a session of its own: a Ctrl-C is for us to hear, and must not end it half-way.
             self._process = subprocess.Popen(
-                argv,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                bufsize=0,
-                start_new_session=True,
+                argv, stdin=theirs[0], stdout=theirs[1], stderr=theirs[2], start_new_session=True
             )
-        except (OSError, ValueError) as error:
-            raise HostFault(FaultKind.UNREACHABLE, f"ssh can't be started: {error}") from error
-        pipes = (self._process.stdin, self._process.stdout, self._process.stderr)
-        self._stdin, self.stdout, self.stderr = (pipe.fileno() for pipe in pipes if pipe)
-        for descriptor in (self._stdin, self.stdout, self.stderr):
+        except BaseException as error:
+            for descriptor in pipes:
+                os.close(descriptor)
+            if isinstance(error, MemoryError) or getattr(error, "errno", None) in _SCARCE:
+                raise NoRoom(str(error) or "out of memory") from error
+            if isinstance(error, OSError | ValueError):
+                text = f"ssh can't be started: {error}"
+                raise HostFault(FaultKind.UNREACHABLE, text) from error
+            raise
+        for descriptor in theirs:
+            os.close(descriptor)
+        Line._running += 1
+        self._open = True
+        self._stdin, self.stdout, self.stderr = ours
+        for descriptor in ours:
             os.set_blocking(descriptor, False)
         self._heard = bytearray()
         self._errors = bytearray()
@@ -70,6 +114,21 @@ class Line:
     def stdin(self) -> int:
         """Where what is unsent goes."""
         return self._stdin
+
+    @property
+    def said(self) -> str:
+        """What the client has printed of errors."""
+        return self._errors.decode("utf-8", "replace")
+
+    @property
+    def no_room(self) -> bool:
+        """Whether the client ended because this machine had no room for what it needs.
+
+        Its own last word counts, and not what a host may have printed before.
+        """
+        last = self.said.strip().rpartition("\n")[2]
+        own = not self.reached and self._process.returncode == _CLIENT_FAILED
+        return own and any(text in last for text in _SCARCELY)
 
     def ask(self, call: Call, payload: bytes = b"") -> None:
         """Sends a call; its answer comes with ``hear``."""
@@ -131,7 +190,7 @@ class Line:
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=0.2)
         self._read(self.stderr, self._errors)
-        lines = self._errors.decode("utf-8", "replace").strip().splitlines()
+        lines = self.said.strip().splitlines()
         kind = FaultKind.LOST if self.reached else FaultKind.UNREACHABLE
         text = excerpt(lines[-1]) if lines else f"ssh ended with {self._process.returncode}"
         return HostFault(kind, text, in_doubt=call.changes and self.reached)
@@ -139,10 +198,11 @@ class Line:
     def close(self) -> None:
         """Ends the client, and with it our end of whatever it waits for; the host goes on."""
         self.over = True
-        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
-            if stream is not None:
-                with suppress(OSError):
-                    stream.close()
+        if self._open:  # once: by then another line may have their numbers
+            self._open = False
+            Line._running -= 1
+            for descriptor in (self._stdin, self.stdout, self.stderr):
+                os.close(descriptor)
         with suppress(OSError):
             self._process.kill()
         with suppress(subprocess.TimeoutExpired):
