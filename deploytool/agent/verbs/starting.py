@@ -115,12 +115,12 @@ def resume(host: Host, request: Resume, payload: Payload) -> Resumed:
         command = host.settings.resume
         if latch is None and not fenced and command is None:
             raise Refusal("not-halted", "this host was not stopped")
+        if not is_of(start, request.latch, latch):
+            raise _other(latch)
         if fenced or command is None:
             # An artifact checks it too, once it runs; before that, and for one that doesn't, nobody
             # else would.
             _check_second_person(host, start, latch, signed, signature)
-        if not is_of(start, request.latch, latch):
-            raise _other(latch)
         if fenced:
             _let_in(host, request, start)
         said = None

@@ -35,10 +35,13 @@ class Ground:
     """A host and what a deployer knows of it."""
 
     supervisor: str
+    serving: Build | None = None
+    """What was deployed there before."""
     host: Host = field(init=False)
 
     def __post_init__(self) -> None:
-        self.host = Host.prepared(described=settings(supervisor=self.supervisor))
+        described = settings(supervisor=self.supervisor)
+        self.host = Host.prepared(self.serving, described=described)
 
     @property
     def root(self) -> str:
@@ -82,6 +85,11 @@ class Ground:
     def write(self, name: str, text: str = "") -> None:
         """Writes a file in STATE, as another or an earlier program did."""
         self.host.computer.put(f"{self.root}/state/{name}", text.encode())
+
+    def place(self, made: Build) -> None:
+        """Puts a release there, as an earlier deployment did."""
+        self.host.place(made)
+        self.host.computer.sync()
 
     def spoil(self, name: str) -> None:
         """Makes a mark unreadable."""

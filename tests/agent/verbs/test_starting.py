@@ -36,7 +36,8 @@ class Stopped:
 
     def __init__(self, ground: Ground, *, fenced: bool = True, resume: bool = True) -> None:
         self.ground = ground
-        ground.deploy(ONE)
+        if ground.serves is None:
+            ground.deploy(ONE)
         self.stop(FIRST, fenced=fenced)
         if not resume:
             ground.change(resume=None)
@@ -279,7 +280,7 @@ class Strike:
 def test_p6_a_stop_at_any_moment_of_a_start_wins(ground: Ground, kind: str) -> None:
     """Afterwards it holds, nothing trades, and a start that it came before has failed."""
     for at in itertools.count(1):
-        fresh = Ground(ground.supervisor)
+        fresh = Ground(ground.supervisor, ONE)
         stopped = Stopped(fresh)
         strike = Strike(stopped, kind, at)
         content = stopped.signed()
