@@ -11,8 +11,8 @@ from typing import Protocol
 from deploytool.arming.checks import AGE_AT_MOST_S, Census, SenderObservation
 from deploytool.errors import FaultKind, HostFault
 from deploytool.fleet import model
+from deploytool.fleet.local_commands import ask, ask_json, moment
 from deploytool.fleet.model import Argv, Inventory
-from deploytool.fleet.operators import ask, ask_json, moment
 from deploytool.registry.model import BITS
 
 _SHA = re.compile(r"[0-9a-f]{64}")
@@ -86,7 +86,7 @@ class SenderCommands:
             raise HostFault(FaultKind.UNREACHABLE, "the inventory names no 'membership'")
         return read_census(self._asked(membership.command, membership.timeout_s))
 
-    def _gateway(self) -> model.Gateway:
+    def _gateway(self) -> model.GatewayConfig:
         if self._inventory.gateway is None:
             raise HostFault(FaultKind.UNREACHABLE, "the inventory names no 'gateway'")
         return self._inventory.gateway

@@ -10,12 +10,12 @@ import yaml
 from pydantic import ValidationError
 
 from deploytool.errors import InputError
-from deploytool.fleet.document import Document, Mistake, from_pydantic, named
+from deploytool.fleet.known_hosts import read_pins
 from deploytool.fleet.model import PLACEHOLDER, Inventory
 from deploytool.fleet.paths import folder_of, located
-from deploytool.fleet.pins import read_pins
 from deploytool.fleet.placeholders import flag_checks, placeholder_checks, stop_checks
 from deploytool.fleet.signers import read_signers
+from deploytool.fleet.yaml_source import Document, Mistake, from_pydantic, named
 
 _BYTES_AT_MOST = 4 * 1024 * 1024
 

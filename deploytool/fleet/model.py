@@ -125,7 +125,7 @@ class Service(Frozen):
     """An activated host that isn't confirmed within so many seconds stops serving; 0: never."""
 
 
-class Gateway(Frozen):
+class GatewayConfig(Frozen):
     """How those who set bits in messages are told and observed, on the operator's machine."""
 
     use: Argv
@@ -200,7 +200,7 @@ class Inventory(Frozen):
     service: Service
     config_files: tuple[HostPath, ...] = ()
     signers: Line | None = None
-    gateway: Gateway | None = None
+    gateway: GatewayConfig | None = None
     membership: Membership | None = None
     silence: Silence | None = None
     lease_s: Annotated[float, Field(ge=0, le=3600)] = 0.0

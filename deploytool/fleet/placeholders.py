@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from deploytool.fleet.document import Location, Mistake
 from deploytool.fleet.model import (
     ASKED_PLACEHOLDERS,
     BUILT_IN_PLACEHOLDERS,
     OPERATORS_COMMANDS,
     PLACEHOLDER,
 )
+from deploytool.fleet.yaml_source import Location, Mistake
 
 LEASE_AT_LEAST_S = 1.0
 """A shorter lease would lapse between two renewals on a busy machine."""

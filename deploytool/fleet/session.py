@@ -11,7 +11,7 @@ import paramiko
 from paramiko.ssh_exception import SSHException
 
 from deploytool.errors import FaultKind, HostFault
-from deploytool.fleet.connecting import WINDOW_BYTES, Way
+from deploytool.fleet.connection import WINDOW_BYTES, SshConnection
 from deploytool.fleet.protocol import ANSWER_BYTES_AT_MOST
 from deploytool.fleet.sshconfig import Route
 
@@ -112,7 +112,7 @@ class Session:
     """
 
     def __init__(self, way: Route, known_hosts: str, connect_timeout_s: float) -> None:
-        self._way = Way(way, known_hosts, connect_timeout_s)
+        self._way = SshConnection(way, known_hosts, connect_timeout_s)
 
     @property
     def alive(self) -> bool:

@@ -19,8 +19,8 @@ import yaml
 from pydantic import AfterValidator, Field, ValidationError
 
 from deploytool.errors import InputError
-from deploytool.fleet.document import Document, from_pydantic, named
 from deploytool.fleet.model import Frozen
+from deploytool.fleet.yaml_source import Document, from_pydantic, named
 from deploytool.gate.check_flags import Found
 from deploytool.gate.model import Check, GateFinding
 from deploytool.gate.rules import clock_is_off

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from deploytool.errors import InputError
-from deploytool.fleet.document import Location
+from deploytool.fleet.known_hosts import read_pins
 from deploytool.fleet.model import HostSpec
-from deploytool.fleet.pins import read_pins
+from deploytool.fleet.yaml_source import Location
 from deploytool.gate.check_flags import Found
 from deploytool.gate.declared import Declared
 from deploytool.gate.model import Check, GateFinding

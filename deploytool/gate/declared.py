@@ -8,9 +8,9 @@ from pathlib import Path
 import yaml
 
 from deploytool.errors import InputError
-from deploytool.fleet.document import Document
 from deploytool.fleet.inventory import load_inventory
 from deploytool.fleet.model import Inventory
+from deploytool.fleet.yaml_source import Document
 from deploytool.gate.checkout import Checkout
 from deploytool.gate.model import Check, GateFinding
 from deploytool.gate.rules import could_not_run

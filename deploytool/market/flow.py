@@ -23,7 +23,7 @@ from typing import Any, Final, Self
 
 from deploytool.market.control import Json
 from deploytool.market.exchange import Quote
-from deploytool.market.gateway import GatewayConfig
+from deploytool.market.gateway import ClientGatewayConfig
 from deploytool.market.link import RouterAddress
 from deploytool.market.load import Load
 from deploytool.market.process import MarketProcess
@@ -147,7 +147,7 @@ class Flow:
         addresses = tuple(RouterAddress(r.host, r.address, r.port) for r in routers)
         config = self._folder / "gateway.json"
         config.touch(mode=0o600)
-        config.write_text(GatewayConfig(client.user, client.password, addresses).as_json())
+        config.write_text(ClientGatewayConfig(client.user, client.password, addresses).as_json())
         self._gateway = self._start("gateway", "gateway", ["--config", str(config)])
 
     def trust(self, releases: Sequence[str]) -> None:

@@ -37,7 +37,7 @@ _A_RELEASE: Final = f"a release is a SHA-256 digest, {_RELEASE_DIGITS} hex digit
 class ClientGateway:
     """One client of all routers, and what can be asked of it."""
 
-    def __init__(self, config: GatewayConfig, control: Path) -> None:
+    def __init__(self, config: ClientGatewayConfig, control: Path) -> None:
         self.dealer = Dealer(config.routers, config.user, config.password)
         self._prefix = f"{config.user[:2]}{time.time_ns() // 10**9 % 10**5:05d}-"
         self._made = 0
@@ -193,7 +193,7 @@ class ClientGateway:
 
 
 @dataclass(frozen=True, slots=True)
-class GatewayConfig:
+class ClientGatewayConfig:
     """Who the gateway is, and its routers."""
 
     user: str
@@ -206,7 +206,7 @@ class GatewayConfig:
         return json.dumps({"user": self.user, "password": self.password, "routers": routers})
 
     @classmethod
-    def from_json(cls, text: str) -> GatewayConfig:
+    def from_json(cls, text: str) -> ClientGatewayConfig:
         """Read the file's text."""
         told: dict[str, Any] = json.loads(text)
         routers = []
@@ -242,7 +242,7 @@ def main() -> None:
     parser.add_argument("--control", type=Path, required=True)
     given = parser.parse_args()
     asyncio.run(
-        serve(ClientGateway(GatewayConfig.from_json(given.config.read_text()), given.control))
+        serve(ClientGateway(ClientGatewayConfig.from_json(given.config.read_text()), given.control))
     )
 
 

@@ -92,7 +92,7 @@ class ExecutionReport(NamedTuple):
     cxl_qty: int
 
 
-class CancelReject(NamedTuple):
+class OrderCancelReject(NamedTuple):
     """A parent that couldn't be cancelled."""
 
     cl_ord_id: str
@@ -135,10 +135,10 @@ def unpack_report(payload: bytes) -> ExecutionReport:
     return ExecutionReport(_text(fields[1]), *fields[2:])
 
 
-def unpack_cancel_reject(payload: bytes) -> CancelReject:
+def unpack_cancel_reject(payload: bytes) -> OrderCancelReject:
     """Read the answer to a cancel that couldn't be done."""
     fields = _fields(_CANCEL_REJECT, b"9", payload)
-    return CancelReject(_text(fields[1]), fields[2])
+    return OrderCancelReject(_text(fields[1]), fields[2])
 
 
 # the fields' types are the layout's, which the type checker can't see: hence the one Any

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 import yaml
 
 from deploytool.errors import HostFault, InputError
-from deploytool.fleet.document import Document
+from deploytool.fleet.yaml_source import Document
 from deploytool.parity.model import Evidence, RoundAnswers
 from deploytool.registry.git import Repository, Version
 from deploytool.registry.model import Entry, entries_of

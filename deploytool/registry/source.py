@@ -10,7 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from deploytool.errors import InputError
-from deploytool.fleet.document import Document, Mistake, from_pydantic, named
+from deploytool.fleet.yaml_source import Document, Mistake, from_pydantic, named
 from deploytool.registry.model import Entry, Registry, entry, table_digest
 from deploytool.release.model import FlagTable
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from deploytool.market.exchange import Quote
-from deploytool.market.gateway import ClientGateway, GatewayConfig
+from deploytool.market.gateway import ClientGateway, ClientGatewayConfig
 from deploytool.market.link import RouterAddress
 from deploytool.market.session import Deadlines
 from deploytool.market.venue import Address, Market
@@ -36,7 +36,7 @@ def senders(tmp_path: Path) -> Iterator[hosts.Rig]:
     """A gateway and its two routers, which are plain sockets."""
     raw = [hosts.RawHost("router1"), hosts.RawHost("router2")]
     routers = tuple(RouterAddress(h.host, "127.0.0.1", h.port) for h in raw)
-    gateway = ClientGateway(GatewayConfig("GATE01", "secret", routers), tmp_path / "g.sock")
+    gateway = ClientGateway(ClientGatewayConfig("GATE01", "secret", routers), tmp_path / "g.sock")
     with running(gateway):
         rig = hosts.Rig(tmp_path / "g.sock", raw)
         rig.ask("trust", releases=[hosts.RELEASE])

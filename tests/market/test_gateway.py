@@ -13,7 +13,7 @@ import pytest
 
 from deploytool.market import soup
 from deploytool.market.control import ControlFault
-from deploytool.market.gateway import ClientGateway, GatewayConfig
+from deploytool.market.gateway import ClientGateway, ClientGatewayConfig
 from deploytool.market.link import RouterAddress
 
 from .hosts import LIMITS, RELEASE, RawHost, Rig
@@ -131,7 +131,7 @@ def test_trust_that_is_taken_back_ends_the_session(rig: Rig) -> None:
 def test_nothing_is_trusted_before_it_was_told_so(tmp_path: Path) -> None:
     host = RawHost("router1")
     router = RouterAddress("router1", "127.0.0.1", host.port)
-    gateway = ClientGateway(GatewayConfig("GATE01", "secret", (router,)), tmp_path / "g.sock")
+    gateway = ClientGateway(ClientGatewayConfig("GATE01", "secret", (router,)), tmp_path / "g.sock")
     with running(gateway):
         host.accept()
         assert host.next() == (soup.LOGOUT_REQUEST, b"")

@@ -16,7 +16,7 @@ import pytest
 
 from deploytool.arming.checks import SenderObservation as Seen
 from deploytool.market import sender, soup
-from deploytool.market.gateway import ClientGateway, GatewayConfig
+from deploytool.market.gateway import ClientGateway, ClientGatewayConfig
 from deploytool.market.link import RouterAddress
 
 from .hosts import RELEASE, RawHost, Rig
@@ -166,7 +166,7 @@ def test_p3_all_senders_are_told_and_each_has_to_answer(
     host = RawHost("router9")
     router = RouterAddress("router9", "127.0.0.1", host.port)
     both = ["--control", str(other), "--control", str(senders.control)]
-    with running(ClientGateway(GatewayConfig("GATE02", "secret", (router,)), other)):
+    with running(ClientGateway(ClientGatewayConfig("GATE02", "secret", (router,)), other)):
         up(senders)
         assert sender.main([*both, "use", str(BIT), "--release", RELEASE]) == 0
         seen = json.loads(capsys.readouterr().out)

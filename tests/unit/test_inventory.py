@@ -12,8 +12,8 @@ from paramiko import HostKeys
 
 from deploytool.errors import InputError
 from deploytool.fleet.inventory import load_inventory, parse_inventory
+from deploytool.fleet.known_hosts import read_pins
 from deploytool.fleet.model import Inventory
-from deploytool.fleet.pins import read_pins
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + "A" * 43
 EXAMPLE = Path(__file__).parents[2] / "inventories" / "example.yaml"

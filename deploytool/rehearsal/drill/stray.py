@@ -18,7 +18,7 @@ from pathlib import Path
 
 from deploytool.errors import EnvironmentProblem
 from deploytool.market.flow import Flow
-from deploytool.market.gateway import GatewayConfig
+from deploytool.market.gateway import ClientGatewayConfig
 from deploytool.market.link import RouterAddress
 from deploytool.market.load import Load
 from deploytool.market.process import MarketProcess
@@ -119,7 +119,7 @@ def _clients(record: FleetRecord, old: Release, address: str, port: int) -> Iter
         config.touch(mode=0o600)
         routers = (RouterAddress(_HOST, address, port),)
         client = record.client
-        config.write_text(GatewayConfig(client.user, client.password, routers).as_json())
+        config.write_text(ClientGatewayConfig(client.user, client.password, routers).as_json())
         words = ["--config", str(config)]
         log = Path(folder) / "gateway.log"
         with MarketProcess("deploytool.market.gateway", words, control, log) as gateway:

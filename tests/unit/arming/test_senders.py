@@ -13,8 +13,8 @@ import pytest
 
 from deploytool.arming.senders import SenderCommands, read_census, read_senders, senders_of
 from deploytool.errors import FaultKind, HostFault
-from deploytool.fleet import operators
-from deploytool.fleet.model import Gateway, Inventory, Membership
+from deploytool.fleet import local_commands
+from deploytool.fleet.model import GatewayConfig, Inventory, Membership
 
 from .fleets import declared
 
@@ -29,7 +29,7 @@ def say(text: str) -> tuple[str, ...]:
 def fleet(**commands: Any) -> Inventory:
     gateway = {"use": ("true",), "withdraw": ("true",), "observe": ("true",), "timeout_s": 2.0}
     membership = commands.pop("membership", None)
-    made = Gateway(**{**gateway, **commands})
+    made = GatewayConfig(**{**gateway, **commands})
     census = None if membership is None else Membership(command=membership, timeout_s=2.0)
     return declared().model_copy(update={"gateway": made, "membership": census})
 
@@ -113,7 +113,7 @@ def test_whatever_else_it_does_is_a_fault_in_time(
 
 def test_what_a_command_leaves_behind_is_ended_with_it(tmp_path: Path) -> None:
     script = "sleep 60 >/dev/null 2>&1 & echo $!; exec 1>&- 2>&-; sleep 0.2"
-    pid = int(operators.ask(("sh", "-c", script), {}, tmp_path, 5))
+    pid = int(local_commands.ask(("sh", "-c", script), {}, tmp_path, 5))
     for _ in range(100):
         try:
             state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]

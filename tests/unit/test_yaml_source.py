@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from deploytool.fleet.document import Document, named
+from deploytool.fleet.yaml_source import Document, named
 
 
 @pytest.mark.parametrize(

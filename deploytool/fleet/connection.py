@@ -23,7 +23,7 @@ from paramiko.ssh_exception import (
 
 from deploytool.errors import FaultKind, HostFault, InputError
 from deploytool.fleet.credentials import Credentials
-from deploytool.fleet.pins import read_pins
+from deploytool.fleet.known_hosts import read_pins
 from deploytool.fleet.protocol import excerpt
 from deploytool.fleet.proxy import ProxyProcess
 from deploytool.fleet.sshconfig import Route
@@ -59,7 +59,7 @@ def _transport(*args: Any, **kwargs: Any) -> paramiko.Transport:  # noqa: ANN401
     return transport
 
 
-class Way:
+class SshConnection:
     """The open connections to one machine: to each jump host, and at the end to itself.
 
     Raises:
