@@ -7,6 +7,7 @@ agent's settings, which the inventory renders.
 
 from __future__ import annotations
 
+import deploytool.agent.model  # noqa: F401 # its records are kinds of fields below
 from deploytool.agent.record import Record
 
 TYPE_CHECKING = False
