@@ -2,7 +2,8 @@
 
 Eight containers with systemd on this one machine trade while they are stopped, again and again:
 cold, warm (a watch has the lines open), and by eight parallel ``ssh`` clients that send one signal,
-which is the floor. Between two stops the routers are put back by hand, past the tool.
+which is the floor. The market is the witness: each stop has to end with 0. Between two stops the
+routers are put back by hand, past the tool.
 """
 
 from __future__ import annotations
@@ -20,11 +21,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import yaml
 from page import put_section
 
 from deploytool.market.load import MAX_PARENTS, Load
 from deploytool.rehearsal.fleets.container import ContainerFleet
-from deploytool.rehearsal.fleets.files import ADMIN_IDENTITY, KNOWN_HOSTS, LIMITS
+from deploytool.rehearsal.fleets.files import (
+    ADMIN_IDENTITY,
+    KNOWN_HOSTS,
+    LIMITS,
+    ROUTER_CONFIG,
+    router_config,
+)
 from deploytool.rehearsal.fleets.model import silent
 from deploytool.rehearsal.stage import Stage, Trading
 from deploytool.release.store import find
@@ -61,6 +69,13 @@ class StopBench:
         if record is None:
             raise RuntimeError("the fleet was taken down meanwhile")
         self.record = record
+        self.inventory = fleet.folder / "witnessed.yaml"
+        (fleet.folder / ROUTER_CONFIG).write_text(router_config(record))
+        said = yaml.safe_load(fleet.inventory.read_text())
+        witness = [sys.executable, "-m", "deploytool.rehearsal.market.witness", "--hosts"]
+        witness += [ROUTER_CONFIG, "--control", str(trading.flow.market.control)]
+        said["silence"] = {"command": witness, "timeout_s": 20}
+        self.inventory.write_text(yaml.safe_dump(said, sort_keys=False))
 
     def put_back(self) -> None:
         """Has every router trade again, past the tool."""
@@ -97,9 +112,9 @@ class StopBench:
 
     def stop(self) -> None:
         """``deploytool stop --all``."""
-        words = [TOOL, "stop", "-i", str(self.fleet.inventory), "--all", "--json"]
+        words = [TOOL, "stop", "-i", str(self.inventory), "--all", "--json"]
         done = subprocess.run(words, capture_output=True, timeout=120, check=False)
-        if done.returncode != 6 or "NOT shown" in done.stderr.decode():  # there is no witness here
+        if done.returncode != 0:
             raise RuntimeError(done.stderr.decode())
 
     def floor(self) -> None:
@@ -162,7 +177,8 @@ def section(ways: list[Measured], rounds: list[float], cpu: float, load: float) 
     how = (
         f"{runs} stops each, taking turns; eight containers with systemd, {PARENTS_PER_S:.0f} "
         f"parent orders a second, client and market on this machine's {cores} cores too; load "
-        f"{load:.1f} before the start. From Enter to the last child order that the market saw."
+        f"{load:.1f} before the start. From Enter to the last child order that the market saw; the "
+        "command ends once the market, as its witness, has confirmed the silence."
     )
     lines = [
         "## A stop of eight hosts under load",
@@ -237,7 +253,7 @@ def _contest(bench: StopBench, runs: int, load: float) -> str:
     for _ in range(runs):
         bench.measure(ways[0], bench.floor)
         bench.measure(ways[1], bench.stop)
-    watch = Watching(bench.fleet.inventory, 5.0)
+    watch = Watching(bench.inventory, 5.0)
     try:
         time.sleep(15.0)  # its lines are up, and it has looked more than once
         before, began = watch.cpu_s(), time.monotonic()

@@ -148,7 +148,7 @@ def check(
 ) -> None:
     """Show what each host lacks before a release can be deployed. It changes nothing."""
     del json
-    from deploytool.cli.notices import say_notices
+    from deploytool.cli.notices import say_notices, way_back
     from deploytool.errors import NotProven
     from deploytool.fleet.inventory import load_inventory
     from deploytool.fleet.remote import connect_fleet
@@ -170,6 +170,8 @@ def check(
     for name in chosen:
         state = "ready" if not missing[name] else "NOT ready"
         say(f"{name}: {state}")
+    for line in way_back(fleet, inventory):
+        say(line)
     error = None
     if lacking:
         error = NotProven(
@@ -179,6 +181,71 @@ def check(
             tuple(map(str, lacking)),
         )
     finish({"hosts": missing}, error)
+
+
+@app.command("let-in")
+def let_in(
+    host: Annotated[str, typer.Argument(help="The host's name in the inventory.")],
+    inventory: InventoryOption,
+    reason: Annotated[str, typer.Option("--reason", help="Why; it is kept on the host.")],
+    admin: Annotated[
+        str | None, typer.Option("--admin", help="The account: root, or one that may sudo.")
+    ] = None,
+    admin_key: Annotated[
+        Path | None, typer.Option("--admin-key", help="That account's private key file.")
+    ] = None,
+    *,
+    json: JsonOption = False,
+) -> None:
+    """Let a stopped host trade again, as root on it, where the inventory names no signers.
+
+    With signers, two people do that: deploytool start. The host writes the reason down.
+    """
+    del json
+    from deploytool.cli.interrupt import holder
+    from deploytool.errors import HostFault, NotProven, Refused
+    from deploytool.fleet.inventory import load_inventory
+    from deploytool.fleet.letting_in import let_in as let_host_in
+    from deploytool.fleet.prepare import Admin
+    from deploytool.fleet.remote import connect_fleet
+    from deploytool.fleet.select import select_hosts
+    from deploytool.parity.host_notices import last_of
+    from deploytool.parity.round import probe_call, take_round
+    from deploytool.parity.words import Trades, words
+    from deploytool.stop.ladder import in_words
+
+    fleet = load_inventory(inventory)
+    select_hosts(fleet, (host,))
+    named = quote(str(inventory))
+    if fleet.signers is not None:
+        raise Refused(
+            "START_SIGNERS",
+            "Refused by START_SIGNERS: the inventory names signers.",
+            "Nothing was changed: with signers, two people start a host.",
+            f"deploytool start -i {named} --host {host} --reason TEXT --by YOU",
+        )
+    key = str(admin_key.expanduser()) if admin_key else None
+    trouble = ""
+    try:
+        said = let_host_in(fleet, host, Admin(admin, key), in_words(holder()), in_words(reason))
+    except HostFault as fault:
+        said, trouble = "", str(fault)
+    hosts = {host: connect_fleet(fleet)[host]}
+    try:
+        seen = take_round(hosts, probe_call(), fleet.ssh.command_timeout_s)
+    finally:
+        hosts[host].close()
+    last = words(last_of(seen[host]))
+    say(f"{host}: {last.text}{f' ({trouble or said})' if trouble or said else ''}")
+    error = None
+    if trouble or last.trades is not Trades.YES or last.unfinished:
+        error = NotProven(
+            f"{host}: {last.text}.",
+            "It was not let in." if trouble else "It was let in; this is what it shows now.",
+            f"deploytool status -i {named}",
+            (trouble,) if trouble else (),
+        )
+    finish({"host": host, "state": last_of(seen[host]).state or "not seen"}, error)
 
 
 @app.command()

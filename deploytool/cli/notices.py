@@ -7,8 +7,13 @@ from typing import TYPE_CHECKING
 
 from deploytool.cli.output import say
 from deploytool.parity.host_notices import notices
+from deploytool.parity.words import let_in_command
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from deploytool.fleet.model import Inventory
     from deploytool.parity.model import RoundAnswers
 
 
@@ -18,3 +23,13 @@ def say_notices(seen: RoundAnswers) -> tuple[str, ...]:
     for line in lines:
         say(line)
     return lines
+
+
+def way_back(fleet: Inventory, path: Path) -> Iterator[str]:
+    """What is said beforehand of a fleet whose hosts, once stopped, nobody may start by signing."""
+    if fleet.signers is None:
+        yield (
+            "The inventory names no signers: a host that was stopped can only be let in by root on "
+            f"it: {let_in_command('HOST', str(path), fleet.service.supervisor)}. Name signers to "
+            "have two people do it: docs/stop.md"
+        )

@@ -83,6 +83,7 @@ def plan(
     import secrets
 
     from deploytool.arming.senders import senders_of
+    from deploytool.cli.notices import way_back
     from deploytool.fleet.remote import connect_fleet
     from deploytool.rollout.admission import admit
     from deploytool.rollout.model import Purpose
@@ -103,6 +104,8 @@ def plan(
         say(f"  {item.host:<16} {item.action.value}")
     for number, wave in enumerate(found.plan.waves, start=1):
         say(f"  wave {number}: {', '.join(wave)}")
+    for line in way_back(fleet, inventory):
+        say(line)
     if out is not None:
         _write(out, found.plan)
         bound = f"{quote(release)} --plan {quote(str(out))}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +19,8 @@ from deploytool.fleet.model import Inventory
 from deploytool.fleet.paths import folder_of
 from deploytool.fleet.remote import RemoteHost, connect_fleet
 from deploytool.fleet.select import select_hosts
-from deploytool.parity.model import Evidence
+from deploytool.parity.host_notices import last_of
+from deploytool.parity.words import Trades, Words, words
 from deploytool.stop.meaning import flag_objections
 from deploytool.stop.request import signing
 from deploytool.stop.start import ask, begin, check, look, read, write
@@ -96,22 +97,51 @@ def do(path: Path, requests: tuple[Path, ...], signatures: tuple[Path, ...]) -> 
         check(inventory, signed, seen, time.time(), str(path), flags)
         outcomes = begin(inventory, hosts, signed, seen, holder())
         after = look(inventory, hosts)
-    states = {}
-    for host in outcomes:
-        item = after[host]
-        status = (item.status or {}) if isinstance(item, Evidence) else {}
-        states[host] = str(status.get("trading_state", "not seen"))
-        say(f"{host}: {states[host]}{': ' + outcomes[host] if outcomes[host] else ''}")
-    bad = {h: text or f"it is {states[h]}" for h, text in outcomes.items() if text}
-    bad |= {
-        h: f"it is {state}" for h, state in states.items() if state != "ACTIVE" and h not in bad
-    }
-    error = None
-    if bad:
-        error = NotProven(
-            f"{len(bad)} of {len(outcomes)} hosts do NOT trade again.",
-            "The others do. What was refused there stays stopped.",
-            f"deploytool status -i {quote(str(path))}",
-            tuple(f"{host}: {text}" for host, text in sorted(bad.items())),
-        )
-    finish({"states": states, "refused": bad}, error)
+    said = {host: words(last_of(after[host])) for host in outcomes}
+    for host, one in said.items():
+        say(f"{host}: {one.text}{f' ({outcomes[host]})' if outcomes[host] else ''}")
+    finish(
+        {
+            "states": {host: last_of(after[host]).state or "not seen" for host in outcomes},
+            "refused": {host: text for host, text in outcomes.items() if text},
+        },
+        unfinished(outcomes, said, str(path)),
+    )
+
+
+def unfinished(
+    outcomes: Mapping[str, str], said: Mapping[str, Words], inventory: str
+) -> NotProven | None:
+    """What a start did not bring about, in words from the last look; None where all trade again.
+
+    ``outcomes``: by host, what the start itself was told, empty where nothing was wrong.
+    """
+    not_trading = [host for host, one in said.items() if one.trades is Trades.NO]
+    unseen = [host for host, one in said.items() if one.trades is Trades.UNKNOWN]
+    trading = [host for host, one in said.items() if one.trades is Trades.YES]
+    half = [host for host in trading if said[host].unfinished or outcomes[host]]
+    bad = [*not_trading, *unseen, *half]
+    if not bad:
+        return None
+    count = len(said)
+    parts = (
+        (not_trading, "do NOT trade"),
+        (unseen, "MAY trade, which was not seen"),
+        (half, "trade, and their start is not finished"),
+    )
+    others = count - len(bad)
+    now = f"deploytool status -i {quote(inventory)}"
+    if held := [host for host in half if said[host].unfinished]:
+        named = " ".join(f"--host {host}" for host in held)
+        now = f"Stop these again, and ask again: deploytool stop -i {quote(inventory)} {named}"
+    return NotProven(
+        " ".join(
+            f"{len(hosts)} of {count} {text}: {', '.join(hosts)}." for hosts, text in parts if hosts
+        ),
+        f"The other {others} trade." if others else "No other host was to be started.",
+        now,
+        tuple(
+            f"{host}: {said[host].text}" + (f": {outcomes[host]}" if outcomes[host] else "")
+            for host in sorted(bad)
+        ),
+    )

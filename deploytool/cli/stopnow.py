@@ -120,7 +120,7 @@ def run(arguments: list[str], pressed_at: float | None = None) -> int:
 
 def _rest(words: Words, order: tuple[str, str, str, float], warm: Warm | None, trouble: str) -> int:
     """What the warm way left, the witness, and the answer."""
-    from deploytool.errors import DeploytoolError, Interrupted
+    from deploytool.errors import DeploytoolError
     from deploytool.stop.line import make_room
     from deploytool.stop.press import Course
 
@@ -131,14 +131,31 @@ def _rest(words: Words, order: tuple[str, str, str, float], warm: Warm | None, t
     except DeploytoolError as error:
         return _failed(error, {})
     except KeyboardInterrupt:
-        broken_off = Interrupted(
-            "You broke it off.",
-            "Every host that could be reached was told to stop; what came of it is not known.",
-            f"The same again: {_typed()}",
-        )
-        return _failed(broken_off, {})
+        return _failed(_interrupted(course), {"unended": list(course.unended)})
     except Exception as error:  # noqa: BLE001 the last line of defence: who is left is named
         return _broke(error, course)
+
+
+def _interrupted(course: Course) -> DeploytoolError:
+    """What is known of each host at this moment."""
+    from deploytool.errors import Interrupted
+    from deploytool.parity.words import UNSEEN, words
+    from deploytool.stop.answer import last_seen
+
+    ends = course.climbed
+    seen = {h: last_seen(ends[h]) if h in ends else UNSEEN for h in course.names}
+    if not course.names:
+        means = "Whether any host was stopped is not known; all of them may go on sending orders."
+    elif course.unended:
+        means = f"NOT shown to have stopped: {', '.join(course.unended)}. They may go on sending."
+    else:
+        means = f"All {len(course.names)} say that they stopped; their silence is NOT confirmed."
+    return Interrupted(
+        "Interrupted. Each host that could be reached was told to stop.",
+        means,
+        f"The same again: {_typed()}",
+        tuple(f"{host}: {words(last).text}" for host, last in sorted(seen.items())),
+    )
 
 
 def _broke(error: Exception, course: Course) -> int:
@@ -198,6 +215,10 @@ def _answered(
     if answer.elsewhere:
         names = ", ".join(answer.elsewhere)
         shown(f"The market also heard {names}: not judged, another fleet's (silence.others).")
+    if answer.way_back:
+        shown("The inventory names no signers: only root on a host lets it trade again:")
+        for line in answer.way_back:
+            shown(f"  {line}")
     failed = conclude(answer, words.inventory)
     if failed is not None:
         return _failed(failed, document(answer))

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
+from deploytool.errors import HostFault
 from deploytool.parity.model import Evidence, Halt, Hold, Lock, RoundAnswers
+from deploytool.parity.words import UNSEEN, Last, words
 
 
 def notices(seen: RoundAnswers, now: float | None) -> tuple[str, ...]:
@@ -61,7 +63,34 @@ def _grouped(
 
 def _stops(evidence: Evidence) -> Iterator[tuple[str, int]]:
     if evidence.halt is not None:
-        yield halt_notice(evidence.halt), evidence.halt.since
+        yield f"{halt_notice(evidence.halt)}; {words(last_of(evidence)).text}", evidence.halt.since
+
+
+def last_of(outcome: Evidence | HostFault) -> Last:
+    """What a look at a host showed, as words are made from it."""
+    if not isinstance(outcome, Evidence):
+        return UNSEEN
+    state = (outcome.status or {}).get("trading_state")
+    halt = outcome.halt
+    return Last(
+        state=state if isinstance(state, str) else None,
+        latched=halt is not None and bool(halt.latch),
+        fenced=halt is not None and halt.fenced,
+        runs=bool(outcome.processes),
+    )
+
+
+def down(evidence: Evidence) -> bool:
+    """Whether a host that was stopped has nothing that runs, fenced or not.
+
+    A start that was interrupted after it took the fence away leaves that.
+    """
+    return evidence.halt is not None and not evidence.processes and evidence.status is None
+
+
+def trades(evidence: Evidence) -> bool:
+    """Whether its process says that orders can leave."""
+    return (evidence.status or {}).get("trading_state") in {"ACTIVE", "REDUCING"}
 
 
 def _holds(evidence: Evidence) -> Iterator[tuple[str, int]]:
@@ -92,10 +121,13 @@ def hold_notice(hold: Hold) -> str:
 
 def lock_notice(lock: Lock) -> str:
     """Who is at work on a host, or was when it died."""
-    return (
+    said = (
         f"locked since {_at(lock.since)} by {lock.holder} "
         f"({lock.purpose}, plan {lock.plan}, token {lock.token})"
     )
+    if lock.purpose != "start":
+        return said
+    return f"{said}; a start that was interrupted leaves that: 'deploytool rollback' takes it away"
 
 
 def _at(since: int) -> str:

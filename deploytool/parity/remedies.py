@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from shlex import quote
 
+from deploytool.parity.host_notices import down
 from deploytool.parity.model import HostVerdict, Round, Verdict
 from deploytool.parity.rules import TRADES_ON, short, strays
 
@@ -47,6 +48,11 @@ def remedy(taken: Round, inventory: str) -> str:
     if trading := _trading(bad):
         stop = f"deploytool stop -i {quote(inventory)} {trading}"
         return f"They were stopped, and say that they trade: stop them again: {stop}"
+    if (host := _starting(taken)) is not None:
+        return (
+            f"A start is under way on {host}, or was interrupted. If its deployer is gone, take "
+            f"its lock away: deploytool rollback -i {quote(inventory)}"
+        )
     if (host := _under_way(taken)) is not None:
         return (
             f"A rollout is under way or was interrupted (see {host}). If its deployer is gone, "
@@ -125,10 +131,17 @@ def _trading(bad: list[HostVerdict]) -> str:
 
 
 def _fenced(bad: list[HostVerdict]) -> str | None:
-    """The options that name the hosts which a stop fenced; None where there is none."""
-    halts = [(v.host, v.evidence.halt) for v in bad if v.evidence is not None]
-    named = [host for host, halt in halts if halt is not None and halt.fenced]
+    """The options that name the hosts which only a start brings back; None where there is none."""
+    seen = [(v.host, v.evidence) for v in bad if v.evidence is not None]
+    named = [h for h, e in seen if e.halt is not None and (e.halt.fenced or down(e))]
     return " ".join(f"--host {host}" for host in named) if named else None
+
+
+def _starting(taken: Round) -> str | None:
+    """The first host that a start holds, where no rollout holds any."""
+    shown = [(v.host, v.evidence.lock) for v in taken.hosts if v.evidence is not None]
+    locked = [(host, lock.purpose) for host, lock in shown if lock is not None]
+    return locked[0][0] if locked and {purpose for _, purpose in locked} == {"start"} else None
 
 
 def _under_way(taken: Round) -> str | None:

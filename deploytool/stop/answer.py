@@ -14,6 +14,7 @@ from shlex import quote
 from typing import Any
 
 from deploytool.errors import StopNotConfirmed
+from deploytool.parity.words import UNSEEN, Last, Words, words
 from deploytool.stop.model import Climbed, End, Event, Heard, Order, Own, Renewal, Rung, Step
 from deploytool.stop.rules import contradicted, last_child_s, lease_end, stopped
 from deploytool.stop.silence import silence
@@ -42,6 +43,8 @@ class Row:
     rests_on: str
     notes: tuple[str, ...]
     steps: tuple[Step, ...]
+    said: Words = field(default_factory=lambda: words(UNSEEN))
+    """What the last look at it showed."""
 
     @property
     def proven(self) -> bool:
@@ -67,6 +70,8 @@ class Answer:
     strangers: Mapping[str, float] = field(default_factory=dict)
     """From the key press to the last order of each, in seconds."""
     elsewhere: tuple[str, ...] = ()
+    way_back: tuple[str, ...] = ()
+    """How each host that was stopped is let in again, where the inventory names no signers."""
 
     @property
     def targets(self) -> tuple[Row, ...]:
@@ -105,7 +110,17 @@ def make_row(
         rests_on=rests_on,
         notes=climbed.notes,
         steps=climbed.steps,
+        said=words(last_seen(climbed)),
     )
+
+
+def last_seen(climbed: Climbed) -> Last:
+    """What a stop saw last of a host."""
+    if climbed.end is End.HALTED:
+        return Last("HALTED", latched=True)
+    if climbed.end is End.DEAD:
+        return Last(latched=True, fenced=stopped(climbed), runs=False)
+    return UNSEEN if climbed.end is End.OUT_OF_REACH else Last(runs=True)
 
 
 def lines(answer: Answer, columns: int) -> tuple[str, ...]:
@@ -259,7 +274,7 @@ def _why(row: Row, witness: str) -> str:
     else:
         ends = "no instant can be named:"
     notes = "".join(f"; {note}" for note in row.notes)
-    return f"{row.end.value}: {row.how}{notes}; {ends} {row.rests_on}".rstrip()
+    return f"{row.end.value}: {row.how}{notes}; {row.said.text}; {ends} {row.rests_on}".rstrip()
 
 
 def document(answer: Answer) -> dict[str, Any]:
@@ -275,6 +290,7 @@ def document(answer: Answer) -> dict[str, Any]:
         "unknown": list(answer.unknown),
         "strangers": {name: round(at_s, 4) for name, at_s in answer.strangers.items()},
         "elsewhere": list(answer.elsewhere),
+        "way_back": list(answer.way_back),
     }
 
 
@@ -285,6 +301,7 @@ def row_document(row: Row) -> dict[str, Any]:
         "end": row.end.value,
         "at_s": round(row.at_s, 4),
         "how": row.how,
+        "said": row.said.text,
         "stopped": row.stopped,
         "silent": row.silent,
         "watched_s": round(row.watched_s, 4),

@@ -73,6 +73,9 @@ class Card:
     lease_s: float = 0.0
     silence: tuple[str, ...] = ()
     silence_s: float = 5.0
+    supervisor: str = "systemd"
+    signers: bool = False
+    """Whether the inventory names people who may start a host again by signing for it."""
     others: tuple[str, ...] = ()
     """Names that the witness may name and that belong to another fleet."""
     unfit: Mapping[str, str] = field(default_factory=dict)
@@ -177,6 +180,8 @@ def _card(found: Found, folder: Path) -> Card:
         silence=_argv(witness.get("command"), fleet),
         silence_s=_number(witness.get("timeout_s"), 5.0, _SILENCE_AT_MOST_S),
         others=_names(witness.get("others")),
+        supervisor=supervisor,
+        signers=bool(top.get("signers")),
         unfit=unfit,
         doubt=_doubt(top.get("expect"), len(taken.keys() | found.unread), found.trouble),
     )

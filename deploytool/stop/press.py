@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from deploytool.errors import InputError
+from deploytool.parity.words import let_in_command
 from deploytool.stop.answer import Answer, climbed_from, instant, make_row
 from deploytool.stop.card import Card, read_card
 from deploytool.stop.ladder import Beside, climb_all
@@ -210,7 +211,12 @@ def stop(
     by_warm = (warm.trouble, changed * warm.changed) if warm else ()
     troubles = tuple(text for text in (trouble, *by_warm) if text)
     doubt = "" if pressed.hosts else card.doubt
-    return Answer(order, rows, heard.trouble, troubles, unknown, doubt, lasts, elsewhere)
+    back: tuple[str, ...] = ()
+    if card.targets and not card.signers:
+        stopped_ = [one.host.partition(",")[0] for one in press.climbed.values() if stopped(one)]
+        told = (let_in_command(h, pressed.inventory, card.supervisor) for h in sorted(stopped_))
+        back = tuple(told)
+    return Answer(order, rows, heard.trouble, troubles, unknown, doubt, lasts, elsewhere, back)
 
 
 def _card(pressed: Pressed, warm: Warm | None) -> tuple[Card, str]:

@@ -14,6 +14,7 @@ from shlex import quote
 from deploytool.errors import HostFault
 from deploytool.fleet.model import Inventory
 from deploytool.parity.fleet_rules import judge_fleet
+from deploytool.parity.host_notices import down, last_of, trades
 from deploytool.parity.judge import expect
 from deploytool.parity.model import Evidence, HostVerdict, Level
 from deploytool.parity.rules import (
@@ -27,6 +28,7 @@ from deploytool.parity.rules import (
     rights_rule,
     runs_rule,
 )
+from deploytool.parity.words import words
 from deploytool.release.model import Manifest
 
 NAMESPACE = "start.deploytool"
@@ -138,8 +140,12 @@ def fleet_objections(
             yield Objection(host, "START_UNSEEN", f"can't be seen: {outcome}")
             continue
         fenced = outcome.halt is not None and outcome.halt.fenced
+        if outcome.halt is not None and trades(outcome):
+            yield Objection(host, "START_TRADES", words(last_of(outcome)).text)
+            continue
         expected = expect(inventory, host, manifest, verified=False)
-        verdict = judge_host(host, expected, outcome, STOPPED_RULES if fenced else RULES)
+        rules = STOPPED_RULES if fenced or down(outcome) else RULES
+        verdict = judge_host(host, expected, outcome, rules)
         verdicts.append(verdict)
         if manifest is None:
             yield Objection(host, "START_MIXED", "no release is active on any host")
@@ -212,6 +218,10 @@ def way_out(
     hosts = " ".join(f"--host {host}" for host in chosen) or "--all"
     again = f"deploytool start -i {inventory} {hosts} --reason TEXT --by YOU"
     status = f"deploytool status -i {inventory}"
+    if "START_TRADES" in rules:
+        return (
+            f"Stop them again: deploytool stop -i {inventory} {hosts}; and then ask again: {again}"
+        )
     if rules & {"START_UNSEEN", "START_MIXED", "START_HOST"}:
         return f"Do first what this advises: {status}; then ask again: {again}"
     if "START_NOT_STOPPED" in rules:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -19,10 +18,12 @@ from deploytool.fleet.model import Inventory
 from deploytool.fleet.protocol import Call, Reply, excerpt
 from deploytool.fleet.signers import parse_signers
 from deploytool.fleet.signing import BadSignature, verify
+from deploytool.parity.host_notices import down
 from deploytool.parity.judge import expect, shown_manifest
 from deploytool.parity.model import Evidence, Verdict
 from deploytool.parity.round import probe_call, take_round
 from deploytool.parity.rules import judge_host
+from deploytool.parity.words import let_in_command
 from deploytool.stop.request import (
     BYTES_AT_MOST,
     LIFETIME_S,
@@ -39,6 +40,9 @@ from deploytool.stop.request import (
     way_out,
 )
 
+_PLAN = "start"
+"""What its lock is for, in the words of locks; no rollout has a plan of this name. A start that was
+interrupted leaves it, and never stands in the way of the next."""
 _LEASE_S = 30.0
 """So long a host that was let in again may wait for its first renewal."""
 _POLL_S = 0.5
@@ -55,7 +59,7 @@ class Signed:
     place: str
 
 
-def signer_names(inventory: Inventory) -> frozenset[str]:
+def signer_names(inventory: Inventory, inventory_named: str) -> frozenset[str]:
     """The names of those who may ask and sign.
 
     Raises:
@@ -65,7 +69,9 @@ def signer_names(inventory: Inventory) -> frozenset[str]:
         raise InputError(
             "The inventory names no signers.",
             "Nothing was started: one person can't be told from another.",
-            "Name an allowed-signers file under signers:, and: deploytool host prepare",
+            "Name an allowed-signers file under signers:, and: deploytool host prepare. Until then "
+            "only root on a host lets it in: "
+            + let_in_command("HOST", inventory_named, inventory.service.supervisor),
         )
     found = parse_signers(inventory.allowed_signers, inventory.signers)
     return frozenset(signer.name for signer in found)
@@ -95,7 +101,7 @@ def ask(
     Raises:
         Refused: a rule forbids to start them; nothing was changed.
     """
-    names = signer_names(inventory)
+    names = signer_names(inventory, inventory_name)
     if by not in names:
         only = people_objection(Request(by, inventory.fleet, "-", "-", "-", 0, 1, "-"), "", names)
         raise refused((only,) if only else (), inventory_name, chosen)
@@ -125,6 +131,8 @@ def refused(
 ) -> Refused:
     """The refusal that says all of it. ``requests``: the files that were signed, if any."""
     rules = sorted({objection.rule for objection in objections})
+    if trading := dict.fromkeys(o.host for o in objections if o.rule == "START_TRADES"):
+        chosen = tuple(trading)
     return Refused(
         rules[0],
         f"Refused by {', '.join(rules)}.",
@@ -208,7 +216,7 @@ def check(
     Raises:
         Refused: something does.
     """
-    names = signer_names(inventory)
+    names = signer_names(inventory, inventory_name)
     found = [*fleet_objections(inventory, seen, shown_manifest(seen)), *flags]
     for one in signed:
         request, host = one.request, one.request.host
@@ -242,8 +250,8 @@ def begin(
     """
     first = _each(inventory, hosts, signed, seen, 0.0)
     again = tuple(one for one in signed if "(LEASE)" in first[one.request.host])
-    fenced = tuple(one.request.host for one in signed if _fenced(seen[one.request.host]))
-    _verify(inventory, {host: hosts[host] for host in fenced}, seen, by)
+    begun = tuple(one.request.host for one in signed if starts_anew(seen[one.request.host]))
+    _verify(inventory, {host: hosts[host] for host in begun}, seen, by)
     return {**first, **_each(inventory, hosts, again, seen, _LEASE_S)}
 
 
@@ -267,8 +275,11 @@ def _each(
     return {h: str(item) if isinstance(item, HostFault) else item for h, item in outcomes.items()}
 
 
-def _fenced(outcome: Evidence | HostFault) -> bool:
-    return isinstance(outcome, Evidence) and outcome.halt is not None and outcome.halt.fenced
+def starts_anew(outcome: Evidence | HostFault) -> bool:
+    """Whether starting a host starts a process there: it is fenced, or nothing runs."""
+    if not isinstance(outcome, Evidence):
+        return False
+    return (outcome.halt is not None and outcome.halt.fenced) or down(outcome)
 
 
 def _verify(inventory: Inventory, hosts: Mapping[str, Host], before: Seen, by: str) -> None:
@@ -278,7 +289,7 @@ def _verify(inventory: Inventory, hosts: Mapping[str, Host], before: Seen, by: s
     """
     manifest = shown_manifest(before)
     for host, item in take_round(hosts, probe_call(), inventory.ssh.command_timeout_s).items():
-        if not isinstance(item, Evidence) or item.lock is not None or item.rollout is not None:
+        if not isinstance(item, Evidence) or _held_by_another(item):
             continue
         expected = expect(inventory, host, manifest, verified=False)
         if judge_host(host, expected, item).verdict is not Verdict.MATCH or item.release is None:
@@ -286,9 +297,7 @@ def _verify(inventory: Inventory, hosts: Mapping[str, Host], before: Seen, by: s
         deadline_s = inventory.ssh.command_timeout_s
         with suppress(HostFault):
             # As a deployment does it, and under the lock: nobody changes it in between.
-            lock = Call.of(
-                "lock", holder=by, purpose="start", plan=secrets.token_hex(8), release=item.release
-            )
+            lock = Call.of("lock", holder=by, purpose="start", plan=_PLAN, release=item.release)
             token = hosts[host].call(lock, deadline_s=deadline_s).one("token") or ""
             if not (token.isascii() and token.isdecimal()):
                 continue  # no lock was shown to be held: nothing is written there
@@ -306,6 +315,13 @@ def _verify(inventory: Inventory, hosts: Mapping[str, Host], before: Seen, by: s
                 hosts[host].call(confirm, deadline_s=deadline_s)
             finally:
                 hosts[host].call(unlock, deadline_s=deadline_s)
+
+
+def _held_by_another(item: Evidence) -> bool:
+    """Whether a rollout holds it; a start that was interrupted does not count."""
+    if item.lock is not None:
+        return item.lock.plan != _PLAN
+    return item.rollout is not None
 
 
 def _held(seen: Seen, one: Signed) -> str:

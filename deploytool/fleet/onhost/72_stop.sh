@@ -336,6 +336,11 @@ let_in() { # a stop takes no mutex and may come at any moment; its latch is writ
     same_stop || other_stop
 }
 
+serves() { # whether the service has a main process
+    unit_state
+    [ "$MAIN_PID" != 0 ] && stat_of "$MAIN_PID" && [ "$PROC_STATE" != Z ]
+}
+
 lift_latch() { # whoever stopped this host after it was last looked at has been told HALTED, and that is made true again
     [ -e "$STATE/halted" ] || return 0
     # Taken away whole: a latch that is written from here on is a new file, and its halt is still to come.
@@ -368,10 +373,13 @@ verb_resume() { # payload: the request that a second person signed; the artifact
     [ "$latch" = "${HALTED:-$latch}" ] || refuse other-latch "it was stopped again, by latch $HALTED"
     CUR=$ROOT/current
     # An artifact checks it too, once it runs; before that, and for one that doesn't, nobody else would.
-    if [ -e "$STATE/fenced" ] || [ "$HAS_RESUME" = no ]; then check_signed; fi
+    # A start that was interrupted may have taken the fence away, and started nothing.
+    starts=no
+    if [ -e "$STATE/fenced" ] || { [ -e "$STATE/halted" ] && ! serves; }; then starts=yes; fi
+    if [ $starts = yes ] || [ "$HAS_RESUME" = no ]; then check_signed; fi
     # The artifact may have kept its own latch through a second stop: which stop it is, only this host knows.
     same_stop || other_stop
-    if [ -e "$STATE/fenced" ]; then let_in; fi
+    if [ $starts = yes ]; then let_in; fi
     if [ "$HAS_RESUME" = yes ]; then
         resume_said=$(printf '%s' "$signed" | run_resume from_account 2>&1 | bounded | base64 -w0)
         say "resume ${resume_said:--}"
@@ -381,6 +389,31 @@ verb_resume() { # payload: the request that a second person signed; the artifact
         esac
     fi
     # The latch goes last: as long as it is there, a change notes what serves from now on.
+    { rm -f "$STATE/meant" && sync "$STATE"; } || refuse cannot-write "$STATE/meant can't be removed"
+    lift_latch
+    say 'released'
+}
+
+with_latch() { from_account "$@" --latch "$HALTED_OWN" </dev/null; } # COMMAND...: the artifact's own latch, and no request
+
+verb_let_in() { # by root itself, where nobody can sign: the reason is written down here first
+    needs by reason
+    # All that sudo allows the deploy account is this very file; root itself comes by a shell, or without sudo.
+    case ${SUDO_COMMAND:-} in */helper) refuse rights 'only root itself lets a host in, and not the deploy account' ;; esac
+    [ -z "$SIGNERS" ] || refuse signers "this host knows signers: 'deploytool start' lets it in again, by two people"
+    mutex
+    read_latch || [ -e "$STATE/fenced" ] || refuse not-halted 'this host was not stopped'
+    CUR=$ROOT/current latch=${HALTED:-0}
+    now
+    let_in_line="since $NOW by $by latch $latch reason $reason"
+    { printf '%s\n' "$let_in_line" >>"$STATE/let-in" && sync "$STATE/let-in"; } 2>/dev/null ||
+        refuse cannot-write "$STATE/let-in can't be written"
+    signed_line=',"stop":"'"${HALTED:-none}"'"}' # nobody signed it; it is for the stop that holds here now
+    if [ -e "$STATE/fenced" ] || ! serves; then let_in; fi
+    if [ "$HAS_RESUME" = yes ] && [ -n "$HALTED_OWN" ]; then
+        resume_said=$(run_resume with_latch 2>&1 | bounded | base64 -w0)
+        say "resume ${resume_said:--}"
+    fi
     { rm -f "$STATE/meant" && sync "$STATE"; } || refuse cannot-write "$STATE/meant can't be removed"
     lift_latch
     say 'released'

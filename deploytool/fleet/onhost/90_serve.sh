@@ -27,6 +27,7 @@ serve() { # one request, in a process of its own: what it opened and set ends wi
     latch) verb_latch ;;
     lease) verb_lease ;;
     resume) verb_resume ;;
+    let_in) verb_let_in ;;
     flag_observe) verb_flag_observe ;;
     flag_prepare) verb_flag_prepare ;;
     flag_commit) verb_flag_commit ;;

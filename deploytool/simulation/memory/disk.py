@@ -193,9 +193,7 @@ class Disk:
             fail(errno.ENOENT, name)
         return found
 
-    def make(
-        self, folder: Node, name: str, kind: Kind, mode: int, *, content: bytes = b""
-    ) -> Node:
+    def make(self, folder: Node, name: str, kind: Kind, mode: int, *, content: bytes = b"") -> Node:
         """A new inode with a name. ``content``: where a link leads.
 
         Raises:

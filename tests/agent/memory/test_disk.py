@@ -234,13 +234,15 @@ def test_a_folder_that_was_moved_may_lack_what_was_not_synced_in_it() -> None:
     lacking = 0
     for seed in range(100):
         watched = Watched()
-        watched.play([
-            ("mkdir", "", "d"),
-            ("write", "d", "a"),
-            ("fsync", "d", "a"),
-            ("move", "", ("d", "e")),
-            ("sync", "", ""),
-        ])
+        watched.play(
+            [
+                ("mkdir", "", "d"),
+                ("write", "d", "a"),
+                ("fsync", "d", "a"),
+                ("move", "", ("d", "e")),
+                ("sync", "", ""),
+            ]
+        )
         watched.disk.lose_power(Fate(seed))
         lacking += "a" not in watched.disk.root.entries["e"].entries
     assert 0 < lacking < 100
