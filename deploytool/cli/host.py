@@ -197,9 +197,10 @@ def let_in(
     *,
     json: JsonOption = False,
 ) -> None:
-    """Let a stopped host trade again, as root on it, where the inventory names no signers.
+    """Let a stopped host trade again, as root on it.
 
-    With signers, two people do that: deploytool start. The host writes the reason down.
+    Only where the inventory names no signers: else two people do that, with deploytool start. The
+    host writes the reason down.
     """
     del json
     from deploytool.cli.interrupt import holder

@@ -59,7 +59,7 @@ CASES: dict[str, tuple[Callable[[Desk], None], str]] = {
     "trading": (trading, "it trades, although"),
     "locked": (
         locked,
-        "a start that was interrupted leaves that: 'deploytool rollback' takes it away",
+        "a start that was interrupted leaves that: 'deploytool rollback'",
     ),
 }
 
