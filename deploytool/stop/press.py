@@ -267,10 +267,10 @@ def _witness(card: Card, order: Order, climbed: Mapping[str, Climbed]) -> Heard:
             else:
                 trouble = ""
                 answers.append(heard)
-            left = _left(answers, order, told)
-            # One answer shows nothing: where the machine is slow it is asked again all the same.
-            once = len(answers) == 1 and not trouble
-            if not left or (time.monotonic() >= ends and not once):
+            left, begun = _left(answers, order, told)
+            # Where the machine or the witness is slow, what has begun is watched to its end.
+            begun = begun and not trouble
+            if not left or (time.monotonic() >= ends and not begun):
                 break
             time.sleep(left + _POLL_S)
         except KeyboardInterrupt:
@@ -287,16 +287,21 @@ def _last_s(answers: tuple[Witnessed, ...], name: str, pressed: float) -> float:
     return max(last for last in seen if last is not None)
 
 
-def _left(answers: list[Witnessed], order: Order, told: list[Climbed]) -> float:
-    """How long to wait before the witness is asked again, in seconds; 0 where all is known."""
+def _left(answers: list[Witnessed], order: Order, told: list[Climbed]) -> tuple[float, bool]:
+    """How long to wait before the witness is asked again, in seconds; 0 where all is known.
+
+    And whether a silence has begun that was not watched for long enough yet.
+    """
     if len(answers) < 2:
-        return QUIET_S
+        return QUIET_S, bool(answers)
     heard = Heard(tuple(answers))
     shown = [(one, silence(one, heard, order.pressed)) for one in told]
-    lacking = [needed_s(one) - so_far.watched_s for one, so_far in shown if not so_far.settled]
-    if not lacking:
-        return 0.0
-    return min(max(QUIET_S / 2, *lacking), _PAUSE_AT_MOST_S)
+    waits = [(needed_s(one), so_far.watched_s) for one, so_far in shown if not so_far.settled]
+    if not waits:
+        return 0.0, False
+    left = max(needed - watched for needed, watched in waits)
+    begun = any(0 < watched < needed for needed, watched in waits)
+    return min(max(QUIET_S / 2, left), _PAUSE_AT_MOST_S), begun
 
 
 def _of_no_use(card: Card, answers: list[Witnessed]) -> str:

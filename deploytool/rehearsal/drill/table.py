@@ -18,9 +18,11 @@ def last(row: Mapping[str, Any]) -> str:
     """When the witness saw the host's last child order."""
     seconds = row["last_child_s"]
     if seconds is None:
-        return "no child order of it was seen" if row["silent"] else "nobody saw its silence"
+        why = f": {row['silence']}" if row.get("silence") else ""
+        return "no child order of it was seen" if row["silent"] else f"nobody saw its silence{why}"
     side = "after" if seconds >= 0 else "before"
-    unsure = "" if row["silent"] else ", and perhaps not its last"
+    why = f" ({row['silence']})" if row.get("silence") else ""
+    unsure = "" if row["silent"] else f", and perhaps not its last{why}"
     return f"last child order {abs(seconds) * 1000:.0f} ms {side} the key{unsure}"
 
 

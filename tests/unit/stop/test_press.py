@@ -207,6 +207,16 @@ def test_a_witness_that_is_slow_is_asked_twice_all_the_same(keys: Keys) -> None:
     assert keys.press("--host", "router1").code == 0
 
 
+def test_a_silence_that_has_begun_is_watched_to_its_end_by_a_slow_witness(keys: Keys) -> None:
+    """It takes 2.5 s to answer, and the host's rate asks for 4.9 s."""
+    keys.says("router1", 1, quiesce=halted(children=9, counted_s=60, last_ago_s=1, gap_s=0.35))
+    said = saying("{'taken': t, 'last_child': {'router1': t0}, 'x': time.sleep(2.5)}")
+    keys.witness([*said[:2], f"{halted_at(keys)}{said[2]}"])
+    ended = keys.press("--host", "router1")
+    assert ended.code == 0, ended
+    assert ended.document["hosts"][0]["watched_s"] >= 4.9
+
+
 def test_p6_who_does_not_wait_for_the_witness_keeps_the_answer(keys: Keys, tmp_path: Path) -> None:
     asked = tmp_path / "asked"
     code = f"import pathlib, time; pathlib.Path({str(asked)!r}).touch(); time.sleep(60)"
@@ -275,16 +285,19 @@ def test_p6_a_router_that_can_t_be_asked_for_its_last_order_is_not_called_silent
     assert f"no order of it for {row['watched_s']:.1f} s" in ended.document["details"][0]
 
 
+def halted_at(keys: Keys) -> str:
+    """Code that has in t0 when the first host was told to halt, less a second."""
+    return f"import os; t0 = os.path.getmtime({str(keys.folder / 'router1')!r}) - 1; "
+
+
 def test_p6_a_witness_that_saw_another_last_order_than_the_router_shows_no_silence(
     keys: Keys,
 ) -> None:
     """It repeats what it knew when the router had sent more since: a drop copy that lags."""
     keys.says("router1", 1, quiesce=halted(children=9, counted_s=60, last_ago_s=1, gap_s=0.01))
     for at, code in (("t0", 0), ("t0 - 20", 6)):
-        (keys.folder / "t0").write_text(str(time.time() - 1.0))
-        read = f"open({str(keys.folder / 't0')!r}).read()"
         said = saying(f"{{'taken': t, 'last_child': {{'router1': {at}}}}}")
-        keys.witness([*said[:2], said[2].replace("print", f"t0 = float({read}); print")])
+        keys.witness([*said[:2], f"{halted_at(keys)}{said[2]}"])
         ended = keys.press("--host", "router1")
         assert ended.code == code, ended
 
