@@ -158,7 +158,9 @@ class Survey:
         self._sizes = frozenset(interest.sizes)
         self._wanted = Wanted(interest.ports, interest.peers)
         self._mapped: dict[bytes, os.stat_result | None] = {}
-        self._named: dict[bytes, tuple[bytes, os.stat_result] | None] = {}
+        self._boring: set[bytes] = set()
+        """Mapped files of no release's size: a host's processes map the same few libraries."""
+        self._named: dict[bytes, os.stat_result | None] = {}
         self._mounts = os.readlink(b"/proc/self/ns/mnt")
         self._own = os.stat("/proc/self/exe")
 
@@ -166,11 +168,12 @@ class Survey:
         """Every process that is of interest, in the order of their numbers."""
         own = os.getpid()
         seen: dict[int, Seen] = {}
-        for name in os.listdir("/proc"):
-            if name.isdigit() and int(name) not in (1, own):
-                found = self._look(int(name))
-                if found is not None:
-                    seen[found.pid] = found
+        pids = {int(name) for name in os.listdir("/proc") if name.isdigit()} - {1, own}
+        # The last one first: it is the most likely to be gone in a moment.
+        for pid in sorted(pids, reverse=True):
+            found = self._look(pid)
+            if found is not None:
+                seen[pid] = found
         sockets = self._sockets(seen)
         self._mark_clients(seen, own)
         chosen = self._choose(seen, sockets)
@@ -296,12 +299,10 @@ class Survey:
         for word in words:
             found = self._named_file(word, folder, elsewhere=elsewhere)
             if found is not None:
-                real, facts = found
                 base = "root" if word.startswith(b"/") else "cwd"
                 name = f"{base}/{os.fsdecode(word.lstrip(b'/'))}"
-                held = Held("argument", name, word, facts)
-                one.named.append(held)
-                one.names |= held.size in self._sizes or real.startswith(self._below)
+                one.named.append(Held("argument", name, word, found[1]))
+                one.names |= found[1].st_size in self._sizes or found[0].startswith(self._below)
 
     def _named_file(
         self, word: bytes, folder: int, *, elsewhere: bool
@@ -311,22 +312,29 @@ class Survey:
         Most processes have this one's mounts: what the same path means to them is asked once.
         """
         link = b"root" if word.startswith(b"/") else b"cwd"
-        if elsewhere:
-            return _stat_named(b"/proc/self/fd/%d/%s/%s" % (folder, link, word.lstrip(b"/")))
         base = os.readlink(link, dir_fd=folder)
         whole = base.rstrip(b"/") + b"/" + word.lstrip(b"/")
-        if whole not in self._named:
-            self._named[whole] = _stat_named(whole)
-        return self._named[whole]
+        if elsewhere:
+            facts = _stat_named(b"%s/%s" % (link, word.lstrip(b"/")), folder)
+        elif whole in self._named:
+            facts = self._named[whole]
+        else:
+            facts = self._named[whole] = _stat_named(whole)
+        return None if facts is None else (whole, facts)
 
     def _see_mappings(self, one: Seen, folder: int) -> None:
         for span, key, path in executable_mappings(folder):
+            below = path.startswith(self._below)
+            if key in self._boring and not below:
+                continue
             if key not in self._mapped:
                 self._mapped[key] = _stat_mapped(span, path, folder)
             found = self._mapped[key]
             if found is not None:
+                if found.st_size not in self._sizes:
+                    self._boring.add(key)
                 self._keep(one, Held("map", f"map_files/{span}", path, found))
-            elif path.startswith(self._below) or os.geteuid() == 0:
+            elif below or os.geteuid() == 0:
                 one.hidden = one.hidden or f"it maps {shown(path)}, which can't be inspected"
 
     def _see_descriptors(self, one: Seen, folder: int) -> None:
@@ -394,14 +402,12 @@ def _stat_mapped(span: str, path: bytes, folder: int) -> os.stat_result | None:
         return None
 
 
-def _stat_named(whole: bytes) -> tuple[bytes, os.stat_result] | None:
+def _stat_named(path: bytes, folder: int | None = None) -> os.stat_result | None:
     try:
-        facts = os.stat(whole)
-        if not modes.S_ISREG(facts.st_mode):
-            return None
-        return os.path.realpath(whole), facts
+        facts = os.stat(path, dir_fd=folder)
     except (OSError, ValueError):
         return None
+    return facts if modes.S_ISREG(facts.st_mode) else None
 
 
 def mapped_files(pid: int, folder: int) -> Iterator[HeldFile]:

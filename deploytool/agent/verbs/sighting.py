@@ -161,6 +161,7 @@ class _Reader:
 
     def __init__(self, host: Host, digests: dict[FileKey, str | None]) -> None:
         self._processes = host.system.processes
+        self._files = host.system.files
         self._machine = host.system.machine
         self._digests = digests
         self._left = FILES_AT_MOST
@@ -177,6 +178,15 @@ class _Reader:
             return None
         self._left -= 1
         try:
-            return self._processes.digest(held)
+            return self._processes.digest(held) or self._by_name(held)
         except OSError:
             return None
+
+    def _by_name(self, held: HeldFile) -> str | None:
+        """Of a process that has ended meanwhile: the same inode may have its name still."""
+        if held.how == "argument" or held.deleted:
+            return None
+        found = self._files.inode(held.path)
+        if found is None or (found.device, found.number) != acting.key(held):
+            return None
+        return self._files.digest(held.path) if found.changed == held.changed else None

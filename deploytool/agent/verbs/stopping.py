@@ -59,11 +59,14 @@ def kill_strays(host: Host, request: KillStrays, _payload: Payload) -> Killed:
     """Kills what can act as the service and is not of it, and what would start more of that.
 
     It looks again until nothing is left or its time is up: what was born meanwhile is killed too.
+    Where there was something, two looks have to find nothing: what starts strays again and again is
+    without one for a moment.
     """
     machine, processes = host.system.machine, host.system.processes
     until = machine.uptime() + request.seconds
     killed: set[tuple[int, int]] = set()
     read: Mapping[FileKey, str] = {}
+    quiet = 0
     while True:
         seen = _sight(host, read)
         read = _read(seen)
@@ -74,7 +77,8 @@ def kill_strays(host: Host, request: KillStrays, _payload: Payload) -> Killed:
                     killed.add((process.pid, process.start))
             except OSError:
                 continue  # the next look shows that it is alive
-        if not targets or machine.uptime() >= until:
+        quiet = 0 if targets else quiet + 1
+        if quiet > bool(killed) or machine.uptime() >= until:
             return Killed(killed=len(killed))
         machine.sleep(POLL_S)
 
