@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from deploytool.simulation.memory.programs import Program
-from deploytool.simulation.memory.service import Mind, Quirk, Service
+from deploytool.simulation.memory.service import Quirk, Service
 from deploytool.simulation.memory.signing import signer
 
 START = "start.deploytool"
@@ -60,34 +60,6 @@ def status(service: Service) -> str:
     return json.dumps(said) + "\n"
 
 
-def halt(service: Service, mind: Mind | None) -> bool:
-    """Halts, and latches that on the disk; whether it could be written there."""
-    if mind is not None:
-        mind.halted = True
-    return _latch(service)
-
-
-def _path(service: Service) -> str:
-    return f"{service.root}/state/service/halted"
-
-
-def _latch(service: Service) -> bool:
-    computer, path = service.computer, _path(service)
-    if computer.find(path) is not None:
-        return True  # a second halt keeps the first latch
-    try:
-        node = computer.put(path, f"latch-{computer.number}-{int(computer.clock)}\n".encode())
-        computer.disk.sync(node)
-        computer.disk.sync(computer.make_folders(f"{service.root}/state/service"))
-    except OSError:
-        return False
-    return True
-
-
-def _own_latch(service: Service) -> str:
-    return (service.computer.read(_path(service)) or b"").decode().strip()
-
-
 def _nobody(program: Program) -> Said:
     return Said(1, "", f"{program.name}: nobody answers\n")
 
@@ -104,8 +76,8 @@ def _status(service: Service, program: Program, _words: tuple[str, ...], _given:
 
 def _halt(service: Service, _program: Program, _words: tuple[str, ...], _given: bytes) -> Said:
     mind = service.speaker()
-    on_disk = halt(service, mind)
-    said: dict[str, object] = {"latch": _own_latch(service) or None, "trading_state": "HALTED"}
+    on_disk = service.halt(mind)
+    said: dict[str, object] = {"latch": service.own_latch() or None, "trading_state": "HALTED"}
     if not on_disk:
         said["on_disk"] = False
     if mind is None:
@@ -140,9 +112,9 @@ def _resume(service: Service, program: Program, _words: tuple[str, ...], given: 
     who = signer(signature.decode("utf-8", "replace"), line + b"\n", START)
     if who is None or who == by:
         return Said(1, "", "refused (REQUEST_SIGNER): no second person has signed this\n")
-    if latch != _own_latch(service):
+    if latch != service.own_latch():
         return Said(1, "", "refused (OTHER_LATCH): it was halted again\n")
-    service.computer.remove(_path(service))
+    service.computer.remove(service.latch_path)
     mind.halted = False
     return Said(0, json.dumps({"trading_state": "ACTIVE"}) + "\n")
 

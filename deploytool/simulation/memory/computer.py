@@ -54,6 +54,8 @@ class Task:
     """Why something of it can't be seen."""
     of_agent: bool = False
     """Whether an agent is it, or runs it."""
+    handles: dict[int, Callable[[], object]] = field(default_factory=dict)
+    """What it does on which signal, instead of ending."""
     ended: list[Callable[[], None]] = field(default_factory=list)
     """What happens once it ends."""
     state: str = "S"
@@ -220,8 +222,10 @@ class Computer:
         return task is not None and self.tasks.get(task.pid) is task
 
     def signal(self, task: Task, number: int) -> None:
-        """What a signal that is not handled does."""
-        if number != 0 and not task.stubborn:
+        """What a signal does to a process."""
+        if number in task.handles:
+            task.handles[number]()
+        elif number != 0 and not task.stubborn:
             self.end(task)
 
     def listener(self, port: int) -> Task | None:
@@ -236,7 +240,9 @@ class Computer:
         return owner in {None, task}
 
     def members(self, group: str) -> list[Task]:
-        """The processes of a control group and of those below it."""
+        """The processes of a control group and of those below it; the root of all is none."""
+        if not group.strip("/"):
+            return []
         below = group.rstrip("/") + "/"
         return [t for t in self.tasks.values() if t.group == group or t.group.startswith(below)]
 

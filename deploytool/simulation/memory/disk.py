@@ -108,14 +108,21 @@ class _Change:
 
 
 class Fate:
-    """What a loss of power spares: each change that was not synced with this probability."""
+    """What a loss of power spares: each change that was not synced with this probability.
 
-    def __init__(self, seed: int = 0, keeps: float = 0.5) -> None:
+    ``ordered``: changes of names come to the disk in their order, as with the journals of ext4 and
+    XFS: after the first that is lost, all are.
+    """
+
+    def __init__(self, seed: int = 0, keeps: float = 0.5, *, ordered: bool = False) -> None:
         self._random, self._keeps = random.Random(seed), keeps  # noqa: S311 it draws cases
+        self._ordered, self._lost = ordered, False
 
     def spares(self) -> bool:
         """Whether the next change is on the disk."""
-        return self._random.random() < self._keeps
+        spared = self._random.random() < self._keeps and not (self._ordered and self._lost)
+        self._lost = self._lost or not spared
+        return spared
 
     def tear(self, synced: bytes, written: bytes) -> bytes:
         """What is left of bytes of which only ``synced`` were synced."""
@@ -150,6 +157,8 @@ class Disk:
         self._numbers = 2
         self.changes = 0
         """How often a name changed: what was found by names holds as long as this does."""
+        self.steps = 0
+        """How often anything changed or was synced: a loss of power in between finds the same."""
         self._log: list[_Change] = []
         self.root = self._make("folder", 0o755)
         self.root.names = 1
@@ -244,6 +253,7 @@ class Disk:
         except OSError as error:
             node.dropped = error.errno == errno.EIO
             raise
+        self.steps += 1
         node.disk_mode = node.mode
         if node.kind == "folder":
             self._sync_names(node)
@@ -292,6 +302,7 @@ class Disk:
     def set_mode(self, node: Node, mode: int, name: str = "") -> None:
         """Sets permission bits."""
         self.check("set_mode", name, changes=True)
+        self.steps += 1
         node.mode, node.changed = mode, self.clock()
 
     @staticmethod
@@ -370,6 +381,7 @@ class Disk:
 
     def _set(self, node: Node, content: bytes) -> None:
         self._used += _blocks(len(content)) - _blocks(len(node.content))
+        self.steps += 1
         node.content = content
         node.modified = node.changed = self.clock()
 
@@ -397,6 +409,7 @@ class Disk:
             # A folder goes only when all that was in it went.
             places.add((gone.number, "/"))
         self.changes += 1
+        self.steps += 1
         self._log.append(_Change(puts, frozenset(places), frozenset(gives)))
 
     def _sync_names(self, folder: Node) -> None:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from deploytool.agent.requests import Answer, Request
+from deploytool.agent.requests import Answer, Expire, Request
 from deploytool.agent.serve import serve
 from deploytool.agent.settings import Command, Settings
 from deploytool.simulation.memory.agent import Agent
@@ -130,8 +130,18 @@ class Host:
             agent.run.end()
 
     def pass_time(self, seconds: float) -> None:
-        """Lets time pass; what was due by then is done."""
-        self.computer.time.pass_to(self.computer.time.now + seconds)
+        """Lets time pass; the host's own timer asks it what it was set for."""
+        until = self.computer.time.now + seconds
+        self.ask_due()
+        while (due := self.computer.time.next()) is not None and due <= until:
+            self.computer.time.pass_to(due)
+            self.ask_due()
+        self.computer.time.pass_to(max(until, self.computer.time.now))
+
+    def ask_due(self) -> None:
+        """Asks what timers that rang are to ask."""
+        while self.service.due:
+            self.ask(Expire(token=self.service.due.pop(0)))
 
     def reboot(self, fate: Fate | None = None) -> None:
         """Power is lost and comes back."""

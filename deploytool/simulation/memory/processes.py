@@ -147,7 +147,7 @@ class Processes:
     def group(self, name: str) -> tuple[int, ...]:
         """The processes of a control group."""
         self._run.point(f"group {name}")
-        return tuple(task.pid for task in self._computer.members(name)) if name else ()
+        return tuple(task.pid for task in self._computer.members(name))
 
     def kill_group(self, name: str) -> int:
         """Sends SIGKILL to all of a control group."""

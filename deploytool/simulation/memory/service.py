@@ -133,8 +133,11 @@ class Service:
         if program is None or content is None or Quirk.WONT_START in self.quirks:
             self.computer.end(task)
             return None
-        halted = self.computer.find(f"{self.root}/state/service/halted") is not None
-        self.minds[task] = Mind(program, sha256(content), halted)
+        halted = self.computer.find(self.latch_path) is not None
+        mind = self.minds[task] = Mind(program, sha256(content), halted)
+        if self.settings.halt_signal is not None:
+            number = int(signal.Signals[f"SIG{self.settings.halt_signal}"])
+            task.handles[number] = lambda: self.halt(mind)
         if self.ready_after_s:
             self.computer.time.after(self.ready_after_s, lambda: self._ready(task))
         else:
@@ -167,6 +170,32 @@ class Service:
         if not self.computer.alive(task) and Quirk.STATUS_STALE not in self.quirks:
             return None
         return self.minds.get(task)
+
+    # --- its halt, by a command or a signal -----------------------------------------------------
+
+    @property
+    def latch_path(self) -> str:
+        """Where the artifact keeps its own latch."""
+        return f"{self.root}/state/service/halted"
+
+    def own_latch(self) -> str:
+        """What the artifact calls its own latch; empty without one."""
+        return (self.computer.read(self.latch_path) or b"").decode().strip()
+
+    def halt(self, mind: Mind | None) -> bool:
+        """Halts a process, and latches that on the disk; whether it could be written there."""
+        if mind is not None:
+            mind.halted = True
+        computer = self.computer
+        if computer.find(self.latch_path) is not None:
+            return True  # a second halt keeps the first latch
+        text = f"latch-{computer.number}-{int(computer.clock)}\n"
+        try:
+            computer.disk.sync(computer.put(self.latch_path, text.encode()))
+            computer.disk.sync(computer.make_folders(f"{self.root}/state/service"))
+        except OSError:
+            return False
+        return True
 
     def _survives(self) -> bool:
         """Whether the old processes stay; then they are out of sight, and stubborn."""
