@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from deploytool.agent.model import Process
 from deploytool.agent.port import HeldFile, HeldSocket, Interest, View
-from deploytool.simulation.memory.computer import Held, Task
+from deploytool.simulation.memory.computer import INTERPRETER, Held, Task
 from deploytool.simulation.memory.disk import sha256
 from deploytool.simulation.memory.run import Run
 
 _SHOWN = 200
 """How much of its arguments is shown of a process."""
-_ARGUMENTS = 8
+_ARGUMENTS = 64
 
 
 class Processes:
@@ -42,7 +42,8 @@ class Processes:
         in_group = bool(interest.group) and (view.group + "/").startswith(below)
         acts = not set(view.accounts).isdisjoint(interest.accounts)
         hidden = bool(view.hidden) and interest.whole
-        return bool(view.files or view.sockets or in_group or acts or hidden)
+        cut = len(view.arguments) >= _ARGUMENTS
+        return bool(view.files or view.sockets or in_group or acts or hidden or cut)
 
     def _view(self, task: Task, interest: Interest) -> View:
         if task.hidden:
@@ -53,29 +54,38 @@ class Processes:
             group=task.group,
             program=None if program is None else self._shown(task, program),
             accounts=(task.account,),
-            files=tuple(self._files(task, interest)),
+            files=self._files(task, interest),
             sockets=self._sockets(task, interest),
-            arguments=task.argv[:64],
+            arguments=self._arguments(task),
             client=any(one.of_agent for one in self._computer.parents(task)),
         )
 
-    def _files(self, task: Task, interest: Interest) -> Iterator[HeldFile]:
+    def _files(self, task: Task, interest: Interest) -> tuple[HeldFile, ...]:
         root = interest.root.rstrip("/") + "/"
+        found, counts = [], False
         for held in task.held:
             if held.node.kind != "file":
                 continue
             path = self._computer.disk.path_of(held.node)
             if path.startswith(root) or len(held.node.content) in interest.sizes:
-                yield self._shown(task, held)
-        words = [word for word in task.argv if not word.startswith("-")][:_ARGUMENTS]
-        for word in words:
+                found.append(self._shown(task, held))
+        named = []
+        for word in self._arguments(task)[1:]:
             node = self._computer.find(word) if word.startswith("/") else None
             if node is None or node.kind != "file":
                 continue
             path = self._computer.disk.path_of(node)
-            if path.startswith(root) or len(node.content) in interest.sizes:
-                shown = self._shown(task, Held("fd", node, path))
-                yield shown.but(how="argument", path=word)
+            counts |= path.startswith(root) or len(node.content) in interest.sizes
+            shown = self._shown(task, Held("fd", node, path))
+            named.append(shown.but(how="argument", path=word))
+        return (*found, *named) if found or counts else ()
+
+    @staticmethod
+    def _arguments(task: Task) -> tuple[str, ...]:
+        """As the kernel has them: of a script, its interpreter comes first (execve(2))."""
+        interpreted = bool(task.held) and task.held[0].path == INTERPRETER
+        scripts = interpreted and task.argv[:1] != ("python3",)
+        return ("python3", *task.argv)[:_ARGUMENTS] if scripts else task.argv[:_ARGUMENTS]
 
     def _shown(self, task: Task, held: Held) -> HeldFile:
         node = held.node

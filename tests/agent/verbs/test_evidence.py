@@ -172,6 +172,14 @@ def test_a_copy_is_found_wherever_it_lies(systemd: Ground) -> None:
     assert (other.pid, other.role, other.release) == (task.pid, "acts", ONE.release)
 
 
+def test_a_copy_that_an_interpreter_read_and_closed_is_found(systemd: Ground) -> None:
+    computer = systemd.host.computer
+    computer.put("/tmp/x", ONE.artifact)
+    task = computer.spawn(("python3", "/tmp/x"))
+    (other,) = look(systemd).others
+    assert (other.pid, other.ways, other.release) == (task.pid, ("interprets",), ONE.release)
+
+
 def test_a_pruned_release_is_known_still(systemd: Ground) -> None:
     for build, plan in ((TWO, "plan2"), (THREE, "plan3")):
         systemd.deploy(build, plan)
