@@ -190,7 +190,10 @@ class KnownRelease(Record):
 
 
 class Starter(Record):
-    """A file that may start the service beside its unit: it names what ``names`` says."""
+    """A file that may start the service beside its unit: it names what ``names`` says.
+
+    That is the ``root``, the ``artifact`` or the ``account``; ``unreadable``: it may name anything.
+    """
 
     path: Path
     names: Word
@@ -341,8 +344,8 @@ class Evidence(Record):
     running: Running | None = None
     preload: FileDigest | None = None
     """``/etc/ld.so.preload``, which every program loads (ld.so(8))."""
-    starters: tuple[Starter, ...] = ()
-    """What else may start the service, at a reboot or by the clock."""
+    starters: tuple[Starter, ...] | None = None
+    """What else may start the service, at a reboot or by the clock; None: it was not asked for."""
     state_writable: bool | None = None
     """Whether a mark could be written, synced and removed; None where it was not tried."""
     state_error: Text = ""

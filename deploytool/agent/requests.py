@@ -52,6 +52,8 @@ class Probe(Request):
     manifest: Digest | None = None
     read_disk: bool = True
     only_target: bool = False
+    surroundings: bool = False
+    """Whether to show what else may start the service: a proof asks for it, a wave does not."""
     known: tuple[KnownRelease, ...] = ()
     """Releases to be found wherever they lie, beside those that this host knows of."""
 

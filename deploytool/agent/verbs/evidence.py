@@ -23,6 +23,7 @@ from deploytool.agent.requests import Shown
 from deploytool.agent.verbs import service
 from deploytool.agent.verbs.releases import MANIFEST, holding
 from deploytool.agent.verbs.sighting import sight
+from deploytool.agent.verbs.surroundings import starters
 from deploytool.agent.words import DOCUMENT_AT_MOST, TEXT_AT_MOST, is_digest
 
 TYPE_CHECKING = False
@@ -105,6 +106,7 @@ class _Look:
         running, interpreters = self._main(sighting)
         status = said if said is not None else self._status(sighting, artifact)
         trial = self._try_state()
+        unit_files = system.supervisor.unit_files()
         self._cache.keep()
         return Evidence(
             agent=host.agent,
@@ -125,7 +127,7 @@ class _Look:
             manifest=manifest,
             signers=self._signers(),
             unit=unit.properties,
-            unit_files=tuple(self._file(path) for path in system.supervisor.unit_files()),
+            unit_files=tuple(self._file(path) for path in unit_files),
             configs=tuple(self._file(path) for path in settings.configs),
             group=tuple(sorted(sighting.service)),
             runs=sighting.runs(),
@@ -136,6 +138,7 @@ class _Look:
             interpreters=interpreters,
             running=running,
             preload=self._file(PRELOAD) if sighting.subject.whole else None,
+            starters=starters(host, unit_files) if self._probe.surroundings else None,
             state_writable=not trial,
             state_error=trial,
             status=status,
