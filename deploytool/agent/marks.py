@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     Mark = TypeVar("Mark", bound=Record)
 
 MARK_AT_MOST = 8192
-_NUMBERS = frozenset({"token", "since", "pid", "start", "seconds"})
+_NUMBERS = frozenset({"token", "since", "pid", "start", "seconds", "armed"})
 _RELEASES = frozenset({"target", "before"})
 
 

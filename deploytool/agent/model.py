@@ -87,11 +87,16 @@ class Latch(Record):
 
 
 class Deadman(Record):
-    """An activation that must be confirmed within ``seconds``, in this boot, with this token."""
+    """An activation that must be confirmed within ``seconds``, in this boot, with this token.
+
+    ``armed``: when that time began, in seconds since boot. It tells this activation's timer from an
+    earlier one's, which can't be taken back everywhere.
+    """
 
     boot: Word
     token: Count
     seconds: Count
+    armed: Count
 
 
 class Expired(Record):

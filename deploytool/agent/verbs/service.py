@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from deploytool.agent import marks
-from deploytool.agent.host import attempt
+from deploytool.agent.host import Refusal, attempt
 from deploytool.agent.model import Asked
-from deploytool.agent.port import Interest
+from deploytool.agent.port import Interest, UnitState
 from deploytool.agent.protocol import parse_json
 from deploytool.agent.record import Malformed
 from deploytool.agent.words import DOCUMENT_AT_MOST
@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from deploytool.agent.host import Host
-    from deploytool.agent.port import UnitState
     from deploytool.agent.settings import Command
 
 SYSTEMD_S = 15
 """What systemd itself may take beyond the service's own time, in seconds."""
 POLL_S = 0.05
+ENDED = frozenset({"Z", "X"})
+"""States of a process that runs no more, and was not waited for yet (proc_pid_stat(5))."""
 ASK_EVERY = 8
 """A process that computes is asked in one of so many polls: each question takes its time away."""
 
@@ -147,8 +148,8 @@ def wait_ready(host: Host) -> tuple[UnitState | None, Asked | None]:
     polls = 0
     while machine.uptime() < until:
         process = host.system.processes.process(state.main) if state and state.main else None
-        if state is None or process is None or process.state == "Z":
-            state = host.system.supervisor.state()
+        if state is None or process is None or process.state in ENDED:
+            state = _state(host)
             process = host.system.processes.process(state.main) if state.main else None
         if state.active == "failed" or (settings.supervisor == "process" and not state.main):
             break  # it ended, and is not started again
@@ -162,6 +163,14 @@ def wait_ready(host: Host) -> tuple[UnitState | None, Asked | None]:
                 return (state if runs else None), asked
         machine.sleep(POLL_S)
     return None, None
+
+
+def _state(host: Host) -> UnitState:
+    """What the supervisor says; nothing where it does not answer: it is asked again."""
+    try:
+        return host.system.supervisor.state()
+    except OSError:
+        return UnitState()
 
 
 def _ready(host: Host, state: UnitState) -> Asked | None:
@@ -195,10 +204,18 @@ def fence(host: Host) -> str:
     with attempt():
         supervisor.mask()
     with attempt():
-        group = supervisor.state().group
+        group = _group(host)
         if group:
             host.system.processes.kill_group(group)
     return stop(host)
+
+
+def _group(host: Host) -> str:
+    """The service's control group; where it usually is, systemd is not asked for it."""
+    usual = f"/system.slice/{host.settings.unit}"
+    if host.settings.supervisor == "systemd" and host.system.processes.group(usual):
+        return usual
+    return host.system.supervisor.state().group
 
 
 def unfence(host: Host) -> None:
@@ -206,11 +223,17 @@ def unfence(host: Host) -> None:
 
     A stop takes no mutex. It writes ``fenced`` before it masks the unit, so where that mark came
     meanwhile, the mask that was just taken away may have been its: it is put back.
+
+    Raises:
+        Refusal: it can't be.
     """
     if marks.is_there(host.state, "fenced"):
         return
     supervisor = host.system.supervisor
-    if supervisor.masked():
-        supervisor.unmask()
-    if marks.is_there(host.state, "fenced"):
-        supervisor.mask()
+    try:
+        if supervisor.masked():
+            supervisor.unmask()
+        if marks.is_there(host.state, "fenced"):
+            supervisor.mask()
+    except OSError as error:
+        raise Refusal("service", f"the unit can't be unmasked: {error}") from error

@@ -121,8 +121,14 @@ def _arm_deadman(host: Host, request: Activate) -> None:
         host.remove("expired", "deadman")
         return
     host.remove("expired")
-    boot = host.system.machine.boot_id()
-    host.put(deadman=Deadman(boot=boot, token=request.token, seconds=request.deadman))
+    machine = host.system.machine
+    mark = Deadman(
+        boot=machine.boot_id(),
+        token=request.token,
+        seconds=request.deadman,
+        armed=int(machine.uptime()),
+    )
+    host.put(deadman=mark)
     try:
         host.system.supervisor.set_timer(request.deadman, request.token)
     except OSError as error:
@@ -148,7 +154,8 @@ def confirm(host: Host, request: Confirm, _: Payload) -> Answer:
         # As long as the process that was the main one has not ended, no other can be.
         if not (
             process is not None
-            and (process.start, process.state != "Z") == (request.start, True)
+            and process.start == request.start
+            and process.state not in service.ENDED
             and host.system.machine.boot_id() == request.boot
             and host.linked() == request.release
         ):
@@ -178,6 +185,14 @@ def confirm(host: Host, request: Confirm, _: Payload) -> Answer:
     return Answer()
 
 
+def _is_over(deadman: Deadman, request: Expire, uptime: float) -> bool:
+    """Whether this is the timer of the activation that awaits its confirmation, and not an earlier.
+
+    The same holder may have activated twice.
+    """
+    return deadman.token == request.token and uptime >= deadman.armed + deadman.seconds
+
+
 def expire(host: Host, request: Expire, _: Payload) -> Answer:
     """The host's own timer: without a confirmation this host stops serving.
 
@@ -186,7 +201,7 @@ def expire(host: Host, request: Expire, _: Payload) -> Answer:
     with host.mutex(EXPIRE_WAITS_S):
         try:
             deadman = marks.read(host.state, "deadman", Deadman)
-            if deadman is None or deadman.token != request.token:
+            if deadman is None or not _is_over(deadman, request, host.system.machine.uptime()):
                 return Answer()
         except (OSError, Malformed):
             # A confirmation is awaited here, and can't be told to be another's: it serves no more.

@@ -395,11 +395,16 @@ def test_a_host_that_is_let_in_again_has_no_rollout_to_confirm(ground: Ground) -
 def armed(ground: Ground) -> int:
     token = staged(ground, ONE)
     ground.activate(ONE, token, deadman=600)
-    assert ground.marked("deadman") == {
-        "boot": ground.host.computer.boot_id,
-        "token": str(token),
-        "seconds": "600",
-    }
+    mark = ground.marked("deadman")
+    assert mark["boot"] == ground.host.computer.boot_id
+    assert (mark["token"], mark["seconds"]) == (str(token), "600")
+    return token
+
+
+def expired(ground: Ground) -> int:
+    """The same, and the time is up."""
+    token = armed(ground)
+    ground.host.pass_time(601)
     return token
 
 
@@ -424,10 +429,23 @@ def test_p7_a_late_confirmation_of_a_process_that_lives_on_is_refused(ground: Gr
 
 
 def test_p7_a_timer_of_another_lock_does_nothing(ground: Ground) -> None:
-    token = armed(ground)
+    token = expired(ground)
     ground.done(Expire(token=token + 1))
     assert ground.serves == ONE.release
     assert ground.mark("expired") is None
+
+
+def test_p7_an_earlier_timer_of_the_same_holder_does_nothing(ground: Ground) -> None:
+    """Not every supervisor can take a timer back."""
+    token = armed(ground)
+    ground.host.pass_time(300)
+    ground.activate(ONE, token, deadman=600)
+    ground.host.pass_time(301)
+    ground.done(Expire(token=token))
+    assert ground.serves == ONE.release
+    ground.host.pass_time(300)
+    ground.done(Expire(token=token))
+    assert ground.serves is None
 
 
 def test_p7_a_host_that_was_confirmed_goes_on_serving(ground: Ground) -> None:
@@ -470,7 +488,7 @@ def test_p7_without_a_timer_nothing_is_switched(ground: Ground) -> None:
 
 def test_p7_an_unreadable_dead_man_is_one(ground: Ground) -> None:
     """Failing closed here is going on: what may not have been confirmed serves no more."""
-    token = armed(ground)
+    token = expired(ground)
     ground.spoil("deadman")
     ground.done(Expire(token=token))
     assert ground.serves is None
@@ -486,14 +504,14 @@ def test_p7_an_unreadable_dead_man_is_confirmed_away(ground: Ground) -> None:
 
 
 def test_p7_a_full_disk_does_not_keep_a_host_serving(ground: Ground) -> None:
-    token = armed(ground)
+    token = expired(ground)
     ground.host.computer.disk.failing["create", "expired.new"] = errno.ENOSPC
     ground.done(Expire(token=token))
     assert ground.serves is None
 
 
 def test_p7_a_timer_waits_for_a_long_change(ground: Ground) -> None:
-    token = armed(ground)
+    token = expired(ground)
     node = ground.host.computer.find(f"{ground.root}/state/mutex")
     assert node is not None
     change = ground.host.computer.spawn(("a long change",))
@@ -504,12 +522,46 @@ def test_p7_a_timer_waits_for_a_long_change(ground: Ground) -> None:
 
 
 def test_a_host_that_expired_is_activated_again(ground: Ground) -> None:
-    token = armed(ground)
+    token = expired(ground)
     ground.done(Expire(token=token))
     ground.activate(ONE, token)
     assert ground.serves == ONE.release
     assert [ground.mark(name) for name in ("expired", "deadman")] == [None, None]
     ground.confirm(token)
+
+
+@pytest.mark.parametrize("call", ["state", "mask"])
+def test_p7_a_supervisor_that_does_not_answer_keeps_no_host_serving(
+    ground: Ground, call: str
+) -> None:
+    token = expired(ground)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(f"deploytool.simulation.memory.supervisor.Supervisor.{call}", _fails)
+        ground.done(Expire(token=token))
+    assert ground.serves is None
+
+
+def test_a_supervisor_that_answers_late_is_asked_again(ground: Ground) -> None:
+    token = staged(ground, ONE)
+    state = "deploytool.simulation.memory.supervisor.Supervisor.state"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(state, _fails)
+        ground.host.computer.time.after(3, patch.undo)
+        answer = ground.activate(ONE, token)
+    assert answer.evidence is not None
+    assert answer.evidence.status is not None
+
+
+def test_a_unit_that_can_t_be_unmasked_is_not_switched() -> None:
+    ground = Ground("systemd", TWO)
+    ground.place(ONE)
+    token = ground.lock()
+    assert isinstance(ground.host.service, Systemd)
+    ground.host.service.mask()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("deploytool.simulation.memory.supervisor.Supervisor.unmask", _fails)
+        assert ground.refused(switch(ONE, token)) == "service"
+    assert ground.linked == f"releases/{TWO.release}"
 
 
 # --- retire --------------------------------------------------------------------------------------
