@@ -151,7 +151,7 @@ def wait_ready(host: Host) -> tuple[UnitState | None, Asked | None]:
         if state is None or process is None or process.state in ENDED:
             state = _state(host)
             process = host.system.processes.process(state.main) if state.main else None
-        if state.active == "failed" or (settings.supervisor == "process" and not state.main):
+        if state.active in {"failed", "inactive"}:
             break  # it ended, and is not started again
         if process is not None:
             polls += 1

@@ -29,7 +29,9 @@ class Supervisor:
         service = self._service
         if isinstance(service, Plain):
             main = service.found()
-            return UnitState(main=main.pid if main else 0)
+            if main is None:
+                return UnitState(active="inactive", sub="dead")
+            return UnitState(main=main.pid, active="active", sub="running")
         assert isinstance(service, Systemd)  # noqa: S101 there is no third
         found = dict(service.properties())
         return UnitState(
