@@ -116,6 +116,11 @@ class Ground:
         walk(self.host.computer.find(self.root), "")
         return found
 
+    def let_pass(self, seconds: float) -> None:
+        """Lets time pass; a timer that rings is noted in ``service.due``, and not yet heard."""
+        time = self.host.computer.time
+        time.pass_to(time.now + seconds)
+
     # --- asking ---------------------------------------------------------------------------------
 
     def ask(self, request: Request, payload: bytes | Payload = b"", **how: Any) -> Answer:

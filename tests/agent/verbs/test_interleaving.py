@@ -297,7 +297,7 @@ def test_p7_a_host_is_never_fenced_and_confirmed_both(ground: Ground) -> None:
         fresh.place(ONE)
         token = fresh.lock(release=ONE.release)
         fresh.activate(ONE, token, deadman=600)
-        fresh.host.pass_time(600)
+        fresh.let_pass(600)
         return fresh, {
             "confirm": asking(fresh, fresh.confirmation(token)),
             "expire": asking(fresh, Expire(token=token)),

@@ -404,16 +404,14 @@ def armed(ground: Ground) -> int:
 def expired(ground: Ground) -> int:
     """The same, and the time is up."""
     token = armed(ground)
-    ground.host.pass_time(601)
+    ground.let_pass(601)
     return token
 
 
 def test_p7_a_host_that_nobody_confirms_stops_serving(ground: Ground) -> None:
     token = armed(ground)
-    ground.host.pass_time(601)
-    assert ground.host.service.due == [token]
     confirmation = ground.confirmation(token)
-    ground.done(Expire(token=token))
+    ground.host.pass_time(601)
     assert ground.serves is None
     assert ground.linked is not None, "it goes back to nothing by itself"
     assert ground.marked("expired")["token"] == str(token)
@@ -438,12 +436,12 @@ def test_p7_a_timer_of_another_lock_does_nothing(ground: Ground) -> None:
 def test_p7_an_earlier_timer_of_the_same_holder_does_nothing(ground: Ground) -> None:
     """Not every supervisor can take a timer back."""
     token = armed(ground)
-    ground.host.pass_time(300)
+    ground.let_pass(300)
     ground.activate(ONE, token, deadman=600)
-    ground.host.pass_time(301)
+    ground.let_pass(301)
     ground.done(Expire(token=token))
     assert ground.serves == ONE.release
-    ground.host.pass_time(300)
+    ground.let_pass(300)
     ground.done(Expire(token=token))
     assert ground.serves is None
 
@@ -451,7 +449,7 @@ def test_p7_an_earlier_timer_of_the_same_holder_does_nothing(ground: Ground) -> 
 def test_p7_a_host_that_was_confirmed_goes_on_serving(ground: Ground) -> None:
     token = armed(ground)
     ground.confirm(token)
-    ground.host.pass_time(601)
+    ground.let_pass(601)
     assert ground.host.service.due == [], "its timer was taken back"
     ground.done(Expire(token=token))
     assert ground.serves == ONE.release
@@ -463,7 +461,7 @@ def test_p7_a_timer_that_can_t_be_taken_back_finds_no_mark(ground: Ground) -> No
         name = "deploytool.simulation.memory.supervisor.Supervisor.clear_timer"
         patch.setattr(name, _fails)
         ground.confirm(token)
-    ground.host.pass_time(601)
+    ground.let_pass(601)
     assert ground.host.service.due == [token]
     ground.done(Expire(token=token))
     assert ground.serves == ONE.release
