@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from .invariants import crashes, damage, deploying, races, stops
+from .invariants import crashes, damage, deploying, faults, races, stops
 
 
 @pytest.mark.parametrize("supervisor", ["systemd", "process"])
@@ -32,3 +32,9 @@ def test_a_stop_holds_whenever_it_comes() -> None:
 
 def test_a_host_is_confirmed_or_stops_serving() -> None:
     assert list(races.expiry_violations()) == []
+
+
+@pytest.mark.parametrize("supervisor", ["systemd", "process"])
+@pytest.mark.parametrize("step", deploying.STEPS)
+def test_any_call_fails(step: str, supervisor: str) -> None:
+    assert list(faults.fault_violations(step, supervisor)) == []

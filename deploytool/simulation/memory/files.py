@@ -114,7 +114,7 @@ class Folder:
         self._disk.check(what, name)
 
     def _step(self, what: str, *names: str) -> None:
-        self._run.point(" ".join((what, *names)))
+        self._run.point(what, *names)
         for name in names:
             if name in _NO_NAMES or "/" in name or "\0" in name:
                 fail(errno.EINVAL, name)
@@ -274,7 +274,7 @@ class Files:
         self._disk = run.computer.disk
 
     def _node(self, what: str, path: str) -> Node | None:
-        self._run.point(f"{what} {path}")
+        self._run.point(what, path)
         self._disk.check(what, path)
         return self._run.computer.find(path)
 

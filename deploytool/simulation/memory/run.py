@@ -33,14 +33,16 @@ class Run:
         """Whether it was killed, or has come to its end."""
         return not self.computer.alive(self.task)
 
-    def point(self, what: str) -> None:
+    def point(self, what: str, *names: str) -> None:
         """Is called before each step: there others go on, or it is cut short.
+
+        ``names`` tell of what the step is; they are put together for a hook alone.
 
         Raises:
             Ended: it was.
         """
         if self.hook is not None:
-            self.hook(self, what)
+            self.hook(self, " ".join((what, *names)))
         task = self.task
         if self.computer.tasks.get(task.pid) is not task:
             raise Ended(what)

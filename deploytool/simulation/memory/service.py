@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal
 
+from deploytool.agent.port import UnitState
 from deploytool.agent.settings import Settings
 from deploytool.simulation.memory.computer import Computer, Held, Task
 from deploytool.simulation.memory.disk import sha256
@@ -255,6 +256,8 @@ class Systemd(Service):
     needs_reload: bool = False
     starts: list[float] = field(default_factory=list)
     stopping: bool = False
+    shown: tuple[object, UnitState] | None = None
+    """What was last told of it, as long as that holds."""
     _found: tuple[int, tuple[str, ...]] | None = None
 
     @property
@@ -276,12 +279,15 @@ class Systemd(Service):
         found: list[str] = []
         name = self.settings.unit
         for folder in _FOLDERS:
-            if self.computer.find(f"{folder}/{name}", follow=False) is not None:
+            within = self.computer.find(folder)
+            if within is None:
+                continue
+            if name in within.entries:
                 found.append(f"{folder}/{name}")
-            for drops in (f"{folder}/{name}.d", f"{folder}/service.d"):
-                node = self.computer.find(drops)
+            for drops in (f"{name}.d", "service.d"):
+                node = self.computer.find(f"{folder}/{drops}") if drops in within.entries else None
                 entries = sorted(node.entries) if node is not None else []
-                found += [f"{drops}/{entry}" for entry in entries if entry.endswith(".conf")]
+                found += [f"{folder}/{drops}/{e}" for e in entries if e.endswith(".conf")]
         self._found = self.computer.disk.changes, tuple(found)
         return tuple(found)
 

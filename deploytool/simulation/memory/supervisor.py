@@ -33,14 +33,19 @@ class Supervisor:
                 return UnitState(active="inactive", sub="dead")
             return UnitState(main=main.pid, active="active", sub="running")
         assert isinstance(service, Systemd)  # noqa: S101 there is no third
-        found = dict(service.properties())
-        return UnitState(
+        properties = service.properties()
+        if service.shown is not None and service.shown[0] == properties:
+            return service.shown[1]
+        found = dict(properties)
+        state = UnitState(
             main=int(found["MainPID"]),
             active=found["ActiveState"],
             sub=found["SubState"],
             group=found["ControlGroup"],
             properties=tuple(Property(name=name, value=text) for name, text in found.items()),
         )
+        service.shown = properties, state
+        return state
 
     def unit_files(self) -> tuple[str, ...]:
         """Every file that makes the unit."""

@@ -77,7 +77,7 @@ def _release(host: Host, made: Build) -> Iterator[str]:
         yield f"the artifact of {made.program.version} has mode {artifact.mode:o}"
 
 
-def _way_back(host: Host, plan: str) -> Iterator[str]:
+def way_back(host: Host, plan: str) -> Iterator[str]:
     """Whoever comes next can tell what was here before."""
     found = marks.read_all(state_of(host))
     if linked(host) != NEW.release:
@@ -94,7 +94,7 @@ def _no_mark_alone(host: Host) -> Iterator[str]:
         yield "a rollout is marked, and the host is not locked"
 
 
-def _kept(host: Host, done: list[str], current: str) -> Iterator[str]:
+def kept(host: Host, done: list[str], current: str) -> Iterator[str]:
     """What was answered is still so, unless the step that was struck takes it back."""
     found = marks.read_all(state_of(host))
     if "lock" in done and found.lock is None and current != "unlock":
@@ -168,11 +168,11 @@ def crash(case: Case, strike: Callable[[Run], None], seen: set[object]) -> Itera
     yield from files_of(host)
     if REORDERED not in case.strike:
         yield from _no_mark_alone(host)
-    yield from _way_back(host, first.plan)
-    yield from _kept(host, first.done, case.step)
+    yield from way_back(host, first.plan)
+    yield from kept(host, first.done, case.step)
     if lost_power and case.supervisor == "systemd":
         yield from _serves(host, first.done, case.step)
-    for name, ends in (("undone", _undo), ("finished", _finish)):
+    for name, ends in (("undone", undo), ("finished", finish)):
         host, first = _struck(case, strike)
         if not host.computer.on:
             host.reboot()
@@ -197,13 +197,13 @@ def _struck(case: Case, strike: Callable[[Run], None]) -> tuple[Host, Deployer]:
     return host, deployer
 
 
-def _undo(host: Host, first: Deployer) -> Iterator[str]:
+def undo(host: Host, first: Deployer) -> Iterator[str]:
     """Another deployer brings the old release back, as ``rollback`` does."""
     second = Deployer(host, "second", build=OLD, purpose="rollback", deadman=0)
     yield from _by(host, first, second, OLD)
 
 
-def _finish(host: Host, first: Deployer) -> Iterator[str]:
+def finish(host: Host, first: Deployer) -> Iterator[str]:
     """Another deployer brings the new release to its end, as ``resume`` does."""
     second = Deployer(host, "second", build=NEW, purpose="resume")
     yield from _by(host, first, second, NEW)
