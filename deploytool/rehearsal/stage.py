@@ -25,7 +25,7 @@ from deploytool.market.venue import Address
 from deploytool.parity.judge import judge, shown_manifest
 from deploytool.parity.model import Parity, Round
 from deploytool.parity.round import probe_call, take_round
-from deploytool.rehearsal.faults.ground import Ground
+from deploytool.rehearsal.faults.host_shell import HostShell
 from deploytool.rehearsal.faults.truth import Truth, truth
 from deploytool.rehearsal.fleets.files import SYMBOLS
 from deploytool.rehearsal.fleets.local import LocalFleet
@@ -148,7 +148,7 @@ class Stage:
         names = inventory.names if hosts is None else hosts
 
         def look(name: str) -> Truth:
-            return truth(Ground(self.fleet, inventory, name, old, new))
+            return truth(HostShell(self.fleet, inventory, name, old, new))
 
         return dict(zip(names, for_each(names, look), strict=True))
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from deploytool.rehearsal.faults.deployer import DeployerEnd, Operator
-from deploytool.rehearsal.faults.ground import Ground
+from deploytool.rehearsal.faults.host_shell import HostShell
 from deploytool.rehearsal.faults.operators import Operators
 from deploytool.rehearsal.faults.run import Rehearsal
 from deploytool.rehearsal.faults.truth import Truth
@@ -60,12 +60,12 @@ class Theatre:
             before = now
         raise AssertionError("the fleet does not come to rest")
 
-    def ground(self, host: str) -> Ground:
-        return self.rehearsal.ground(host)
+    def host_shell(self, host: str) -> HostShell:
+        return self.rehearsal.host_shell(host)
 
     def state(self, host: str, name: str) -> Path:
         """A file of the host's state folder."""
-        return Path(self.rehearsal.ground(host).root) / "state" / name
+        return Path(self.rehearsal.host_shell(host).root) / "state" / name
 
     def everyone_runs(self, release: str) -> bool:
         """Whether each host runs the release, and nothing is left of any rollout."""
@@ -75,7 +75,7 @@ class Theatre:
     def forget(self) -> None:
         """The new release is on no disk, so that it is copied again."""
         for host in self.hosts:
-            self.ground(host).shell('rm -rf "$ROOT/releases/$NEW"')
+            self.host_shell(host).shell('rm -rf "$ROOT/releases/$NEW"')
 
 
 @pytest.fixture(scope="session")

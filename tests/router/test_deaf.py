@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from deploytool.errors import InputError
-from deploytool.rehearsal.drill.deaf import build_deaf
+from deploytool.rehearsal.scenarios.stopdrill.ignores_signals import build_deaf
 
 from .conftest import ROOT, Router
 from .peers import Client, Market, new_order

@@ -15,9 +15,9 @@ import yaml
 
 from deploytool.fleet.inventory import load_inventory
 from deploytool.market.load import MAX_PARENTS, Load
-from deploytool.rehearsal.drill.stray import LOGIN, stray
-from deploytool.rehearsal.faults.ground import Ground
+from deploytool.rehearsal.faults.host_shell import HostShell
 from deploytool.rehearsal.fleets import files
+from deploytool.rehearsal.scenarios.stopdrill.stray import LOGIN, stray
 from deploytool.rehearsal.stage import Stage
 from deploytool.rehearsal.trading import Trading
 from deploytool.release.store import find
@@ -85,7 +85,7 @@ def test_p6_an_old_build_outside_the_release_root_is_heard_and_named(
     desk: Desk, trading: Trading
 ) -> None:
     """It was reproduced: all hosts stopped, exit 0, and the stray traded on."""
-    host = Ground(desk.fleet, load_inventory(Path(desk.inventory)), HOSTS[0], "", "")
+    host = HostShell(desk.fleet, load_inventory(Path(desk.inventory)), HOSTS[0], "", "")
     old = find(Path(desk.store), "2026.0")
     with stray(host, old, trading.flow) as left:
         ended = stop(desk, "--all", "--reason", "an old build")

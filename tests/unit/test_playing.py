@@ -19,8 +19,9 @@ from deploytool.rehearsal.fleets.local import LocalFleet
 from deploytool.rehearsal.fleets.model import Progress
 from deploytool.rehearsal.playing import Played, fitting, play
 from deploytool.rehearsal.recording import RehearsalRecorder
-from deploytool.rehearsal.scenarios import SCENARIOS, stopdrill
+from deploytool.rehearsal.scenarios import SCENARIOS
 from deploytool.rehearsal.scenarios.model import Scenario, Showing
+from deploytool.rehearsal.scenarios.stopdrill import drill
 from deploytool.rehearsal.stage import Stage
 from deploytool.release.model import Release
 
@@ -100,9 +101,9 @@ def test_what_hosts_are_too_slow_for_is_said_or_refused() -> None:
         fitting((any_pace, slow), 2.1, named=True, say=said.append)
 
 
-@pytest.mark.parametrize("slow", [1.0, 1.5, stopdrill.FACTOR_AT_MOST])
+@pytest.mark.parametrize("slow", [1.0, 1.5, drill.FACTOR_AT_MOST])
 def test_the_drill_has_a_load_for_every_pace_that_it_is_played_at(slow: float) -> None:
-    load = stopdrill.load(slow)
+    load = drill.load(slow)
     assert load.rate is not None
     assert load.parents / load.rate > 900, "the drill would outlast it"
 

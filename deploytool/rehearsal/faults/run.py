@@ -21,7 +21,7 @@ from deploytool.rehearsal.faults.catalogue import (
     Moment,
 )
 from deploytool.rehearsal.faults.deployer import Deployer, DeployerEnd, Operator
-from deploytool.rehearsal.faults.ground import Ground
+from deploytool.rehearsal.faults.host_shell import HostShell
 from deploytool.rehearsal.faults.operators import Operators
 from deploytool.rehearsal.faults.report import Campaign, PlayedCase
 from deploytool.rehearsal.faults.strikes import AT_WORK, LOOK_LATER, STRIKES, Scene
@@ -58,14 +58,14 @@ class Rehearsal:
         self.hosts = self._inventory.names
         self.old, self.new = (str(release.digest) for release in releases)
 
-    def ground(self, host: str) -> Ground:
+    def host_shell(self, host: str) -> HostShell:
         """One host."""
-        return Ground(self._fleet, self._inventory, host, self.old, self.new)
+        return HostShell(self._fleet, self._inventory, host, self.old, self.new)
 
     def look(self) -> Truths:
         """What is true on every host."""
         return dict(
-            zip(self.hosts, for_each(self.hosts, lambda h: truth(self.ground(h))), strict=True)
+            zip(self.hosts, for_each(self.hosts, lambda h: truth(self.host_shell(h))), strict=True)
         )
 
     def begin(self) -> DeployerEnd:
@@ -106,12 +106,12 @@ class Rehearsal:
 
     def _forget(self, host: str) -> None:
         """Takes the candidate off a host's disk, so that it is copied again."""
-        self.ground(host).shell('rm -rf "$ROOT/releases/$NEW"')
+        self.host_shell(host).shell('rm -rf "$ROOT/releases/$NEW"')
 
     def _strike(self, case: Case, operator: Operator) -> _Struck:
-        ground = self.ground(case.host)
+        host_shell = self.host_shell(case.host)
         relay = self._operators.relays[case.host]
-        scene = Scene(ground, relay, self._operators.fresh("other"), self.new)
+        scene = Scene(host_shell, relay, self._operators.fresh("other"), self.new)
         strike = STRIKES[case.fault.name]
         with ExitStack() as processes:
             with ExitStack() as lifted:

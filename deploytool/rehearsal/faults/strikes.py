@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from deploytool.rehearsal.faults.copy import refuses_copies
 from deploytool.rehearsal.faults.deployer import Deployer, DeployerEnd, Operator
-from deploytool.rehearsal.faults.ground import Ground
+from deploytool.rehearsal.faults.host_shell import HostShell
 from deploytool.rehearsal.faults.relay import Relay
 from deploytool.rehearsal.faults.scripts import SCRIPTS, Script
 from deploytool.rehearsal.fleets.model import Machines
@@ -20,7 +20,7 @@ from deploytool.rehearsal.fleets.model import Machines
 class Scene:
     """What a strike can get hold of. ``others`` collects how other deployers ended."""
 
-    ground: Ground
+    host_shell: HostShell
     relay: Relay
     elsewhere: Operator
     release: str
@@ -30,9 +30,9 @@ class Scene:
     @property
     def machines(self) -> Machines:
         """The fleet, where its hosts have a power switch each."""
-        if not isinstance(self.ground.fleet, Machines):
+        if not isinstance(self.host_shell.fleet, Machines):
             raise TypeError("this fault needs hosts with a power switch")
-        return self.ground.fleet
+        return self.host_shell.fleet
 
 
 Strike = Callable[[Scene], AbstractContextManager[None]]
@@ -41,7 +41,7 @@ Strike = Callable[[Scene], AbstractContextManager[None]]
 def _scripted(script: Script) -> Strike:
     @contextmanager
     def strike(scene: Scene) -> Iterator[None]:
-        do = scene.ground.outside if script.outside else scene.ground.shell
+        do = scene.host_shell.outside if script.outside else scene.host_shell.shell
         do(script.bring)
         try:
             yield
@@ -66,32 +66,32 @@ def _relayed(bring: Callable[[Relay], None]) -> Strike:
 
 @contextmanager
 def _hangs(scene: Scene) -> Iterator[None]:
-    scene.machines.pause(scene.ground.host)
+    scene.machines.pause(scene.host_shell.host)
     try:
         yield
     finally:
-        scene.machines.unpause(scene.ground.host)
+        scene.machines.unpause(scene.host_shell.host)
 
 
 @contextmanager
 def _gone(scene: Scene) -> Iterator[None]:
-    scene.machines.kill(scene.ground.host)
+    scene.machines.kill(scene.host_shell.host)
     try:
         yield
     finally:
-        scene.machines.start(scene.ground.host)
+        scene.machines.start(scene.host_shell.host)
 
 
 @contextmanager
 def _reboot(scene: Scene) -> Iterator[None]:
-    scene.machines.kill(scene.ground.host)
-    scene.machines.start(scene.ground.host)
+    scene.machines.kill(scene.host_shell.host)
+    scene.machines.start(scene.host_shell.host)
     yield
 
 
 @contextmanager
 def _refuses_copies(scene: Scene) -> Iterator[None]:
-    with refuses_copies(scene.ground.fleet, scene.ground.host):
+    with refuses_copies(scene.host_shell.fleet, scene.host_shell.host):
         yield
 
 

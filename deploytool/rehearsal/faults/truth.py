@@ -11,7 +11,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 
-from deploytool.rehearsal.faults.ground import Ground
+from deploytool.rehearsal.faults.host_shell import HostShell
 
 _LOOK_S = 30.0
 
@@ -103,18 +103,18 @@ class Truth:
         )
 
 
-def truth(ground: Ground) -> Truth:
+def truth(host_shell: HostShell) -> Truth:
     """Looks at one host.
 
     Raises:
         EnvironmentProblem: it can't be looked at.
     """
-    arguments = (ground.root, ground.service, ground.port, ground.supervisor)
-    if ground.fleet.kind == "local":
+    arguments = (host_shell.root, host_shell.service, host_shell.port, host_shell.supervisor)
+    if host_shell.fleet.kind == "local":
         argv = [sys.executable, "-I", "-c", _PROGRAM, *arguments]
         said = subprocess.run(argv, capture_output=True, text=True, timeout=_LOOK_S, check=True)
         return _parse(said.stdout)
-    return _parse(ground.inside(("/usr/bin/python3", "-I", "-c", _PROGRAM, *arguments)))
+    return _parse(host_shell.inside(("/usr/bin/python3", "-I", "-c", _PROGRAM, *arguments)))
 
 
 def _parse(text: str) -> Truth:

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from deploytool.rehearsal.scenarios import (
-    arming,
-    deploying,
-    power,
-    stopdrill,
-    surroundings,
-    underload,
-)
+from deploytool.rehearsal.scenarios import arming, deploying, power, surroundings, underload
 from deploytool.rehearsal.scenarios.model import Scenario
+from deploytool.rehearsal.scenarios.stopdrill import drill
 
 FIRST: tuple[Scenario, ...] = (
     deploying.HEALTHY,
@@ -34,5 +28,5 @@ SCENARIOS: tuple[Scenario, ...] = (
     *MACHINES,
     underload.UNDER_LOAD,
     arming.FLAG_ARMING,
-    stopdrill.STOP_DRILL,
+    drill.STOP_DRILL,
 )

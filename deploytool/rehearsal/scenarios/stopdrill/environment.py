@@ -18,7 +18,7 @@ import yaml
 from deploytool.errors import EnvironmentProblem
 from deploytool.fleet.inventory import load_inventory
 from deploytool.fleet.model import Inventory
-from deploytool.rehearsal.faults.ground import Ground
+from deploytool.rehearsal.faults.host_shell import HostShell
 from deploytool.rehearsal.faults.relay import Relay
 from deploytool.rehearsal.fleets import files
 from deploytool.rehearsal.fleets.model import Machines
@@ -88,9 +88,9 @@ class Setting:
         """Every host, by number."""
         return tuple(host.name for host in self.stage.record.hosts)
 
-    def ground(self, host: str) -> Ground:
+    def host_shell(self, host: str) -> HostShell:
         """A host, past SSH."""
-        return Ground(self._fleet, self.inventory, host, "", "")
+        return HostShell(self._fleet, self.inventory, host, "", "")
 
     def _write(self, cut_off: str, address: str, port: int) -> None:
         folder = self._fleet.folder

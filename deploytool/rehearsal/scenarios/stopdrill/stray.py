@@ -22,7 +22,7 @@ from deploytool.market.gateway import ClientGatewayConfig
 from deploytool.market.link import RouterAddress
 from deploytool.market.load import Load
 from deploytool.market.process import MarketProcess
-from deploytool.rehearsal.faults.ground import Ground
+from deploytool.rehearsal.faults.host_shell import HostShell
 from deploytool.rehearsal.fleets import files
 from deploytool.rehearsal.fleets.model import FleetRecord, Machines
 from deploytool.release.model import Release
@@ -42,31 +42,31 @@ _POLL_S = 0.1
 class Stray:
     """Where it runs, on which host's machine."""
 
-    ground: Ground
+    host_shell: HostShell
     folder: str
     pid: str
 
     def end(self) -> None:
         """Ends it, as whoever finds it would."""
         with suppress(EnvironmentProblem):
-            self.ground.shell(f"kill -s KILL {self.pid} && rm -rf {shlex.quote(self.folder)}")
+            self.host_shell.shell(f"kill -s KILL {self.pid} && rm -rf {shlex.quote(self.folder)}")
 
 
 @contextmanager
-def stray(ground: Ground, old: Release, flow: Flow) -> Iterator[Stray]:
+def stray(host_shell: HostShell, old: Release, flow: Flow) -> Iterator[Stray]:
     """It trades, until it is ended or the block is left.
 
     Raises:
         EnvironmentProblem: it can't be started, or the market does not hear it.
     """
-    record = ground.fleet.record()
+    record = host_shell.fleet.record()
     if record is None:
         raise EnvironmentProblem(
             "The fleet is gone.", "No old build was started.", "Rehearse again"
         )
-    (address,) = [host.address for host in record.hosts if host.name == ground.host]
-    port = int(ground.port) + _PORT_ABOVE
-    started = _start(ground, old, _config(record), f"{address}:{port}")
+    (address,) = [host.address for host in record.hosts if host.name == host_shell.host]
+    port = int(host_shell.port) + _PORT_ABOVE
+    started = _start(host_shell, old, _config(record), f"{address}:{port}")
     try:
         with _clients(record, old, address, port):
             _wait_until_heard(flow)
@@ -82,30 +82,30 @@ def _config(record: FleetRecord) -> bytes:
     return json.dumps(said).encode()
 
 
-def _start(ground: Ground, old: Release, config: bytes, listen: str) -> Stray:
-    folder = ground.shell("mktemp -d").strip()
+def _start(host_shell: HostShell, old: Release, config: bytes, listen: str) -> Stray:
+    folder = host_shell.shell("mktemp -d").strip()
     artifact, where = Path(old.artifact), f"{folder}/router.json"
-    _put(ground, artifact.read_bytes(), f"{folder}/{artifact.name}")
-    _put(ground, config, where)
+    _put(host_shell, artifact.read_bytes(), f"{folder}/{artifact.name}")
+    _put(host_shell, config, where)
     argv = [f"{folder}/{artifact.name}", "serve", "--config", where, "--listen", listen]
     argv += ["--host", _HOST, "--state", f"{folder}/state", "--rehearsal"]
-    pid = ground.shell(
+    pid = host_shell.shell(
         f'cd /; setsid env -i PATH="$PATH" {shlex.join(argv)} </dev/null >/dev/null 2>&1 & echo $!'
     )
-    return Stray(ground, folder, pid.strip())
+    return Stray(host_shell, folder, pid.strip())
 
 
-def _put(ground: Ground, content: bytes, place: str) -> None:
-    if not isinstance(ground.fleet, Machines):
+def _put(host_shell: HostShell, content: bytes, place: str) -> None:
+    if not isinstance(host_shell.fleet, Machines):
         Path(place).write_bytes(content)
         Path(place).chmod(0o755)
         return
     text = base64.b64encode(content).decode()
     script = 'base64 -d > "$1" && chmod 0755 "$1"'
-    told = ground.fleet.inside(ground.host, ("sh", "-c", script, "sh", place), text, _PUT_S)
+    told = host_shell.fleet.inside(host_shell.host, ("sh", "-c", script, "sh", place), text, _PUT_S)
     if told.code != 0:
         raise EnvironmentProblem(
-            f"{ground.host}: {place} can't be written: {told.err.strip()}",
+            f"{host_shell.host}: {place} can't be written: {told.err.strip()}",
             "No old build was started.",
             "Rehearse again",
         )

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from deploytool.market.load import MAX_PARENTS, Load
-from deploytool.rehearsal.drill import casualties, table
-from deploytool.rehearsal.drill.again import start_again
-from deploytool.rehearsal.drill.deaf import build_deaf
-from deploytool.rehearsal.drill.setting import Said, Setting, setting
-from deploytool.rehearsal.drill.stray import LOGIN, Stray, stray
 from deploytool.rehearsal.fleets.files import LIMITS
 from deploytool.rehearsal.scenarios.model import Scenario, Showing
+from deploytool.rehearsal.scenarios.stopdrill import failures, report
+from deploytool.rehearsal.scenarios.stopdrill.environment import Said, Setting, setting
+from deploytool.rehearsal.scenarios.stopdrill.ignores_signals import build_deaf
+from deploytool.rehearsal.scenarios.stopdrill.restart import start_again
+from deploytool.rehearsal.scenarios.stopdrill.stray import LOGIN, Stray, stray
 from deploytool.rehearsal.stage import Stage
 from deploytool.rehearsal.trading import Trading
 from deploytool.release.build import build
@@ -54,7 +54,7 @@ class _Cast:
 
 def stop_drill(stage: Stage, showing: Showing) -> None:
     """Stops every host of a fleet under load, twice, and writes the table down."""
-    casualties.needs()
+    failures.needs()
     names = [host.name for host in stage.record.hosts]
     hung, cut_off, deaf, revived = names[-4:]
     cast = _Cast(hung, cut_off, deaf, revived if stage.fleet.kind != "local" else None, names[1])
@@ -75,7 +75,7 @@ def stop_drill(stage: Stage, showing: Showing) -> None:
         singly = _one_by_one(here, showing)
         if not _again(here, trading, showing):
             return
-        left = stack.enter_context(stray(here.ground(cast.visited), old, trading.flow))
+        left = stack.enter_context(stray(here.host_shell(cast.visited), old, trading.flow))
         showing.point(True, f"{cast.visited}: an old build trades there as {LOGIN}")  # noqa: FBT003
         together = _all_at_once(here, trading, showing, cast, ghost, left)
         _keep(here, singly, together)
@@ -110,7 +110,7 @@ def _one_by_one(here: Setting, showing: Showing) -> dict[str, dict[str, Any]]:
         said = here.run("stop", "--host", host, "--reason", "drill")
         rows |= said.rows
         row = said.rows.get(host)
-        text = table.row_text(row) if row else f"{host}: no answer: {said.errors[-500:]}"
+        text = report.row_text(row) if row else f"{host}: no answer: {said.errors[-500:]}"
         text += f" ({said.document['witness']})" if said.document.get("witness") else ""
         showing.point(said.code == 0, f"alone, exit {said.code}: {text}")
     return rows
@@ -141,9 +141,9 @@ def _all_at_once(
     """One key for all, while four of them can't, won't or mustn't obey."""
     if cast.revived is not None:
         _revive(here, trading, showing, cast.revived)
-        casualties.hang(here.ground(cast.revived))
-    casualties.start_deaf(here.ground(cast.deaf), ghost)
-    casualties.hang(here.ground(cast.hung))
+        failures.hang(here.host_shell(cast.revived))
+    failures.start_deaf(here.host_shell(cast.deaf), ghost)
+    failures.hang(here.host_shell(cast.hung))
     trades = _wait_for_orders(here, trading, cast.deaf)
     showing.point(trades, f"{cast.deaf}: trades by a router that somebody started by hand")
     here.relay.stall()
@@ -153,7 +153,7 @@ def _all_at_once(
     rows = said.rows
     for host in here.hosts:
         row = rows.get(host)
-        showing.point(row is not None, table.row_text(row) if row else f"{host}: not answered for")
+        showing.point(row is not None, report.row_text(row) if row else f"{host}: not answered for")
     if set(rows) != set(here.hosts):
         showing.point(False, said.errors[-1000:])  # noqa: FBT003 the point did not hold
         return rows
@@ -167,7 +167,7 @@ def _all_at_once(
 
 def _revive(here: Setting, trading: Trading, showing: Showing, host: str) -> None:
     """A supervisor starts what was killed; with a lease that alone lets nothing trade."""
-    back = casualties.revived(here.ground(host))
+    back = failures.revived(here.host_shell(host))
     showing.point(back, f"{host}: its supervisor starts it again when it is killed")
     time.sleep(_LAG_S * here.slow)
     before = _last_orders(trading)[host]
@@ -192,7 +192,7 @@ def _wait_for_orders(here: Setting, trading: Trading, host: str) -> bool:
 def _judge(
     showing: Showing, cast: _Cast, said: Said, rows: Mapping[str, Mapping[str, Any]], took_s: float
 ) -> None:
-    ends = table.ends(rows)
+    ends = report.ends(rows)
     killed = [host for host in (cast.hung, cast.deaf, cast.revived) if host is not None]
     obeyed = [host for host in rows if host not in {*killed, cast.cut_off}]
     showing.point(
@@ -265,8 +265,10 @@ def _afterwards(
     time.sleep(max(0.0, ended + MOVED_S + _LAG_S * here.slow - time.monotonic()))
     said = here.run("stop", "--all", "--reason", "drill, once more")
     row = said.rows.get(cast.cut_off)
-    shown = table.row_text(row) if row else said.errors[-500:]
-    unproven = [table.row_text(r) for r in said.rows.values() if not (r["stopped"] and r["silent"])]
+    shown = report.row_text(row) if row else said.errors[-500:]
+    unproven = [
+        report.row_text(r) for r in said.rows.values() if not (r["stopped"] and r["silent"])
+    ]
     showing.point(said.code == 0, f"once more, exit {said.code}: {shown}")
     for text in unproven:
         showing.point(False, text)  # noqa: FBT003 the point did not hold
@@ -274,7 +276,7 @@ def _afterwards(
 
 def _power_cut(here: Setting, showing: Showing, host: str) -> None:
     """A halted host loses its power; what comes up again is halted by the same latch."""
-    if not casualties.power_cut(here.ground(host)):
+    if not failures.power_cut(here.host_shell(host)):
         return  # this kind of fleet has no hosts that boot
     ends, said = time.monotonic() + _READY_S * here.slow, None
     while said is None and time.monotonic() < ends:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from deploytool.rehearsal.drill import table
+from deploytool.rehearsal.scenarios.stopdrill import report
 
 
 def row(**change: Any) -> dict[str, Any]:
@@ -25,11 +25,11 @@ def row(**change: Any) -> dict[str, Any]:
 
 
 def test_a_row_tells_every_rung_with_its_time() -> None:
-    assert table.row_text(row()) == (
+    assert report.row_text(row()) == (
         "router5: DEAD 9.50 s after the key (quiesce no answer in time 4.00 s, fence done 4.20 s); "
         "last child order 250 ms before the key"
     )
-    assert table.ends({"router5": row()}) == {"router5": "DEAD"}
+    assert report.ends({"router5": row()}) == {"router5": "DEAD"}
 
 
 @pytest.mark.parametrize(
@@ -45,4 +45,4 @@ def test_a_row_tells_every_rung_with_its_time() -> None:
     ],
 )
 def test_what_nobody_saw_is_not_silence(change: dict[str, Any], words: str) -> None:
-    assert table.last(row(**change)) == words
+    assert report.last(row(**change)) == words

@@ -16,7 +16,7 @@ _SHELL_S = 45.0
 
 
 @dataclass(frozen=True)
-class Ground:
+class HostShell:
     """Where a fault strikes. ``old`` and ``new``: the releases that the case is about."""
 
     fleet: Throwaway

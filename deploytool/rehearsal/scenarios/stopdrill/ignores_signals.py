@@ -41,6 +41,7 @@ def _change(path: Path, old: str, new: str) -> None:
         raise InputError(
             f"{path.name} of the router has no single {old!r}.",
             "The drill's deaf router can't be built; no fleet was touched.",
-            "Change deploytool/rehearsal/drill/deaf.py along with the router's loop.",
+            "Change deploytool/rehearsal/scenarios/stopdrill/ignores_signals.py along with the "
+            "router's loop.",
         )
     path.write_text(text.replace(old, new), encoding="utf-8")

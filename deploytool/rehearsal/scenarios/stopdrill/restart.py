@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 
 from deploytool.fleet.signing import sign
-from deploytool.rehearsal.drill.setting import Said, Setting
 from deploytool.rehearsal.fleets import files
+from deploytool.rehearsal.scenarios.stopdrill.environment import Said, Setting
 
 _NAMESPACE = "start.deploytool"
 
