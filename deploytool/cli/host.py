@@ -213,7 +213,7 @@ def let_in(
     from deploytool.parity.host_notices import last_of
     from deploytool.parity.round import probe_call, take_round
     from deploytool.parity.words import Trades, words
-    from deploytool.stop.ladder import in_words
+    from deploytool.stop.escalation import in_words
 
     fleet = load_inventory(inventory)
     select_hosts(fleet, (host,))

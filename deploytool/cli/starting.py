@@ -21,9 +21,9 @@ from deploytool.fleet.remote import RemoteHost, connect_fleet
 from deploytool.fleet.select import select_hosts
 from deploytool.parity.host_notices import last_of
 from deploytool.parity.words import Trades, Words, words
-from deploytool.stop.meaning import flag_objections
-from deploytool.stop.request import signing
-from deploytool.stop.start import ask, begin, check, look, read, write
+from deploytool.start.flag_checks import flag_objections
+from deploytool.start.request import signing
+from deploytool.start.runner import ask, begin, check, probe, read, write
 
 
 @contextmanager
@@ -66,7 +66,7 @@ def ask_for(
         select_hosts(inventory, chosen)
     now = int(time.time())
     with _connected(inventory) as hosts:
-        seen = look(inventory, hosts)
+        seen = probe(inventory, hosts)
         flags = flag_objections(inventory, hosts, seen, _senders(inventory, path))
     say_notices(seen)
     who = by or getpass.getuser()
@@ -91,12 +91,12 @@ def do(path: Path, requests: tuple[Path, ...], signatures: tuple[Path, ...]) -> 
     inventory = load_inventory(path)
     signed = read(requests, signatures)
     with _connected(inventory) as hosts:
-        seen = look(inventory, hosts)
+        seen = probe(inventory, hosts)
         say_notices(seen)
         flags = flag_objections(inventory, hosts, seen, _senders(inventory, path))
         check(inventory, signed, seen, time.time(), str(path), flags)
         outcomes = begin(inventory, hosts, signed, seen, holder())
-        after = look(inventory, hosts)
+        after = probe(inventory, hosts)
     said = {host: words(last_of(after[host])) for host in outcomes}
     for host, one in said.items():
         say(f"{host}: {one.text}{f' ({outcomes[host]})' if outcomes[host] else ''}")

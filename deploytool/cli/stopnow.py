@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 
-from deploytool.stop.warm import PATIENCE_S, Warm, ask
+from deploytool.stop.watch_client import PATIENCE_S, WatchClient, ask
 
 TYPE_CHECKING = False  # of typing itself, which takes longer to import than a host to halt
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from deploytool.errors import DeploytoolError
-    from deploytool.stop.press import Course
+    from deploytool.stop.runner import Course
 
 _HEXADECIMAL = frozenset("0123456789abcdef")
 USAGE = "deploytool stop -i INVENTORY (--host HOST ... | --all | --release SHA) [--reason TEXT]"
@@ -118,11 +118,13 @@ def run(arguments: list[str], pressed_at: float | None = None) -> int:
     return _rest(words, (by, reason, latch, pressed), warm, trouble)
 
 
-def _rest(words: Words, order: tuple[str, str, str, float], warm: Warm | None, trouble: str) -> int:
+def _rest(
+    words: Words, order: tuple[str, str, str, float], warm: WatchClient | None, trouble: str
+) -> int:
     """What the warm way left, the witness, and the answer."""
     from deploytool.errors import DeploytoolError
-    from deploytool.stop.line import make_room
-    from deploytool.stop.press import Course
+    from deploytool.stop.channel import make_room
+    from deploytool.stop.runner import Course
 
     make_room()
     course = Course()
@@ -140,7 +142,7 @@ def _interrupted(course: Course) -> DeploytoolError:
     """What is known of each host at this moment."""
     from deploytool.errors import Interrupted
     from deploytool.parity.words import UNSEEN, words
-    from deploytool.stop.answer import last_seen
+    from deploytool.stop.outcome import last_seen
 
     ends = course.climbed
     seen = {h: last_seen(ends[h]) if h in ends else UNSEEN for h in course.names}
@@ -193,18 +195,18 @@ def _typed() -> str:
 def _answered(
     words: Words,
     order: tuple[str, str, str, float],
-    warm: Warm | None,
+    warm: WatchClient | None,
     trouble: str,
     course: Course,
 ) -> int:
     """Stops, and says what came of it."""
     from deploytool.cli.output import say
-    from deploytool.stop.answer import conclude, document, lines
-    from deploytool.stop.model import Order
-    from deploytool.stop.press import Pressed, stop
+    from deploytool.stop.model import StopRequest
+    from deploytool.stop.outcome import conclude, document, lines
+    from deploytool.stop.runner import Pressed, stop
 
     by, reason, latch, pressed = order
-    given = Order(by, reason, latch, pressed, words.release)
+    given = StopRequest(by, reason, latch, pressed, words.release)
 
     def shown(line: str) -> None:
         _whatever(lambda: say(line))

@@ -13,10 +13,10 @@ from deploytool.cli.output import say
 from deploytool.errors import DeploytoolError, NotProven
 from deploytool.fleet.inventory import load_inventory
 from deploytool.release.store import find
-from deploytool.stop.attend import Door
-from deploytool.stop.card import read_card
-from deploytool.stop.line import make_room
-from deploytool.stop.watch import Policy, Seen, Watch
+from deploytool.stop.channel import make_room
+from deploytool.stop.targets import read_targets
+from deploytool.watch.runner import Policy, Watch, WatchSummary
+from deploytool.watch.server import StopServer
 
 
 def _said(line: str) -> None:
@@ -34,7 +34,7 @@ def keep(
     stop_on_drift: bool,
     until_drift: bool,
     ended: Callable[[], bool],
-) -> Seen:
+) -> WatchSummary:
     """Watches a fleet until it is told to end.
 
     Raises:
@@ -45,17 +45,17 @@ def keep(
     declared = find(store, release).manifest if release is not None else None
     until = None if lasting_s is None else time.monotonic() + lasting_s
     policy = Policy(every_s, stop_on_drift, until_drift, until, by)
-    door = Door(path)
+    door = StopServer(path)
     try:
         lasting = "until Ctrl-C" if lasting_s is None else f"for {lasting_s:g} s"
         every = f"every {every_s:g} s, {lasting}"
         _said(f"watching {len(inventory.names)} hosts of {inventory.fleet} {every}")
-        return Watch(inventory, read_card(path), declared, policy, door, _said, ended).run()
+        return Watch(inventory, read_targets(path), declared, policy, door, _said, ended).run()
     finally:
         door.close()
 
 
-def conclude(seen: Seen, inventory: str) -> tuple[dict[str, Any], DeploytoolError | None]:
+def conclude(seen: WatchSummary, inventory: str) -> tuple[dict[str, Any], DeploytoolError | None]:
     """The document of a watch that has ended, and its error where it saw anything but good."""
     document = {
         "drifted": seen.drifted,

@@ -102,7 +102,7 @@ class FlagCheck:
         A host whose process has died is not: what is started there serves. Nor is one that shows
         HALTED with nothing latched: it only waits for its first lease. Nor one that was not
         stopped by ``deploytool stop``: only under its latch does a host keep what the bits meant,
-        for whoever starts it (stop/meaning.py).
+        for whoever starts it (start/flag_checks.py).
         """
         seen = {**active, **self._probe(tuple(active))}
         return all(isinstance(item, Evidence) and _latched(item) for item in seen.values())

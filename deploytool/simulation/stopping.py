@@ -12,8 +12,8 @@ from deploytool.simulation.helper_state import HelperState, Say
 from deploytool.simulation.machine import DiskError
 from deploytool.simulation.request import HelperRefusal, HelperRequest
 from deploytool.simulation.service import Quirk
-from deploytool.stop.request import NO_STOP
-from deploytool.stop.request import Request as Signable
+from deploytool.start.request import NO_STOP
+from deploytool.start.request import StartRequest as Signable
 
 
 class Stopping(HelperState):

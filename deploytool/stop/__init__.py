@@ -1,1 +1,1 @@
-"""The kill switch: quiesce, fence, kill, lease; and who keeps watch. See docs/stop.md."""
+"""The kill switch: quiesce, fence, kill, lease. See docs/stop.md."""

@@ -48,7 +48,7 @@ class Event(Enum):
 
 
 @dataclass(frozen=True)
-class Order:
+class StopRequest:
     """One press of the key: who, why, when (the operator's clock, seconds since the epoch).
 
     ``latch`` names this stop; ``only`` begins the SHA-256 of the release that is to be stopped,
@@ -103,7 +103,7 @@ class Own:
 
 
 @dataclass(frozen=True)
-class Climbed:
+class HostOutcome:
     """How a host's ladder ended. ``at_s`` in seconds since the key was pressed.
 
     ``own``: what the router said of its own orders; None where it can't be asked.
@@ -138,7 +138,7 @@ class Witnessed:
 
 
 @dataclass(frozen=True)
-class Silence:
+class WitnessAnswers:
     """Two answers of the witness, one after the other: one alone might be an old one."""
 
     first: Witnessed
@@ -154,7 +154,7 @@ class Heard:
 
 
 @dataclass(frozen=True)
-class Shown:
+class SilenceVerdict:
     """Whether a host was shown to be silent.
 
     ``watched_s``: how long the witness saw nothing new of it, in seconds. ``why``: what is lacking;

@@ -8,8 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from deploytool.stop.model import Climbed, End, Heard, Own, Shown, Silence, Witnessed
-from deploytool.stop.rules import CLOCK_S, stopped
+from deploytool.stop.model import (
+    End,
+    Heard,
+    HostOutcome,
+    Own,
+    SilenceVerdict,
+    WitnessAnswers,
+    Witnessed,
+)
+from deploytool.stop.table import CLOCK_S, stopped
 
 QUIET_S = 0.5
 """So long at least the witness must have seen nothing of a host before that is silence."""
@@ -24,7 +32,7 @@ SAME_S = 0.01
 UNASKED = "its router does not say when its own last order left (docs/contract.md, section 7)"
 
 
-def runs(heard: Silence) -> bool:
+def runs(heard: WitnessAnswers) -> bool:
     """Whether a witness's clock runs as ours does between two answers: else they are old ones."""
     first, then = heard.first, heard.then
     advanced = then.taken - first.taken
@@ -32,7 +40,7 @@ def runs(heard: Silence) -> bool:
     return advanced > 0 and least - CLOCK_S <= advanced <= most + CLOCK_S
 
 
-def quiet(heard: Silence, host: str, since: float) -> bool:
+def quiet(heard: WitnessAnswers, host: str, since: float) -> bool:
     """Whether the witness shows a host's silence since ``since`` (our clock).
 
     It must have been asked after that, twice, and have seen nothing of the host in between. What it
@@ -59,7 +67,7 @@ def watched_s(answers: Sequence[Witnessed], host: str, since: float) -> float:
     In seconds by our clock; ``since``: when the host had stopped, by that clock too.
     """
     for first in answers[:-1]:
-        if quiet(Silence(first, answers[-1]), host, since):
+        if quiet(WitnessAnswers(first, answers[-1]), host, since):
             return answers[-1].asked - first.answered
     return 0.0
 
@@ -78,7 +86,7 @@ def window(own: Own | None) -> tuple[float, bool]:
     return min(max(QUIET_S, needed), WATCH_AT_MOST_S), needed <= WATCH_AT_MOST_S
 
 
-def needed_s(climbed: Climbed) -> float:
+def needed_s(climbed: HostOutcome) -> float:
     """For how many seconds the silence of a host that stopped is to be watched."""
     return window(climbed.own if climbed.end is End.HALTED else None)[0]
 
@@ -98,7 +106,7 @@ def agrees(own: Own, witnessed: Witnessed, host: str) -> bool:
     return earliest - CLOCK_S <= at <= latest + CLOCK_S
 
 
-def silence(climbed: Climbed, heard: Heard, pressed: float) -> Shown:
+def silence(climbed: HostOutcome, heard: Heard, pressed: float) -> SilenceVerdict:
     """Whether a host that was told to stop is silent: stopped, and heard of by nobody since.
 
     A HALTED router must say itself when its last order left, and the witness's last order must be
@@ -107,46 +115,48 @@ def silence(climbed: Climbed, heard: Heard, pressed: float) -> Shown:
     """
     host, answers = climbed.host, heard.answers
     if not stopped(climbed):
-        return Shown(silent=False)
+        return SilenceVerdict(silent=False)
     if heard.trouble or not answers:
-        return Shown(silent=False, why=heard.trouble, settled=False)
+        return SilenceVerdict(silent=False, why=heard.trouble, settled=False)
     if host not in answers[-1].last_child:
-        return Shown(silent=False, why="the witness does not name it")
+        return SilenceVerdict(silent=False, why="the witness does not name it")
     watched, needed = watched_s(answers, host, pressed + climbed.at_s), needed_s(climbed)
     if watched < needed:
         why = _too_short(watched, needed)
-        return Shown(silent=False, watched_s=watched, why=why, settled=False)
+        return SilenceVerdict(silent=False, watched_s=watched, why=why, settled=False)
     if climbed.end is End.DEAD:
         return _of_dead(climbed, watched)
     return _of_halted(climbed, heard, watched)
 
 
-def _of_dead(climbed: Climbed, watched: float) -> Shown:
+def _of_dead(climbed: HostOutcome, watched: float) -> SilenceVerdict:
     """Of a host that was watched for its window, and on which nothing is left."""
     if climbed.may_send:
         left = ", ".join(climbed.may_send)
         why = f"{left} runs there and may send; {_for(watched)}"
-        return Shown(silent=False, watched_s=watched, why=why)
+        return SilenceVerdict(silent=False, watched_s=watched, why=why)
     why = f"{_for(watched)}, and no process that may send was found"
-    return Shown(silent=True, watched_s=watched, why=why)
+    return SilenceVerdict(silent=True, watched_s=watched, why=why)
 
 
-def _of_halted(climbed: Climbed, heard: Heard, watched: float) -> Shown:
+def _of_halted(climbed: HostOutcome, heard: Heard, watched: float) -> SilenceVerdict:
     """Of a host that was watched for its window, and whose router says that it sends no more."""
     own, last = climbed.own, heard.answers[-1]
     if own is None:
-        return Shown(silent=False, watched_s=watched, why=f"{_for(watched)}, and {UNASKED}")
+        return SilenceVerdict(
+            silent=False, watched_s=watched, why=f"{_for(watched)}, and {UNASKED}"
+        )
     if not agrees(own, last, climbed.host):
         why, lags = _disagrees(own, last, climbed.host)
-        return Shown(silent=False, watched_s=watched, why=why, settled=not lags)
+        return SilenceVerdict(silent=False, watched_s=watched, why=why, settled=not lags)
     if window(own)[1]:
-        return Shown(silent=True, watched_s=watched)
+        return SilenceVerdict(silent=True, watched_s=watched)
     rate = "it sent none before"
     if own.children:
         every = own.gap_s
         rate = "its rate is not known" if every is None else f"one every {every:.1f} s before"
     why = f"{_for(watched)} ({rate}), and that agrees with its router's own count"
-    return Shown(silent=True, watched_s=watched, why=why)
+    return SilenceVerdict(silent=True, watched_s=watched, why=why)
 
 
 def _for(watched: float) -> str:

@@ -15,8 +15,8 @@ import time
 from contextlib import suppress
 
 from deploytool.fleet.protocol import excerpt
-from deploytool.stop.card import Card
 from deploytool.stop.model import Witnessed
+from deploytool.stop.targets import StopTargets
 
 _BYTES_AT_MOST = 1024 * 1024
 _CHUNK = 65536
@@ -26,7 +26,7 @@ NOT_UNDERSTOOD = (ValueError, KeyError, TypeError, AttributeError, OverflowError
 _LAST_SECOND = 2**37
 
 
-def ask_witness(card: Card) -> Witnessed | str:
+def ask_witness(card: StopTargets) -> Witnessed | str:
     """What the command that ``silence:`` names says; in words, why it says nothing of use.
 
     It runs on this machine, in the inventory's folder, without a shell, within its deadline.
@@ -50,7 +50,7 @@ def ask_witness(card: Card) -> Witnessed | str:
         return f"the witness is not understood: {excerpt(repr(error))}"
 
 
-def _run(card: Card) -> tuple[int, bytes, bytes]:
+def _run(card: StopTargets) -> tuple[int, bytes, bytes]:
     """Its exit code, and what it printed to the end of its standard output, or of its life.
 
     Raises:

@@ -32,7 +32,7 @@ from deploytool.rehearsal.fleets.ready import account, prepare
 from deploytool.release.model import Manifest
 from deploytool.simulation import board, fleet, program
 from deploytool.simulation.host import SimulatedHost
-from deploytool.stop.request import NAMESPACE
+from deploytool.start.request import NAMESPACE
 
 ARTIFACT = Path(__file__).with_name("artifact.sh")
 SHA, BOOT = "a" * 64, "00000000-0000-0000-0000-000000000000"

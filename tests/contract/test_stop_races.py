@@ -15,7 +15,7 @@ from deploytool.fleet.helper import host_files
 from deploytool.fleet.protocol import Call, Reply, parse_reply
 from deploytool.fleet.protocol import request as framed
 from deploytool.simulation import fleet
-from deploytool.stop.request import Request
+from deploytool.start.request import StartRequest
 
 NONCE = "ab" * 16
 WHY = (("by", "me@here"), ("reason", "runaway+orders"), ("since", "1"))
@@ -60,7 +60,7 @@ class Bare:
         self.helper = root / "helper"
         self.helper.write_text(host_files(inventory, "router1", "deploy").helper)
         self.helper.chmod(0o755)
-        said = Request("alice", "router1", inventory.fleet, "9f", "mended", 1, 60, "ab12")
+        said = StartRequest("alice", "router1", inventory.fleet, "9f", "mended", 1, 60, "ab12")
         self.signed = said.canonical() + b"signature\n"
 
     def sent(self, call: Call) -> bytes:

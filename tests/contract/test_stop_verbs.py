@@ -13,7 +13,7 @@ import pytest
 
 from deploytool.fleet.protocol import Reply
 from deploytool.parity.round import read
-from deploytool.stop.request import Request
+from deploytool.start.request import StartRequest
 
 from .sides import (
     Arguments,
@@ -149,7 +149,7 @@ def signed(side: Side, **changes: Any) -> bytes:
     }
     said |= {"reason": 'mended, "latch":"ab12","reason":', "latch": "ab12"}
     said |= {"issued": now, "expires": now + 60, "stop": "ab12"}
-    content = Request(**{**said, **changes}).canonical()
+    content = StartRequest(**{**said, **changes}).canonical()
     return content + side.sign(content)
 
 

@@ -31,9 +31,9 @@ from deploytool.simulation.events import EVENTS
 from deploytool.simulation.faults import Fault
 from deploytool.simulation.oracle import locked_by
 from deploytool.simulation.service import Quirk
-from deploytool.stop.meaning import flag_objections
-from deploytool.stop.request import Request
-from deploytool.stop.start import ask, check
+from deploytool.start.flag_checks import flag_objections
+from deploytool.start.request import StartRequest
+from deploytool.start.runner import ask, check
 from tests.unit.arming.fleets import NAMES, NEW_BUILD, rendered
 from tests.unit.arming.worlds import FLAG, World, code
 from tests.unit.registry.artifacts import table
@@ -421,7 +421,7 @@ def let_go(world: World) -> None:
     for name, host in world.hosts.items():
         now, halted = int(host.helper.machine.clock), host.helper.pairs("halted")
         latch, stop, of = halted["artifact"], halted["latch"], host.helper.fleet
-        asked = Request("bob", name, of, latch, "mended", now, now + 600, stop).canonical()
+        asked = StartRequest("bob", name, of, latch, "mended", now, now + 600, stop).canonical()
         sealed = asked + board.sign(fleet.OPERATOR)(asked).encode()
         payload = Payload(len(sealed), functools.partial(iter, [sealed]))
         call = Call.of("resume", latch="ab12", size=len(sealed))

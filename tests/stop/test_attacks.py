@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deploytool.stop.warm import ask
+from deploytool.stop.watch_client import ask
 
 from .conftest import HOSTS, Desk
 

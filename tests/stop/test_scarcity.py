@@ -96,7 +96,7 @@ def test_p6_who_never_got_a_turn_is_named_and_not_called_stopped(desk: Desk) -> 
     client.write_text("#!/bin/sh\nexec sleep 300\n")
     client.chmod(0o755)
     code = (
-        "import deploytool.stop.press as press; press.STOP_S = 3.0; "
+        "import deploytool.stop.runner as runner; runner.STOP_S = 3.0; "
         "from deploytool.cli.entry import main; main()"
     )
     python = str(Path(TOOL).with_name("python"))

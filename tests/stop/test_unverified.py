@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deploytool.stop.card import read_card, unverified
+from deploytool.stop.targets import read_targets, unverified
 
 from .conftest import HOSTS, Desk, Ended
 
@@ -140,7 +140,7 @@ def test_p6_whatever_answers_there_gets_nothing_else(
         "{fleet: x, expect: 1, release_root: /x, service: {name: x, supervisor: process}, "
         "ssh: {known_hosts: none, config_file: config}, hosts: {a: {address: 192.0.2.1}}}"
     )
-    card = read_card(tmp_path / "fleet.yaml")
+    card = read_targets(tmp_path / "fleet.yaml")
     client, *words = unverified(of(card.targets[0]))
     said = subprocess.run([client, "-G", *words], capture_output=True, text=True, check=True).stdout
     found = dict(line.partition(" ")[::2] for line in said.splitlines())

@@ -262,7 +262,7 @@ def test_any_artifact_can_have_flags(tmp_path: Path) -> None:
     [
         ("typer", "status -i 'a fleet.yaml'", "deploytool status -i 'a fleet.yaml'"),
         ("typer", "release list", "deploytool status -i INVENTORY"),
-        ("deploytool.stop.warm", "stop --all -i f.yaml", "deploytool stop --all -i f.yaml"),
+        ("deploytool.stop.watch_client", "stop --all -i f.yaml", "deploytool stop --all -i f.yaml"),
     ],
 )
 def test_ctrl_c_is_never_answered_with_a_traceback(

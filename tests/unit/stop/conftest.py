@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from deploytool.stop import places
+from deploytool.stop import runtime_dir
 
 from .bad import EMPTY, FENCED, HALTED, HELPER, KILLED
 
@@ -148,6 +148,6 @@ def keys(tmp_path: Path) -> Iterator[Keys]:
 def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A user's folders for sockets, of which no other test knows; a socket's path must be short."""
     with tempfile.TemporaryDirectory(prefix="w") as folder:
-        monkeypatch.setattr(places, "_RUNTIME", f"{folder}/run")
-        monkeypatch.setattr(places, "_COMMON", folder)
+        monkeypatch.setattr(runtime_dir, "_RUNTIME", f"{folder}/run")
+        monkeypatch.setattr(runtime_dir, "_COMMON", folder)
         yield Path(folder)

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from deploytool.fleet.protocol import Reply
-from deploytool.stop.card import Card
-from deploytool.stop.keeper import Lease
+from deploytool.stop.targets import StopTargets
 from deploytool.stop.witness import ask_witness
+from deploytool.watch.lease import Lease
 
 HUGE = 10**400
 
@@ -57,6 +57,6 @@ def test_p6_a_witness_that_is_not_understood_is_none_and_the_stop_says_so(
     told = tmp_path / "said"
     told.write_text(json.dumps(said))
     command = (sys.executable, "-c", f"print(open({str(told)!r}).read())")
-    heard = ask_witness(Card("f", str(tmp_path), (), silence=command))
+    heard = ask_witness(StopTargets("f", str(tmp_path), (), silence=command))
     assert isinstance(heard, str)
     assert "not understood" in heard

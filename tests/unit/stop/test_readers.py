@@ -16,7 +16,7 @@ from deploytool.fleet.helper import invocation
 from deploytool.fleet.inventory import load_inventory
 from deploytool.fleet.model import Inventory
 from deploytool.fleet.paths import PlainNames, expand_home, folder_of, home
-from deploytool.stop.card import Target, read_card
+from deploytool.stop.targets import Target, read_targets
 
 ODD = string.ascii_letters + string.digits + "%${}\"' #=:,;&*!|>@`~\\-.[]?é中\U0001f511"
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + "A" * 43
@@ -95,7 +95,7 @@ def options(target: Target) -> dict[str, list[str]]:
 
 def read_alike(inventory: Inventory, path: Path) -> None:
     """Holds the two readings together, by the files that ``ssh`` would open."""
-    card = read_card(path)
+    card = read_targets(path)
     assert card.names == inventory.names
     assert (card.fleet, card.doubt, card.folder) == (inventory.fleet, "", str(folder_of(path)))
     for target in card.targets:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from deploytool.errors import InputError
 from deploytool.fleet.inventory import load_inventory
-from deploytool.stop.card import Card, read_card
+from deploytool.stop.targets import StopTargets, read_targets
 
 HEAD = """\
 fleet: test
@@ -30,15 +30,15 @@ hosts:
 ALL = {"router1": "192.0.2.1", "router2": "192.0.2.2", "router3": "192.0.2.3"}
 
 
-def read(tmp_path: Path, text: str | bytes) -> Card:
+def read(tmp_path: Path, text: str | bytes) -> StopTargets:
     path = tmp_path / "fleet.yaml"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(InputError):
         load_inventory(path)
-    return read_card(path)
+    return read_targets(path)
 
 
-def told(card: Card) -> dict[str, str]:
+def told(card: StopTargets) -> dict[str, str]:
     return {target.host: target.argv[-2] for target in card.targets}
 
 
@@ -142,7 +142,7 @@ def test_p6_a_line_of_rubbish_hides_no_entry_that_is_whole_by_itself(
     inside = LINES[at : at + 1] and LINES[at].startswith("    ")
     at = at + 2 if inside else at
     path.write_text("".join([*LINES[:at], f"  {rubbish}\n", *LINES[at:]]))
-    found = told(read_card(path))
+    found = told(read_targets(path))
     lost = set(ALL) - set(found)
     # What is added may go on from the entry before it, and damage that one.
     assert len(lost) <= 1, lost

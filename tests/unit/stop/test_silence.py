@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploytool.stop.model import Climbed, End, Heard, Own, Silence, Witnessed
-from deploytool.stop.rules import CLOCK_S, UNGUARDED, last_child_s
+from deploytool.stop.model import End, Heard, HostOutcome, Own, WitnessAnswers, Witnessed
 from deploytool.stop.silence import (
     GAPS,
     MOVED_S,
@@ -26,13 +25,14 @@ from deploytool.stop.silence import (
     watched_s,
     window,
 )
+from deploytool.stop.table import CLOCK_S, UNGUARDED, last_child_s
 
 NOW = st.floats(1e9, 2e9)
 SPAN = st.floats(0.0, 0.2)
 
 
 @st.composite
-def silences(draw: st.DrawFn) -> tuple[Silence, float, float, float]:
+def silences(draw: st.DrawFn) -> tuple[WitnessAnswers, float, float, float]:
     """Two answers of an honest witness whose clock is set anyhow; the host sends once in a while.
 
     With them: since when the host is to be silent, its true last order, and by how much the
@@ -50,12 +50,12 @@ def silences(draw: st.DrawFn) -> tuple[Silence, float, float, float]:
         answers.append(Witnessed(taken + off, at, at + took, seen))
         at += took + draw(st.floats(0, 2))
     before = max((o for o in orders if o <= answers[1].taken - off), default=-math.inf)
-    return Silence(*answers), since, before, off
+    return WitnessAnswers(*answers), since, before, off
 
 
 @given(silences())
 def test_p6_silence_is_never_shown_by_a_look_that_came_too_early(
-    given: tuple[Silence, float, float, float],
+    given: tuple[WitnessAnswers, float, float, float],
 ) -> None:
     heard, since, last, off = given
     if quiet(heard, "a", since):
@@ -66,9 +66,9 @@ def test_p6_silence_is_never_shown_by_a_look_that_came_too_early(
 
 def pair(
     taken: tuple[float, float], last: tuple[float | None, float | None], asked: float = 100.0
-) -> Silence:
+) -> WitnessAnswers:
     first = Witnessed(taken[0], asked, asked + 0.1, {"a": last[0]})
-    return Silence(first, Witnessed(taken[1], asked + 0.8, asked + 0.9, {"a": last[1]}))
+    return WitnessAnswers(first, Witnessed(taken[1], asked + 0.8, asked + 0.9, {"a": last[1]}))
 
 
 def test_p6_a_host_that_the_witness_does_not_know_is_not_silent() -> None:
@@ -110,7 +110,7 @@ def test_a_witness_that_tells_whole_seconds_is_a_witness() -> None:
 
 def test_p6_answers_that_follow_too_closely_show_nothing() -> None:
     first = Witnessed(100.0, 100.0, 100.1, {"a": 90.0})
-    heard = Silence(first, Witnessed(100.3, 100.3, 100.4, {"a": 90.0}))
+    heard = WitnessAnswers(first, Witnessed(100.3, 100.3, 100.4, {"a": 90.0}))
     assert not quiet(heard, "a", 99.0)
 
 
@@ -140,8 +140,8 @@ def own(gap_s: float | None, last_ago_s: float | None = 0.1, children: int = 100
     return Own(at, at, children, 3600.0, last_ago_s, gap_s)
 
 
-def halted(said: Own | None) -> Climbed:
-    return Climbed("a", End.HALTED, STOPPED_S, own=said)
+def halted(said: Own | None) -> HostOutcome:
+    return HostOutcome("a", End.HALTED, STOPPED_S, own=said)
 
 
 def asked(orders: list[float], pauses: list[float], names: str = "a") -> Heard:
@@ -247,7 +247,7 @@ def test_p6_a_process_that_sent_none_since_it_started_agrees_with_what_came_befo
 
 
 def test_p6_a_dead_host_is_silent_only_where_nothing_on_it_may_send() -> None:
-    dead = Climbed("a", End.DEAD, STOPPED_S, own=own(0.01))
+    dead = HostOutcome("a", End.DEAD, STOPPED_S, own=own(0.01))
     for last in (None, PRESSED - 5.0, PRESSED + 0.1):
         shown = silence(dead, of(last), PRESSED)
         assert shown.silent
@@ -262,11 +262,11 @@ def test_p6_a_dead_host_is_silent_only_where_nothing_on_it_may_send() -> None:
 
 @pytest.mark.parametrize("end", [End.OUT_OF_REACH, End.NOT_SHOWN, End.OTHER_RELEASE])
 def test_p6_what_did_not_stop_is_not_called_silent(end: End) -> None:
-    assert not silence(Climbed("a", end, STOPPED_S, own=own(0.01)), of(None), PRESSED).silent
+    assert not silence(HostOutcome("a", end, STOPPED_S, own=own(0.01)), of(None), PRESSED).silent
 
 
 def test_a_dead_host_is_watched_for_as_long_as_one_that_can_t_be_asked() -> None:
-    assert needed_s(Climbed("a", End.DEAD, 0.1, own=own(0.01))) == WATCH_AT_MOST_S
+    assert needed_s(HostOutcome("a", End.DEAD, 0.1, own=own(0.01))) == WATCH_AT_MOST_S
     assert needed_s(halted(own(0.01))) == QUIET_S
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from deploytool.stop.card import Card
 from deploytool.stop.model import Witnessed
+from deploytool.stop.targets import StopTargets
 from deploytool.stop.witness import ask_witness
 
 GOOD = '{"taken": 1000.5, "last_child": {"router1": null, "router2": 999}}'
@@ -18,7 +18,7 @@ GOOD = '{"taken": 1000.5, "last_child": {"router1": null, "router2": 999}}'
 
 def ask(folder: Path, code: str, timeout_s: float = 5.0) -> Witnessed | str:
     command = (sys.executable, "-I", "-S", "-c", code)
-    return ask_witness(Card("test", str(folder), (), silence=command, silence_s=timeout_s))
+    return ask_witness(StopTargets("test", str(folder), (), silence=command, silence_s=timeout_s))
 
 
 def test_it_is_understood(tmp_path: Path) -> None:
@@ -86,12 +86,12 @@ def test_one_that_leaves_a_child_behind_is_heard_all_the_same(tmp_path: Path) ->
 def test_p6_one_that_can_t_be_run_is_told_in_words(
     tmp_path: Path, command: tuple[str, ...]
 ) -> None:
-    heard = ask_witness(Card("test", str(tmp_path), (), silence=command))
+    heard = ask_witness(StopTargets("test", str(tmp_path), (), silence=command))
     assert isinstance(heard, str)
     assert "can't be asked" in heard
 
 
 def test_p6_without_a_witness_the_answer_says_so(tmp_path: Path) -> None:
-    heard = ask_witness(Card("test", str(tmp_path), ()))
+    heard = ask_witness(StopTargets("test", str(tmp_path), ()))
     assert isinstance(heard, str)
     assert "names no witness" in heard

@@ -8,9 +8,9 @@ import pytest
 
 from deploytool.cli.starting import unfinished
 from deploytool.parity.words import UNSEEN, Last, Trades, Words, words
-from deploytool.stop.answer import last_seen
-from deploytool.stop.model import Climbed, End
-from deploytool.stop.rules import UNGUARDED
+from deploytool.stop.model import End, HostOutcome
+from deploytool.stop.outcome import last_seen
+from deploytool.stop.table import UNGUARDED
 
 KNOWN = (None, False, True)
 STATES = (None, "ACTIVE", "REDUCING", "HALTED", "ODD")
@@ -43,7 +43,7 @@ def test_every_state_has_words_of_its_own() -> None:
 @pytest.mark.parametrize("end", End)
 @pytest.mark.parametrize("notes", [(), (f"{UNGUARDED}: a reboot",)], ids=["guarded", "not"])
 def test_p6_every_end_of_a_stop_is_told_by_its_last_look(end: End, notes: tuple[str, ...]) -> None:
-    said = words(last_seen(Climbed("a", end, 1.0, (), notes)))
+    said = words(last_seen(HostOutcome("a", end, 1.0, (), notes)))
     assert (said.trades is Trades.NO) == (end in {End.HALTED, End.DEAD})
     assert ("fenced" in said.text) <= (end is End.DEAD)
     if notes and end is End.DEAD:

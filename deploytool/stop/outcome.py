@@ -15,16 +15,26 @@ from typing import Any
 
 from deploytool.errors import StopNotConfirmed
 from deploytool.parity.words import UNSEEN, Last, Words, words
-from deploytool.stop.model import Climbed, End, Event, Heard, Order, Own, Renewal, Rung, Step
-from deploytool.stop.rules import contradicted, last_child_s, lease_end, stopped
+from deploytool.stop.model import (
+    End,
+    Event,
+    Heard,
+    HostOutcome,
+    Own,
+    Renewal,
+    Rung,
+    Step,
+    StopRequest,
+)
 from deploytool.stop.silence import silence
+from deploytool.stop.table import contradicted, last_child_s, lease_end, stopped
 
 _NARROWEST = 24
 """So many columns a reason gets at least, however narrow the terminal is."""
 
 
 @dataclass(frozen=True)
-class Row:
+class HostRow:
     """One target. Instants in seconds since the epoch, by the operator's clock."""
 
     host: str
@@ -53,7 +63,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Answer:
+class StopOutcome:
     """The whole of a stop. ``witness``: why nobody saw the silence; empty where one was asked.
 
     ``unknown``: what was typed as a host and is none of this inventory. ``doubt``: why there may be
@@ -61,8 +71,8 @@ class Answer:
     who is no host of this fleet; ``elsewhere``: such as the inventory says belong to another one.
     """
 
-    order: Order
-    rows: tuple[Row, ...]
+    order: StopRequest
+    rows: tuple[HostRow, ...]
     witness: str
     trouble: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
@@ -74,18 +84,18 @@ class Answer:
     """How each host that was stopped is let in again, where the inventory names no signers."""
 
     @property
-    def targets(self) -> tuple[Row, ...]:
+    def targets(self) -> tuple[HostRow, ...]:
         """The rows of what was to be stopped."""
         return tuple(row for row in self.rows if row.end is not End.OTHER_RELEASE)
 
 
 def make_row(
-    climbed: Climbed,
-    order: Order,
+    climbed: HostOutcome,
+    order: StopRequest,
     heard: Heard,
     lease: tuple[float, Renewal | None, bool],
     now: float,
-) -> Row:
+) -> HostRow:
     """What is known of one host. ``lease``: its length, the last renewal, whether that goes on."""
     last = heard.answers[-1] if heard.answers and not heard.trouble else None
     lease_s, renewal, renewing = lease
@@ -96,7 +106,7 @@ def make_row(
             ends = None
             rests_on = "the witness saw it send after its lease's end: another watch renews it"
     shown = silence(climbed, heard, order.pressed)
-    return Row(
+    return HostRow(
         host=climbed.host,
         end=climbed.end,
         at_s=climbed.at_s,
@@ -114,7 +124,7 @@ def make_row(
     )
 
 
-def last_seen(climbed: Climbed) -> Last:
+def last_seen(climbed: HostOutcome) -> Last:
     """What a stop saw last of a host."""
     if climbed.end is End.HALTED:
         return Last("HALTED", latched=True)
@@ -123,7 +133,7 @@ def last_seen(climbed: Climbed) -> Last:
     return UNSEEN if climbed.end is End.OUT_OF_REACH else Last(runs=True)
 
 
-def lines(answer: Answer, columns: int) -> tuple[str, ...]:
+def lines(answer: StopOutcome, columns: int) -> tuple[str, ...]:
     """The table for people: rung reached, confirmed how, and the last child order.
 
     What does not fit into ``columns`` goes on below, under its own heading.
@@ -133,7 +143,7 @@ def lines(answer: Answer, columns: int) -> tuple[str, ...]:
     return tuple(chain([head], *(_lines(row, width, columns) for row in answer.rows)))
 
 
-def _lines(row: Row, width: int, columns: int) -> list[str]:
+def _lines(row: HostRow, width: int, columns: int) -> list[str]:
     rests_on = row.silence if row.silent else ""
     how = "; ".join(filter(None, (row.how, *row.notes, rests_on)))
     before = f"{row.host:<{width}}  {row.end.value:<13}  {row.at_s:6.2f}s  {_last(row):<19}  "
@@ -143,7 +153,7 @@ def _lines(row: Row, width: int, columns: int) -> list[str]:
     ) or [before.rstrip()]
 
 
-def _last(row: Row) -> str:
+def _last(row: HostRow) -> str:
     if row.last_child_s is None:
         return "none" if row.silent else "not seen by anybody"
     return _when(row.last_child_s) + ("" if row.silent else " !")
@@ -160,7 +170,7 @@ def instant(seconds: float) -> str:
     return datetime.fromtimestamp(seconds).astimezone().isoformat(sep=" ", timespec="milliseconds")
 
 
-def conclude(answer: Answer, inventory: str) -> StopNotConfirmed | None:
+def conclude(answer: StopOutcome, inventory: str) -> StopNotConfirmed | None:
     """None where every target is proven to be silent; else who isn't, and what will stop them."""
     bad = [row for row in answer.targets if not row.proven]
     if not bad and answer.targets and not answer.unknown and not answer.strangers:
@@ -171,7 +181,7 @@ def conclude(answer: Answer, inventory: str) -> StopNotConfirmed | None:
     return StopNotConfirmed(what, means, now, _details(answer, bad))
 
 
-def _details(answer: Answer, bad: Sequence[Row]) -> tuple[str, ...]:
+def _details(answer: StopOutcome, bad: Sequence[HostRow]) -> tuple[str, ...]:
     unknown = (f"{name}: not in the inventory: NOTHING was told to it" for name in answer.unknown)
     doubt = (answer.doubt,) if answer.doubt else ()
     heard = (
@@ -181,7 +191,7 @@ def _details(answer: Answer, bad: Sequence[Row]) -> tuple[str, ...]:
     return (*heard, *_reasons(bad, answer.witness), *doubt, *unknown, *answer.trouble)
 
 
-def _said(answer: Answer, inventory: str) -> Iterator[tuple[str, str, str]]:
+def _said(answer: StopOutcome, inventory: str) -> Iterator[tuple[str, str, str]]:
     """What happened, what it means and what to do now, of each kind of thing that is wrong."""
     bad = [row for row in answer.targets if not row.proven]
     unstopped = [row for row in bad if not row.stopped]
@@ -205,7 +215,7 @@ def _said(answer: Answer, inventory: str) -> Iterator[tuple[str, str, str]]:
         )
 
 
-def _of_strangers(answer: Answer) -> tuple[str, str, str]:
+def _of_strangers(answer: StopOutcome) -> tuple[str, str, str]:
     names = ", ".join(answer.strangers)
     verb = "are" if len(answer.strangers) > 1 else "is"
     return (
@@ -218,7 +228,9 @@ def _of_strangers(answer: Answer) -> tuple[str, str, str]:
     )
 
 
-def _of_unstopped(answer: Answer, unstopped: Sequence[Row], inventory: str) -> tuple[str, str, str]:
+def _of_unstopped(
+    answer: StopOutcome, unstopped: Sequence[HostRow], inventory: str
+) -> tuple[str, str, str]:
     ends = [row.lease_end for row in unstopped]
     means = "They may go on sending orders."
     if all(end is not None for end in ends):
@@ -236,7 +248,7 @@ def _of_unstopped(answer: Answer, unstopped: Sequence[Row], inventory: str) -> t
     )
 
 
-def _of_unseen(answer: Answer, bad: Sequence[Row]) -> tuple[str, str, str]:
+def _of_unseen(answer: StopOutcome, bad: Sequence[HostRow]) -> tuple[str, str, str]:
     names = ", ".join(row.host for row in bad)
     count = f"{len(answer.targets)} of {len(answer.targets)}"
     now = "Ask the market, or whoever has a drop copy, whether these hosts are silent."
@@ -249,7 +261,7 @@ def _of_unseen(answer: Answer, bad: Sequence[Row]) -> tuple[str, str, str]:
     )
 
 
-def _reasons(bad: Sequence[Row], witness: str) -> tuple[str, ...]:
+def _reasons(bad: Sequence[HostRow], witness: str) -> tuple[str, ...]:
     """A line for each reason, with the hosts that it holds for."""
     groups: dict[str, list[str]] = {}
     for row in bad:
@@ -257,7 +269,7 @@ def _reasons(bad: Sequence[Row], witness: str) -> tuple[str, ...]:
     return tuple(f"{', '.join(hosts)}: {why}" for why, hosts in groups.items())
 
 
-def _doubted(answer: Answer, inventory: str) -> StopNotConfirmed:
+def _doubted(answer: StopOutcome, inventory: str) -> StopNotConfirmed:
     return StopNotConfirmed(
         f"All {len(answer.targets)} hosts that were read stopped, but {answer.doubt}.",
         "A host that is not listed, or under a name that stands there twice, may go on sending.",
@@ -266,7 +278,7 @@ def _doubted(answer: Answer, inventory: str) -> StopNotConfirmed:
     )
 
 
-def _why(row: Row, witness: str) -> str:
+def _why(row: HostRow, witness: str) -> str:
     if row.stopped:
         return f"{row.end.value}, but {row.silence or witness}"
     if row.lease_end is not None:
@@ -277,7 +289,7 @@ def _why(row: Row, witness: str) -> str:
     return f"{row.end.value}: {row.how}{notes}; {row.said.text}; {ends} {row.rests_on}".rstrip()
 
 
-def document(answer: Answer) -> dict[str, Any]:
+def document(answer: StopOutcome) -> dict[str, Any]:
     """The same for programs."""
     return {
         "latch": answer.order.latch,
@@ -294,7 +306,7 @@ def document(answer: Answer) -> dict[str, Any]:
     }
 
 
-def row_document(row: Row) -> dict[str, Any]:
+def row_document(row: HostRow) -> dict[str, Any]:
     """One row for programs."""
     return {
         "host": row.host,
@@ -319,7 +331,7 @@ def steps_document(steps: Sequence[Step]) -> list[dict[str, Any]]:
     return [{**asdict(s), "rung": s.rung.value, "event": s.event.value} for s in steps]
 
 
-def climbed_document(climbed: Climbed) -> dict[str, Any]:
+def outcome_document(climbed: HostOutcome) -> dict[str, Any]:
     """How a ladder ended, to be handed over a socket."""
     return {
         "host": climbed.host,
@@ -332,8 +344,8 @@ def climbed_document(climbed: Climbed) -> dict[str, Any]:
     }
 
 
-def climbed_from(said: Mapping[str, Any]) -> Climbed:
-    """What ``climbed_document`` made.
+def outcome_from(said: Mapping[str, Any]) -> HostOutcome:
+    """What ``outcome_document`` made.
 
     Raises:
         ValueError, KeyError, TypeError: it is something else.
@@ -347,4 +359,4 @@ def climbed_from(said: Mapping[str, Any]) -> Climbed:
     own = Own(**said["own"]) if said.get("own") is not None else None
     may_send = tuple(str(one) for one in said.get("may_send", ()))
     host, end, at_s = str(said["host"]), End(said["end"]), float(said["at_s"])
-    return Climbed(host, end, at_s, steps, notes, own, may_send)
+    return HostOutcome(host, end, at_s, steps, notes, own, may_send)

@@ -23,7 +23,7 @@ from deploytool.fleet.names import ACCOUNT, ADDRESS, HOST, NAME, ROOT, UPWARDS
 from deploytool.fleet.paths import PlainNames, folder_of, located
 from deploytool.fleet.pinlines import flaw
 from deploytool.stop.reading import Found, read_inventory
-from deploytool.stop.rules import CONNECT_S
+from deploytool.stop.table import CONNECT_S
 
 _OPTIONS = (
     *("BatchMode=yes", "StrictHostKeyChecking=yes", "GlobalKnownHostsFile=/dev/null"),
@@ -61,7 +61,7 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Card:
+class StopTargets:
     """A fleet as a stop sees it. ``folder`` is the inventory's: the witness is run there.
 
     ``unfit``: hosts whose entry is of no use, and why. They are declared, and nobody can tell them.
@@ -113,7 +113,7 @@ class _Unfit(Exception):
     """The inventory lacks what a stop can't do without."""
 
 
-def read_card(path: Path) -> Card:
+def read_targets(path: Path) -> StopTargets:
     """Reads the inventory ``path``.
 
     Raises:
@@ -129,7 +129,7 @@ def read_card(path: Path) -> Card:
         ) from error
 
 
-def _card(found: Found, folder: Path) -> Card:
+def _card(found: Found, folder: Path) -> StopTargets:
     top = found.top
     service, ssh = _mapping(top.get("service"), "service"), _mapping(top.get("ssh"), "ssh")
     supervisor = service.get("supervisor")
@@ -171,7 +171,7 @@ def _card(found: Found, folder: Path) -> Card:
     silence = top.get("silence")
     witness = silence if isinstance(silence, dict) else {}
     fleet = str(top.get("fleet"))
-    return Card(
+    return StopTargets(
         fleet=fleet,
         folder=str(folder),
         targets=tuple(targets),

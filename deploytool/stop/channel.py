@@ -48,7 +48,7 @@ def make_room() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-class Line:
+class SshChannel:
     """A running client. ``stdout`` and ``stderr`` are descriptors to wait on.
 
     Raises:
@@ -65,7 +65,7 @@ class Line:
             for _ in range(3):
                 pipes += os.pipe()
             limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-            if Line._running and max(pipes) + _KEPT >= limit != resource.RLIM_INFINITY:
+            if SshChannel._running and max(pipes) + _KEPT >= limit != resource.RLIM_INFINITY:
                 raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))  # noqa: TRY301
             theirs, ours = (pipes[0], pipes[3], pipes[5]), (pipes[1], pipes[2], pipes[4])
             # In a session of its own: a Ctrl-C is for us to hear, and must not end it half-way.
@@ -83,7 +83,7 @@ class Line:
             raise
         for descriptor in theirs:
             os.close(descriptor)
-        Line._running += 1
+        SshChannel._running += 1
         self._open = True
         self._stdin, self.stdout, self.stderr = ours
         for descriptor in ours:
@@ -200,7 +200,7 @@ class Line:
         self.over = True
         if self._open:  # once: by then another line may have their numbers
             self._open = False
-            Line._running -= 1
+            SshChannel._running -= 1
             for descriptor in (self._stdin, self.stdout, self.stderr):
                 os.close(descriptor)
         with suppress(OSError):

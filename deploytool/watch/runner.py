@@ -26,19 +26,16 @@ from deploytool.parity.model import Evidence, Round, Verdict
 from deploytool.parity.round import probe_call, read
 from deploytool.parity.rules import judge_host
 from deploytool.release.model import Manifest
-from deploytool.stop.answer import climbed_document
-from deploytool.stop.attend import Asked, Caller, Door
-from deploytool.stop.card import Card, Target
-from deploytool.stop.keeper import NO_NONCE, Lease, Thread
-from deploytool.stop.ladder import Climb, Ladder
-from deploytool.stop.line import Line
-from deploytool.stop.model import Climbed, End, Order, Renewal
-from deploytool.stop.record import Record
-from deploytool.stop.rules import stopped
-from deploytool.stop.watching import (
+from deploytool.stop.channel import SshChannel
+from deploytool.stop.escalation import Escalation, HostEscalation
+from deploytool.stop.model import End, HostOutcome, Renewal, StopRequest
+from deploytool.stop.outcome import outcome_document
+from deploytool.stop.record import Picture, WatchRecord
+from deploytool.stop.table import stopped
+from deploytool.stop.targets import StopTargets, Target
+from deploytool.watch.checks import (
     RENEWALS_A_LEASE,
     ROUNDS_A_STATUS,
-    Picture,
     carry_status,
     declared_by,
     drifts,
@@ -48,6 +45,9 @@ from deploytool.stop.watching import (
     passing,
     unknowns,
 )
+from deploytool.watch.connection import WatchConnection
+from deploytool.watch.lease import NO_NONCE, Lease
+from deploytool.watch.server import StopCall, StopClient, StopServer
 
 _TICK_S = 0.25
 _AGAIN_S = 5.0
@@ -71,7 +71,7 @@ class Policy:
 
 
 @dataclass
-class Seen:
+class WatchSummary:
     """What came of a watch: whether it ever drifted, and what is not surely well at its end."""
 
     drifted: dict[str, str]
@@ -86,7 +86,11 @@ class _Stopping:
     """A stop that somebody asked this watch for."""
 
     def __init__(
-        self, caller: Caller | None, asked: Asked, ladder: Ladder, climbs: list[Climb]
+        self,
+        caller: StopClient | None,
+        asked: StopCall,
+        ladder: Escalation,
+        climbs: list[HostEscalation],
     ) -> None:
         self.caller = caller
         self.asked = asked
@@ -102,10 +106,10 @@ class Watch:
     def __init__(
         self,
         inventory: Inventory,
-        card: Card,
+        card: StopTargets,
         declared: Manifest | None,
         policy: Policy,
-        door: Door,
+        door: StopServer,
         say: Say,
         ended: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -118,19 +122,19 @@ class Watch:
         self._say = say
         self._ended = ended
         self._targets = {target.host: target for target in card.targets}
-        self._looks = {host: Thread(target) for host, target in self._targets.items()}
-        self._hot = {host: Thread(target) for host, target in self._targets.items()}
+        self._looks = {host: WatchConnection(target) for host, target in self._targets.items()}
+        self._hot = {host: WatchConnection(target) for host, target in self._targets.items()}
         leased = self._targets if inventory.lease_s else {}
         # Renewals have lines of their own: a look that hangs must not let a lease run out.
-        self._renewers = {host: Thread(target) for host, target in leased.items()}
+        self._renewers = {host: WatchConnection(target) for host, target in leased.items()}
         self._leases = {host: Lease(host) for host in leased}
-        self._record = Record(str(door.path.with_suffix(".json")), inventory.fleet)
+        self._record = WatchRecord(str(door.path.with_suffix(".json")), inventory.fleet)
         self._selector = selectors.DefaultSelector()
-        self._watched: dict[int, Line] = {}
-        self._callers: list[Caller] = []
+        self._watched: dict[int, SshChannel] = {}
+        self._callers: list[StopClient] = []
         self._stops: list[_Stopping] = []
         self._lent: set[str] = set()
-        self._unstopped: dict[str, Order] = {}
+        self._unstopped: dict[str, StopRequest] = {}
         self._again_at: dict[str, float] = {}
         self._round: dict[str, Evidence | HostFault] = {}
         self._asked: set[str] = set()
@@ -146,16 +150,16 @@ class Watch:
         self._twice: dict[str, str] = {}
         self._told: dict[str, str] = {}
         self._left = NoticePrinter(say)
-        self.seen = Seen({}, {}, {})
+        self.seen = WatchSummary({}, {}, {})
         self._stamp = _stamp(door)
 
     @property
-    def _threads(self) -> tuple[Thread, ...]:
+    def _threads(self) -> tuple[WatchConnection, ...]:
         return (*self._looks.values(), *self._hot.values(), *self._renewers.values())
 
     # --- the loop -------------------------------------------------------------------------------
 
-    def run(self) -> Seen:
+    def run(self) -> WatchSummary:
         """Watches until its time is up, it is told to end, or, where it is to, it sees drift."""
         self._selector.register(self._door.socket, selectors.EVENT_READ, self._door)
         try:
@@ -177,10 +181,10 @@ class Watch:
         self._follow()
         patience = min([_TICK_S, *(s.ladder.wakes - time.monotonic() for s in self._stops)])
         for key, _ in self._selector.select(max(0.0, patience)):
-            if isinstance(key.data, Thread):
+            if isinstance(key.data, WatchConnection):
                 key.data.hear()
                 self._attend()
-            elif isinstance(key.data, Climb):
+            elif isinstance(key.data, HostEscalation):
                 self._heard(key.data)
         for stop in self._stops:
             stop.ladder.settle()
@@ -191,7 +195,7 @@ class Watch:
 
     def _follow(self) -> None:
         """Waits on the lines that are open now; a new one may have an old one's descriptors."""
-        wanted: dict[int, tuple[Line, Thread]] = {}
+        wanted: dict[int, tuple[SshChannel, WatchConnection]] = {}
         lent = {id(self._hot[host]) for host in self._lent}
         for thread in self._threads:
             if thread.line is not None and id(thread) not in lent:
@@ -222,7 +226,7 @@ class Watch:
         for host, order in list(self._unstopped.items()):
             # Whoever could not be told is told as soon as it answers again.
             if self._hot[host].ready and host not in self._lent and now >= self._again_at[host]:
-                self._begin_stop(None, Asked((host,), order))
+                self._begin_stop(None, StopCall((host,), order))
 
     def _patience(self) -> float:
         return max(_ROUND_S, self._policy.every_s)
@@ -340,8 +344,8 @@ class Watch:
     def _stop_drifted(self, host: str, text: str) -> None:
         self._say(f"{host}: stopping it: {text}")
         latch = f"{secrets.randbits(64):016x}"
-        order = Order(self._policy.by, f"drift: {text}", latch, time.time())
-        self._begin_stop(None, Asked((host,), order))
+        order = StopRequest(self._policy.by, f"drift: {text}", latch, time.time())
+        self._begin_stop(None, StopCall((host,), order))
 
     # --- leases ---------------------------------------------------------------------------------
 
@@ -409,7 +413,7 @@ class Watch:
                 begun = self._begin_stop(caller, asked) or begun
         return begun
 
-    def _begin_stop(self, caller: Caller | None, asked: Asked) -> bool:
+    def _begin_stop(self, caller: StopClient | None, asked: StopCall) -> bool:
         # Where the inventory is another one by now, the hosts that are known here are told all the
         # same: a stop is never refused for that, and whoever asks tells those that it names itself.
         hosts = [h for h in (asked.hosts or tuple(self._targets)) if h in self._targets]
@@ -422,7 +426,7 @@ class Watch:
         climbs = [self._climb(self._targets[host], asked.order) for host in hosts]
         self._lent |= set(hosts)
         self._follow()
-        ladder = Ladder(climbs, self._selector, lambda climb: self._climbed(stop, climb))
+        ladder = Escalation(climbs, self._selector, lambda climb: self._climbed(stop, climb))
         stop = _Stopping(caller, asked, ladder, climbs)
         self._stops.append(stop)
         for host in hosts:
@@ -433,7 +437,7 @@ class Watch:
             caller.tell(self._taking(hosts, asked))
         return True
 
-    def _taking(self, hosts: Sequence[str], asked: Asked) -> dict[str, object]:
+    def _taking(self, hosts: Sequence[str], asked: StopCall) -> dict[str, object]:
         """Whom this stop tells now, and what is known of the renewals of all that it is for."""
         renewals = {
             host: asdict(renewal)
@@ -443,10 +447,10 @@ class Watch:
         changed = _stamp(self._door) != self._stamp
         return {"taking": list(hosts), "changed": changed, "renewals": renewals}
 
-    def _climb(self, target: Target, order: Order) -> Climb:
-        return Climb(target, order, self._hot[target.host].take())
+    def _climb(self, target: Target, order: StopRequest) -> HostEscalation:
+        return HostEscalation(target, order, self._hot[target.host].take())
 
-    def _heard(self, climb: Climb) -> None:
+    def _heard(self, climb: HostEscalation) -> None:
         for stop in self._stops:
             if climb in stop.climbs:
                 stop.ladder.heard(climb)
@@ -459,10 +463,10 @@ class Watch:
                 if stop.caller is not None:
                     stop.caller.tell({"heard": climb.host})
 
-    def _climbed(self, stop: _Stopping, climb: Climb) -> None:
-        done: Climbed = climb.climbed()
+    def _climbed(self, stop: _Stopping, climb: HostEscalation) -> None:
+        done: HostOutcome = climb.climbed()
         if stop.caller is not None:
-            stop.caller.tell({"climbed": climbed_document(done)})
+            stop.caller.tell({"climbed": outcome_document(done)})
         self._again_at[climb.host] = time.monotonic() + _AGAIN_S
         if stopped(done) or done.end is End.OTHER_RELEASE:
             self._unstopped.pop(climb.host, None)
@@ -492,7 +496,7 @@ class Watch:
         self._selector.close()
 
 
-def _stamp(door: Door) -> tuple[int, int]:
+def _stamp(door: StopServer) -> tuple[int, int]:
     """Tells an inventory that was written to from the one that this watch has read."""
     try:
         found = Path(door.inventory).stat()

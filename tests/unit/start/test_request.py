@@ -9,9 +9,7 @@ import pytest
 
 from deploytool.errors import FaultKind, HostFault
 from deploytool.parity.model import Evidence, Halt
-from deploytool.stop.request import (
-    LIFETIME_S,
-    Request,
+from deploytool.start.checks import (
     fleet_objections,
     host_objections,
     latch_of,
@@ -19,6 +17,7 @@ from deploytool.stop.request import (
     request_objections,
     stop_of,
 )
+from deploytool.start.request import LIFETIME_S, StartRequest
 from tests.unit.evidences import MANIFEST, OTHER_SHA, good, rendered
 
 NOW = 2_000_000_000
@@ -85,11 +84,11 @@ def test_the_latch_is_the_router_s_own_where_it_has_one() -> None:
     assert latch_of(replace(dead, halt=replace(HALT, artifact=""))) == "ab"
 
 
-def request(**change: Any) -> Request:
+def request(**change: Any) -> StartRequest:
     said = {"by": "alice", "host": "router1", "fleet": INVENTORY.fleet, "latch": "cd"}
     whole: dict[str, Any] = {**said, "reason": "mended", "issued": NOW, "expires": NOW + 600}
     whole["stop"] = "ab"
-    return Request(**{**whole, **change})
+    return StartRequest(**{**whole, **change})
 
 
 @pytest.mark.parametrize(
@@ -136,7 +135,7 @@ def test_p6_two_people_start_it(by: str, signer: str, rule: str | None) -> None:
 
 def test_what_is_signed_has_one_spelling_and_an_end() -> None:
     content = request().canonical()
-    assert Request.parse(content) == request()
+    assert StartRequest.parse(content) == request()
     for wrong in (
         content.replace(b'"by"', b' "by"'),
         content + b"\n",
@@ -147,4 +146,4 @@ def test_what_is_signed_has_one_spelling_and_an_end() -> None:
         b"[]",
     ):
         with pytest.raises(ValueError, match=r"."):
-            Request.parse(wrong)
+            StartRequest.parse(wrong)

@@ -11,23 +11,23 @@ from pathlib import Path
 from typing import Any
 
 from deploytool.errors import EnvironmentProblem
-from deploytool.stop.model import Order
-from deploytool.stop.places import candidates, folder, make_folder, stem
-from deploytool.stop.warm import peer_uid
+from deploytool.stop.model import StopRequest
+from deploytool.stop.runtime_dir import candidates, folder, make_folder, stem
+from deploytool.stop.watch_client import peer_uid
 
 _REQUEST_BYTES = 64 * 1024
 _INSTANT_AT_MOST = 1e11
 
 
 @dataclass(frozen=True)
-class Asked:
+class StopCall:
     """What came through the door. ``hosts`` empty: all of them."""
 
     hosts: tuple[str, ...]
-    order: Order
+    order: StopRequest
 
 
-class Caller:
+class StopClient:
     """One stop that asked, and hears of it."""
 
     def __init__(self, connection: socket.socket) -> None:
@@ -35,7 +35,7 @@ class Caller:
         connection.settimeout(0)
         self._buffer = bytearray()
 
-    def read(self) -> Asked | None:
+    def read(self) -> StopCall | None:
         """What it asks, once that is whole.
 
         Raises:
@@ -53,7 +53,7 @@ class Caller:
                 raise ValueError("it asked nothing")
             return None
         said = json.loads(bytes(self._buffer.partition(b"\n")[0]))
-        order = Order(
+        order = StopRequest(
             by=str(said["by"]),
             reason=str(said["reason"]),
             latch=_hexadecimal(said["latch"]),
@@ -61,7 +61,7 @@ class Caller:
             only=_hexadecimal(said["only"]) if said["only"] else "",
         )
         # A host that was named twice is told once: its line carries one question at a time.
-        return Asked(tuple(dict.fromkeys(str(host) for host in said["stop"])), order)
+        return StopCall(tuple(dict.fromkeys(str(host) for host in said["stop"])), order)
 
     def tell(self, said: dict[str, Any]) -> None:
         """Says something; whoever has gone away misses it, and the stop goes on."""
@@ -87,7 +87,7 @@ def _hexadecimal(value: object) -> str:
     return text
 
 
-class Door:
+class StopServer:
     """The listening socket. Taking it over from a watch that still listens is refused.
 
     Raises:
@@ -122,7 +122,7 @@ class Door:
         self.socket.listen(16)
         self.socket.settimeout(0)
 
-    def accept(self) -> Caller | None:
+    def accept(self) -> StopClient | None:
         """Whoever knocks and is this user, or root; nobody else is let in."""
         try:
             connection, _ = self.socket.accept()
@@ -135,7 +135,7 @@ class Door:
         if not allowed:
             connection.close()
             return None
-        return Caller(connection)
+        return StopClient(connection)
 
     def close(self) -> None:
         """Nobody is let in any more."""

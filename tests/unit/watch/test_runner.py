@@ -18,12 +18,12 @@ from deploytool.parity.judge import judge
 from deploytool.parity.model import Evidence, Finished, Halt, RolloutMark, Verdict
 from deploytool.simulation import fleet, program
 from deploytool.simulation.host import SimulatedHost
-from deploytool.stop import watch
-from deploytool.stop.attend import Door
-from deploytool.stop.card import Card, Target
-from deploytool.stop.keeper import NO_NONCE, Lease
-from deploytool.stop.watch import Policy, Seen, Watch
-from deploytool.stop.watching import carry_status, declared_by, drifts, meant, own_manifest, passing
+from deploytool.stop.targets import StopTargets, Target
+from deploytool.watch import runner
+from deploytool.watch.checks import carry_status, declared_by, drifts, meant, own_manifest, passing
+from deploytool.watch.lease import NO_NONCE, Lease
+from deploytool.watch.runner import Policy, Watch, WatchSummary
+from deploytool.watch.server import StopServer
 from tests.unit.evidences import MANIFEST, OTHER_SHA, good, rendered
 
 OLD, NEW = program.build("2026.0"), program.build("2026.1")
@@ -211,17 +211,17 @@ class Line:
 @pytest.fixture
 def seen(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, request: pytest.FixtureRequest
-) -> Callable[..., Seen]:
+) -> Callable[..., WatchSummary]:
     """Runs a watch for some rounds over a fleet on 2026.1 in which some hosts are odd."""
     request.getfixturevalue("runtime")  # a door of its own
     inventory: Inventory = rendered().inventory.model_copy(update={"lease_s": LEASE_S})
     path = tmp_path / "fleet.yaml"
     path.write_text("fleet: simulated\n")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(watch, "Thread", Line)
-    monkeypatch.setattr(watch, "_TICK_S", 0.002)
-    monkeypatch.setattr(watch, "_ROUND_S", 0.05)
-    monkeypatch.setattr(watch, "RENEWALS_A_LEASE", 10_000)
+    monkeypatch.setattr(runner, "WatchConnection", Line)
+    monkeypatch.setattr(runner, "_TICK_S", 0.002)
+    monkeypatch.setattr(runner, "_ROUND_S", 0.05)
+    monkeypatch.setattr(runner, "RENEWALS_A_LEASE", 10_000)
 
     def run(
         rounds: int = 3,
@@ -230,14 +230,14 @@ def seen(
         *,
         tells: bool = False,
         **odd: SimulatedHost | None,
-    ) -> Seen:
+    ) -> WatchSummary:
         built = fleet.Rendered.of(rendered().inventory)
         Line.hosts = {**fleet.fleet_of(built, NEW), **odd}
         Line.renewed, Line.tells = {}, tells
         Line.then = lambda: None if then is None else then(Line.hosts["router8"])
-        door = Door(path)
+        door = StopServer(path)
         targets = tuple(Target(host, ("false",)) for host in inventory.names)
-        card = Card("simulated", str(tmp_path), targets, lease_s=LEASE_S)
+        card = StopTargets("simulated", str(tmp_path), targets, lease_s=LEASE_S)
         said: list[str] = []
         Line.said = said
         kept = Watch(
@@ -256,13 +256,13 @@ def other(host: str, release: Any = OLD) -> SimulatedHost:
     return fleet.running(host, fleet.Rendered.of(rendered().inventory), *release)
 
 
-def test_all_that_match_are_renewed(seen: Callable[..., Seen]) -> None:
+def test_all_that_match_are_renewed(seen: Callable[..., WatchSummary]) -> None:
     found = seen()
     assert (found.drifted, found.unknown) == ({}, {})
     assert set(Line.renewed) == set(rendered().inventory.names)
 
 
-def test_p7_a_fleet_that_was_left_mixed_is_said_once(seen: Callable[..., Seen]) -> None:
+def test_p7_a_fleet_that_was_left_mixed_is_said_once(seen: Callable[..., WatchSummary]) -> None:
     held = other("router2", NEW)
     text = "verdict MIXED\nholder ann@desk\nplan p\nnext resume-or-rollback\nsince 1\n"
     held.helper.put("held", text)
@@ -271,7 +271,9 @@ def test_p7_a_fleet_that_was_left_mixed_is_said_once(seen: Callable[..., Seen]) 
     assert line.startswith("router2: MIXED since 1970-01-01 00:00:01Z, left by ann@desk")
 
 
-def test_p6_a_host_that_hangs_lets_no_other_s_lease_run_out(seen: Callable[..., Seen]) -> None:
+def test_p6_a_host_that_hangs_lets_no_other_s_lease_run_out(
+    seen: Callable[..., WatchSummary],
+) -> None:
     found = seen(rounds=6, router3=None)
     assert set(found.unknown) == {"router3"}, "a query that failed is never 'no drift'"
     assert not found.drifted
@@ -279,7 +281,7 @@ def test_p6_a_host_that_hangs_lets_no_other_s_lease_run_out(seen: Callable[..., 
 
 
 def test_p6_a_host_that_differs_is_not_renewed_and_all_others_are(
-    seen: Callable[..., Seen],
+    seen: Callable[..., WatchSummary],
 ) -> None:
     found = seen(router8=other("router8"))
     assert set(found.drifted) == {"router8"}
@@ -288,7 +290,9 @@ def test_p6_a_host_that_differs_is_not_renewed_and_all_others_are(
     assert found.rounds >= 3, "a watch goes on when a host drifts: the other leases hang on it"
 
 
-def test_p6_an_old_process_behind_a_new_link_is_not_renewed(seen: Callable[..., Seen]) -> None:
+def test_p6_an_old_process_behind_a_new_link_is_not_renewed(
+    seen: Callable[..., WatchSummary],
+) -> None:
     stale = other("router8", NEW)
     disk, root = stale.helper.machine.disk, stale.helper.service.root
     disk.put(f"{root}/releases/{OLD[0].sha256}/router", OLD[1], 0o555)
@@ -311,7 +315,7 @@ def halting(host: str, *, obeys: bool) -> SimulatedHost:
 
 
 def test_p6_what_was_stopped_is_renewed_only_while_it_says_halted(
-    seen: Callable[..., Seen],
+    seen: Callable[..., WatchSummary],
 ) -> None:
     found = seen(rounds=8, router2=halting("router2", obeys=True))
     assert not found.drifted
@@ -322,7 +326,7 @@ def test_p6_what_was_stopped_is_renewed_only_while_it_says_halted(
 
 
 def test_p6_a_stop_under_way_is_no_drift_whatever_was_said_before(
-    seen: Callable[..., Seen],
+    seen: Callable[..., WatchSummary],
 ) -> None:
     def stop(host: SimulatedHost | None) -> None:
         if host is not None:
@@ -354,7 +358,7 @@ def answers(host: SimulatedHost, monkeypatch: pytest.MonkeyPatch, *states: str |
 
 
 def test_between_latch_and_halt_a_watch_waits_for_the_next_look(
-    seen: Callable[..., Seen], monkeypatch: pytest.MonkeyPatch
+    seen: Callable[..., WatchSummary], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host = halting("router2", obeys=True)
     answers(host, monkeypatch, "ACTIVE", "HALTED")
@@ -365,7 +369,7 @@ def test_between_latch_and_halt_a_watch_waits_for_the_next_look(
 
 
 def test_p6_what_was_stopped_and_does_not_say_where_it_stands_is_not_renewed(
-    seen: Callable[..., Seen], monkeypatch: pytest.MonkeyPatch
+    seen: Callable[..., WatchSummary], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host = halting("router2", obeys=True)
     answers(host, monkeypatch, None)
@@ -396,7 +400,7 @@ def restarts(verified: bool) -> Callable[[SimulatedHost | None], None]:
 
 @pytest.mark.parametrize("tells", [False, True])
 def test_p6_a_process_that_nobody_looked_at_is_not_renewed(
-    seen: Callable[..., Seen], *, tells: bool
+    seen: Callable[..., WatchSummary], *, tells: bool
 ) -> None:
     """The look before the restart was of another process."""
     found = seen(rounds=12, then=restarts(verified=False), tells=tells)
@@ -406,26 +410,30 @@ def test_p6_a_process_that_nobody_looked_at_is_not_renewed(
 
 @pytest.mark.parametrize("tells", [False, True])
 def test_a_process_that_was_verified_is_renewed_by_the_next_looks(
-    seen: Callable[..., Seen], *, tells: bool
+    seen: Callable[..., WatchSummary], *, tells: bool
 ) -> None:
     found = seen(rounds=6, then=restarts(verified=True), tells=tells)
     assert not found.drifted
     assert len(set(Line.renewed["router8"])) == 2
 
 
-def test_a_process_that_says_which_it_is_needs_no_other_look(seen: Callable[..., Seen]) -> None:
+def test_a_process_that_says_which_it_is_needs_no_other_look(
+    seen: Callable[..., WatchSummary],
+) -> None:
     seen(rounds=2, policy=Policy(every_s=1.0), tells=True)
     assert set(Line.renewed) == set(rendered().inventory.names)
     assert all(len(pids) >= 2 for pids in Line.renewed.values()), "again and again, on one look"
 
 
-def test_a_watch_that_is_to_end_at_drift_does(seen: Callable[..., Seen]) -> None:
+def test_a_watch_that_is_to_end_at_drift_does(seen: Callable[..., WatchSummary]) -> None:
     policy = Policy(every_s=0.05, until_drift=True)
     assert seen(rounds=50, policy=policy, router8=other("router8")).rounds < 50
 
 
 @pytest.mark.parametrize("release", [OLD, NEW], ids=["not switched yet", "switched"])
-def test_p6_a_rolling_deployment_halts_nobody(seen: Callable[..., Seen], release: Any) -> None:
+def test_p6_a_rolling_deployment_halts_nobody(
+    seen: Callable[..., WatchSummary], release: Any
+) -> None:
     """On either of its two releases a host is what it is meant to be."""
     moving = other("router2", release)
     root = moving.helper.service.root
@@ -441,7 +449,7 @@ def test_p6_a_rolling_deployment_halts_nobody(seen: Callable[..., Seen], release
     assert "router2" not in Line.renewed, "a third one is not"
 
 
-def test_the_last_sure_picture_is_kept(seen: Callable[..., Seen]) -> None:
+def test_the_last_sure_picture_is_kept(seen: Callable[..., WatchSummary]) -> None:
     found = seen(router3=None)
     assert "router3" not in found.pictures
     assert found.pictures["router1"].verdict is Verdict.MATCH

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from deploytool.stop import ladder, rules
-from deploytool.stop.card import Target
-from deploytool.stop.ladder import climb_all, in_words
-from deploytool.stop.model import Climbed, End, Event, Order, Rung
-from deploytool.stop.rules import stopped
+from deploytool.stop import escalation, table
+from deploytool.stop.escalation import escalate_all, in_words
+from deploytool.stop.model import End, Event, HostOutcome, Rung, StopRequest
+from deploytool.stop.table import stopped
+from deploytool.stop.targets import Target
 
 from .bad import ACTIVE, EMPTY, FENCED, HALTED, HELPER, KILLED
 
@@ -22,12 +22,12 @@ from .bad import ACTIVE, EMPTY, FENCED, HALTED, HELPER, KILLED
 @pytest.fixture
 def swift(monkeypatch: pytest.MonkeyPatch) -> None:
     """Deadlines of a fifth: a helper that hangs hangs for ever anyway."""
-    monkeypatch.setattr(ladder, "DEADLINE_S", {k: v / 5 for k, v in rules.DEADLINE_S.items()})
-    monkeypatch.setattr(ladder, "FIRST_WORD_S", 1.0)
-    monkeypatch.setattr(ladder, "CONNECT_S", 1.0)
+    monkeypatch.setattr(escalation, "DEADLINE_S", {k: v / 5 for k, v in table.DEADLINE_S.items()})
+    monkeypatch.setattr(escalation, "FIRST_WORD_S", 1.0)
+    monkeypatch.setattr(escalation, "CONNECT_S", 1.0)
 
 
-def press(tmp_path: Path, **says: object) -> tuple[Climbed, list[str]]:
+def press(tmp_path: Path, **says: object) -> tuple[HostOutcome, list[str]]:
     script, log = tmp_path / "helper.py", tmp_path / "log"
     script.write_text(HELPER)
     log.touch()
@@ -42,8 +42,8 @@ def press(tmp_path: Path, **says: object) -> tuple[Climbed, list[str]]:
     only = str(usual.pop("only"))
     said = json.dumps({**usual, "log": str(log)})
     target = Target("router1", (sys.executable, "-I", str(script), said))
-    order = Order("me@here", "runaway", "ab", time.time(), only)
-    (climbed,) = climb_all([target], order, ends=time.monotonic() + 30)
+    order = StopRequest("me@here", "runaway", "ab", time.time(), only)
+    (climbed,) = escalate_all([target], order, ends=time.monotonic() + 30)
     return climbed, log.read_text().split()
 
 
@@ -142,7 +142,7 @@ def test_p6_an_open_port_is_not_dead(tmp_path: Path) -> None:
 def test_p6_dead_and_not_fenced_is_not_stopped(tmp_path: Path) -> None:
     climbed, _ = press(tmp_path, quiesce=ACTIVE, fence=["masked no", "fenced no"])
     assert climbed.end is End.DEAD
-    assert not rules.stopped(climbed)
+    assert not table.stopped(climbed)
 
 
 @pytest.mark.parametrize("rung", ["quiesce", "fence", "kill"])
@@ -167,9 +167,9 @@ def test_p6_dead_and_nobody_knows_whether_it_is_fenced_is_not_stopped(
 
 
 def test_a_client_that_is_not_there_is_a_host_out_of_reach() -> None:
-    order = Order("me@here", "runaway", "ab", time.time())
+    order = StopRequest("me@here", "runaway", "ab", time.time())
     gone = [Target("a", ("/no/such/client",)), Target("b", ("/bin/false",))]
-    ended = climb_all(gone, order, ends=time.monotonic() + 10)
+    ended = escalate_all(gone, order, ends=time.monotonic() + 10)
     assert {one.end for one in ended} == {End.OUT_OF_REACH}
 
 
@@ -184,8 +184,8 @@ def test_p6_one_host_that_hangs_delays_no_other(tmp_path: Path) -> None:
         Target(f"router{n}", (sys.executable, "-I", str(script), bad if n == 1 else good))
         for n in range(1, 5)
     ]
-    order = Order("me@here", "runaway", "ab", time.time())
-    ended = {one.host: one for one in climb_all(targets, order, ends=time.monotonic() + 30)}
+    order = StopRequest("me@here", "runaway", "ab", time.time())
+    ended = {one.host: one for one in escalate_all(targets, order, ends=time.monotonic() + 30)}
     assert ended["router1"].end is End.OUT_OF_REACH
     others = [one for host, one in ended.items() if host != "router1"]
     assert all(one.end is End.HALTED for one in others)
@@ -202,9 +202,9 @@ def test_p6_one_host_that_floods_us_delays_no_other(tmp_path: Path, flood: str) 
         Target(f"router{n}", (sys.executable, "-I", str(script), bad if n == 1 else good))
         for n in range(1, 4)
     ]
-    order = Order("me@here", "runaway", "ab", time.time())
+    order = StopRequest("me@here", "runaway", "ab", time.time())
     began = time.monotonic()
-    ended = {one.host: one for one in climb_all(targets, order, ends=time.monotonic() + 20)}
+    ended = {one.host: one for one in escalate_all(targets, order, ends=time.monotonic() + 20)}
     assert time.monotonic() - began < 10
     assert ended["router1"].end is End.OUT_OF_REACH
     assert all(ended[host].end is End.HALTED for host in ("router2", "router3"))
@@ -225,11 +225,11 @@ def test_p6_a_person_s_own_broken_ssh_configuration_is_gone_around(tmp_path: Pat
     script.write_text(HELPER)
     said = json.dumps({"quiesce": HALTED, "log": str(log)})
     argv = (sys.executable, "-I", "-c", BROKEN, said)
-    order = Order("me@here", "runaway", "ab", time.time())
+    order = StopRequest("me@here", "runaway", "ab", time.time())
 
     def end(spare: tuple[str, ...]) -> End:
         target = Target("router1", argv, spare)
-        return climb_all([target], order, ends=time.monotonic() + 20)[0].end
+        return escalate_all([target], order, ends=time.monotonic() + 20)[0].end
 
     assert end((*argv, "-F", "none", str(script))) is End.HALTED
     assert end(()) is End.OUT_OF_REACH
@@ -241,9 +241,9 @@ def test_p6_an_agent_that_never_answers_is_gone_around(tmp_path: Path) -> None:
     script.write_text(HELPER)
     mute, good = (json.dumps({"quiesce": said, "log": str(log)}) for said in ("mute", HALTED))
     argv = (sys.executable, "-I", str(script))
-    order = Order("me@here", "runaway", "ab", time.time())
+    order = StopRequest("me@here", "runaway", "ab", time.time())
     target = Target("router1", (*argv, mute), (*argv, good))
-    assert climb_all([target], order, ends=time.monotonic() + 20)[0].end is End.HALTED
+    assert escalate_all([target], order, ends=time.monotonic() + 20)[0].end is End.HALTED
 
 
 def test_p6_a_host_that_was_named_twice_comes_to_an_end_twice(tmp_path: Path) -> None:
@@ -251,8 +251,8 @@ def test_p6_a_host_that_was_named_twice_comes_to_an_end_twice(tmp_path: Path) ->
     script.write_text(HELPER)
     good = json.dumps({"quiesce": HALTED, "log": str(log)})
     target = Target("router1", (sys.executable, "-I", str(script), good))
-    order = Order("me@here", "runaway", "ab", time.time())
-    ended = climb_all([target, target], order, ends=time.monotonic() + 20)
+    order = StopRequest("me@here", "runaway", "ab", time.time())
+    ended = escalate_all([target, target], order, ends=time.monotonic() + 20)
     assert [one.end for one in ended] == [End.HALTED, End.HALTED]
 
 
@@ -290,7 +290,7 @@ def test_p6_a_mask_that_a_deployment_may_lift_is_no_fence(
 ) -> None:
     climbed, _ = press(tmp_path, quiesce=ACTIVE, fence=fence, look=look)
     assert (climbed.end, stopped(climbed)) == (End.DEAD, guarded)
-    assert any(note.startswith(rules.UNGUARDED) for note in climbed.notes) is not guarded
+    assert any(note.startswith(table.UNGUARDED) for note in climbed.notes) is not guarded
 
 
 @pytest.mark.usefixtures("swift")

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import pytest
 
-from deploytool.stop.answer import Answer, Row, conclude, lines
-from deploytool.stop.model import End, Order
+from deploytool.stop.model import End, StopRequest
+from deploytool.stop.outcome import HostRow, StopOutcome, conclude, lines
 
-ORDER = Order("me@here", "drill", "ab12", 0.0, "")
+ORDER = StopRequest("me@here", "drill", "ab12", 0.0, "")
 NO_WITNESS = "the inventory names no witness (silence:), so nobody else has seen the silence"
 
 
-def row(host: str, end: End = End.HALTED, *, silent: bool = False) -> Row:
+def row(host: str, end: End = End.HALTED, *, silent: bool = False) -> HostRow:
     how = "the router says HALTED, latch 9c357bba9fffaac8"
     held = end is End.HALTED
-    return Row(host, end, 1.0, how, held, silent, 0.5, "", None, None, "no lease", (), ())
+    return HostRow(host, end, 1.0, how, held, silent, 0.5, "", None, None, "no lease", (), ())
 
 
 @pytest.mark.parametrize("columns", [80, 140, 400])
 def test_the_table_keeps_to_the_terminal_and_loses_no_word(columns: int) -> None:
-    answer = Answer(ORDER, tuple(row(f"router{n}") for n in range(1, 9)), NO_WITNESS)
+    answer = StopOutcome(ORDER, tuple(row(f"router{n}") for n in range(1, 9)), NO_WITNESS)
     shown = lines(answer, columns)
     assert all(len(line) <= columns for line in shown)
     begun = [line for line in shown if line.startswith("router")]
@@ -30,7 +30,7 @@ def test_the_table_keeps_to_the_terminal_and_loses_no_word(columns: int) -> None
 
 def test_hosts_that_lack_the_same_share_a_line_and_none_is_left_out() -> None:
     rows = (row("router1"), row("router2", End.OUT_OF_REACH), row("router3"))
-    error = conclude(Answer(ORDER, rows, NO_WITNESS), "my fleet.yaml")
+    error = conclude(StopOutcome(ORDER, rows, NO_WITNESS), "my fleet.yaml")
     assert error is not None
     assert error.exit_code == 6
     assert [line.split(":")[0] for line in error.details] == ["router1, router3", "router2"]
@@ -38,8 +38,8 @@ def test_hosts_that_lack_the_same_share_a_line_and_none_is_left_out() -> None:
 
 
 def test_without_a_witness_nothing_is_confirmed_and_with_one_all_is() -> None:
-    error = conclude(Answer(ORDER, (row("router1"),), NO_WITNESS), "f.yaml")
+    error = conclude(StopOutcome(ORDER, (row("router1"),), NO_WITNESS), "f.yaml")
     assert error is not None
     assert error.exit_code == 6
     assert "router1" in error.what
-    assert conclude(Answer(ORDER, (row("router1", silent=True),), ""), "f.yaml") is None
+    assert conclude(StopOutcome(ORDER, (row("router1", silent=True),), ""), "f.yaml") is None

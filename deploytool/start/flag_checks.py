@@ -14,14 +14,14 @@ from deploytool.parity.model import Evidence, RoundAnswers
 from deploytool.parity.round import probe_call, take_round
 from deploytool.registry.compatibility import Senders, named_bits, obeyable, read_differently
 from deploytool.release.model import Manifest
-from deploytool.stop.request import Objection
+from deploytool.start.checks import Objection
 
 _SHA = re.compile(r"[0-9a-f]{64}")
 RULE = "START_FLAGS_READ_DIFFERENTLY"
 
 
 @dataclass(frozen=True)
-class Former:
+class PreviousRelease:
     """What served on a host when it was stopped; ``manifest`` None: nobody there can say."""
 
     release: str
@@ -50,7 +50,7 @@ def flag_objections(
 
 
 def objections(
-    fleet: str, now: Manifest, formers: Mapping[str, Former], in_use: frozenset[int]
+    fleet: str, now: Manifest, formers: Mapping[str, PreviousRelease], in_use: frozenset[int]
 ) -> Iterator[Objection]:
     """The same of what is known. Pure. ``formers``: by host, where another release is active now.
 
@@ -73,14 +73,16 @@ def objections(
             yield Objection(host, RULE, text)
 
 
-def _formers(hosts: Mapping[str, Host], seen: RoundAnswers, deadline_s: float) -> dict[str, Former]:
+def _formers(
+    hosts: Mapping[str, Host], seen: RoundAnswers, deadline_s: float
+) -> dict[str, PreviousRelease]:
     """What each host served with when it was stopped, by the manifest that it still holds."""
     meant = {h: e.meant for h, e in seen.items() if isinstance(e, Evidence) and e.meant}
-    found = {host: Former(release, None) for host, release in meant.items()}
+    found = {host: PreviousRelease(release, None) for host, release in meant.items()}
     for release in sorted(filter(_SHA.fullmatch, {*meant.values()})):
         asked = {host: hosts[host] for host, its in meant.items() if its == release}
         call = probe_call((release, None), disk=False)
         for host, item in take_round(asked, call, deadline_s).items():
             label = item.label if isinstance(item, Evidence) else None
-            found[host] = Former(release, Manifest.of(label, release))
+            found[host] = PreviousRelease(release, Manifest.of(label, release))
     return found

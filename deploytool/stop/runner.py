@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -12,25 +11,25 @@ from typing import Any
 
 from deploytool.errors import InputError
 from deploytool.parity.words import let_in_command
-from deploytool.stop.answer import Answer, climbed_from, instant, make_row
-from deploytool.stop.card import Card, read_card
-from deploytool.stop.ladder import Beside, climb_all
+from deploytool.stop.escalation import Beside, escalate_all
 from deploytool.stop.model import (
-    Climbed,
     End,
     Event,
     Heard,
-    Order,
+    HostOutcome,
     Renewal,
     Rung,
-    Silence,
     Step,
+    StopRequest,
+    WitnessAnswers,
     Witnessed,
 )
-from deploytool.stop.places import candidates, owned
-from deploytool.stop.rules import last_child_s, lease_end, stopped
+from deploytool.stop.outcome import StopOutcome, instant, make_row, outcome_from
+from deploytool.stop.record import read_record
 from deploytool.stop.silence import QUIET_S, needed_s, runs, silence, strangers
-from deploytool.stop.warm import Warm
+from deploytool.stop.table import last_child_s, lease_end, stopped
+from deploytool.stop.targets import StopTargets, read_targets
+from deploytool.stop.watch_client import WatchClient
 from deploytool.stop.witness import NOT_UNDERSTOOD, ask_witness
 
 STOP_S = 60.0
@@ -52,7 +51,7 @@ class Pressed:
 
     inventory: str
     hosts: tuple[str, ...]
-    order: Order
+    order: StopRequest
 
 
 @dataclass
@@ -61,7 +60,7 @@ class Course:
 
     names: tuple[str, ...] = ()
     """Whom it is for; empty where that was not known yet."""
-    climbed: Mapping[str, Climbed] = field(default_factory=dict)
+    climbed: Mapping[str, HostOutcome] = field(default_factory=dict)
 
     @property
     def unended(self) -> tuple[str, ...]:
@@ -73,7 +72,13 @@ class Course:
 class _Press:
     """The hosts of one stop, told by the watch, by ourselves, or by both; the first end counts."""
 
-    def __init__(self, card: Card, names: tuple[str, ...], order: Order, warm: Warm | None) -> None:
+    def __init__(
+        self,
+        card: StopTargets,
+        names: tuple[str, ...],
+        order: StopRequest,
+        warm: WatchClient | None,
+    ) -> None:
         self._order = order
         self._warm = warm
         self._began = time.monotonic()
@@ -81,7 +86,7 @@ class _Press:
         self._unfit = {host: why for host, why in card.unfit.items() if host in names}
         self._waiting = set(names)
         """Whom nobody has begun to tell the cold way."""
-        self.climbed: dict[str, Climbed] = {}
+        self.climbed: dict[str, HostOutcome] = {}
         self._broke: Exception | None = None
 
     def climb(self, ends: float, said: Said, lease: Callable[[str], str]) -> None:
@@ -94,7 +99,7 @@ class _Press:
             Exception: what could not be said of a host (a bug), after all have come to an end.
         """
 
-        def ended(one: Climbed) -> None:
+        def ended(one: HostOutcome) -> None:
             before = self.climbed.get(one.host)
             if before is None or (stopped(one) and not stopped(before)):
                 self.climbed[one.host] = one
@@ -117,15 +122,21 @@ class _Press:
             ways = [self._ways[h] for h in joining if h in self._ways and h not in settled]
             return Beside(ways, settled, bool(self._waiting) or self._may_succeed(settled))
 
-        climb_all((), self._order, ends=ends, done=lambda one: ended(one.climbed()), beside=beside)
+        escalate_all(
+            (), self._order, ends=ends, done=lambda one: ended(one.climbed()), beside=beside
+        )
         for host in sorted(self._waiting - set(self.climbed)):
             at_s = time.time() - self._order.pressed
             text = "the watch has not said how it ended"
-            ended(Climbed(host, End.NOT_SHOWN, at_s, (Step(Rung.QUIESCE, Event.LATE, at_s, text),)))
+            ended(
+                HostOutcome(
+                    host, End.NOT_SHOWN, at_s, (Step(Rung.QUIESCE, Event.LATE, at_s, text),)
+                )
+            )
         if self._broke is not None:
             raise self._broke
 
-    def _by_warm(self) -> list[Climbed]:
+    def _by_warm(self) -> list[HostOutcome]:
         """What the watch has said since, of hosts that it knows as we do."""
         warm = self._warm
         if warm is None:
@@ -135,7 +146,7 @@ class _Press:
         if warm.changed:
             return []
         try:
-            return [climbed_from(document) for document in documents.values()]
+            return [outcome_from(document) for document in documents.values()]
         except NOT_UNDERSTOOD:
             warm.over, warm.trouble = True, "the watch of this machine is not understood"
             return []
@@ -157,20 +168,20 @@ class _Press:
             warm.taking & self.climbed.keys() - settled
         )
 
-    def _untold(self, host: str) -> Climbed:
+    def _untold(self, host: str) -> HostOutcome:
         text = f"it could not be told: {self._unfit[host]}"
         at_s = time.time() - self._order.pressed
         step = Step(Rung.QUIESCE, Event.UNREACHABLE, at_s, text)
-        return Climbed(host, End.OUT_OF_REACH, at_s, (step,))
+        return HostOutcome(host, End.OUT_OF_REACH, at_s, (step,))
 
 
 def stop(
     pressed: Pressed,
-    warm: Warm | None,
+    warm: WatchClient | None,
     trouble: str,
     said: Said = lambda _line: None,
     course: Course | None = None,
-) -> Answer:
+) -> StopOutcome:
     """Stops what is to be stopped, and asks the witness; ``said`` gets a line as each host ends.
 
     ``course`` knows at every moment how far it has come.
@@ -216,27 +227,27 @@ def stop(
         stopped_ = [one.host.partition(",")[0] for one in press.climbed.values() if stopped(one)]
         told = (let_in_command(h, pressed.inventory, card.supervisor) for h in sorted(stopped_))
         back = tuple(told)
-    return Answer(order, rows, heard.trouble, troubles, unknown, doubt, lasts, elsewhere, back)
+    return StopOutcome(order, rows, heard.trouble, troubles, unknown, doubt, lasts, elsewhere, back)
 
 
-def _card(pressed: Pressed, warm: Warm | None) -> tuple[Card, str]:
+def _card(pressed: Pressed, warm: WatchClient | None) -> tuple[StopTargets, str]:
     """The fleet; where the inventory can't be read, what the watch knows of it, and why.
 
     Raises:
         InputError: it can't be read, and no watch has taken the stop over.
     """
     try:
-        return read_card(Path(pressed.inventory)), ""
+        return read_targets(Path(pressed.inventory)), ""
     except InputError as error:
         if warm is None or not warm.taking:
             raise
         # The watch has read it when it was well. Nobody else knows better, so it is believed.
         warm.changed = False
         unfit = dict.fromkeys(warm.taking, "only the watch knows the way to it")
-        return Card("", "/", (), unfit=unfit), f"no witness could be asked: {error.what}"
+        return StopTargets("", "/", (), unfit=unfit), f"no witness could be asked: {error.what}"
 
 
-def _chosen(card: Card, pressed: Pressed) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _chosen(card: StopTargets, pressed: Pressed) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The declared hosts that are to be stopped, and what was typed and is none."""
     unknown = tuple(sorted(host for host in set(pressed.hosts) if host not in card.shown))
     chosen = {name for host in pressed.hosts for name in card.shown.get(host, ())}
@@ -250,7 +261,7 @@ def _chosen(card: Card, pressed: Pressed) -> tuple[tuple[str, ...], tuple[str, .
     return names, unknown
 
 
-def _witness(card: Card, order: Order, climbed: Mapping[str, Climbed]) -> Heard:
+def _witness(card: StopTargets, order: StopRequest, climbed: Mapping[str, HostOutcome]) -> Heard:
     """Asks until every host that stopped is known to be silent, or not to be, or time is up."""
     told = [one for one in climbed.values() if stopped(one)]
     longest = max((needed_s(one) for one in told), default=QUIET_S)
@@ -287,7 +298,9 @@ def _last_s(answers: tuple[Witnessed, ...], name: str, pressed: float) -> float:
     return max(last for last in seen if last is not None)
 
 
-def _left(answers: list[Witnessed], order: Order, told: list[Climbed]) -> tuple[float, bool]:
+def _left(
+    answers: list[Witnessed], order: StopRequest, told: list[HostOutcome]
+) -> tuple[float, bool]:
     """How long to wait before the witness is asked again, in seconds; 0 where all is known.
 
     And whether a silence has begun that was not watched for long enough yet.
@@ -304,9 +317,9 @@ def _left(answers: list[Witnessed], order: Order, told: list[Climbed]) -> tuple[
     return min(max(QUIET_S / 2, left), _PAUSE_AT_MOST_S), begun
 
 
-def _of_no_use(card: Card, answers: list[Witnessed]) -> str:
+def _of_no_use(card: StopTargets, answers: list[Witnessed]) -> str:
     """Why a witness's answers show nothing of any host; empty where they may."""
-    if not runs(Silence(answers[-2], answers[-1])):
+    if not runs(WitnessAnswers(answers[-2], answers[-1])):
         return "the witness's clock does not run as ours does: what it says may be old"
     names = answers[-1].last_child
     if names.keys() & card.shown.keys():
@@ -315,7 +328,9 @@ def _of_no_use(card: Card, answers: list[Witnessed]) -> str:
     return f"the witness names none of this fleet's hosts (it names {named}), so it shows nothing"
 
 
-def _renewals(inventory: str, warm: Warm | None, trouble: str) -> tuple[dict[str, Renewal], bool]:
+def _renewals(
+    inventory: str, warm: WatchClient | None, trouble: str
+) -> tuple[dict[str, Renewal], bool]:
     """What is known of the last renewals, and whether they may go on all the same."""
     told = warm is not None and warm.answered
     said: Mapping[str, Any] = warm.renewals if warm and told else read_record(inventory)
@@ -334,20 +349,3 @@ def _renewals(inventory: str, warm: Warm | None, trouble: str) -> tuple[dict[str
         if sound or renewal.taken:
             found[str(host)] = renewal
     return found, renewing
-
-
-def read_record(inventory: str) -> dict[str, Any]:
-    """What a watch on this machine wrote down of its renewals; empty where nothing is of use.
-
-    A record from before the last boot says nothing: this machine's clock may have been set since.
-    """
-    found: dict[str, Any] = {}
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        for path in reversed(candidates(inventory, ".json")):
-            if owned(path):
-                document = json.loads(Path(path).read_bytes())
-                found |= document["renewals"] if document["boot"] == boot else {}
-    except (OSError, *NOT_UNDERSTOOD):
-        return {}
-    return found

@@ -13,9 +13,9 @@ import yaml
 from deploytool.errors import InputError
 from deploytool.fleet.helper import invocation
 from deploytool.fleet.inventory import load_inventory, parse_inventory
-from deploytool.stop.answer import Answer, conclude, make_row
-from deploytool.stop.card import Card, read_card
-from deploytool.stop.model import Climbed, End, Heard, Order, Own, Witnessed
+from deploytool.stop.model import End, Heard, HostOutcome, Own, StopRequest, Witnessed
+from deploytool.stop.outcome import StopOutcome, conclude, make_row
+from deploytool.stop.targets import StopTargets, read_targets
 
 EXAMPLE = Path(__file__).parents[3] / "inventories" / "example.yaml"
 
@@ -39,7 +39,7 @@ def test_it_says_what_the_strict_reader_says(tmp_path: Path) -> None:
     (tmp_path / "known_hosts").mkdir()
     (tmp_path / "known_hosts" / "example").touch()
     (tmp_path / "signers").mkdir(exist_ok=True)
-    card = read_card(path)
+    card = read_targets(path)
     said = yaml.safe_load(path.read_text())
     assert card.names == tuple(sorted(said["hosts"]))
     two = next(t.argv for t in card.targets if t.host == "router2")
@@ -53,7 +53,7 @@ def test_it_says_what_the_strict_reader_says(tmp_path: Path) -> None:
 
 def test_the_helper_is_the_one_that_every_other_command_runs() -> None:
     inventory = parse_inventory(EXAMPLE.read_text(), "example.yaml")
-    for target in read_card(EXAMPLE).targets:
+    for target in read_targets(EXAMPLE).targets:
         assert target.argv[-1] == invocation(inventory, target.host)
 
 
@@ -68,30 +68,32 @@ def test_p6_a_mistake_elsewhere_keeps_nobody_from_stopping(
     path = altered(tmp_path, **mistake)
     with pytest.raises(InputError):
         load_inventory(path)
-    assert len(read_card(path).targets) == 8
+    assert len(read_targets(path).targets) == 8
 
 
-def _proven(card: Card) -> Answer:
+def _proven(card: StopTargets) -> StopOutcome:
     """Every host that was read says that it stopped, and the witness saw the silence."""
-    order = Order("me@here", "runaway", "ab", 1000.0)
+    order = StopRequest("me@here", "runaway", "ab", 1000.0)
     none = dict.fromkeys(card.names)
     first = Witnessed(1002.0, 1002.0, 1002.1, none)
     heard = Heard((first, Witnessed(1003.0, 1003.0, 1003.1, none)))
     own = Own(1000.9, 1001.0, 0, 60.0, None, None)
     rows = (
-        make_row(Climbed(host, End.HALTED, 1.0, own=own), order, heard, (0.0, None, False), 1003.0)
+        make_row(
+            HostOutcome(host, End.HALTED, 1.0, own=own), order, heard, (0.0, None, False), 1003.0
+        )
         for host in card.names
     )
-    return Answer(order, tuple(rows), "", doubt=card.doubt)
+    return StopOutcome(order, tuple(rows), "", doubt=card.doubt)
 
 
 def test_p2_p6_a_host_that_was_not_read_is_not_said_to_have_stopped(tmp_path: Path) -> None:
-    assert conclude(_proven(read_card(altered(tmp_path))), "fleet.yaml") is None
+    assert conclude(_proven(read_targets(altered(tmp_path))), "fleet.yaml") is None
     twice = altered(tmp_path)
     twice.write_text(twice.read_text().replace("router7:", "router6:"))
     wrong = (twice, *(altered(tmp_path / f"{n}", expect=n) for n in (9, None, True)))
     for path in wrong:
-        card = read_card(path)
+        card = read_targets(path)
         assert card.targets, "whatever can be read is stopped"
         error = conclude(_proven(card), "fleet.yaml")
         assert error is not None, path
@@ -113,7 +115,7 @@ def test_what_would_end_up_in_a_command_line_is_checked(
     tmp_path: Path, wrong: dict[str, Any]
 ) -> None:
     with pytest.raises(InputError) as caught:
-        read_card(altered(tmp_path, **wrong))
+        read_targets(altered(tmp_path, **wrong))
     assert "NOTHING WAS STOPPED" in caught.value.means
 
 
@@ -133,7 +135,7 @@ def test_what_would_end_up_in_a_command_line_is_checked(
 def test_p6_a_mistake_in_one_host_s_entry_costs_that_host_alone(
     tmp_path: Path, wrong: object
 ) -> None:
-    card = read_card(altered(tmp_path, hosts__router3=wrong))
+    card = read_targets(altered(tmp_path, hosts__router3=wrong))
     assert len(card.targets) == 7
     assert list(card.unfit) == ["router3"]
     assert card.names == tuple(f"router{n}" for n in range(1, 9))
@@ -143,49 +145,50 @@ def test_p6_a_host_that_is_declared_twice_is_told_twice(tmp_path: Path) -> None:
     path = altered(tmp_path)
     first = "  router3: {address: 198.51.100.7}\n"
     path.write_text(path.read_text().replace("  router3:\n", f"{first}  router3:\n"))
-    card = read_card(path)
+    card = read_targets(path)
     twice = {t.host: t.argv[-2] for t in card.targets if t.host.startswith("router3")}
     assert sorted(twice.values()) == ["192.0.2.13", "198.51.100.7"]
     assert card.shown["router3"] == tuple(sorted(twice))
     whole = path.read_text() + "hosts:\n  router9: {address: 198.51.100.9}\n"
     path.write_text(whole)
-    addresses = {target.argv[-2] for target in read_card(path).targets}
+    addresses = {target.argv[-2] for target in read_targets(path).targets}
     assert {"192.0.2.11", "198.51.100.7", "198.51.100.9"} <= addresses
 
 
 def test_p6_a_host_whose_name_is_a_number_is_a_host(tmp_path: Path) -> None:
-    card = read_card(altered(tmp_path, hosts={1: {"address": "192.0.2.1"}}))
+    card = read_targets(altered(tmp_path, hosts={1: {"address": "192.0.2.1"}}))
     assert card.names == ("1",)
 
 
 @pytest.mark.parametrize("odd", [float("inf"), float("nan"), -1, 10**400, True, "ten", None, []])
 def test_p6_a_number_that_can_t_be_one_crashes_nobody(tmp_path: Path, odd: object) -> None:
     silence = {"command": ["true"], "timeout_s": odd}
-    card = read_card(altered(tmp_path, lease_s=odd, silence=silence))
+    card = read_targets(altered(tmp_path, lease_s=odd, silence=silence))
     assert card.lease_s == 0.0, "no instant is named then"
     assert card.silence_s == 5.0
 
 
 def test_p6_without_a_home_a_stop_goes_on(tmp_path: Path) -> None:
-    card = read_card(altered(tmp_path, ssh__identity_file="~no-such-account/.ssh/id"))
+    card = read_targets(altered(tmp_path, ssh__identity_file="~no-such-account/.ssh/id"))
     assert "IdentityFile=/dev/null" in card.targets[0].argv
 
 
 def test_where_the_first_way_leads_nowhere_there_is_one_past_the_person_s_own(
     tmp_path: Path,
 ) -> None:
-    target = read_card(altered(tmp_path, ssh__identity_file="id")).targets[0]
+    target = read_targets(altered(tmp_path, ssh__identity_file="id")).targets[0]
     assert "-F" not in target.argv
     assert target.spare[target.spare.index("-F") + 1] == "none"
     assert "IdentityAgent=none" in target.spare
     named = altered(tmp_path, ssh__identity_file=None, ssh__config_file="ours")
-    target = read_card(named).targets[0]
+    target = read_targets(named).targets[0]
     assert target.spare == target.argv, "the inventory names what it needs"
 
 
 def test_a_stop_imports_nothing_that_is_slow_or_that_the_rest_may_break_on() -> None:
     code = (
-        "import sys; from deploytool.stop import press, warm; from deploytool.cli import stopnow; "
+        "import sys; from deploytool.stop import runner, watch_client; "
+        "from deploytool.cli import stopnow; "
         "print(*sorted({m.partition('.')[0] for m in sys.modules}))"
     )
     loaded = subprocess.run(

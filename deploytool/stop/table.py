@@ -10,14 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from deploytool.errors import IllegalEvent
-from deploytool.stop.model import (
-    Climbed,
-    End,
-    Event,
-    Renewal,
-    Rung,
-    Witnessed,
-)
+from deploytool.stop.model import End, Event, HostOutcome, Renewal, Rung, Witnessed
 
 FIRST = Rung.QUIESCE
 
@@ -82,7 +75,7 @@ CLOCK_S = 1.0
 """What a witness's clock may be out of step with ours: many tell whole seconds only."""
 
 
-def climb(rung: Rung, event: Event) -> Rung | End:
+def advance(rung: Rung, event: Event) -> Rung | End:
     """What follows when ``event`` came of ``rung``.
 
     Raises:
@@ -144,7 +137,7 @@ def last_child_s(witnessed: Witnessed, host: str, pressed: float) -> float | Non
     return None if last is None else last - witnessed.skew_s - pressed
 
 
-def stopped(climbed: Climbed) -> bool:
+def stopped(climbed: HostOutcome) -> bool:
     """Whether the host itself was shown to have stopped: the first half of a proof."""
     return climbed.end in {End.HALTED, End.DEAD} and not any(
         note.startswith(UNGUARDED) for note in climbed.notes

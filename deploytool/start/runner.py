@@ -20,25 +20,21 @@ from deploytool.fleet.signers import parse_signers
 from deploytool.fleet.signing import BadSignature, verify
 from deploytool.parity.host_notices import down
 from deploytool.parity.judge import expect, shown_manifest
-from deploytool.parity.model import Evidence, Verdict
+from deploytool.parity.model import Evidence, RoundAnswers, Verdict
 from deploytool.parity.round import probe_call, take_round
 from deploytool.parity.rules import judge_host
 from deploytool.parity.words import let_in_command
-from deploytool.stop.request import (
-    BYTES_AT_MOST,
-    LIFETIME_S,
-    NAMESPACE,
+from deploytool.start.checks import (
     Objection,
-    Request,
     fleet_objections,
     host_objections,
     latch_of,
     people_objection,
     request_objections,
-    signing,
     stop_of,
     way_out,
 )
+from deploytool.start.request import BYTES_AT_MOST, LIFETIME_S, NAMESPACE, StartRequest, signing
 
 _PLAN = "start"
 """What its lock is for, in the words of locks; no rollout has a plan of this name. A start that was
@@ -46,14 +42,13 @@ interrupted leaves it, and never stands in the way of the next."""
 _LEASE_S = 30.0
 """So long a host that was let in again may wait for its first renewal."""
 _POLL_S = 0.5
-Seen = Mapping[str, Evidence | HostFault]
 
 
 @dataclass(frozen=True)
 class Signed:
     """A request with the signature that a second person put under it."""
 
-    request: Request
+    request: StartRequest
     content: bytes
     signature: str
     place: str
@@ -77,33 +72,35 @@ def signer_names(inventory: Inventory, inventory_named: str) -> frozenset[str]:
     return frozenset(signer.name for signer in found)
 
 
-def look(inventory: Inventory, hosts: Mapping[str, Host]) -> Seen:
+def probe(inventory: Inventory, hosts: Mapping[str, Host]) -> RoundAnswers:
     """One whole round, disks included."""
     return take_round(hosts, probe_call(), inventory.ssh.command_timeout_s)
 
 
 def ask(
     inventory: Inventory,
-    seen: Seen,
+    seen: RoundAnswers,
     chosen: tuple[str, ...],
     by: str,
     reason: str,
     now: int,
     inventory_name: str,
     flags: tuple[Objection, ...],
-) -> tuple[Request, ...]:
+) -> tuple[StartRequest, ...]:
     """The requests for the hosts that are chosen; with none chosen, for all that are stopped.
 
     ``now``: when the look at the hosts began, in seconds since the epoch. ``inventory_name`` is
     what the inventory is called in advice; ``flags``: what the senders' bits have against it
-    (stop/meaning.py).
+    (start/flag_checks.py).
 
     Raises:
         Refused: a rule forbids to start them; nothing was changed.
     """
     names = signer_names(inventory, inventory_name)
     if by not in names:
-        only = people_objection(Request(by, inventory.fleet, "-", "-", "-", 0, 1, "-"), "", names)
+        only = people_objection(
+            StartRequest(by, inventory.fleet, "-", "-", "-", 0, 1, "-"), "", names
+        )
         raise refused((only,) if only else (), inventory_name, chosen)
     found = [*fleet_objections(inventory, seen, shown_manifest(seen)), *flags]
     requests = []
@@ -115,7 +112,7 @@ def ask(
             continue
         found += host_objections(host, evidence)
         latch, stop, ends = latch_of(evidence), stop_of(evidence), now + LIFETIME_S
-        requests.append(Request(by, host, inventory.fleet, latch, reason, now, ends, stop))
+        requests.append(StartRequest(by, host, inventory.fleet, latch, reason, now, ends, stop))
     if not requests and not found:
         found.append(Objection(inventory.fleet, "START_NOT_STOPPED", "no host is stopped"))
     if found:
@@ -142,7 +139,7 @@ def refused(
     )
 
 
-def write(requests: tuple[Request, ...], folder: Path) -> tuple[Path, ...]:
+def write(requests: tuple[StartRequest, ...], folder: Path) -> tuple[Path, ...]:
     """One file a request, for the second person to sign.
 
     Raises:
@@ -180,7 +177,7 @@ def read(places: tuple[Path, ...], signatures: tuple[Path, ...]) -> tuple[Signed
         try:
             content = file.read_bytes()[: BYTES_AT_MOST + 1]
             text = signature.read_text(encoding="ascii")[: BYTES_AT_MOST + 1]
-            signed.append(Signed(Request.parse(content), content, text, str(file)))
+            signed.append(Signed(StartRequest.parse(content), content, text, str(file)))
         except FileNotFoundError as error:
             if not file.is_file():
                 raise _unreadable(f"there is no {file}") from error
@@ -204,7 +201,7 @@ def _unreadable(text: str, files: Sequence[Path] = ()) -> InputError:
 def check(
     inventory: Inventory,
     signed: tuple[Signed, ...],
-    seen: Seen,
+    seen: RoundAnswers,
     now: float,
     inventory_name: str,
     flags: tuple[Objection, ...],
@@ -241,7 +238,11 @@ def check(
 
 
 def begin(
-    inventory: Inventory, hosts: Mapping[str, Host], signed: tuple[Signed, ...], seen: Seen, by: str
+    inventory: Inventory,
+    hosts: Mapping[str, Host],
+    signed: tuple[Signed, ...],
+    seen: RoundAnswers,
+    by: str,
 ) -> dict[str, str]:
     """Starts them, all at once; in words why one was not, or nothing where it trades again.
 
@@ -259,7 +260,7 @@ def _each(
     inventory: Inventory,
     hosts: Mapping[str, Host],
     signed: tuple[Signed, ...],
-    seen: Seen,
+    seen: RoundAnswers,
     lease_s: float,
 ) -> dict[str, str]:
     service = inventory.service
@@ -282,7 +283,7 @@ def starts_anew(outcome: Evidence | HostFault) -> bool:
     return (outcome.halt is not None and outcome.halt.fenced) or down(outcome)
 
 
-def _verify(inventory: Inventory, hosts: Mapping[str, Host], before: Seen, by: str) -> None:
+def _verify(inventory: Inventory, hosts: Mapping[str, Host], before: RoundAnswers, by: str) -> None:
     """Writes down on each host that runs what it held that this very process was verified.
 
     A host that doesn't, or that a rollout holds, is left as it is: it shows as restarted.
@@ -324,7 +325,7 @@ def _held_by_another(item: Evidence) -> bool:
     return item.rollout is not None
 
 
-def _held(seen: Seen, one: Signed) -> str:
+def _held(seen: RoundAnswers, one: Signed) -> str:
     """The latch of the stop that the host showed: another one since then is refused there."""
     evidence = seen[one.request.host]
     halt = evidence.halt if isinstance(evidence, Evidence) else None

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from deploytool.errors import InputError
-from deploytool.stop import places, press
-from deploytool.stop.answer import Answer, Row, conclude
-from deploytool.stop.model import End, Order
-from deploytool.stop.press import Pressed
-from deploytool.stop.warm import PATIENCE_S, Warm, ask
+from deploytool.stop import runner, runtime_dir
+from deploytool.stop.model import End, StopRequest
+from deploytool.stop.outcome import HostRow, StopOutcome, conclude
+from deploytool.stop.runner import Pressed
+from deploytool.stop.watch_client import PATIENCE_S, WatchClient, ask
 
 from .bad import ACTIVE
 from .conftest import HOSTS, WITNESS_COMMAND, Keys
@@ -31,7 +31,7 @@ class Door:
     """Somebody who listens where a watch does, and says what the test wants it to."""
 
     def __init__(self, keys: Keys, place: int = 1) -> None:
-        self.path = Path(places.candidates(str(keys.inventory), ".sock")[place])
+        self.path = Path(runtime_dir.candidates(str(keys.inventory), ".sock")[place])
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.bind(str(self.path))
@@ -84,19 +84,19 @@ def door(keys: Keys, runtime: Path) -> Iterator[Door]:
 
 
 @pytest.fixture
-def pressed(keys: Keys, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Answer]:
+def pressed(keys: Keys, monkeypatch: pytest.MonkeyPatch) -> Callable[..., StopOutcome]:
     """Presses the key within this process, so that a test may shorten what is waited for."""
     monkeypatch.setenv("PATH", f"{keys.folder / 'bin'}:/usr/local/bin:/usr/bin:/bin")
     keys.declare()  # without a witness: nobody waits for silence
 
-    def stop(*hosts: str) -> Answer:
-        order = Order("me@here", "runaway", "ab", time.time())
+    def stop(*hosts: str) -> StopOutcome:
+        order = StopRequest("me@here", "runaway", "ab", time.time())
         request = {"stop": list(hosts), "only": "", "latch": "ab", "by": "me", "reason": "r"}
         warm, trouble = ask(str(keys.inventory), {**request, "pressed": order.pressed})
         if warm is not None:
             warm.listen(PATIENCE_S)
         try:
-            return press.stop(Pressed(str(keys.inventory), hosts, order), warm, trouble)
+            return runner.stop(Pressed(str(keys.inventory), hosts, order), warm, trouble)
         finally:
             if warm is not None:
                 warm.close()
@@ -104,7 +104,7 @@ def pressed(keys: Keys, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Answer
     return stop
 
 
-def row(answer: Answer, host: str) -> Row:
+def row(answer: StopOutcome, host: str) -> HostRow:
     return next(one for one in answer.rows if one.host == host)
 
 
@@ -118,7 +118,7 @@ def climbed(host: str, end: str = "HALTED") -> dict[str, object]:
 
 
 def test_a_watch_that_stops_all_is_all_that_it_takes(
-    keys: Keys, door: Door, pressed: Callable[..., Answer]
+    keys: Keys, door: Door, pressed: Callable[..., StopOutcome]
 ) -> None:
     keys.witness(list(WITNESS_COMMAND))
     heard = [{"heard": host} for host in HOSTS]
@@ -150,7 +150,7 @@ def test_a_watch_that_stops_all_is_all_that_it_takes(
     ids=lambda said: repr(said)[:60],
 )
 def test_p6_a_watch_that_is_none_or_dies_delays_nobody(
-    keys: Keys, door: Door, pressed: Callable[..., Answer], said: list[object]
+    keys: Keys, door: Door, pressed: Callable[..., StopOutcome], said: list[object]
 ) -> None:
     door.say(*said)
     answer = pressed()
@@ -159,7 +159,7 @@ def test_p6_a_watch_that_is_none_or_dies_delays_nobody(
 
 
 def test_p6_a_watch_that_hangs_from_the_start_is_waited_for_an_instant(
-    keys: Keys, door: Door, pressed: Callable[..., Answer]
+    keys: Keys, door: Door, pressed: Callable[..., StopOutcome]
 ) -> None:
     assert door.path.is_socket()  # it listens, and accepts nobody
     answer = pressed()
@@ -170,11 +170,11 @@ def test_p6_a_watch_that_hangs_from_the_start_is_waited_for_an_instant(
 def test_p6_a_watch_that_hangs_after_it_began_is_not_waited_for_with_the_others(
     keys: Keys,
     door: Door,
-    pressed: Callable[..., Answer],
+    pressed: Callable[..., StopOutcome],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(press, "WARM_S", 0.8)
-    monkeypatch.setattr(press, "STOP_S", 3.0)
+    monkeypatch.setattr(runner, "WARM_S", 0.8)
+    monkeypatch.setattr(runner, "STOP_S", 3.0)
     keys.says("router3", 3, quiesce="mute")
     door.say(TAKING, {"heard": "router1"}, stay=True)
     answer = pressed()
@@ -184,7 +184,7 @@ def test_p6_a_watch_that_hangs_after_it_began_is_not_waited_for_with_the_others(
 
 
 def test_p6_whom_the_watch_stops_we_need_not_reach(
-    keys: Keys, door: Door, pressed: Callable[..., Answer]
+    keys: Keys, door: Door, pressed: Callable[..., StopOutcome]
 ) -> None:
     keys.says("router1", 1, quiesce="mute")
     door.say(TAKING, *map(climbed, HOSTS), {"over": True})
@@ -195,7 +195,7 @@ def test_p6_whom_the_watch_stops_we_need_not_reach(
 
 
 def test_p6_a_watch_of_another_inventory_is_not_believed(
-    keys: Keys, door: Door, pressed: Callable[..., Answer]
+    keys: Keys, door: Door, pressed: Callable[..., StopOutcome]
 ) -> None:
     """It stops what it knows; whether these are the hosts that are meant now, nobody knows."""
     keys.says("router1", 1, quiesce=ACTIVE)
@@ -208,7 +208,7 @@ def test_p6_a_watch_of_another_inventory_is_not_believed(
 
 @pytest.mark.parametrize("broken", ["{hosts: [", None], ids=["broken", "gone"])
 def test_p6_an_inventory_that_can_t_be_read_any_more_is_stopped_by_whom_the_watch_knows(
-    keys: Keys, door: Door, pressed: Callable[..., Answer], broken: str | None
+    keys: Keys, door: Door, pressed: Callable[..., StopOutcome], broken: str | None
 ) -> None:
     if broken is None:
         keys.inventory.unlink()
@@ -224,7 +224,7 @@ def test_p6_an_inventory_that_can_t_be_read_any_more_is_stopped_by_whom_the_watc
 
 
 def test_p6_without_an_inventory_and_without_a_watch_nothing_is_claimed(
-    keys: Keys, door: Door, pressed: Callable[..., Answer]
+    keys: Keys, door: Door, pressed: Callable[..., StopOutcome]
 ) -> None:
     keys.inventory.write_text("{hosts: [")
     door.say()
@@ -239,11 +239,11 @@ def test_p6_a_watch_that_is_older_than_the_first_login_is_found(keys: Keys, runt
     """Its socket lies in the common folder: this user had no runtime folder when it began."""
     door = Door(keys, place=1)
     assert runtime.exists()
-    Path(places.folders()[0]).parent.mkdir(parents=True)
-    assert places.folder() == places.folders()[0]
+    Path(runtime_dir.folders()[0]).parent.mkdir(parents=True)
+    assert runtime_dir.folder() == runtime_dir.folders()[0]
     door.say(TAKING)
     warm, trouble = ask(str(keys.inventory), {"stop": []})
-    assert isinstance(warm, Warm)
+    assert isinstance(warm, WatchClient)
     assert not trouble
     warm.close()
     door.close()
@@ -259,7 +259,7 @@ def test_p6_a_file_that_was_replaced_as_editors_do_has_the_same_watch(
     for way in (keys.inventory, keys.folder / "link"):
         if not way.exists():
             way.symlink_to(keys.inventory)
-        assert str(door.path) in places.candidates(str(way), ".sock")
+        assert str(door.path) in runtime_dir.candidates(str(way), ".sock")
     warm, _ = ask(str(keys.inventory), {"stop": []})
     assert warm is not None
     warm.close()
@@ -267,13 +267,13 @@ def test_p6_a_file_that_was_replaced_as_editors_do_has_the_same_watch(
 
 def test_two_inventories_have_two_watches(keys: Keys, runtime: Path) -> None:
     assert runtime.exists()
-    one, two = (places.stem(str(keys.folder / name)) for name in ("a.yaml", "b.yaml"))
+    one, two = (runtime_dir.stem(str(keys.folder / name)) for name in ("a.yaml", "b.yaml"))
     assert one != two
 
 
 @pytest.mark.parametrize("mode", [0o620, 0o602])
 def test_p6_a_socket_that_somebody_else_may_write_to_is_not_asked(
-    keys: Keys, door: Door, pressed: Callable[..., Answer], mode: int
+    keys: Keys, door: Door, pressed: Callable[..., StopOutcome], mode: int
 ) -> None:
     door.path.chmod(mode)
     door.say(TAKING, *map(climbed, HOSTS), {"over": True})
@@ -285,10 +285,10 @@ def test_p6_a_socket_that_somebody_else_may_write_to_is_not_asked(
 
 @pytest.mark.parametrize("what", ["file", "folder", "nobody listens", "a file as the folder"])
 def test_p6_what_is_no_socket_is_passed_by(
-    keys: Keys, runtime: Path, pressed: Callable[..., Answer], what: str
+    keys: Keys, runtime: Path, pressed: Callable[..., StopOutcome], what: str
 ) -> None:
     assert runtime.exists()
-    path = Path(places.candidates(str(keys.inventory), ".sock")[1])
+    path = Path(runtime_dir.candidates(str(keys.inventory), ".sock")[1])
     if what == "a file as the folder":
         path.parent.write_text("")
     else:
@@ -314,7 +314,7 @@ def renewals(wall: float, *, taken: bool = False) -> dict[str, object]:
 
 
 def test_p6_the_end_of_a_lease_is_named_by_what_the_watch_says_that_was_told(
-    keys: Keys, door: Door, pressed: Callable[..., Answer]
+    keys: Keys, door: Door, pressed: Callable[..., StopOutcome]
 ) -> None:
     unreachable(keys)
     wall = time.time() - 3
@@ -332,7 +332,7 @@ def test_p6_the_end_of_a_lease_is_named_by_what_the_watch_says_that_was_told(
     ids=["hung up", "another version", "another watch"],
 )
 def test_p6_while_somebody_may_go_on_renewing_no_instant_is_named(
-    keys: Keys, door: Door, pressed: Callable[..., Answer], said: list[object], words: str
+    keys: Keys, door: Door, pressed: Callable[..., StopOutcome], said: list[object], words: str
 ) -> None:
     unreachable(keys)
     door.say(*said)
@@ -345,7 +345,7 @@ def test_p6_while_somebody_may_go_on_renewing_no_instant_is_named(
     "odd", [float("inf"), float("nan"), 1e12, 1e300, 10**400, -1, "soon", None]
 )
 def test_p6_a_renewal_that_can_t_be_one_is_the_worst_case(
-    keys: Keys, door: Door, pressed: Callable[..., Answer], odd: object
+    keys: Keys, door: Door, pressed: Callable[..., StopOutcome], odd: object
 ) -> None:
     unreachable(keys)
     said = {"router1": {"wall": odd, "lease_s": 20.0, "taken": False}}
@@ -353,11 +353,11 @@ def test_p6_a_renewal_that_can_t_be_one_is_the_worst_case(
     one = row(pressed("router1"), "router1")
     assert one.lease_end is not None
     assert time.time() < one.lease_end <= time.time() + 20
-    assert conclude(Answer(Order("a", "b", "c", 0.0), (one,), ""), "x") is not None
+    assert conclude(StopOutcome(StopRequest("a", "b", "c", 0.0), (one,), ""), "x") is not None
 
 
 def test_p6_a_watch_that_hangs_has_written_down_its_renewals(
-    keys: Keys, door: Door, pressed: Callable[..., Answer]
+    keys: Keys, door: Door, pressed: Callable[..., StopOutcome]
 ) -> None:
     unreachable(keys)
     wall = time.time() - 4
@@ -373,7 +373,7 @@ def test_p6_a_watch_that_hangs_has_written_down_its_renewals(
 
 
 def test_p6_whoever_the_witness_saw_after_its_lease_s_end_is_renewed_by_somebody(
-    keys: Keys, door: Door, pressed: Callable[..., Answer]
+    keys: Keys, door: Door, pressed: Callable[..., StopOutcome]
 ) -> None:
     unreachable(keys)
     code = "import json, time; t = time.time(); "

@@ -1,4 +1,4 @@
-"""Requests to start a host again: what one says, and who may believe it.
+"""Why a host may not be started, and what to do then. Pure.
 
 One person asks, a second one signs: ``ssh-keygen -Y sign -n start.deploytool``. The router checks
 the request itself (docs/wire.md, section 4); what is checked here is checked before it is told.
@@ -6,9 +6,8 @@ the request itself (docs/wire.md, section 4); what is checked here is checked be
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from shlex import quote
 
 from deploytool.errors import HostFault
@@ -30,13 +29,8 @@ from deploytool.parity.rules import (
 )
 from deploytool.parity.words import words
 from deploytool.release.model import Manifest
+from deploytool.start.request import CLOCK_SKEW_S, NO_STOP, StartRequest, signing
 
-NAMESPACE = "start.deploytool"
-NO_STOP = "none"
-"""The stop that a request names for a host which nobody stopped: its router halted by itself."""
-LIFETIME_S = 3600
-CLOCK_SKEW_S = 30
-BYTES_AT_MOST = 48 * 1024
 STOPPED_RULES = (
     helper_rule,
     link_rule,
@@ -47,54 +41,6 @@ STOPPED_RULES = (
     halt_rule,
 )
 """What must hold on a host that was fenced: all but what only a running service can show."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """Who asks to start which host of which fleet, why, and which latch that releases.
-
-    ``latch`` is the artifact's own where it has one. It may keep that through a second stop; so
-    ``stop`` names the stop that the host showed. ``issued`` and ``expires`` in seconds since the
-    epoch.
-    """
-
-    by: str
-    host: str
-    fleet: str
-    latch: str
-    reason: str
-    issued: int
-    expires: int
-    stop: str
-
-    def canonical(self) -> bytes:
-        """The bytes that are signed: canonical JSON, one line."""
-        text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        return text.encode("utf-8") + b"\n"
-
-    @staticmethod
-    def parse(content: bytes) -> Request:
-        """A request from the bytes that were signed.
-
-        Raises:
-            ValueError: it is none, or not in its one spelling, or is good for too long.
-        """
-        said = json.loads(content)
-        if not isinstance(said, dict) or set(said) != set(Request.__annotations__):
-            raise ValueError("it has not exactly the members of a request")
-        for key, value in said.items():
-            if key in {"issued", "expires"}:
-                fits = type(value) is int
-            else:
-                fits = isinstance(value, str) and 0 < len(value) <= 1000
-            if not fits:
-                raise ValueError(f"{key} is not what a request has there")
-        found = Request(**said)
-        if found.canonical() != content:
-            raise ValueError("it is not in canonical form (sorted keys, no blanks, one line)")
-        if not 0 < found.expires - found.issued <= LIFETIME_S:
-            raise ValueError(f"it must expire after it was issued, within {LIFETIME_S} s")
-        return found
 
 
 @dataclass(frozen=True)
@@ -169,7 +115,7 @@ def host_objections(host: str, evidence: Evidence) -> Iterator[Objection]:
 
 
 def request_objections(
-    request: Request, inventory: Inventory, evidence: Evidence | HostFault | None, now: float
+    request: StartRequest, inventory: Inventory, evidence: Evidence | HostFault | None, now: float
 ) -> Iterator[Objection]:
     """Whether a request, its signature aside, is for this fleet and for the stop that holds now."""
     host = request.host
@@ -191,7 +137,7 @@ def request_objections(
         yield Objection(host, "START_STOPPED_AGAIN", text)
 
 
-def people_objection(request: Request, signer: str, names: frozenset[str]) -> Objection | None:
+def people_objection(request: StartRequest, signer: str, names: frozenset[str]) -> Objection | None:
     """Two people, both known: who asks, and who signs."""
     if request.by not in names:
         text = f"{request.by}, who asks, is none of the signers: {', '.join(sorted(names))}"
@@ -200,11 +146,6 @@ def people_objection(request: Request, signer: str, names: frozenset[str]) -> Ob
         text = f"{signer} asked for it and signed it: a second person must sign"
         return Objection(request.host, "START_SECOND_PERSON", text)
     return None
-
-
-def signing(files: tuple[str, ...]) -> str:
-    """The command with which the second person signs."""
-    return f"ssh-keygen -Y sign -n {NAMESPACE} -f KEY {' '.join(map(quote, files))}"
 
 
 def way_out(

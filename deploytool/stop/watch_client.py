@@ -11,7 +11,7 @@ import socket
 import struct
 import time
 
-from deploytool.stop.places import candidates, owned
+from deploytool.stop.runtime_dir import candidates, owned
 
 TYPE_CHECKING = False  # typing takes longer to import than a host to halt
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def peer_uid(connection: socket.socket) -> int:
     return int(_PEER.unpack(said)[1])
 
 
-class Warm:
+class WatchClient:
     """What a watch was asked, and what it has answered so far; every wait has an end."""
 
     def __init__(self, connection: socket.socket) -> None:
@@ -94,7 +94,7 @@ class Warm:
         self._connection.close()
 
 
-def ask(inventory: str, request: dict[str, object]) -> tuple[Warm | None, str]:
+def ask(inventory: str, request: dict[str, object]) -> tuple[WatchClient | None, str]:
     """Asks the watch of this inventory; None where there is none, and else why it can't be asked.
 
     Only a watch of the same user is asked.
@@ -112,7 +112,7 @@ def ask(inventory: str, request: dict[str, object]) -> tuple[Warm | None, str]:
     return None, "; ".join(troubles)
 
 
-def _ask(path: str, request: dict[str, object]) -> tuple[Warm | None, str]:
+def _ask(path: str, request: dict[str, object]) -> tuple[WatchClient | None, str]:
     if not os.path.exists(path):  # noqa: PTH110 pathlib is slow to import
         return None, ""
     if not owned(path) or not owned(os.path.dirname(path)):  # noqa: PTH120
@@ -130,4 +130,4 @@ def _ask(path: str, request: dict[str, object]) -> tuple[Warm | None, str]:
     except OSError as error:
         connection.close()
         return None, f"the watch of this machine can't be asked: {error}"
-    return Warm(connection), ""
+    return WatchClient(connection), ""

@@ -14,10 +14,10 @@ from typing import Any
 
 from deploytool.errors import FaultKind, HostFault
 from deploytool.fleet.protocol import Call, Reply, excerpt
-from deploytool.stop.card import Target, unverified
-from deploytool.stop.line import Line, NoRoom
-from deploytool.stop.model import Climbed, End, Event, Order, Own, Rung, Step
-from deploytool.stop.rules import CONNECT_S, DEADLINE_S, FIRST, ON_HOST_S, UNGUARDED, climb
+from deploytool.stop.channel import NoRoom, SshChannel
+from deploytool.stop.model import End, Event, HostOutcome, Own, Rung, Step, StopRequest
+from deploytool.stop.table import CONNECT_S, DEADLINE_S, FIRST, ON_HOST_S, UNGUARDED, advance
+from deploytool.stop.targets import Target, unverified
 
 _BESIDE_S = 0.02
 _PAUSE_S = 0.2
@@ -41,7 +41,7 @@ def in_words(text: str, limit: int = 200) -> str:
     return "+".join(word for word in kept.split("+") if word) or "none"
 
 
-def call_of(rung: Rung, order: Order) -> Call:
+def call_of(rung: Rung, order: StopRequest) -> Call:
     """What a host is told on a rung."""
     why = (("by", in_words(order.by, 60)), ("reason", in_words(order.reason)))
     mark = (("latch", order.latch), ("since", str(int(order.pressed))))
@@ -138,10 +138,10 @@ def _span(value: object) -> float | None:
     return float(value) if 0 <= value <= _SECONDS_AT_MOST else None
 
 
-class Climb:
+class HostEscalation:
     """One host on its way up. ``line`` may be open already; whoever gave it keeps it."""
 
-    def __init__(self, target: Target, order: Order, line: Line | None = None) -> None:
+    def __init__(self, target: Target, order: StopRequest, line: SshChannel | None = None) -> None:
         self.target = target
         self._argv = target.argv
         self._order = order
@@ -190,7 +190,7 @@ class Climb:
         patience = GIVEN_S if self.line is self._given else FIRST_WORD_S
         try:
             if self.line is None or self.line.over:
-                self.line = Line(self._argv)
+                self.line = SshChannel(self._argv)
                 patience = FIRST_WORD_S + CONNECT_S
             self.line.ask(call_of(rung, self._tells))
         except NoRoom as why:
@@ -285,7 +285,7 @@ class Climb:
         rung = self.rung
         assert isinstance(rung, Rung)  # noqa: S101 nothing happens after an end
         self._add(rung, event, text)
-        self.rung = climb(rung, event)
+        self.rung = advance(rung, event)
         if isinstance(self.rung, End):
             if self.line is not self._given:
                 self._drop()
@@ -343,7 +343,7 @@ class Climb:
             self._add(self.rung, Event.LATE, "no answer when the time for all was over")
         self.rung = End.NOT_SHOWN if self.heard else End.OUT_OF_REACH
 
-    def climbed(self) -> Climbed:
+    def climbed(self) -> HostOutcome:
         """How it ended."""
         end = self.rung if isinstance(self.rung, End) else End.NOT_SHOWN
         at_s = self.steps[-1].at_s if self.steps else 0.0
@@ -358,30 +358,30 @@ class Climb:
             end = End.OUT_OF_REACH if end is End.OUT_OF_REACH else End.NOT_SHOWN
             why = f"its host key was not verified ({self.target.unpinned})"
             notes = (f"{why}: it was told, and nothing that it answered counts",)
-            return Climbed(self.host, end, at_s, tuple(self.steps), notes)
-        return Climbed(
+            return HostOutcome(self.host, end, at_s, tuple(self.steps), notes)
+        return HostOutcome(
             self.host, end, at_s, tuple(self.steps), notes, self._own, self._may_send[:6]
         )
 
 
-class Ladder:
+class Escalation:
     """All hosts of one stop. ``done`` is called as each one ends, in this thread."""
 
     def __init__(
         self,
-        climbs: Iterable[Climb],
+        climbs: Iterable[HostEscalation],
         selector: selectors.BaseSelector,
-        done: Callable[[Climb], None] = lambda _climb: None,
+        done: Callable[[HostEscalation], None] = lambda _climb: None,
     ) -> None:
         self._climbs = list(climbs)
         self._selector = selector
         self._done = done
-        self._told: set[Climb] = set()
-        self._watched: dict[Climb, Line] = {}
-        self._queue: dict[Climb, None] = {}
+        self._told: set[HostEscalation] = set()
+        self._watched: dict[HostEscalation, SshChannel] = {}
+        self._queue: dict[HostEscalation, None] = {}
         """Who waits for room on this machine, in turn."""
         self._room_at = 0.0
-        self._had_turns: set[Climb] = set()
+        self._had_turns: set[HostEscalation] = set()
         self.turned = 0.0
         """When the last of those got its first turn (``time.monotonic``)."""
 
@@ -390,7 +390,7 @@ class Ladder:
         """Whether every host's ladder has ended."""
         return len(self._told) == len(self._climbs)
 
-    def join(self, climbs: Iterable[Climb]) -> None:
+    def join(self, climbs: Iterable[HostEscalation]) -> None:
         """Some more hosts begin to climb."""
         joining = list(climbs)
         self._climbs += joining
@@ -409,7 +409,7 @@ class Ladder:
         due = min((one.wakes for one in self._climbs if not one.over), default=float("inf"))
         return min(due, self._room_at) if self._queue else due
 
-    def heard(self, climb_: Climb) -> None:
+    def heard(self, climb_: HostEscalation) -> None:
         """One of its lines has something to say, or takes more."""
         if climb_.line is not None and not climb_.over:
             if climb_.line.unsent:
@@ -448,7 +448,7 @@ class Ladder:
                 self.turned = now
 
     @staticmethod
-    def _guarded(one: Climb, act: Callable[[], None]) -> None:
+    def _guarded(one: HostEscalation, act: Callable[[], None]) -> None:
         """Does something with one host; whatever comes of it keeps no other on its ladder."""
         try:
             act()
@@ -469,7 +469,7 @@ class Ladder:
         for one in changed:
             self._guarded(one, partial(self._follow, one))
 
-    def _follow(self, one: Climb) -> None:
+    def _follow(self, one: HostEscalation) -> None:
         line = _open(one)
         for descriptor in (line.stdout, line.stderr) if line else ():
             self._selector.register(descriptor, selectors.EVENT_READ, one)
@@ -477,7 +477,7 @@ class Ladder:
             self._watched[one] = line
 
 
-def _open(one: Climb) -> Line | None:
+def _open(one: HostEscalation) -> SshChannel | None:
     """The line that a host is still to be heard over."""
     return None if one.over or one.line is None or one.line.over else one.line
 
@@ -492,27 +492,27 @@ class Beside:
     """Whether somebody may join yet."""
 
 
-def climb_all(
+def escalate_all(
     targets: Iterable[Target],
-    order: Order,
+    order: StopRequest,
     *,
     ends: float,
-    done: Callable[[Climb], None] = lambda _climb: None,
+    done: Callable[[HostEscalation], None] = lambda _climb: None,
     beside: Callable[[], Beside] = Beside,
-) -> list[Climbed]:
+) -> list[HostOutcome]:
     """The cold way: every host over a line of its own, all at once, until ``time.monotonic`` ends.
 
     ``beside`` is asked between waits. Whoever is settled is let go, and not reported. Where this
     machine has no room for all lines at once, hosts take turns, and the last turn has as long.
     """
     lasting = ends - time.monotonic()
-    climbs = [Climb(target, order) for target in targets]
+    climbs = [HostEscalation(target, order) for target in targets]
     with selectors.DefaultSelector() as selector:
-        ladder = Ladder(climbs, selector, done)
+        ladder = Escalation(climbs, selector, done)
         ladder.begin()
         while time.monotonic() < (ends := max(ends, ladder.turned + lasting)):
             also = beside()
-            joining = [Climb(target, order) for target in also.joining]
+            joining = [HostEscalation(target, order) for target in also.joining]
             climbs += joining
             ladder.join(joining)
             for one in climbs:
@@ -523,7 +523,7 @@ def climb_all(
                 break
             patience = max(0.0, min(ladder.wakes, ends) - time.monotonic())
             for key, _ in selector.select(min(patience, _BESIDE_S if also.waiting else 0.5)):
-                if isinstance(key.data, Climb):
+                if isinstance(key.data, HostEscalation):
                     ladder.heard(key.data)
             ladder.settle()
         for one in climbs:

@@ -16,7 +16,7 @@ import pytest
 
 from deploytool.cli import stopnow
 from deploytool.fleet.protocol import Reply
-from deploytool.stop import ladder, press
+from deploytool.stop import escalation, runner
 from deploytool.stop.model import Event, Rung
 from deploytool.stop.silence import WATCH_AT_MOST_S
 
@@ -336,13 +336,13 @@ InHere = Callable[[], tuple[int, dict[str, Any]]]
     [
         ("_witness", "All 3 say that they stopped"),
         ("make_row", "All 3 say that they stopped"),
-        ("read_card", "Whether any host was stopped is not known"),
+        ("read_targets", "Whether any host was stopped is not known"),
     ],
 )
 def test_p6_what_breaks_behind_the_ladder_names_whom_it_leaves_open(
     keys: Keys, in_here: InHere, monkeypatch: pytest.MonkeyPatch, part: str, means: str
 ) -> None:
-    monkeypatch.setattr(press, part, breaks)
+    monkeypatch.setattr(runner, part, breaks)
     code, said = in_here()
     assert code == said["exit"] == 6
     assert "LookupError: a bug" in said["what"]
@@ -358,7 +358,7 @@ def test_p6_what_can_t_be_said_of_a_host_leaves_no_other_on_its_ladder(
     (keys.folder / "says" / "192.0.2.1").unlink()  # out of reach: the end of its lease is named
     keys.says("router2", 2, quiesce=ACTIVE, fence="slow", look=["alive 7"])
     keys.says("router3", 3, quiesce=ACTIVE, fence="slow")
-    monkeypatch.setattr(press, "lease_end", breaks)
+    monkeypatch.setattr(runner, "lease_end", breaks)
     code, said = in_here()
     assert code == 6
     assert "NOT shown to have stopped: router1, router2." in said["means"]
@@ -372,12 +372,12 @@ def test_p6_a_bug_that_meets_one_host_stands_in_its_row_alone(
 ) -> None:
     keys.says("router2", 2, quiesce=ACTIVE)
     keys.says("router3", 3, quiesce=ACTIVE, fence="slow")
-    whole = ladder.event_of
+    whole = escalation.event_of
 
     def event_of(rung: Rung, reply: Reply) -> tuple[Event, str]:
         return breaks() if rung is Rung.FENCE and reply.one("masked") else whole(rung, reply)
 
-    monkeypatch.setattr(ladder, "event_of", event_of)
+    monkeypatch.setattr(escalation, "event_of", event_of)
     code, said = in_here()
     ends = {row["host"]: (row["end"], row["how"]) for row in said["hosts"]}
     assert code == 6

@@ -7,16 +7,8 @@ from itertools import product
 import pytest
 
 from deploytool.errors import IllegalEvent
-from deploytool.stop.model import Climbed, End, Event, Renewal, Rung, Witnessed
-from deploytool.stop.rules import (
-    FIRST,
-    TABLE,
-    UNGUARDED,
-    climb,
-    contradicted,
-    lease_end,
-    stopped,
-)
+from deploytool.stop.model import End, Event, HostOutcome, Renewal, Rung, Witnessed
+from deploytool.stop.table import FIRST, TABLE, UNGUARDED, advance, contradicted, lease_end, stopped
 
 
 def test_p6_every_climb_ends_within_a_few_rungs_whatever_happens() -> None:
@@ -33,10 +25,10 @@ def test_p6_every_climb_ends_within_a_few_rungs_whatever_happens() -> None:
 @pytest.mark.parametrize(("rung", "event"), list(product(Rung, Event)))
 def test_what_is_not_in_the_table_is_an_error(rung: Rung, event: Event) -> None:
     if (rung, event) in TABLE:
-        assert climb(rung, event) is TABLE[rung, event]
+        assert advance(rung, event) is TABLE[rung, event]
     else:
         with pytest.raises(IllegalEvent):
-            climb(rung, event)
+            advance(rung, event)
 
 
 def test_p6_only_a_router_s_word_or_an_empty_list_is_a_good_end() -> None:
@@ -57,14 +49,14 @@ def test_p6_nothing_is_killed_before_it_was_fenced() -> None:
 
 @pytest.mark.parametrize("event", [Event.NOT_CONFIRMED, Event.LATE, Event.LOST])
 def test_p6_a_router_that_does_not_answer_is_not_believed_to_have_stopped(event: Event) -> None:
-    assert climb(Rung.QUIESCE, event) is Rung.FENCE
+    assert advance(Rung.QUIESCE, event) is Rung.FENCE
 
 
 def test_p6_what_may_be_started_again_is_not_stopped() -> None:
-    assert stopped(Climbed("a", End.DEAD, 1.0))
-    assert not stopped(Climbed("a", End.DEAD, 1.0, (), (f"{UNGUARDED}: a reboot",)))
+    assert stopped(HostOutcome("a", End.DEAD, 1.0))
+    assert not stopped(HostOutcome("a", End.DEAD, 1.0, (), (f"{UNGUARDED}: a reboot",)))
     for end in (End.OUT_OF_REACH, End.NOT_SHOWN, End.OTHER_RELEASE):
-        assert not stopped(Climbed("a", end, 1.0))
+        assert not stopped(HostOutcome("a", end, 1.0))
 
 
 def test_the_lease_ends_one_lease_after_the_newest_nonce_that_anybody_could_answer() -> None:

@@ -1,0 +1,1 @@
+"""Start: returns stopped hosts to service, once a second person has signed."""

@@ -1,0 +1,1 @@
+"""Watch: rounds, renewals and stops over connections that are kept open."""
