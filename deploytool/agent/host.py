@@ -170,7 +170,7 @@ class Host:
         return self.root.target("current") if entry.kind == "link" else "not a link"
 
     def check_token(self, token: int) -> Lock:
-        """The lock, held by whoever has this token.
+        """The lock, if this token holds it.
 
         Raises:
             Refusal: it was released, or another holds it.
@@ -199,7 +199,7 @@ class Host:
             raise self.damaged("token", error, advice) from error
 
     def check_latch(self, latch: str | None) -> None:
-        """Makes sure that whoever changes this host knows of the stop that holds here.
+        """Makes sure that the caller knows of the stop that holds here.
 
         Raises:
             Refusal: it was fenced, or stopped by a stop that the request does not name.

@@ -78,7 +78,7 @@ def text_of(mark: Record) -> str:
     for name in mark.fields:
         value = getattr(mark, name)
         if value is not None or name in _RELEASES:
-            # One mark can't grow the lines of another: a reason is whatever somebody typed.
+            # One mark can't grow the lines of another: a reason is free text.
             shown = "none" if value is None else str(value).replace("\n", " ")
             lines.append(f"{name} {shown}\n")
     return "".join(lines)

@@ -23,7 +23,7 @@ LIFTED = ".lifted."
 def write_latch(host: Host, latch: Latch) -> bool:
     """Latches the stop, in place of an earlier one; False where it can't be written.
 
-    It is not yet on the disk: whoever stops a host does not wait for that before it acts.
+    It is not yet on the disk: a stop does not wait for that before it acts.
     """
     # Each stop has a draft of its own: two may be at it at once.
     draft = f".halted.{latch.latch}.{host.system.machine.draft()}"
@@ -42,8 +42,8 @@ def write_latch(host: Host, latch: Latch) -> bool:
 def halt_artifact(host: Host, latch: Latch, deadline_s: float) -> Asked | None:
     """Has the artifact halt itself; None where it has no such command.
 
-    Whoever asks to start this host has to name the artifact's own latch; it is told here alone, and
-    is written beside ours.
+    A request to start this host must name the artifact's own latch. Only this answer shows it, so
+    it is written beside ours.
     """
     command = host.settings.halt
     if command is None:

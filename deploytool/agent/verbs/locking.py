@@ -40,7 +40,7 @@ def is_fresh(request: TakeLock, lock: Lock | None, newest: int, *, damaged: bool
     if damaged:
         if request.take_over == newest:
             return True
-        advice = f"nobody can tell who holds this host; take the lock over, by token {newest}"
+        advice = f"its holder is not known; take the lock over, by token {newest}"
         raise Refusal("damaged", f"the lock of this host can't be read: {advice}")
     if lock is None:
         return True
@@ -77,7 +77,7 @@ def next_mark(
     if damaged:
         before, phase = request.before, "activating"
     elif request.knows_before and request.before != before:
-        # Its own mark went when this very rollout was finished here; whoever undoes it knows more.
+        # The rollout was finished here, and its mark removed: the request knows more than the host.
         before, phase = request.before, "confirmed"
     return RolloutMark(
         plan=request.rollout or request.plan,
@@ -138,7 +138,7 @@ def _readable(host: Host, name: str, kind: type[marks.Mark]) -> tuple[marks.Mark
 def _new_lock(
     host: Host, request: TakeLock | Renew, held: Lock | None, newest: int, now: int
 ) -> Lock:
-    """A lock with a token that nobody ever had: it is on the disk before anybody has it."""
+    """A lock with a token that was never given out: it is on the disk before it is used."""
     token = max(newest, held.token if held is not None else 0) + 1
     host.put(token=str(token))
     return Lock(
@@ -147,7 +147,7 @@ def _new_lock(
 
 
 def _give_back(host: Host, token: int) -> None:
-    """Whoever is refused has no lock: one without a mark would not say what to go back to."""
+    """A refused request holds no lock: one without a mark would not say what to go back to."""
     try:
         held = marks.read_lock(host.state)
         if held is not None and held.token == token:
@@ -168,7 +168,7 @@ def renew(host: Host, request: Renew, _: Payload) -> Locked:
 
 
 def hold(host: Host, request: MarkHold, _: Payload) -> Answer:
-    """Marks that the fleet is not what it should be, for whoever looks from anywhere."""
+    """Marks that the fleet is not what it should be, so that every look at this host shows it."""
     with host.mutex():
         host.check_token(request.token)
         since = int(host.system.machine.now())
@@ -192,8 +192,8 @@ def unlock(host: Host, request: Unlock, _: Payload) -> Unlocked:
         host.check_token(request.token)
         linked = host.linked()
         mark = host.mark("rollout", RolloutMark)
-        # For whoever finds the same rollout unfinished on another host. One that was only refused
-        # here finished nothing, and must not hide what was.
+        # A recovery that finds the same rollout unfinished on another host needs it. A rollout that
+        # was only refused here finished nothing, and must not hide the one before it.
         if mark is not None and (mark.phase != "locked" or mark.target == request.release):
             done = Finished(plan=mark.plan, target=mark.target, before=mark.before)
             if mark.before == linked:

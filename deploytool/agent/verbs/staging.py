@@ -29,8 +29,8 @@ SPARE = 1 << 20
 def stage(host: Host, request: Stage, payload: Payload) -> Staged:
     """Receives a release. Nothing is switched, and its name is given to a whole copy alone.
 
-    The mutex is released meanwhile, so that a slow sender keeps nobody out: a lock that is taken
-    over, or a stop, ends this copy when it has arrived.
+    The mutex is released meanwhile, so that a slow sender blocks no other change: if the lock is
+    taken over or the host is stopped, this copy is refused when it has arrived.
     """
     if request.manifest_size > DOCUMENT_AT_MOST:
         raise Refusal("bad-request", f"a manifest has at most {DOCUMENT_AT_MOST} bytes")
@@ -47,7 +47,7 @@ def stage(host: Host, request: Stage, payload: Payload) -> Staged:
         gone = host.releases.entry(name) is None
         _forget(host, name)
         if gone:
-            # Whoever took the copy away, by releasing the lock, is named before what that led to.
+            # It was pruned: that the lock was released or taken over is the reason, and is named.
             with host.mutex():
                 _check(host, request)
         raise
@@ -160,7 +160,7 @@ class _Copy:
         raise Refusal("bad-version", text)
 
     def _version_line(self) -> str:
-        """What the artifact has to print, by its manifest."""
+        """What the artifact must print, by its manifest."""
         try:
             said = parse_json(self._upload.read(MANIFEST, DOCUMENT_AT_MOST), DOCUMENT_AT_MOST)
         except (OSError, Malformed) as error:

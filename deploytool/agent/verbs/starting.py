@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 NAMESPACE = "start.deploytool"
 NO_STOP = "none"
-"""The stop that a request names for a host that nobody stopped: its artifact halted by itself."""
+"""The stop that a request names for a host without one: its artifact halted by itself."""
 LIFETIME_S = 3600
 RECEIVE_S = 5
 HALT_S = 2.0
@@ -71,8 +71,8 @@ def parse_signed(content: bytes) -> tuple[StartRequest, bytes, str]:
 def is_of(start: StartRequest, named: str | None, latch: Latch | None) -> bool:
     """Whether the stop that holds here is the one that was asked about, and signed for.
 
-    ``named``: by whoever looked at this host. The artifact may keep its own latch through a second
-    stop: which stop it is, only this host knows.
+    ``named``: the stop that the operator's side saw on this host. The artifact may keep its own
+    latch through a second stop: which stop it is, only this host knows.
     """
     if latch is None:
         return start.stop == NO_STOP
@@ -118,8 +118,8 @@ def resume(host: Host, request: Resume, payload: Payload) -> Resumed:
         if not is_of(start, request.latch, latch):
             raise _other(latch)
         if fenced or command is None:
-            # An artifact checks it too, once it runs; before that, and for one that doesn't, nobody
-            # else would.
+            # An artifact that runs checks it too. Where none runs, or it has no such command, the
+            # host is the only one that can.
             _check_second_person(host, start, latch, signed, signature)
         if fenced:
             _let_in(host, request, start)
@@ -212,8 +212,8 @@ def _fence(host: Host) -> None:
 def _lift(host: Host, request: Resume, start: StartRequest) -> None:
     """Removes the latch, if it is the one that the request is for.
 
-    Whoever stopped this host since it was last looked at has been told HALTED: that is made true
-    again, and else the host is fenced.
+    A stop that came since was answered HALTED. The artifact is halted again to make that true; if
+    it does not halt, the host is fenced.
     """
     if not marks.is_there(host.state, "halted"):
         return

@@ -53,7 +53,7 @@ def _begin(host: Host, request: Activate) -> None:
         host.put(rollout=mark.but(phase="activating", since=now))
     _keep_meaning(host, request.release)
     service.unfence(host)
-    host.check_latch(request.latch)  # a stop may have come since; it waits for nobody
+    host.check_latch(request.latch)  # a stop may have come since: it takes no mutex
 
 
 def _is_staged(host: Host, release: str) -> bool:
@@ -132,7 +132,7 @@ def _arm_deadman(host: Host, request: Activate) -> None:
     try:
         host.system.supervisor.set_timer(request.deadman, request.token)
     except OSError as error:
-        # Nothing was switched: what serves was confirmed, and has to come back after a reboot.
+        # Nothing was switched: what serves was confirmed, and must come back after a reboot.
         host.remove("deadman")
         raise Refusal("deadman", f"the timer can't be set: {error}") from error
 

@@ -50,7 +50,7 @@ def asking(ground: Ground, request: Request, payload: bytes = b"") -> Callable[.
 
 
 class Switches:
-    """Switches to the other at these choices, and at no other unless it has to."""
+    """Switches to the other at these choices, and at no other unless it must."""
 
     def __init__(self, first: str, at: Sequence[int]) -> None:
         self._first, self._at, self.choices = first, frozenset(at), 0

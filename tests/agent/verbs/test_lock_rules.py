@@ -82,7 +82,7 @@ def test_p7_what_this_host_had_before_is_never_lost(linked: str | None) -> None:
         if request.purpose in NO_ROLLOUT:
             assert found is None
         elif mark is not None and mark.phase != "locked":
-            assert found is None, "what was begun here is known to nobody better"
+            assert found is None, "the host knows best what was begun on it"
         elif mark is not None and not request.knows_before:
             assert found is None
         else:

@@ -1,4 +1,4 @@
-"""Lock, renew, hold and unlock: who may change a host, and what is left for whoever comes next."""
+"""Lock, renew, hold and unlock: who may change a host, and what is left for the next."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_p7_taking_over_a_lock_that_is_ours_or_gone_is_no_accident(ground: Groun
 
 
 def test_p7_a_takeover_says_what_a_host_had_whose_mark_is_gone(ground: Ground) -> None:
-    """It was finished there: whoever comes next must not take it for an untouched host."""
+    """It was finished there: the next deployer must not take it for an untouched host."""
     token = ground.lock()
     ground.unlock(token)
     ground.lock("plan2", take_over=token, before=OTHER, knows_before=True)

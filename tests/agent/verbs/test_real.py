@@ -476,6 +476,6 @@ def test_p6_a_fenced_host_is_let_in_by_two_people_alone(place: Place) -> None:
 
 
 def latch_of(place: Place) -> str:
-    """The latch that a request has to name."""
+    """The latch that a request must name."""
     found = dict(line.split(" ", 1) for line in (place.mark("halted") or "").splitlines())
     return found.get("artifact", found["latch"])

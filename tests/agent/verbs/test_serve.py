@@ -28,7 +28,7 @@ for one in _RECORDS.values():
 """
 
 
-def test_whoever_has_the_requests_can_read_every_answer() -> None:
+def test_with_the_requests_alone_one_can_read_every_answer() -> None:
     words = [sys.executable, "-I", "-S", "-c", KINDS, str(ROOT)]
     subprocess.run(words, check=True, timeout=60)
 

@@ -1,4 +1,4 @@
-"""Stage: what arrives is the release, whole, or nothing; and a slow sender keeps nobody out."""
+"""Stage: what arrives is the release, whole, or nothing; and a slow sender blocks no change."""
 
 from __future__ import annotations
 
@@ -114,7 +114,10 @@ def test_p1_a_copy_that_is_not_the_release_leaves_nothing(
     if isinstance(sent, Payload):
         sent = Payload(WHOLE, sent._stalls_at)  # each test has its own
     before = ground.snapshot()
-    assert ground.refused(staging(ONE, token), sent) == code
+    answer = ground.ask(staging(ONE, token), sent)
+    assert isinstance(answer, Refused)
+    assert answer.code == code
+    assert "arrived" in answer.text, "the network altered it, and not the disk"
     assert ground.snapshot() == before
 
 
@@ -138,7 +141,10 @@ def test_p1_a_disk_that_keeps_something_else_is_told(ground: Ground) -> None:
             for node in _files_of(ground):
                 node.rot(b"something else")
 
-    assert ground.refused(staging(ONE, token), WHOLE, hook=torn) == "bad-copy"
+    answer = ground.ask(staging(ONE, token), WHOLE, hook=torn)
+    assert isinstance(answer, Refused)
+    assert answer.code == "bad-copy"
+    assert "read back from the disk" in answer.text
     assert files(ground) == set()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
 import json
@@ -15,8 +16,9 @@ from deploytool.agent.record import Malformed
 from deploytool.agent.requests import Resume, Resumed
 from deploytool.agent.verbs.starting import StartRequest, is_of, objection, parse_signed
 from deploytool.simulation.memory.commands import Commands
-from deploytool.simulation.memory.host import Payload
-from deploytool.simulation.memory.run import Run
+from deploytool.simulation.memory.disk import Fate
+from deploytool.simulation.memory.host import Payload, Points, killed, loses_power
+from deploytool.simulation.memory.run import Ended, Run
 from deploytool.simulation.memory.service import Systemd
 from deploytool.simulation.memory.signing import sign
 
@@ -242,7 +244,7 @@ def test_p6_a_request_for_another_stop_releases_nothing(
 
 
 def test_p6_a_request_of_before_a_second_stop_releases_nothing(stopped: Stopped) -> None:
-    """The artifact keeps its latch through it; whoever asks has looked, and names the new stop."""
+    """The artifact keeps its latch through it; the request names the new stop."""
     stopped.stop(SECOND, fenced=False)
     assert stopped.refused(latch="cd34") == "other-latch"
     assert stopped.refused(latch="ab12") == "other-latch"
@@ -298,6 +300,42 @@ def test_p6_a_stop_at_any_moment_of_a_start_wins(ground: Ground, kind: str) -> N
             assert fresh.mark("fenced") is not None, told
             fresh.host.reboot()
             assert fresh.serves is None, told
+    assert at > 40
+
+
+STRIKES = {
+    "killed": killed,
+    "power lost, nothing kept": loses_power(Fate(keeps=0.0)),
+    "power lost, all kept": loses_power(Fate(keeps=1.0)),
+    "power lost, some kept": loses_power(Fate(seed=3)),
+}
+
+
+@pytest.mark.parametrize("strike", STRIKES)
+def test_p7_a_start_that_is_cut_short_trades_only_where_the_artifact_agreed(
+    ground: Ground, strike: str
+) -> None:
+    """And whatever it left, stopping the host again and starting it leads out of it."""
+    for at in itertools.count(1):
+        fresh = Ground(ground.supervisor, ONE)
+        stopped = Stopped(fresh)
+        fresh.host.computer.sync()
+        points = Points(at, STRIKES[strike])
+        content = stopped.signed()
+        with contextlib.suppress(Ended):
+            fresh.ask(Resume(latch="ab12", size=len(content)), content, hook=points)
+        if len(points.seen) < at:
+            break
+        told = (at, points.seen[-1])
+        if strike != "killed":
+            fresh.host.reboot()
+        agreed = fresh.host.computer.find(f"{fresh.root}/state/service/halted") is None
+        assert agreed or not stopped.trades, told
+        stopped.stop(SECOND, fenced=True)
+        answer = stopped.resume(stopped.signed(stop="cd34"), latch="cd34")
+        assert answer.released, told
+        assert stopped.trades, told
+        assert not [n for n in fresh.names("state") if n.startswith(".lifted")], told
     assert at > 40
 
 

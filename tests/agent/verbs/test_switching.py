@@ -308,6 +308,22 @@ def test_p6_a_host_that_was_stopped_is_not_switched_by_who_does_not_know(
     assert ground.serves == TWO.release
 
 
+@pytest.mark.parametrize("mark", ["halted", "fenced"])
+def test_p6_a_host_that_is_stopped_before_the_switch_is_not_switched(
+    ground: Ground, mark: str
+) -> None:
+    ground.deploy(ONE)
+    token = staged(ground, TWO, plan="plan2")
+
+    def stop(_: Run, what: str) -> None:
+        if what.startswith("rename rollout.new"):
+            ground.write(mark, LATCH if mark == "halted" else "")
+
+    main = ground.main
+    assert ground.refused(switch(TWO, token), hook=stop) == "halted"
+    assert (ground.main, ground.linked) == (main, f"releases/{ONE.release}")
+
+
 @pytest.mark.parametrize("latch", [None, "ab12"])
 def test_p6_a_host_that_was_fenced_is_switched_by_nobody(ground: Ground, latch: str | None) -> None:
     token = staged(ground, ONE)
