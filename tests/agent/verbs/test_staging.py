@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from deploytool.agent.model import Asked
 from deploytool.agent.requests import Refused
+from deploytool.simulation.memory.commands import Commands
 from deploytool.simulation.memory.disk import Fate
 from deploytool.simulation.memory.host import Payload
 from deploytool.simulation.memory.programs import Build, build
@@ -73,6 +75,18 @@ def test_what_only_the_page_cache_has_is_not_here(ground: Ground) -> None:
     artifact = ground.host.computer.find(f"{ground.root}/releases/{ONE.release}/router")
     assert artifact is not None
     artifact.rot(b"torn")
+    assert ground.stage(ONE, token).sent is True
+
+
+def test_what_only_the_disk_has_is_not_here(ground: Ground) -> None:
+    """Programs would run something else until the next reboot."""
+    token = ground.lock()
+    ground.stage(ONE, token)
+    ground.host.computer.sync()
+    artifact = ground.host.computer.find(f"{ground.root}/releases/{ONE.release}/router")
+    assert artifact is not None
+    artifact.content, artifact.dropped = b"something else", True
+    assert artifact.on_disk == ONE.artifact
     assert ground.stage(ONE, token).sent is True
 
 
@@ -178,15 +192,28 @@ def test_a_manifest_that_is_no_json_is_told(ground: Ground) -> None:
     assert ground.refused(staging(odd, token), odd.manifest + odd.artifact) == "bad-manifest"
 
 
-def test_p1_an_artifact_that_fails_is_refused_whatever_it_prints(ground: Ground) -> None:
-    """Its exit code counts."""
+def test_p1_an_artifact_that_names_another_version_is_told_what_it_said(ground: Ground) -> None:
     token = ground.lock()
-    broken = build("7.0")
+    made = build("7.0")
     ground.host.service.quirks.add(Quirk.VERSION_LIES)
-    answer = ground.ask(staging(broken, token), broken.manifest + broken.artifact)
+    answer = ground.ask(staging(made, token), made.manifest + made.artifact)
     assert isinstance(answer, Refused)
     assert answer.code == "bad-version"
     assert "router 7.0" in answer.text
+    assert "router 0.0" in answer.text
+
+
+@pytest.mark.parametrize("code", [1, None])
+def test_p1_an_artifact_that_fails_is_refused_whatever_it_prints(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch, code: int | None
+) -> None:
+    said = Asked(way="command", code=code, answer="router 1.0\n", errors="no such library")
+    monkeypatch.setattr(Commands, "run", lambda *_, **__: said)
+    answer = ground.ask(staging(ONE, ground.lock()), WHOLE)
+    assert isinstance(answer, Refused)
+    assert answer.code == "bad-version"
+    assert "no such library" in answer.text
+    assert files(ground) == set()
 
 
 def test_a_manifest_that_is_too_large_is_not_received(ground: Ground) -> None:
@@ -299,8 +326,10 @@ def test_p1_a_lost_copy_of_the_same_holder_never_takes_the_place_of_its_later_on
     """The first is whole when the second has only begun; each is put in place by its own name."""
     token = ground.lock()
     half = Payload(WHOLE, stalls_at=len(WHOLE) - 5)
-    first = Interrupts(WHOLE, lambda: ground.ask(staging(ONE, token), half))
+    seconds: list[str] = []
+    first = Interrupts(WHOLE, lambda: seconds.append(ground.refused(staging(ONE, token), half)))
     assert ground.done(staging(ONE, token), first).sent
+    assert seconds == ["slow-copy"]
     assert ground.snapshot()[f"/releases/{ONE.release}/router"] == ONE.artifact
 
 
