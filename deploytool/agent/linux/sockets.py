@@ -65,6 +65,8 @@ def _coded(peer: str) -> tuple[bytes, ...]:
             packed = socket.inet_pton(socket.AF_INET6, address.strip("[]"))
         else:
             packed = bytes(int(part) for part in address.split("."))
+            if len(packed) != 4:
+                raise ValueError(address)
         suffix = b":%04X" % int(port)
     except (ValueError, OSError):
         raise fail(errno.EINVAL, peer) from None
