@@ -51,8 +51,8 @@ else:
     exec(compile(parts["loader"], "loader", "exec"), space)
     try:
         main = space["load"](parts)
-    except ImportError as error:
-        refuse("Python on this host is damaged: %s cannot be imported" % error.name)
+    except Exception as error:
+        refuse("Python on this host is damaged: %s %s" % (type(error).__name__, getattr(error, "name", "")))
     else:
         main(content, parts, sys.argv[2:])
 '

@@ -64,9 +64,8 @@ def _coded(peer: str) -> tuple[bytes, ...]:
 
             packed = socket.inet_pton(socket.AF_INET6, address.strip("[]"))
         else:
-            packed = bytes(int(part) for part in address.split("."))
-            if len(packed) != 4:
-                raise ValueError(address)
+            one, two, three, four = (int(part) for part in address.split("."))
+            packed = bytes((one, two, three, four))
         suffix = b":%04X" % int(port)
     except (ValueError, OSError):
         raise fail(errno.EINVAL, peer) from None

@@ -97,10 +97,11 @@ class Unsupervised:
     def stop(self, deadline_s: float) -> str:
         """Ends every process that runs a release of this root; gives why it could not.
 
-        Half of the time they are asked to end, then they are killed. One that only names the
-        artifact among its arguments, such as a pager, is not the service.
+        As long as a service may take they are asked to end, then they are killed. One that only
+        names the artifact among its arguments, such as a pager, is not the service.
         """
         begun = time.monotonic()
+        patience = min(float(self._settings.stop_s), deadline_s / 2)
         told: dict[int, float] = {}
         while True:
             left = self._running()
@@ -109,7 +110,7 @@ class Unsupervised:
             now = time.monotonic()
             if now - begun > deadline_s:
                 return f"process {min(left)} does not end, even when killed"
-            number = _TERM if now - begun < deadline_s / 2 else _KILL
+            number = _TERM if now - begun < patience else _KILL
             for pid, start in left.items():
                 if now - told.get(pid, 0.0) >= _AGAIN_S:
                     told[pid] = now

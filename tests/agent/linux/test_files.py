@@ -247,7 +247,7 @@ def test_an_old_kernel_renames_files_without_replacing_too(
 def test_a_lock_is_held_by_one_and_goes_with_its_process(folder: LinuxFolder) -> None:
     mutex = Path(folder.path) / "mutex"
     mutex.touch()
-    program = ["flock", mutex, "sh", "-c", "echo held; exec sleep 60"]
+    program = ["flock", str(mutex), "sh", "-c", "echo held; exec sleep 60"]
     with subprocess.Popen(program, stdout=subprocess.PIPE, process_group=0) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == b"held\n"

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from deploytool.agent.linux import proc, processes, survey
+from deploytool.agent.linux import proc, processes
 from deploytool.agent.linux.processes import LinuxProcesses
 from deploytool.agent.port import Interest, View
 from tests.unable import unable
@@ -128,7 +128,8 @@ def test_an_argument_is_read_in_the_folder_of_its_process(release: Path, word: s
 
 def test_names_that_are_no_text_are_seen_and_shown(release: Path) -> None:
     odd = os.fsencode(release.parent) + b"/\xff\n(deleted)"
-    shutil.copy(release, odd)
+    Path(os.fsdecode(odd)).write_bytes(release.read_bytes())
+    Path(os.fsdecode(odd)).chmod(0o755)
     with running(odd, b"60") as process:  # type: ignore[arg-type] # a name of bytes
         view = found(interest(release), process.pid)
         assert [file.how for file in view.files] == ["exe"]
@@ -255,7 +256,7 @@ def test_other_agents_and_what_they_run_are_told_apart(
     wanted = interest(release)
     with running(release, "60") as process:
         assert found(wanted, process.pid).client, "what this very agent runs is its client"
-    monkeypatch.setattr(survey.os, "getpid", lambda: 2)  # as if this were no agent
+    monkeypatch.setattr(os, "getpid", lambda: 2)  # as if this were no agent
     for name, is_client in (("/the/agent", True), ("/another", False)):
         with running(sys.executable, "-c", code, name) as agent:
             eventually(lambda: any(v.process.parent == agent.pid for v in own.survey(wanted)))
@@ -281,7 +282,7 @@ def test_a_signal_hits_that_very_process_only(
         def lacks(_pid: int) -> int:
             raise OSError(38, "the kernel lacks it")
 
-        monkeypatch.setattr(processes.os, "pidfd_open", lacks)
+        monkeypatch.setattr(os, "pidfd_open", lacks)
     with running("sleep", "60") as process:
         start = proc.start_of(process.pid)
         assert start is not None
