@@ -13,7 +13,7 @@ read_keys() { # -> latch by reason since seconds, checked; fails where the reque
         [ ${#value} -le 200 ] || return 1
         case $value in '' | *[!A-Za-z0-9@._:+-]*) return 1 ;; esac
         case $key:$value in
-        latch:*[!0-9a-f]* | seconds:*[!0-9]* | seconds:???* | since:*[!0-9]* | since:????????????????*) return 1 ;;
+        latch:*[!0-9a-f]* | seconds:*[!0-9]* | seconds:???* | seconds:0?* | since:*[!0-9]* | since:????????????????*) return 1 ;;
         latch:* | by:* | reason:* | since:* | seconds:*) eval "$key=\$value" ;; # checked, and not evaluated
         *) return 1 ;;
         esac
@@ -32,9 +32,13 @@ group_members() { # NAME -> GROUP, its folder, and MEMBERS; fails where there ar
 members() { # -> MEMBERS: the service's processes by its supervisor's own list; GROUP, its folder
     MEMBERS='' GROUP=''
     if [ "$SUPERVISOR" = process ]; then
-        if IFS=' ' read -r member start 2>/dev/null <"$STATE/pid" && IFS= read -r stat 2>/dev/null <"/proc/$member/stat"; then
-            case "${stat##*) }" in [ZX]*) ;; *" $start "*) MEMBERS=$member ;; esac
-        fi
+        IFS=' ' read -r member start 2>/dev/null <"$STATE/pid" || return 0
+        case $member in '' | 0* | 1 | *[!0-9]*) return 0 ;; esac
+        IFS= read -r stat 2>/dev/null <"/proc/$member/stat" || return 0
+        IFS=' '
+        # shellcheck disable=SC2086 # the fields are split on purpose
+        set -- ${stat##*) }
+        case $1 in [ZX]) ;; *) [ "${20}" != "$start" ] || MEMBERS=$member ;; esac
         return 0
     fi
     group_members "/system.slice/$NAME.service" ||
@@ -71,7 +75,7 @@ fence() { # first so that neither the supervisor nor a reboot revives it
     printf 'latch %s\nby %s\nreason %s\nsince %s\n' "$latch" "$by" "$reason" "$since" 2>/dev/null >"$STATE/.halted.$latch.$$" &&
         mv -fT "$STATE/.halted.$latch.$$" "$STATE/halted" 2>/dev/null
     fenced=yes
-    : 2>/dev/null >"$STATE/fenced" || fenced=no
+    printf '' 2>/dev/null >"$STATE/fenced" || fenced=no # not ":", whose failed redirection would end a shell
     if [ "$SUPERVISOR" = systemd ]; then
         masked=yes
         timeout -k 1 3 systemctl mask --quiet "$NAME.service" 2>/dev/null ||

@@ -1,0 +1,276 @@
+"""The last rungs of a stop: in the shell alone, on a host where nothing else works any more."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from deploytool.agent import marks
+from deploytool.agent.linux import proc
+from deploytool.agent.linux.files import LinuxFiles
+from deploytool.agent.model import Latch
+
+from .conftest import PYTHON, Place, Ran, as_root, eventually
+
+KEYS = {"by": "ann", "reason": "much+too+much", "latch": "ab12", "since": "1796000000"}
+
+
+def asked(verb: str, **keys: str) -> bytes:
+    lines = "".join(f"{key} {value}\n" for key, value in keys.items())
+    return f"deploytool/1 0a1b {verb}\n{lines}.\n".encode()
+
+
+FENCE, LOOK = asked("fence", **KEYS), asked("look")
+KILL = asked("kill", seconds="3", **KEYS)
+
+
+def lines(ran: Ran) -> list[str]:
+    """What stands between the lines of the frame; it was carried out."""
+    text = ran.output.decode()
+    begin, end = "\ndeploytool 0a1b begin\n", "deploytool 0a1b end ok\n"
+    assert text.startswith(begin), ran
+    assert text.endswith(end), ran
+    return text[len(begin) : -len(end)].splitlines()
+
+
+@pytest.fixture
+def release(place: Place) -> Path:
+    path = place.root / "releases" / "aa" / "router"
+    path.parent.mkdir()
+    shutil.copy("/usr/bin/sleep", path)
+    return path
+
+
+@contextmanager
+def running(*argv: str | Path, **options: object) -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen(argv, **options) as process:  # type: ignore[call-overload] # as given
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def serves(place: Place, process: subprocess.Popen[bytes]) -> None:
+    """Has the pid file name a process, as the agent writes it."""
+    (place.state / "pid").write_text(f"{process.pid} {proc.start_of(process.pid)}\n")
+
+
+def test_fence_writes_what_python_reads(place: Place) -> None:
+    assert lines(place.raw(FENCE)) == ["fenced yes"]
+    state = LinuxFiles().open_root(str(place.state))
+    found = marks.read_all(state)
+    assert found.fenced
+    assert found.latch == Latch(latch="ab12", by="ann", reason="much+too+much", since=1796000000)
+    assert found.unreadable == ()
+    state.close()
+    assert sorted(os.listdir(place.state)) == ["fenced", "halted", "mutex", "probe.lock", "service"]
+
+
+def test_kill_ends_the_service_and_strays_and_no_one_else(place: Place, release: Path) -> None:
+    incoming = place.root / "releases" / ".incoming.aa" / "router"
+    incoming.parent.mkdir()
+    shutil.copy(release, incoming)
+    hold = "import sys,time;f=open(sys.argv[1]);print(flush=True);time.sleep(60)"
+    beside = release.with_name("notes")
+    beside.touch()
+    holder = (sys.executable, "-c", hold, release)
+    reader = (sys.executable, "-c", hold, beside)
+    with (
+        running("sleep", "61") as main,
+        running(release, "62") as stray,
+        running(*holder, stdout=subprocess.PIPE) as held,
+        running(*reader, stdout=subprocess.PIPE) as read,
+        running(incoming, "63") as uploaded,
+        running("sleep", "64") as other,
+    ):
+        for process in (held, read):
+            assert process.stdout is not None
+            process.stdout.readline()
+        eventually(lambda: os.readlink(f"/proc/{stray.pid}/exe") == str(release))
+        serves(place, main)
+        found = set(lines(place.raw(LOOK)))
+        assert found == {f"alive {one.pid}" for one in (main, stray, held)}
+        assert "killed" in lines(place.raw(KILL))[0]
+        for process in (main, stray, held):
+            assert process.wait(20) == -signal.SIGKILL
+        assert lines(place.raw(LOOK)) == []
+        assert all(one.poll() is None for one in (read, uploaded, other))
+    assert lines(place.raw(KILL)) == ["killed 0"]
+
+
+def test_a_deleted_release_is_found_too(place: Place, release: Path) -> None:
+    with running(release, "60") as stray:
+        eventually(lambda: os.readlink(f"/proc/{stray.pid}/exe") == str(release))
+        shutil.rmtree(release.parent)
+        place.raw(KILL)
+        assert stray.wait(20) == -signal.SIGKILL
+
+
+def test_a_number_that_another_process_has_now_is_not_killed(place: Place) -> None:
+    with running("sleep", "60") as other:
+        start = proc.start_of(other.pid)
+        assert start is not None
+        (place.state / "pid").write_text(f"{other.pid} {start + 1}\n")
+        assert lines(place.raw(KILL)) == ["killed 0"]
+        assert lines(place.raw(LOOK)) == []
+        for text in ("", "x y\n", "-1 5\n", f"{other.pid}\n", "1 0\n", "* *\n", "0 0\n"):
+            (place.state / "pid").write_text(text)
+            assert lines(place.raw(KILL)) == ["killed 0"]
+        assert other.poll() is None
+
+
+def test_the_artifact_is_told_to_halt_before_it_is_killed_unless_it_was(place: Place) -> None:
+    place.settings = place.settings.but(halt_signal="USR1")
+    place.write_agent()
+    heard = place.state / "service" / "heard"
+    code = (
+        "import signal,sys,time\n"
+        "def heard(*_):\n    open(sys.argv[1],'w').close(); time.sleep(0.3); sys.exit()\n"
+        "signal.signal(signal.SIGUSR1,heard);print(flush=True);time.sleep(60)"
+    )
+    program = (sys.executable, "-c", code, heard)
+    with running(*program, stdout=subprocess.PIPE) as main:
+        assert main.stdout is not None
+        main.stdout.readline()
+        serves(place, main)
+        assert lines(place.raw(FENCE)) == ["fenced yes"]
+        assert heard.exists()
+        assert main.wait(20) == 0, "it had its time to cancel"
+    heard.unlink()
+    with running(*program, stdout=subprocess.PIPE) as main:
+        assert main.stdout is not None
+        main.stdout.readline()
+        serves(place, main)
+        assert lines(place.raw(FENCE)) == ["fenced yes"]
+        assert not heard.exists(), "the same stop had told it already"
+
+
+def test_ports_that_are_open_are_said(place: Place) -> None:
+    code = (
+        "import socket,time;s=socket.create_server(('127.0.0.1',0));"
+        "print(s.getsockname()[1],flush=True);time.sleep(60)"
+    )
+    with running(sys.executable, "-c", code, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        port = int(process.stdout.readline())
+        place.settings = place.settings.but(ports=(1, port))
+        place.write_agent()
+        assert lines(place.raw(LOOK)) == [f"open {port}"]
+
+
+def test_look_shows_the_stop(place: Place) -> None:
+    place.raw(FENCE)
+    assert lines(place.raw(LOOK)) == [
+        "halted latch ab12 by ann reason much+too+much since 1796000000 ",
+        "fenced",
+    ]
+
+
+def test_neither_a_mutex_nor_a_change_in_progress_is_waited_for(place: Place) -> None:
+    held = ["flock", str(place.state / "mutex"), "flock", str(place.state / "probe.lock")]
+    with running(*held, "sh", "-c", "echo held; exec sleep 60", stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        ran = place.raw(FENCE + KILL + LOOK)
+        assert ran.output.count(b" end ok\n") == 3
+
+
+def test_a_state_that_can_not_be_written_is_said_and_what_runs_is_killed(
+    place: Place, release: Path
+) -> None:
+    as_root()
+    with running(release, "60") as stray:
+        eventually(lambda: os.readlink(f"/proc/{stray.pid}/exe") == str(release))
+        script = f"mount --bind -o ro {place.root} {place.root} && exec {place.agent}"
+        ended = subprocess.run(
+            ["unshare", "--mount", "sh", "-c", script],
+            input=FENCE + KILL,
+            capture_output=True,
+            env=place.environment,
+        )
+        assert ended.stdout.count(b" end ok\n") == 2, ended
+        assert b"fenced no\n" in ended.stdout
+        assert stray.wait(20) == -signal.SIGKILL
+
+
+@pytest.mark.parametrize(
+    "broken",
+    ["absent", "/bin/false", "hangs", "garbage"],
+)
+def test_it_works_whatever_python_is(place: Place, tmp_path: Path, broken: str) -> None:
+    as_root()
+    fake = tmp_path / "fake"
+    fake.write_bytes(b"\x7fELF garbage" if broken == "garbage" else b"#!/bin/sh\nsleep 1234\n")
+    fake.chmod(0o644 if broken == "absent" else 0o755)
+    target = Path(PYTHON).resolve()
+    source = broken if broken.startswith("/") else fake
+    script = f"mount --bind {source} {target} && exec {place.agent}"
+    ended = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script],
+        input=FENCE + KILL + LOOK,
+        capture_output=True,
+        env=place.environment,
+        timeout=60,
+    )
+    assert ended.stdout.count(b" end ok\n") == 3, ended
+    assert (place.state / "fenced").exists()
+
+
+BAD = [
+    asked("fence"),
+    asked("fence", **{**KEYS, "latch": "AB12"}),
+    asked("fence", **{**KEYS, "latch": "$(touch /tmp/x)"}),
+    asked("fence", **{**KEYS, "by": "a b"}),
+    asked("fence", **{**KEYS, "reason": "x" * 300}),
+    asked("fence", **{**KEYS, "since": "-1"}),
+    asked("fence", **{**KEYS, "since": "9" * 30}),
+    asked("kill", **KEYS),
+    asked("kill", seconds="-1", **KEYS),
+    asked("kill", seconds="08", **KEYS),
+    asked("kill", seconds="1000", **KEYS),
+    asked("kill", seconds="3;4", **KEYS),
+    asked("fence", ROOT="x", **KEYS),
+    asked("fence", PATH="x", **KEYS),
+    b"deploytool/1 0a1b fence\nby ann\n",
+    b"deploytool/1 0a1b fence\n" + b"by ann\n" * 100 + b".\n",
+    b"deploytool/1 0a1b look\nby \xff\n.\n",
+]
+
+
+@pytest.mark.parametrize("sent", BAD, ids=range(len(BAD)))
+def test_what_is_no_request_of_theirs_changes_nothing(place: Place, sent: bytes) -> None:
+    ran = place.raw(sent + LOOK)
+    assert b"deploytool 0a1b end refused bad-request " in ran.output, ran
+    assert ran.output.count(b" end ") == 1, "it ends after a refusal"
+    assert sorted(os.listdir(place.state)) == ["mutex", "probe.lock", "service"]
+
+
+@pytest.mark.parametrize("seconds", ["0", "1", "3"])
+def test_kill_has_a_bound_where_a_process_can_not_be_killed(place: Place, seconds: str) -> None:
+    """A process that is always there: another starts as soon as one ends."""
+    release = place.root / "releases" / "aa" / "router"
+    release.parent.mkdir()
+    shutil.copy("/usr/bin/sleep", release)
+    script = f"while :; do {release} 60; done"
+    with running("sh", "-c", script) as breeder:
+        begun = time.monotonic()
+        ran = place.raw(asked("kill", seconds=seconds, **KEYS), deadline_s=120)
+        assert lines(ran)[0].startswith("killed ")
+        assert time.monotonic() - begun < 100
+        breeder.kill()
+        breeder.wait()
+        place.raw(KILL)
+
+
+def test_it_goes_on_in_the_same_conversation_after_the_last_rungs(place: Place) -> None:
+    ran = place.raw(LOOK + b"deploytool/2 0b latch\n{}\n" + b"deploytool/2 0c latch\n{}\n")
+    assert ran.output.count(b" end ok\n") == 3
