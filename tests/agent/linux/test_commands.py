@@ -208,6 +208,9 @@ def answering(path: Path, *parts: bytes, keep_open: bool = False) -> Iterator[li
             yield heard
         finally:
             done.set()
+            # Else it would go on to wait at the next socket that gets this one's number.
+            listening.shutdown(socket.SHUT_RDWR)
+            thread.join()
 
 
 def test_a_socket_is_asked_for_a_line(place: Place) -> None:
