@@ -176,7 +176,8 @@ def test_what_the_service_inherits_is_nothing_of_the_agents(host: Conversation) 
     links = {n: os.readlink(f"/proc/{main}/fd/{n}") for n in os.listdir(f"/proc/{main}/fd")}
     log = str(host.place.root / "state/service/log")
     assert (links["1"], links["2"]) == (log, log)
-    assert set(links) <= {"0", "1", "2", "7", "8", "255", "10"}, links
+    inside = f"{host.place.root}/"
+    assert all(link.startswith(inside) or link == "/dev/null" for link in links.values()), links
     variables = Path(f"/proc/{main}/environ").read_bytes().split(b"\0")
     assert {name.partition(b"=")[0] for name in variables if name} == {b"PATH", b"LANG"}
     limits = Path(f"/proc/{main}/limits").read_text()
