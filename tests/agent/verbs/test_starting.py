@@ -303,6 +303,26 @@ def test_p6_a_stop_at_any_moment_of_a_start_wins(ground: Ground, kind: str) -> N
     assert at > 40
 
 
+@pytest.mark.parametrize("kind", ["halt", "fence", "fence mark alone"])
+def test_p6_an_artifact_of_a_host_that_was_stopped_again_is_not_asked_to_resume(
+    fenced: Stopped, kind: str
+) -> None:
+    """It would trade for the moment until it is halted again."""
+    points: list[str] = []
+
+    def strike(_: Run, what: str) -> None:
+        points.append(what)
+        if what == "restart" and kind == "fence mark alone":
+            fenced.ground.write("fenced")
+        elif what == "restart":
+            fenced.stop(SECOND, fenced=kind == "fence")
+
+    code = fenced.refused(hook=strike)
+    assert code == ("other-latch" if kind == "halt" else "halted")
+    assert "restart" in points
+    assert not [what for what in points if what.startswith("run ") and "resume" in what]
+
+
 STRIKES = {
     "killed": killed,
     "power lost, nothing kept": loses_power(Fate(keeps=0.0)),

@@ -203,6 +203,17 @@ def test_a_service_that_never_answers_is_not_waited_for_longer_than_its_time(
     assert 20 <= ground.host.computer.uptime - began < 60
 
 
+def test_p1_a_service_that_answers_without_its_ports_is_not_ready(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = staged(ground, ONE)
+    listening = "deploytool.simulation.memory.processes.Processes.listening"
+    monkeypatch.setattr(listening, lambda *_: frozenset())
+    began = ground.host.computer.uptime
+    ground.activate(ONE, token)
+    assert ground.host.computer.uptime - began >= 20
+
+
 def questions(ground: Ground, token: int) -> int:
     """How often the status command was run."""
     asked: list[str] = []
