@@ -335,6 +335,27 @@ def test_p6_a_host_that_is_stopped_before_the_switch_is_not_switched(
     assert (ground.main, ground.linked) == (main, f"releases/{ONE.release}")
 
 
+@pytest.mark.parametrize("when", ["rename rollout.new", "masked", "unmask"])
+def test_p6_a_mask_of_a_stop_is_not_taken_away(when: str) -> None:
+    """Or is put back, where it came in the very moment in which another was taken away."""
+    ground = Ground("systemd", ONE)
+    ground.place(TWO)
+    token = ground.lock(release=TWO.release)
+    service = ground.host.service
+    assert isinstance(service, Systemd)
+    service.mask()
+    points: list[str] = []
+
+    def stop(_: Run, what: str) -> None:
+        points.append(what)
+        if what.startswith(when):
+            ground.write("fenced")
+
+    assert ground.refused(switch(TWO, token), hook=stop) == "halted"
+    assert service.masked == "masked"
+    assert ("unmask" in points) == (when != "rename rollout.new")
+
+
 @pytest.mark.parametrize("latch", [None, "ab12"])
 def test_p6_a_host_that_was_fenced_is_switched_by_nobody(ground: Ground, latch: str | None) -> None:
     token = staged(ground, ONE)
