@@ -13,7 +13,7 @@ import pytest
 from deploytool.agent import marks
 from deploytool.agent.model import Asked, Latch
 from deploytool.agent.record import Malformed
-from deploytool.agent.requests import Resume, Resumed
+from deploytool.agent.requests import Halt, Resume, Resumed
 from deploytool.agent.verbs.starting import StartRequest, is_of, objection, parse_signed
 from deploytool.simulation.memory.commands import Commands
 from deploytool.simulation.memory.disk import Fate
@@ -321,6 +321,19 @@ def test_p6_an_artifact_of_a_host_that_was_stopped_again_is_not_asked_to_resume(
     assert code == ("other-latch" if kind == "halt" else "halted")
     assert "restart" in points
     assert not [what for what in points if what.startswith("run ") and "resume" in what]
+
+
+def test_p6_a_halt_that_ends_late_leaves_a_later_stop_its_latch(ground: Ground) -> None:
+    """Else a request for the earlier stop would end the later one."""
+    ground.deploy(ONE)
+
+    def strike(_: Run, what: str) -> None:
+        if what.startswith("run ") and "halt" in what and what.endswith("done"):
+            ground.write("halted", text_of(SECOND))
+
+    halt = Halt(latch="ab12", by="me@here", reason="runaway", since=1, seconds=2)
+    ground.done(halt, hook=strike)
+    assert ground.marked("halted")["latch"] == SECOND.latch
 
 
 STRIKES = {
