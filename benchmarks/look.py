@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-ROUNDS = 7
+ROUNDS = 5
 PYTHON = "/usr/bin/python3"
 LOOK = """
 import hashlib, json, os, sys, time

@@ -180,6 +180,18 @@ class FileDigest(Record):
     """There is no such file."""
 
 
+class Started(Record):
+    """A start that the agent made: its process, and the configuration that lay there then.
+
+    A file without digest that is not missing changed while the process started.
+    """
+
+    boot: Word
+    pid: Pid
+    start: Count
+    configs: tuple[FileDigest, ...]
+
+
 class DiskRead(Record):
     """The SHA-256 of what lies on the disk. ``direct``: it was read past the page cache."""
 
@@ -334,6 +346,8 @@ class Evidence(Record):
     unit: tuple[Property, ...] = ()
     unit_files: tuple[FileDigest, ...] = ()
     configs: tuple[FileDigest, ...] = ()
+    started: Started | None = None
+    """The last start that the agent made; another process than that was started by someone else."""
     processes: tuple[Process, ...] = ()
     group: tuple[Pid, ...] = ()
     """The processes of the service's control group."""

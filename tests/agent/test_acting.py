@@ -182,6 +182,13 @@ def test_a_stopped_service_has_no_processes() -> None:
     assert [o.role for o in acting.classify({200: view}, stopped, {(1, 7): OLD})] == ["acts"]
 
 
+@pytest.mark.parametrize("state", ["Z", "X"])
+def test_what_has_ended_and_was_not_waited_for_does_nothing(state: str) -> None:
+    view = Seen("exe", OLD, "copy", "/x", "inline", ROUTER, "", hidden=False, client=False).view
+    ended = view.but(process=process(200, account=ROUTER, state=state))
+    assert acting.classify({200: ended}, SUBJECT, {(1, 7): OLD}) == ()
+
+
 def test_a_copied_interpreter_is_known_by_its_digest() -> None:
     view = View(
         process=process(200),
@@ -344,6 +351,22 @@ def test_a_stop_ends_what_can_send_and_nothing_of_others(
         assert any(views[child].process.parent == pid for child in killed if child != pid)
     assert not killed & service
     assert all(pid > 1 for pid in killed)
+
+
+def test_a_stop_does_not_climb_past_the_service() -> None:
+    """A process of the service started a stray; a shell of the account started that process."""
+    stray = View(
+        process=process(4, parent=3, account=ROUTER),
+        group="/user.slice",
+        program=held("exe", "/tmp/x", 7),
+        accounts=(ROUTER,),
+        files=(held("exe", "/tmp/x", 7),),
+    )
+    own = stray.but(process=process(3, parent=2, account=ROUTER), group=SUBJECT.group, files=())
+    shell = own.but(process=process(2, account=ROUTER), group="/user.slice")
+    views = {2: shell, 3: own, 4: stray}
+    others = acting.classify(views, SUBJECT, {(1, 7): OLD})
+    assert acting.to_kill(views, SUBJECT, others) == (4,)
 
 
 @given(hosts(), st.randoms())

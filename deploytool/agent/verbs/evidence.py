@@ -20,9 +20,9 @@ from deploytool.agent.model import (
 )
 from deploytool.agent.port import UnitState
 from deploytool.agent.requests import Shown
-from deploytool.agent.verbs import service
+from deploytool.agent.verbs import configs, service
 from deploytool.agent.verbs.releases import MANIFEST, holding
-from deploytool.agent.verbs.sighting import sight
+from deploytool.agent.verbs.sighting import sight, usual_group
 from deploytool.agent.verbs.surroundings import starters
 from deploytool.agent.words import DOCUMENT_AT_MOST, TEXT_AT_MOST, is_digest
 
@@ -127,8 +127,9 @@ class _Look:
             manifest=manifest,
             signers=self._signers(),
             unit=unit.properties,
-            unit_files=tuple(self._file(path) for path in unit_files),
-            configs=tuple(self._file(path) for path in settings.configs),
+            unit_files=tuple(configs.digest(host, path) for path in unit_files),
+            configs=configs.digests(host),
+            started=configs.read_start(host),
             group=tuple(sorted(sighting.service)),
             runs=sighting.runs(),
             others=sighting.others,
@@ -137,7 +138,7 @@ class _Look:
             open_ports=tuple(sorted(system.processes.listening(settings.ports))),
             interpreters=interpreters,
             running=running,
-            preload=self._file(PRELOAD) if sighting.subject.whole else None,
+            preload=configs.digest(host, PRELOAD) if sighting.subject.whole else None,
             starters=starters(host, unit_files) if self._probe.surroundings else None,
             state_writable=not trial,
             state_error=trial,
@@ -150,7 +151,8 @@ class _Look:
         try:
             return self._system.supervisor.state()
         except OSError:
-            return UnitState()  # it says nothing, and no rule takes that for an answer
+            # It says nothing, and no rule takes that for an answer; its processes are no strays.
+            return usual_group(self._host) or UnitState()
 
     # --- files ----------------------------------------------------------------------------------
 
@@ -222,22 +224,13 @@ class _Look:
         inodes = (root, *(e.inode for e in folders if e is not None and e.kind == "folder"))
         return tuple(inode.rights for inode in inodes if inode is not None)
 
-    def _file(self, path: str) -> FileDigest:
-        files = self._system.files
-        if not files.exists(path):
-            return FileDigest(path=path, missing=True)
-        try:
-            return FileDigest(path=path, sha=files.digest(path))
-        except OSError:
-            return FileDigest(path=path)
-
     def _signers(self) -> Signers | None:
         path = self._settings.signers
         if path is None:
             return None
         inodes = (self._system.files.inode(p) for p in (path, path.rpartition("/")[0] or "/"))
         rights = tuple(inode.rights for inode in inodes if inode is not None)
-        return Signers(file=self._file(path), rights=rights)
+        return Signers(file=configs.digest(self._host, path), rights=rights)
 
     def _try_state(self) -> str:
         """Why a latch could not be written here now; empty where it could."""

@@ -8,6 +8,7 @@ from deploytool.agent.model import Asked
 from deploytool.agent.port import Interest, UnitState
 from deploytool.agent.protocol import parse_json
 from deploytool.agent.record import Malformed
+from deploytool.agent.verbs import configs
 from deploytool.agent.words import DOCUMENT_AT_MOST
 
 TYPE_CHECKING = False
@@ -134,6 +135,20 @@ def restart(host: Host) -> str:
         return host.system.supervisor.restart(limit)
     except OSError as error:
         return f"the service can't be restarted: {error}"
+
+
+def start_again(host: Host) -> tuple[str, UnitState | None, Asked | None]:
+    """Restarts it, waits until it is ready, and notes which configuration it was started with.
+
+    Gives the supervisor's complaint, and what ``wait_ready`` gives.
+    """
+    before = configs.digests(host)
+    complaint = restart(host)
+    seen, said = wait_ready(host)
+    if said is not None:
+        with attempt():
+            configs.note_start(host, seen or host.system.supervisor.state(), before)
+    return complaint, seen, said
 
 
 def wait_ready(host: Host) -> tuple[UnitState | None, Asked | None]:

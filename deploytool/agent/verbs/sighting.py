@@ -9,7 +9,7 @@ from __future__ import annotations
 from deploytool.agent import acting, interpreters, known, remembered
 from deploytool.agent.acting import Subject
 from deploytool.agent.model import Owner
-from deploytool.agent.port import Interest
+from deploytool.agent.port import Interest, UnitState
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from deploytool.agent.acting import Digests, FileKey
     from deploytool.agent.host import Host
     from deploytool.agent.model import KnownRelease, Other, Process, Run
-    from deploytool.agent.port import HeldFile, UnitState, View
+    from deploytool.agent.port import HeldFile, View
 
 FILES_AT_MOST = 64
 """So many distinct files are read for one look; what is left unread is reported as not seen."""
@@ -62,6 +62,17 @@ class Sighting:
     def process(self, pid: int) -> Process:
         """One that was seen."""
         return self.views[pid].process
+
+
+def usual_group(host: Host) -> UnitState | None:
+    """Where systemd has the service's processes unless it was told otherwise; None: none is there.
+
+    It is known without asking systemd, which may not answer.
+    """
+    if host.settings.supervisor != "systemd":
+        return None
+    group = f"/system.slice/{host.settings.unit}"
+    return UnitState(group=group) if host.system.processes.group(group) else None
 
 
 def sight(

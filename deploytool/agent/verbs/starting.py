@@ -189,8 +189,7 @@ def _let_in(host: Host, request: Resume, start: StartRequest) -> None:
     service.unfence(host)
     link = host.root.entry("current")
     if link is not None and link.kind == "link":
-        service.restart(host)
-        service.wait_ready(host)
+        service.start_again(host)
     if marks.is_there(host.state, "fenced"):
         raise Refusal("halted", "this host was stopped and fenced again meanwhile")
     _check_same(host, request, start)

@@ -15,7 +15,7 @@ from deploytool.agent.port import UnitState
 from deploytool.agent.record import Malformed
 from deploytool.agent.requests import Halted, Killed, LatchShown, Surveyed
 from deploytool.agent.verbs.latches import halt_artifact, says_halted, write_latch
-from deploytool.agent.verbs.sighting import sight
+from deploytool.agent.verbs.sighting import sight, usual_group
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -114,10 +114,9 @@ def latch(host: Host, _request: ShowLatch, _payload: Payload) -> LatchShown:
 
 def _unit(host: Host) -> UnitState:
     """Where the service's processes are; nothing where that can't be told: then they are strays."""
-    if host.settings.supervisor == "systemd":
-        usual = f"/system.slice/{host.settings.unit}"
-        if host.system.processes.group(usual):
-            return UnitState(group=usual)
+    usual = usual_group(host)
+    if usual is not None:
+        return usual
     try:
         return host.system.supervisor.state()
     except OSError:

@@ -111,9 +111,7 @@ def _switch(
     with writing(f"{host.root.path}/current"):
         host.root.rename(draft, "current")
         host.root.sync()
-    complaint = service.restart(host)
-    seen, said = service.wait_ready(host)
-    return complaint, seen, said
+    return service.start_again(host)
 
 
 def _arm_deadman(host: Host, request: Activate) -> None:

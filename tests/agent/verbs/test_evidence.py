@@ -16,6 +16,7 @@ from deploytool.simulation.memory.disk import sha256
 from deploytool.simulation.memory.host import Points, killed
 from deploytool.simulation.memory.processes import Processes
 from deploytool.simulation.memory.run import Ended, Run
+from deploytool.simulation.memory.supervisor import Supervisor
 
 from .ground import ONE, THREE, TWO, Ground, switch
 
@@ -298,6 +299,15 @@ def test_a_host_whose_processes_cannot_be_listed_is_not_shown(
     assert ground.refused(Probe()) == "cannot-look"
 
 
+def test_the_service_is_no_stray_where_systemd_does_not_answer(
+    systemd: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Supervisor, "state", fails)
+    shown = look(systemd)
+    assert (shown.main, shown.unit, shown.others) == (0, (), ())
+    assert [run.sha for run in shown.runs] == [ONE.release]
+
+
 def test_marks_that_cannot_be_read_are_named(ground: Ground) -> None:
     for name in ("halted", "lock"):
         ground.spoil(name)
@@ -345,8 +355,8 @@ def test_a_port_that_fails_anywhere_is_no_empty_evidence(ground: Ground) -> None
             whole.owners,
             whole.others,
         )
-        lacks = shown.unit == () and not shown.main  # systemd did not answer
-        assert same or lacks, (at, what)
+        silent = shown.unit == () and not shown.main  # systemd did not answer
+        assert same or (silent and (shown.runs == whole.runs or not shown.whole)), (at, what)
 
 
 # --- the environment ------------------------------------------------------------------------------
@@ -357,3 +367,78 @@ def test_secrets_do_not_leave_the_host() -> None:
         ("TOKEN=s3cret", "PATH=/usr/bin", "LD_PRELOAD=/tmp/x.so", "PYTHONPATH=/x", "A", "B=1=2")
     )
     assert shown == ("A", "B", "LD_PRELOAD=/tmp/x.so", "PATH=/usr/bin", "PYTHONPATH=/x", "TOKEN")
+
+
+# --- what it was started with ---------------------------------------------------------------------
+
+CONFIG = "/etc/router.json"
+
+
+def test_p1_the_configuration_of_a_start_is_noted(ground: Ground) -> None:
+    ground.deploy(ONE)
+    shown = look(ground)
+    assert shown.started is not None
+    main = ground.main
+    boot = ground.host.computer.boot_id
+    assert (shown.started.pid, shown.started.start, shown.started.boot) == (
+        main.pid,
+        main.start,
+        boot,
+    )
+    assert shown.started.configs == shown.configs
+    assert [digest.sha for digest in shown.configs] == [sha256(b"{}\n")]
+
+
+def test_p1_a_configuration_that_was_changed_since_is_told_from_what_runs(ground: Ground) -> None:
+    ground.deploy(ONE)
+    ground.host.computer.put(CONFIG, b'{"limit": 1}\n')
+    shown = look(ground)
+    assert shown.started is not None
+    assert [digest.sha for digest in shown.started.configs] == [sha256(b"{}\n")]
+    assert [digest.sha for digest in shown.configs] == [sha256(b'{"limit": 1}\n')]
+
+
+def test_p1_one_that_changed_while_it_started_is_not_known(ground: Ground) -> None:
+    token = ground.lock()
+    ground.stage(ONE, token)
+
+    def changes(_run: Run, what: str) -> None:
+        if what.startswith("restart"):
+            ground.host.computer.put(CONFIG, b"new\n")
+
+    started = ground.done(switch(ONE, token), hook=changes).evidence.started
+    assert started is not None
+    assert [(digest.sha, digest.missing) for digest in started.configs] == [(None, False)]
+
+
+def test_p1_a_start_that_the_agent_did_not_make_has_no_note(systemd: Ground) -> None:
+    systemd.host.service.crash()
+    systemd.host.pass_time(5)
+    shown = look(systemd)
+    assert shown.started is not None
+    assert systemd.main.pid == shown.main != shown.started.pid
+
+
+def test_a_file_that_is_not_there_is_noted_as_missing(ground: Ground) -> None:
+    ground.host.computer.remove(CONFIG)
+    ground.deploy(ONE)
+    started = look(ground).started
+    assert started is not None
+    assert [(digest.sha, digest.missing) for digest in started.configs] == [(None, True)]
+
+
+@pytest.mark.parametrize("text", ["", "x\n", "b 0 1\n", "b 5 1\nnothing /etc/x\n", "\0\n", "b 5\n"])
+def test_a_note_that_cannot_be_read_is_none(ground: Ground, text: str) -> None:
+    ground.deploy(ONE)
+    ground.write("started", text)
+    assert look(ground).started is None
+
+
+def test_a_start_that_cannot_be_noted_is_a_start(ground: Ground) -> None:
+    token = ground.lock()
+    ground.stage(ONE, token)
+    ground.host.computer.disk.failing[("sync", "started.new")] = errno.EIO
+    answer = ground.activate(ONE, token)
+    assert answer.evidence is not None
+    assert answer.evidence.started is None
+    assert ground.serves == ONE.release
