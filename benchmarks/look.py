@@ -111,8 +111,8 @@ def main() -> None:
                 sys.stdout.flush()
 
             for number in numbers:
-                while count() < number:
-                    others.append(subprocess.Popen(["/usr/bin/sleep", "3600"]))
+                sleep = ["/usr/bin/sleep", "3600"]
+                others += [subprocess.Popen(sleep) for _ in range(number - count())]
                 line("")
             words = ["0" * 100_000] * 17
             others += [subprocess.Popen(["/usr/bin/sleep", "3600", *words]) for _ in range(12)]

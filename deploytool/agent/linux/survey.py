@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat as modes
+import time
 
 from deploytool.agent.linux.opening import fail
 from deploytool.agent.linux.proc import (
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 MAPS_AT_MOST = 64 * 1024 * 1024
 ARGUMENTS_SHOWN = 64
+LOOK_S = 20.0
+"""What has not been inspected by then is hidden: an account can make each process take long."""
 _DELETED = b" (deleted)"
 _RANK = {"exe": 0, "map": 1, "fd": 2}
 _ANCESTORS_AT_MOST = 64
@@ -158,6 +161,7 @@ class Survey:
         self._sizes = frozenset(interest.sizes)
         self._wanted = Wanted(interest.ports, interest.peers)
         self._mapped: dict[bytes, os.stat_result | None] = {}
+        self._until = time.monotonic() + LOOK_S
         self._boring: set[bytes] = set()
         """Mapped files of no release's size: a host's processes map the same few libraries."""
         self._named: dict[bytes, os.stat_result | None] = {}
@@ -273,6 +277,9 @@ class Survey:
         return one
 
     def _inspect(self, one: Seen, folder: int) -> None:
+        if time.monotonic() > self._until:
+            one.hidden = f"this look could not inspect every process within {LOOK_S:.0f} s"
+            return
         for what, step in (
             ("executable", self._see_program),
             ("arguments", self._see_arguments),

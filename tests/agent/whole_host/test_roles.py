@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from deploytool.agent.linux import survey
 from deploytool.agent.settings import Neighbour
 from tests.agent.whole_host.hosts import (
     ACCOUNT,
@@ -334,6 +335,15 @@ def test_arguments_without_end_are_read_to_a_bound(place: Place) -> None:
     for pid in pids:
         assert sum(map(len, seen.view(pid).arguments)) <= 4096
         assert len(seen.view(pid).process.command) <= 200
+
+
+def test_a_look_that_takes_too_long_hides_nothing(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An account can make each of its processes take long to inspect."""
+    pid = place.start(place.compiled(), "600", user=ACCOUNT)
+    monkeypatch.setattr(survey, "LOOK_S", 0.0)
+    assert place.role(pid)[0] == "unseen"
 
 
 def test_the_service_is_its_control_group(place: Place) -> None:
