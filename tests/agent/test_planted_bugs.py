@@ -149,8 +149,9 @@ BUGS = [
         [
             ("_arm_deadman(host, request)\n", "pass\n"),
             (
-                "complaint = service.restart(host)",
-                "complaint = service.restart(host)\n    _arm_deadman(host, request)",
+                "return service.start_again(host)",
+                "started = service.start_again(host)\n    _arm_deadman(host, request)\n"
+                "    return started",
             ),
         ],
     ),
