@@ -150,8 +150,7 @@ BUGS = [
             ("_arm_deadman(host, request)\n", "pass\n"),
             (
                 "return service.start_again(host)",
-                "started = service.start_again(host)\n    _arm_deadman(host, request)\n"
-                "    return started",
+                "x = service.start_again(host)\n    _arm_deadman(host, request)\n    return x",
             ),
         ],
     ),

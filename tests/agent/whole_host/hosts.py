@@ -212,6 +212,12 @@ def executes(pid: int) -> str:
         return ""
 
 
+def mentions(text: str) -> list[str]:
+    """Processes that have a text among their arguments: a test leaves none behind."""
+    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True)
+    return [line for line in listed.stdout.splitlines() if text in line]
+
+
 def started(process: Process) -> tuple[int, int]:
     return process.pid, process.start
 
@@ -246,6 +252,7 @@ def prepared(folder: Path) -> Iterator[Place]:
         yield place
     finally:
         place.end()
+        wait_for(lambda: not mentions(str(folder)))
         for group in GROUPS:
             for own in Path(group).glob(f"deploytool-test-{os.getpid()}-*"):
                 with suppress(OSError):
