@@ -32,7 +32,8 @@ class Bug:
         function = getattr(found, "__func__", found)
         source = textwrap.dedent(inspect.getsource(function))
         for right, wrong in self.edits:
-            assert source.count(right) == 1, f"the source has changed: {right}"
+            where = f"{self.function} has changed; plant this bug where its check is now"
+            assert source.count(right) == 1, f"{where}: {right}"
             source = source.replace(right, wrong)
         made: dict[str, Any] = {}
         code = compile("from __future__ import annotations\n" + source, self.name, "exec")
@@ -395,8 +396,15 @@ BUGS = [
         "the timer does not look whose it is",
         SWITCH,
         "expire",
-        crash("confirm"),
-        [("deadman is None or deadman.token != request.token", "False")],
+        races.expiry_violations,
+        [("not _is_over(deadman, request, host.system.machine.uptime())", "False")],
+    ),
+    Bug(
+        "an earlier timer is as good",
+        SWITCH,
+        "_is_over",
+        races.expiry_violations,
+        [("uptime >= deadman.armed + deadman.seconds", "True")],
     ),
 ]
 

@@ -229,8 +229,10 @@ class Service:
             self.computer.end(self.main)
 
     def set_timer(self, seconds: int, token: int) -> None:
-        """Has ``expire`` asked of this host in so many seconds; a reboot takes that back."""
-        self.clear_timer()
+        """Has ``expire`` asked of this host in so many seconds; a reboot takes that back.
+
+        Without a supervisor an earlier one goes off all the same.
+        """
         boot = self.computer.boots
 
         def ring() -> None:
@@ -240,10 +242,7 @@ class Service:
         self.timer = self.computer.time.after(seconds, ring)
 
     def clear_timer(self) -> None:
-        """Takes that back."""
-        if self.timer is not None:
-            self.timer.cleared = True
-        self.timer = None
+        """Takes that back, where there is a supervisor that can."""
 
 
 @dataclass(eq=False)
@@ -414,6 +413,17 @@ class Systemd(Service):
             run.disk_entries.clear()
         if self.enabled:
             self.start()
+
+    def set_timer(self, seconds: int, token: int) -> None:
+        """A transient timer; it takes the place of an earlier one (systemd-run(1))."""
+        self.clear_timer()
+        super().set_timer(seconds, token)
+
+    def clear_timer(self) -> None:
+        """Stops it."""
+        if self.timer is not None:
+            self.timer.cleared = True
+        self.timer = None
 
     def properties(self) -> tuple[tuple[str, str], ...]:
         """What ``systemctl show`` prints."""

@@ -105,10 +105,8 @@ def takeover_violations(step: str) -> Iterator[str]:
 def expiry_violations() -> Iterator[str]:
     """A host is confirmed or stops serving, and never both, whenever its timer rings."""
     for after in (*points_of("confirm", every=True), 1000):
-        host = prepared()
-        first = Deployer(host, "first")
-        for name in STEPS[: STEPS.index("confirm")]:
-            first.step(name)
+        host, first, _ = _activated()
+        _time_is_up(host)
 
         def confirms(hook: Hook, wait: Wait, first: Deployer = first) -> str:
             first.hook, first.wait = hook, wait
@@ -132,11 +130,32 @@ def expiry_violations() -> Iterator[str]:
             yield f"point {after}: it was confirmed, and expired"
     yield from _unconfirmed()
     yield from _not_what_was_seen()
+    yield from _another_timer()
 
 
-def _activated() -> tuple[Host, Deployer, Confirm]:
+def _time_is_up(host: Host) -> None:
+    """Its timer has rung, and has asked nothing yet."""
+    host.computer.time.pass_to(host.computer.time.now + DEADMAN_S + 1.0)
+
+
+def _another_timer() -> Iterator[str]:
+    """A timer of an activation that is over, or of another's token, ends nothing."""
+    host, first, _ = _activated("process")  # there an earlier timer goes off all the same
+    host.pass_time(DEADMAN_S / 2)
+    first.step("activate")
+    host.pass_time(DEADMAN_S * 0.75)
+    if running(host) is None:
+        yield "the timer of the first activation ended the second"
+    _time_is_up(host)
+    for token in (first.token - 1, first.token + 1):
+        host.ask(Expire(token=token))
+        if running(host) is None:
+            yield f"the timer of token {token} ended the activation of token {first.token}"
+
+
+def _activated(supervisor: str = "systemd") -> tuple[Host, Deployer, Confirm]:
     """A host whose next request is its confirmation."""
-    host = prepared()
+    host = prepared(supervisor)
     first = Deployer(host, "first")
     for name in STEPS[: STEPS.index("confirm")]:
         first.step(name)
@@ -165,6 +184,7 @@ def _not_what_was_seen() -> Iterator[str]:
     assert host.service.main is not None
     main = host.service.main
     main.stubborn = True
+    _time_is_up(host)
     host.ask(Expire(token=first.token))
     if not host.computer.alive(main) or not isinstance(host.ask(seen), Refused):
         yield "it was confirmed after its time was up"
@@ -172,10 +192,7 @@ def _not_what_was_seen() -> Iterator[str]:
 
 def _unconfirmed() -> Iterator[str]:
     for wait_s in (DEADMAN_S - 10.0, DEADMAN_S + 10.0):
-        host = prepared()
-        first = Deployer(host, "first")
-        for name in STEPS[: STEPS.index("confirm")]:
-            first.step(name)
+        host, _, _ = _activated()
         host.pass_time(wait_s)
         if (running(host) is not None) != (wait_s < DEADMAN_S):
             yield f"{wait_s:g} s after an activation that was not confirmed: {running(host)}"
