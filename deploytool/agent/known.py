@@ -23,11 +23,13 @@ REMEMBERED = 512
 _AT_MOST = 64 * 1024
 
 
-def releases(host: Host, asked: Iterable[KnownRelease] = ()) -> tuple[KnownRelease, ...]:
+def releases(
+    host: Host, asked: Iterable[KnownRelease] = (), *, keep: bool
+) -> tuple[KnownRelease, ...]:
     """What was ever seen here, what lies here now, and what the request asks for.
 
-    What is new is remembered. A host that can't write is asked all the same: that it can't is told
-    by the trial of its marks (``evidence``).
+    ``keep``: what is new is remembered. A host that can't write is asked all the same: that it
+    can't is told by the trial of its marks (``evidence``).
 
     Raises:
         OSError: the folder of releases can't be listed.
@@ -41,7 +43,7 @@ def releases(host: Host, asked: Iterable[KnownRelease] = ()) -> tuple[KnownRelea
             if size is not None:
                 found[KnownRelease(sha=name, size=size)] = None
     found.update(dict.fromkeys(asked))
-    if len(found) > len(before):
+    if keep and len(found) > len(before):
         _remember(host.state, list(found)[-REMEMBERED:])
     return tuple(found)
 

@@ -86,14 +86,15 @@ def sight(
 ) -> Sighting:
     """One look. ``asked``: further releases to be found. ``read``: files whose digest is known.
 
-    ``cache``: of interpreters, which are read only where they changed. ``unread``: nothing is read;
-    a release is known by where it lies alone.
+    ``cache``: of interpreters, which are read only where they changed; with it, releases that are
+    new here are remembered. ``unread``: nothing is read; a release is known by where it lies alone.
 
     Raises:
         OSError: the processes of this host can't be listed.
     """
     settings, machine = host.settings, host.system.machine
-    releases = known.releases(host, asked)
+    # A stop writes nothing but its latch: the disk may be what is wrong.
+    releases = known.releases(host, asked, keep=cache is not None)
     whole = settings.account is not None
     account = machine.account(settings.account) if whole else None
     neighbours = tuple((n, machine.account(n.account)) for n in settings.neighbours)

@@ -142,6 +142,19 @@ def test_p6_it_waits_for_no_change_and_asks_for_no_token(served: Ground) -> None
         assert isinstance(served.done(ShowLatch()), LatchShown)
 
 
+def test_p6_a_stop_writes_nothing_but_its_latch(systemd: Ground) -> None:
+    """The disk may be what is wrong with the host."""
+    systemd.host.place(TWO)  # no look has seen it
+    copy(systemd)
+    before = systemd.snapshot()
+    halt(systemd)
+    kill(systemd)
+    survey(systemd)
+    after = systemd.snapshot()
+    changed = {name for name in after.keys() | before.keys() if after.get(name) != before.get(name)}
+    assert changed == {"/state/halted", "/state/service/halted"}
+
+
 @pytest.mark.parametrize("how", ["read-only", "full"])
 def test_p6_a_disk_that_takes_no_latch_keeps_no_host_from_being_halted(
     served: Ground, how: str

@@ -21,6 +21,7 @@ from deploytool.agent.linux import Linux
 from deploytool.agent.model import Other, Owner, Process, Run
 from deploytool.agent.port import UnitState, View
 from deploytool.agent.record import Record
+from deploytool.agent.remembered import Digests
 from deploytool.agent.settings import Command, Settings
 from deploytool.agent.verbs.sighting import Sighting, sight
 from deploytool.agent.words import Pid  # a field's kind
@@ -168,7 +169,8 @@ class Place:
     def look(self, **settings: object) -> Looked:
         def look() -> dict[str, object]:
             with self.host(**settings) as host:
-                return Looked.of(sight(host, self.unit.told)).to_json()
+                cache = Digests(host)
+                return Looked.of(sight(host, self.unit.told, cache=cache)).to_json()
 
         return Looked.from_json(apart(look))
 
