@@ -323,6 +323,17 @@ def test_p6_what_starts_a_stray_again_and_again_is_ended_too(systemd: Ground) ->
     assert [process.pid for process in survey(systemd).alive] == [systemd.main.pid]
 
 
+def test_p6_a_moment_without_strays_is_not_the_end(systemd: Ground) -> None:
+    """What starts them is between two of them."""
+    computer = systemd.host.computer
+    computer.put("/bin/dash", b"\x7fELF dash\n", 0o755)
+    loop = computer.spawn(("sh", "loop"), opens="/bin/dash", how="exe", account=ROUTER)
+    copy(systemd)
+    computer.time.after(0.15, lambda: copy(systemd, account=ROUTER, parent=loop.pid))
+    assert kill(systemd) == 3
+    assert not computer.alive(loop)
+
+
 def test_a_stray_that_does_not_end_holds_nothing_up(systemd: Ground) -> None:
     task = copy(systemd)
     task.stubborn = True
