@@ -194,10 +194,12 @@ class Survey:
         below = f"{interest.group}/"
         chosen: set[int] = set()
         for pid, one in seen.items():
+            if one.hidden and not interest.whole:
+                continue
             if (
                 one.has_files
                 or one.is_cut
-                or (one.hidden and interest.whole)
+                or one.hidden
                 or not accounts.isdisjoint(one.accounts)
                 or (interest.group and f"{one.group}/".startswith(below))
                 or any(inode in sockets for inode in one.sockets)
