@@ -29,6 +29,7 @@ from deploytool.agent.requests import (
     Answer,
     Confirm,
     Expire,
+    Flag,
     Halt,
     Halted,
     Locked,
@@ -43,7 +44,8 @@ from deploytool.agent.requests import (
 from deploytool.agent.settings import Command, Settings
 from deploytool.fleet.agent_file import agent_file
 
-ARTIFACT = Path(__file__).parents[2] / "contract" / "artifact.sh"
+CONTRACT = Path(__file__).parents[2] / "contract"
+ARTIFACT, FLAGGED = CONTRACT / "artifact.sh", CONTRACT / "flagged.sh"
 PATIENCE_S = 60.0
 NONCE = "ab" * 16
 
@@ -56,8 +58,8 @@ class Build:
     manifest: bytes
 
     @staticmethod
-    def of(version: str) -> Build:
-        content = ARTIFACT.read_bytes().replace(b"VERSION=1.0", f"VERSION={version}".encode())
+    def of(version: str, artifact: Path = ARTIFACT) -> Build:
+        content = artifact.read_bytes().replace(b"VERSION=1.0", f"VERSION={version}".encode())
         said = {
             "name": "router",
             "sha256": hashlib.sha256(content).hexdigest(),
@@ -147,9 +149,14 @@ class Place:
             signers=str(self.signers),
         )
         self.signers.touch()
-        self.agent.write_bytes(agent_file(self.settings))
-        self.agent.chmod(0o755)
+        self.render(self.settings)
         self._open: list[Conversation] = []
+
+    def render(self, settings: Settings) -> None:
+        """Puts the agent there, as ``host prepare`` does."""
+        self.settings = settings
+        self.agent.write_bytes(agent_file(settings))
+        self.agent.chmod(0o755)
 
     def talk(self) -> Conversation:
         made = Conversation(self.agent)
@@ -479,3 +486,33 @@ def latch_of(place: Place) -> str:
     """The latch that a request must name."""
     found = dict(line.split(" ", 1) for line in (place.mark("halted") or "").splitlines())
     return found.get("artifact", found["latch"])
+
+
+# --- flags ---------------------------------------------------------------------------------------
+
+
+def test_p3_the_steps_of_a_flag_are_the_artifacts_own_commands(place: Place) -> None:
+    artifact, service, flag = "{current}/router", str(place.state / "service"), "ICEBERG"
+    steps = {
+        f"flag_{step}": Command(argv=(artifact, "flag", step, "{flag}", service))
+        for step in ("prepare", "commit", "settle", "disarm")
+    }
+    serve = (artifact, "serve", service, "f", "h", str(place.signers))
+    show = Command(argv=(artifact, "flag", "show", flag, service))
+    place.render(place.settings.but(start=Command(argv=serve), flag_observe=show, **steps))
+    place.deploy(Build.of("1.0", FLAGGED))
+    assert place.ask(Flag(step="commit", flag=flag)).code == "changing"
+    place.ask(Unlock(token=1, keep=2))
+    talk = place.talk()
+    observed = talk.ask(Flag(step="observe")).said
+    assert (observed.code, json.loads(observed.answer)["armed"]) == (0, [])
+    nonce = talk.ask(Flag(step="prepare", flag=flag)).said
+    assert len(json.loads(nonce.answer)["nonce"]) == 64
+    early = talk.ask(Flag(step="commit", flag=flag)).said
+    assert (early.code, early.answer) == (3, "")
+    assert early.errors.startswith("router: refused (NOT_PROMISED)")
+    forged = talk.ask(Flag(step="prepare", flag=flag, size=7), b"forged\n").said
+    assert forged.code == 3
+    (place.root / "current").unlink()
+    disarmed = talk.ask(Flag(step="disarm", flag=flag)).said
+    assert (disarmed.code, json.loads(disarmed.answer)) == (0, {"armed": []})
