@@ -22,7 +22,7 @@ from deploytool.agent.port import UnitState
 from deploytool.agent.requests import Shown
 from deploytool.agent.verbs import configs, service
 from deploytool.agent.verbs.releases import MANIFEST, holding
-from deploytool.agent.verbs.sighting import sight, usual_group
+from deploytool.agent.verbs.sighting import sight
 from deploytool.agent.verbs.surroundings import starters
 from deploytool.agent.words import DOCUMENT_AT_MOST, TEXT_AT_MOST, is_digest
 
@@ -152,7 +152,7 @@ class _Look:
             return self._system.supervisor.state()
         except OSError:
             # It says nothing, and no rule takes that for an answer; its processes are no strays.
-            return usual_group(self._host) or UnitState()
+            return service.usual_group(self._host) or UnitState()
 
     # --- files ----------------------------------------------------------------------------------
 

@@ -219,18 +219,21 @@ def fence(host: Host) -> str:
     with attempt():
         supervisor.mask()
     with attempt():
-        group = _group(host)
-        if group:
-            host.system.processes.kill_group(group)
+        unit = usual_group(host) or supervisor.state()
+        if unit.group:
+            host.system.processes.kill_group(unit.group)
     return stop(host)
 
 
-def _group(host: Host) -> str:
-    """The service's control group; where it usually is, systemd is not asked for it."""
-    usual = f"/system.slice/{host.settings.unit}"
-    if host.settings.supervisor == "systemd" and host.system.processes.group(usual):
-        return usual
-    return host.system.supervisor.state().group
+def usual_group(host: Host) -> UnitState | None:
+    """Where systemd has the service's processes unless it was told otherwise; None: none is there.
+
+    It is known without asking systemd, which may not answer.
+    """
+    if host.settings.supervisor != "systemd":
+        return None
+    group = f"/system.slice/{host.settings.unit}"
+    return UnitState(group=group) if host.system.processes.group(group) else None
 
 
 def unfence(host: Host) -> None:

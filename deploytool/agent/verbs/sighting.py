@@ -64,17 +64,6 @@ class Sighting:
         return self.views[pid].process
 
 
-def usual_group(host: Host) -> UnitState | None:
-    """Where systemd has the service's processes unless it was told otherwise; None: none is there.
-
-    It is known without asking systemd, which may not answer.
-    """
-    if host.settings.supervisor != "systemd":
-        return None
-    group = f"/system.slice/{host.settings.unit}"
-    return UnitState(group=group) if host.system.processes.group(group) else None
-
-
 def sight(
     host: Host,
     unit: UnitState,

@@ -15,7 +15,8 @@ from deploytool.agent.port import UnitState
 from deploytool.agent.record import Malformed
 from deploytool.agent.requests import Halted, Killed, LatchShown, Surveyed
 from deploytool.agent.verbs.latches import halt_artifact, says_halted, write_latch
-from deploytool.agent.verbs.sighting import sight, usual_group
+from deploytool.agent.verbs.service import usual_group
+from deploytool.agent.verbs.sighting import sight
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
