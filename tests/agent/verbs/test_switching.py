@@ -498,7 +498,8 @@ def test_p7_a_host_that_was_confirmed_goes_on_serving(ground: Ground) -> None:
     token = armed(ground)
     ground.confirm(token)
     ground.let_pass(601)
-    assert ground.host.service.due == [], "its timer was taken back"
+    if ground.supervisor == "systemd":
+        assert ground.host.service.due == [], "its timer was taken back"
     ground.done(Expire(token=token))
     assert ground.serves == ONE.release
 
