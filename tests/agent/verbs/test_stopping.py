@@ -329,7 +329,11 @@ def test_p6_a_moment_without_strays_is_not_the_end(systemd: Ground) -> None:
     computer.put("/bin/dash", b"\x7fELF dash\n", 0o755)
     loop = computer.spawn(("sh", "loop"), opens="/bin/dash", how="exe", account=ROUTER)
     copy(systemd)
-    computer.time.after(0.15, lambda: copy(systemd, account=ROUTER, parent=loop.pid))
+
+    def again() -> None:
+        copy(systemd, account=ROUTER, parent=loop.pid)
+
+    computer.time.after(0.15, again)
     assert kill(systemd) == 3
     assert not computer.alive(loop)
 
