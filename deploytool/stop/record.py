@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,6 @@ from deploytool.stop.model import (
 )
 from deploytool.stop.runtime_dir import candidates, owned
 from deploytool.stop.witness import NOT_UNDERSTOOD
-
-TYPE_CHECKING = False  # a stop reads the record, and has no time for what a verdict imports
-if TYPE_CHECKING:
-    from deploytool.parity.model import Verdict
 
 
 class WatchRecord:
@@ -29,13 +25,19 @@ class WatchRecord:
         self._fleet = fleet
         self._boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
-    def write(self, renewals: Mapping[str, Renewal], pictures: Mapping[str, Picture]) -> bool:
-        """Whether it could be written. If not, the old one is taken away: it must not mislead."""
+    def write(
+        self, renewals: Mapping[str, Renewal], pictures: Mapping[str, Mapping[str, object]]
+    ) -> bool:
+        """Whether it could be written. If not, the old one is taken away: it must not mislead.
+
+        ``pictures`` as JSON: a stop reads the record too, and has no time for what a verdict
+        imports.
+        """
         document: dict[str, Any] = {
             "fleet": self._fleet,
             "boot": self._boot,
             "renewals": {host: asdict(one) for host, one in renewals.items()},
-            "pictures": {h: {**asdict(p), "verdict": p.verdict.value} for h, p in pictures.items()},
+            "pictures": dict(pictures),
         }
         draft = self._path.with_suffix(".new")
         try:
@@ -52,16 +54,6 @@ class WatchRecord:
         """Takes it away."""
         with suppress(OSError):
             self._path.unlink(missing_ok=True)
-
-
-@dataclass(frozen=True)
-class Picture:
-    """The last that was surely seen of a host. ``at`` in seconds since the epoch."""
-
-    verdict: Verdict
-    release: str | None
-    text: str
-    at: float
 
 
 def read_record(inventory: str) -> dict[str, Any]:

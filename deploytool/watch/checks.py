@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 
 from deploytool.errors import HostFault
 from deploytool.parity.model import Evidence, Parity, Round, Verdict
@@ -82,6 +82,21 @@ def declared_by(taken: Round, declared: Manifest | None, shown: Manifest | None)
         return False
     marks = [v.evidence.finished for v in taken.hosts if v.evidence is not None]
     return all(mark is not None and mark.target == shown.sha256 for mark in marks)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """The last that was surely seen of a host. ``at`` in seconds since the epoch."""
+
+    verdict: Verdict
+    release: str | None
+    text: str
+    at: float
+
+    @property
+    def document(self) -> dict[str, object]:
+        """The same as JSON."""
+        return {**asdict(self), "verdict": self.verdict.value}
 
 
 def drifts(taken: Round) -> Mapping[str, str]:

@@ -30,12 +30,13 @@ from deploytool.stop.channel import SshChannel
 from deploytool.stop.escalation import Escalation, HostEscalation
 from deploytool.stop.model import End, HostOutcome, Renewal, StopRequest
 from deploytool.stop.outcome import outcome_document
-from deploytool.stop.record import Picture, WatchRecord
+from deploytool.stop.record import WatchRecord
 from deploytool.stop.table import stopped
 from deploytool.stop.targets import StopTargets, Target
 from deploytool.watch.checks import (
     RENEWALS_A_LEASE,
     ROUNDS_A_STATUS,
+    Picture,
     carry_status,
     declared_by,
     drifts,
@@ -388,7 +389,8 @@ class Watch:
         self._told[key] = trouble
 
     def _write(self) -> bool:
-        return self._record.write(self._renewals(), self.seen.pictures)
+        pictures = {host: picture.document for host, picture in self.seen.pictures.items()}
+        return self._record.write(self._renewals(), pictures)
 
     def _renewals(self) -> dict[str, Renewal]:
         found = {host: lease.known for host, lease in self._leases.items()}
