@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from deploytool.agent.settings import Command, Settings
-from deploytool.fleet import entrance
+from deploytool.fleet import helper_command
 from deploytool.fleet.helper import ports, service_account
 from deploytool.fleet.model import Argv, Inventory
 
@@ -23,7 +23,7 @@ def settings_of(inventory: Inventory, host: str) -> Settings:
 
     flags = service.flags
     return Settings(
-        agent=entrance.helper_path(service.supervisor, service.name, root),
+        agent=helper_command.helper_path(service.supervisor, service.name, root),
         fleet=inventory.fleet,
         host=host,
         name=service.name,

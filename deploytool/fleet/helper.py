@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
-from deploytool.fleet import entrance
+from deploytool.fleet import helper_command
 from deploytool.fleet.model import Argv, Digest, Inventory
 
 UNIT_FOLDER = "/usr/local/lib/systemd/system"
@@ -67,7 +67,7 @@ def _template() -> str:
 def helper_path(inventory: Inventory, host: str) -> str:
     """Where the helper stands: outside the release root where root owns it."""
     service = inventory.service
-    return entrance.helper_path(service.supervisor, service.name, inventory.root(host))
+    return helper_command.helper_path(service.supervisor, service.name, inventory.root(host))
 
 
 def ports(inventory: Inventory, host: str) -> tuple[int, ...]:
@@ -230,7 +230,7 @@ def host_files(inventory: Inventory, host: str, deploy_account: str) -> HostFile
 
 def invocation(inventory: Inventory, host: str) -> str:
     """The one command line that a deploy runs on a host, whatever the request."""
-    return entrance.invocation(inventory.service.supervisor, helper_path(inventory, host))
+    return helper_command.invocation(inventory.service.supervisor, helper_path(inventory, host))
 
 
 def sudo_asks(text: str) -> bool:

@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from deploytool.errors import InputError
-from deploytool.fleet.entrance import helper_path, invocation
+from deploytool.fleet.helper_command import helper_path, invocation
 from deploytool.fleet.names import ACCOUNT, ADDRESS, HOST, NAME, ROOT, UPWARDS
 from deploytool.fleet.paths import PlainNames, folder_of, located
 from deploytool.fleet.pinlines import flaw

@@ -20,7 +20,7 @@ from deploytool.rehearsal.fleets.engine import find_engine
 from deploytool.rehearsal.fleets.model import silent
 from deploytool.rehearsal.fleets.run import find
 
-from .desk import BROKEN, NEW, OLD, ROOT, Desk, Ended, Look, runs
+from .workstation import BROKEN, NEW, OLD, ROOT, Ended, Look, Workstation, runs
 
 SOURCE = Path(__file__).resolve().parents[2] / "router_binary"
 MARKER = "/etc/refuse-to-start"
@@ -34,7 +34,7 @@ if os.path.exists("{MARKER}") and "serve" in sys.argv:
 
 
 @pytest.fixture(scope="session")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workstation]:
     """A user's desk beside eight hosts that have nothing yet."""
     folder = tmp_path_factory.mktemp("desk")
     shutil.copytree(SOURCE, folder / "router_binary")
@@ -44,7 +44,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
         containers.up(8, silent)
         record = containers.record()
         assert record is not None
-        made = Desk(folder, containers, record)
+        made = Workstation(folder, containers, record)
         # The deadlines of our own inventory are part of the helper: hosts are brought up to date.
         for ended in (
             made.prepare("-i", made.inventory),
@@ -71,7 +71,7 @@ def _add_broken_build(source: Path) -> None:
 class Trio:
     """Three of the hosts as a fleet of their own, proven on the old release. router2 gets hurt."""
 
-    desk: Desk
+    desk: Workstation
     inventory: Path
     names: tuple[str, ...] = ("router1", "router2", "router3")
     victim: str = "router2"
@@ -101,12 +101,12 @@ class Trio:
 
 
 @pytest.fixture(scope="session")
-def trio_inventory(desk: Desk) -> Path:
+def trio_inventory(desk: Workstation) -> Path:
     return desk.write_inventory("trio.yaml", list(Trio.names), waves=[1, "rest"])
 
 
 @pytest.fixture
-def trio(desk: Desk, trio_inventory: Path) -> Trio:
+def trio(desk: Workstation, trio_inventory: Path) -> Trio:
     """Begins at parity on the old release: redeployed where it is not."""
     made = Trio(desk, trio_inventory)
     began = made.deploy(OLD)

@@ -13,7 +13,7 @@ from deploytool.rehearsal.fleets.engine import named_engine
 from deploytool.rehearsal.fleets.image import image_name
 from deploytool.rehearsal.fleets.ready import wait_for_ssh
 
-from .desk import NAMES, NEW, OLD, ROOT, Desk, Look, in_path, runs
+from .workstation import NAMES, NEW, OLD, ROOT, Look, Workstation, in_path, runs
 
 pytestmark = pytest.mark.containers
 
@@ -24,7 +24,7 @@ def verdicts(document: dict[str, object]) -> list[tuple[str, str]]:
     return [(host["host"], host["verdict"]) for host in hosts]
 
 
-def test_p1_first_deploy_to_eight_bare_hosts_is_proven_on_every_one(desk: Desk) -> None:
+def test_p1_first_deploy_to_eight_bare_hosts_is_proven_on_every_one(desk: Workstation) -> None:
     bare = desk.each(NAMES, lambda name: desk.seen_as_root(name).file(f"{ROOT}/current").exists)
     assert bare == dict.fromkeys(NAMES, False), "this file comes first: its hosts have nothing yet"
 
@@ -47,7 +47,7 @@ def test_p1_first_deploy_to_eight_bare_hosts_is_proven_on_every_one(desk: Desk) 
     assert all(runs(look, digest) for look in desk.looks(NAMES).values())
 
 
-def ask_over_ssh(desk: Desk, name: str, digest: str) -> None:
+def ask_over_ssh(desk: Workstation, name: str, digest: str) -> None:
     seen = desk.seen(name)
     assert seen.file(f"{ROOT}/current").linked_to == f"{ROOT}/releases/{digest}"
     assert seen.file(f"{ROOT}/current/router").sha256sum == digest
@@ -55,7 +55,7 @@ def ask_over_ssh(desk: Desk, name: str, digest: str) -> None:
     assert seen.socket("tcp://0.0.0.0:7001").is_listening
 
 
-def test_p1_second_deploy_replaces_every_process_and_a_third_is_a_no_op(desk: Desk) -> None:
+def test_p1_second_deploy_replaces_every_process_and_a_third_is_a_no_op(desk: Workstation) -> None:
     before = desk.looks(NAMES)
     assert desk.tool("deploy", "-i", desk.inventory, OLD).code == 0
     assert desk.looks(NAMES) == before
@@ -77,7 +77,7 @@ def test_p1_second_deploy_replaces_every_process_and_a_third_is_a_no_op(desk: De
     assert desk.looks(NAMES) == after
 
 
-def everything_on_disk(desk: Desk, host: str) -> Look:
+def everything_on_disk(desk: Workstation, host: str) -> Look:
     """Every file that deploytool could touch, with its mode, owner, times and content."""
     done = desk.seen_as_root(host).run(
         f"find {ROOT} /usr/local /etc/systemd /etc/sudoers.d -path {ROOT}/state/service -prune -o "
@@ -88,7 +88,7 @@ def everything_on_disk(desk: Desk, host: str) -> Look:
 
 
 def test_plan_changes_nothing_and_a_plan_that_the_fleet_has_left_behind_is_refused(
-    desk: Desk,
+    desk: Workstation,
 ) -> None:
     assert desk.tool("deploy", "-i", desk.inventory, NEW).code == 0
     before = desk.each(NAMES, lambda name: everything_on_disk(desk, name))
@@ -119,7 +119,7 @@ def test_plan_changes_nothing_and_a_plan_that_the_fleet_has_left_behind_is_refus
     assert all(runs(look, desk.digest(OLD)) for look in desk.looks(NAMES).values())
 
 
-def test_a_dead_host_is_replaced_by_a_bare_one_of_the_same_name(desk: Desk) -> None:
+def test_a_dead_host_is_replaced_by_a_bare_one_of_the_same_name(desk: Workstation) -> None:
     """P2 while it is dead, a refusal while its key is unknown, and then the first deploy to it."""
     dead = "router8"
     assert desk.tool("deploy", "-i", desk.inventory, OLD).code == 0
@@ -156,7 +156,7 @@ def test_a_dead_host_is_replaced_by_a_bare_one_of_the_same_name(desk: Desk) -> N
     assert desk.looks(tuple(alive)) == alive
 
 
-def start_bare_host(desk: Desk, name: str) -> str:
+def start_bare_host(desk: Workstation, name: str) -> str:
     """A new machine at the same address; root lets the admin in. Gives its public host key."""
     record = desk.record
     named_engine(record.engine or "").start(

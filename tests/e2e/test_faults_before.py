@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from .desk import HELPER, NAMES, NEW, OLD, ROOT, Desk, Look
+from .workstation import HELPER, NAMES, NEW, OLD, ROOT, Look, Workstation
 
 pytestmark = pytest.mark.containers
 
@@ -103,7 +103,7 @@ NOT_READY = (
 )
 
 
-def act(desk: Desk, host: str, fault: Fault, script: str) -> None:
+def act(desk: Workstation, host: str, fault: Fault, script: str) -> None:
     if script.startswith("@"):
         if script == "@prepare":
             prepared = desk.prepare("-i", desk.inventory, "--host", host)
@@ -117,7 +117,7 @@ def act(desk: Desk, host: str, fault: Fault, script: str) -> None:
 
 
 @contextmanager
-def suffering(desk: Desk, faults: dict[str, Fault]) -> Iterator[None]:
+def suffering(desk: Workstation, faults: dict[str, Fault]) -> Iterator[None]:
     with ExitStack() as stack:
         for host, fault in faults.items():
             act(desk, host, fault, fault.done)
@@ -126,7 +126,7 @@ def suffering(desk: Desk, faults: dict[str, Fault]) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def hasty(desk: Desk) -> Path:
+def hasty(desk: Workstation) -> Path:
     """The same eight hosts, for an operator who does not wait long."""
     ssh = {"connect_timeout_s": 3, "command_timeout_s": 6}
     return desk.write_inventory("hasty.yaml", list(NAMES), ssh=ssh)
@@ -137,7 +137,7 @@ def hasty(desk: Desk) -> Path:
     [pytest.param(OUT_OF_REACH, id="out-of-reach"), pytest.param(NOT_READY, id="not-ready")],
 )
 def test_p2_every_fault_is_named_with_its_host_in_time_and_nothing_is_touched(
-    desk: Desk, hasty: Path, faults: tuple[Fault, ...]
+    desk: Workstation, hasty: Path, faults: tuple[Fault, ...]
 ) -> None:
     begun = desk.tool("deploy", "-i", desk.inventory, OLD)
     assert begun.code == 0, begun
@@ -169,7 +169,7 @@ def unchanged(before: Look, after: Look, fault: Fault | None) -> bool:
     return before == after
 
 
-def test_two_names_for_one_machine_are_found(desk: Desk) -> None:
+def test_two_names_for_one_machine_are_found(desk: Workstation) -> None:
     """P2: one machine that answers twice must not count as two hosts."""
     begun = desk.tool("deploy", "-i", desk.inventory, OLD)
     assert begun.code == 0, begun

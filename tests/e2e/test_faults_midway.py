@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from .conftest import MARKER, Trio
-from .desk import BROKEN, HELPER, NEW, OLD, ROOT, Desk, Ended, doing
+from .workstation import BROKEN, HELPER, NEW, OLD, ROOT, Ended, Workstation, doing
 
 pytestmark = pytest.mark.containers
 
 
 @pytest.fixture(scope="module")
-def hasty(desk: Desk) -> Path:
+def hasty(desk: Workstation) -> Path:
     """The trio, for an operator who does not wait long."""
     ssh = {"connect_timeout_s": 3, "command_timeout_s": 6, "transfer_timeout_s": 4}
     return desk.write_inventory("hasty-trio.yaml", list(Trio.names), waves=[1, "rest"], ssh=ssh)

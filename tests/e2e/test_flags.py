@@ -16,7 +16,7 @@ from deploytool.rehearsal.trading import Trading
 from deploytool.release.store import find
 from tests.unit.test_signers import key
 
-from .desk import NAMES, NEW, OLD, ROOT, Desk
+from .workstation import NAMES, NEW, OLD, ROOT, Workstation
 
 FLAG, BIT, PARENTS = "RETAIL_LIQUIDITY", 4, 200
 _ASK = (
@@ -27,7 +27,7 @@ _ASK = (
 pytestmark = [pytest.mark.containers, pytest.mark.slow]
 
 
-def said(desk: Desk, host: str) -> dict[str, Any]:
+def said(desk: Workstation, host: str) -> dict[str, Any]:
     """What the router on a host says of its flags, asked on the host itself."""
     done = desk.seen_as_root(host).run(_ASK)
     assert done.rc == 0, f"{host}: {done.stderr}"
@@ -36,7 +36,7 @@ def said(desk: Desk, host: str) -> dict[str, Any]:
     return answer
 
 
-def armed(desk: Desk) -> dict[str, list[str]]:
+def armed(desk: Workstation) -> dict[str, list[str]]:
     return {host: item["armed"] for host, item in desk.each(NAMES, lambda h: said(desk, h)).items()}
 
 
@@ -45,7 +45,7 @@ ON: dict[str, list[str]] = {host: [FLAG] for host in NAMES}
 
 
 @pytest.fixture
-def stage(desk: Desk) -> Stage:
+def stage(desk: Workstation) -> Stage:
     store = desk.folder / ".deploytool" / "store"
     return Stage(desk.containers, find(store, OLD), find(store, NEW), print)
 
@@ -57,7 +57,7 @@ def trading(stage: Stage) -> Iterator[Trading]:
 
 
 def test_p3_a_flag_is_armed_on_eight_of_eight_and_on_nothing_less(
-    desk: Desk, stage: Stage, trading: Trading
+    desk: Workstation, stage: Stage, trading: Trading
 ) -> None:
     control = trading.flow.gateway.control.resolve()
     fleet = desk.containers
@@ -131,7 +131,7 @@ def test_p3_a_flag_is_armed_on_eight_of_eight_and_on_nothing_less(
 
 
 def test_p3_a_deployment_turns_flags_off_first_where_it_is_asked_to(
-    desk: Desk, stage: Stage, trading: Trading
+    desk: Workstation, stage: Stage, trading: Trading
 ) -> None:
     control = trading.flow.gateway.control.resolve()
     whole = inventory_with_senders(desk.containers, control, "senders.yaml", like=desk.inventory)
@@ -146,7 +146,7 @@ def test_p3_a_deployment_turns_flags_off_first_where_it_is_asked_to(
     assert "OFF" not in ended.err
 
 
-def test_signers_come_and_go_on_every_host(desk: Desk, tmp_path: Path) -> None:
+def test_signers_come_and_go_on_every_host(desk: Workstation, tmp_path: Path) -> None:
     """Adding and removing a signer is a command; each host is seen to have the file."""
     key(tmp_path, "bert")
     admin = ("--admin", "root", "--admin-key", desk.containers.folder / "admin_ed25519")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from .conftest import Trio
-from .desk import NEW, OLD, ROOT
+from .workstation import NEW, OLD, ROOT
 
 pytestmark = pytest.mark.containers
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from .desk import HELPER, NAMES, NEW, OLD, ROOT, UNIT, Desk, Ended, runs
+from .workstation import HELPER, NAMES, NEW, OLD, ROOT, UNIT, Ended, Workstation, runs
 
 pytestmark = pytest.mark.containers
 
@@ -121,7 +121,7 @@ WHAT_LIES_THERE = (
     ],
 )
 def test_p1_lies_are_found_by_name_and_the_advice_mends_them(
-    desk: Desk, lies: tuple[Lie, ...]
+    desk: Workstation, lies: tuple[Lie, ...]
 ) -> None:
     for version in (NEW, OLD):
         begun = desk.tool("deploy", "-i", desk.inventory, version)
@@ -153,7 +153,7 @@ def details(ended: Ended) -> list[str]:
     return [line for line in ended.err.splitlines() if line.startswith("  router")]
 
 
-def follow(desk: Desk, status: Ended, told: dict[str, Lie]) -> None:
+def follow(desk: Workstation, status: Ended, told: dict[str, Lie]) -> None:
     """Does what is advised, as often as something is, up to a bound."""
     for _ in range(2 * len(told)):
         on_host = re.match(r"On (\w+), as root: (.*); then: deploytool", status.now)

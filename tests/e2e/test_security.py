@@ -7,7 +7,7 @@ import re
 import pytest
 
 from .conftest import Trio
-from .desk import HELPER, NEW, OLD, ROOT, UNIT
+from .workstation import HELPER, NEW, OLD, ROOT, UNIT
 
 pytestmark = pytest.mark.containers
 

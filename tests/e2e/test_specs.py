@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from .conftest import Trio
-from .desk import ROOT, Desk, Ended
+from .workstation import ROOT, Ended, Workstation
 
 pytestmark = pytest.mark.containers
 
@@ -33,7 +33,7 @@ def test_something_else():
 """
 
 
-def specs(desk: Desk, name: str, text: str) -> Path:
+def specs(desk: Workstation, name: str, text: str) -> Path:
     folder = desk.folder / name
     folder.mkdir(exist_ok=True)
     (folder / "test_spec.py").write_text(text)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from .conftest import Trio
-from .desk import NEW, ROOT, Ended
+from .workstation import NEW, ROOT, Ended
 
 pytestmark = [pytest.mark.containers, pytest.mark.slow]
 

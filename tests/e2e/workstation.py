@@ -89,7 +89,7 @@ Look = dict[str, str]
 
 
 @dataclass
-class Desk:
+class Workstation:
     """One user's folder, and the fleet that it is about."""
 
     folder: Path
