@@ -14,7 +14,7 @@ class Alarm:
 
     at: float
     number: int
-    ring: Callable[[], None] = field(compare=False)
+    ring: Callable[[], object] = field(compare=False)
     cleared: bool = field(default=False, compare=False)
 
 
@@ -26,7 +26,7 @@ class Time:
         self._alarms: list[Alarm] = []
         self._numbers = itertools.count()
 
-    def after(self, seconds: float, ring: Callable[[], None]) -> Alarm:
+    def after(self, seconds: float, ring: Callable[[], object]) -> Alarm:
         """Has something happen in so many seconds."""
         alarm = Alarm(self.now + seconds, next(self._numbers), ring)
         heapq.heappush(self._alarms, alarm)
