@@ -47,7 +47,7 @@ def note_start(host: Host, state: UnitState, before: tuple[FileDigest, ...]) -> 
     if process is None or not before:
         return
     lines = [f"{host.system.machine.boot_id()} {process.pid} {process.start}"]
-    for one, after in zip(before, digests(host)):  # noqa: B905 # of the same settings
+    for one, after in zip(before, digests(host)):  # of the same settings
         sha = _MISSING if one.missing else one.sha
         lines.append(f"{sha if sha and one == after else _CHANGED} {one.path}")
     with attempt():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import glob
 import hashlib
 import json
 import os
@@ -408,6 +409,36 @@ def test_an_old_python_is_said(place: Place) -> None:
     found = refusal(place.raw(LATCH))
     assert found.code == "lacks-program"
     assert found.text.startswith("Python 3.9 or newer is needed on this host; ")
+
+
+def _pythons() -> list[str]:
+    """Every Python 3 of this machine, wherever its owner keeps them."""
+    found = {}
+    folders = [*os.get_exec_path(), *glob.glob(os.path.expanduser("~/.pyenv/versions/*/bin"))]
+    for folder in folders:
+        for path in glob.glob(f"{folder}/python3.[0-9]*"):
+            if path.rpartition(".")[2].isdigit() and "/shims/" not in path:
+                found[os.path.realpath(path)] = path
+    return sorted(found.values(), key=lambda path: int(path.rpartition(".")[2]))
+
+
+@pytest.mark.parametrize("python", _pythons())
+def test_every_python_answers_or_says_that_it_is_too_old(place: Place, python: str) -> None:
+    def with_it(content: bytes) -> bytes:
+        assert content.count(b"for python in /usr/bin/python3 ") == 1
+        return content.replace(b"/usr/bin/python3 ", python.encode() + b" ")
+
+    place.write_agent(with_it)
+    if int(python.rpartition(".")[2]) < 9:
+        found = refusal(place.raw(LATCH))
+        assert found.code == "lacks-program"
+        assert "Python 3.9 or newer is needed" in found.text
+        return
+    shown = place.ask(Probe())
+    assert isinstance(shown, Shown), shown
+    assert shown.evidence.machine == Path("/etc/machine-id").read_text().strip()
+    ran = place.raw(LATCH)
+    assert (ran.errors, ran.code) == (b"", 0)
 
 
 def test_its_first_lines_are_read_by_any_python() -> None:
