@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from .invariants import crashes, damage, deploying, faults, races, stops
+from .invariants import again, crashes, damage, deploying, faults, races, stops
 
 
 @pytest.mark.parametrize("supervisor", ["systemd", "process"])
@@ -38,3 +38,9 @@ def test_a_host_is_confirmed_or_stops_serving() -> None:
 @pytest.mark.parametrize("step", deploying.STEPS)
 def test_any_call_fails(step: str, supervisor: str) -> None:
     assert list(faults.fault_violations(step, supervisor)) == []
+
+
+@pytest.mark.parametrize("supervisor", ["systemd", "process"])
+@pytest.mark.parametrize("name", again.VERBS)
+def test_a_step_that_was_struck_is_tried_again(name: str, supervisor: str) -> None:
+    assert list(again.again_violations(name, supervisor)) == []
