@@ -164,6 +164,19 @@ def test_remembered_digests_that_are_not_from_here_are_not_believed(
     assert look(ground).interpreters == before
 
 
+def test_digests_of_another_boot_are_not_believed(ground: Ground) -> None:
+    """A device's number may be another's by now."""
+    ground.deploy(ONE)
+    before = look(ground).interpreters
+    kept = ground.mark("digests")
+    assert kept is not None
+    boot, line = kept.split("\n")[:2]
+    assert boot == ground.host.computer.boot_id
+    inode = line.split(" ")[0]
+    ground.write("digests", f"another\n{inode} {'a' * 64}\n")
+    assert look(ground).interpreters == before
+
+
 # --- what may act as the service ------------------------------------------------------------------
 
 
