@@ -33,6 +33,8 @@ check: ## lint, types, import rules, shell scripts, and the gate on this reposit
 	@scripts/setup check
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/vermin --quiet --no-tips --violations --target=3.9- --exclude typing.Self \
+		--exclude typing.dataclass_transform deploytool/agent
 	$(BIN)/lint-imports
 	PYTHONPATH=router_binary $(BIN)/lint-imports --config router_binary/.importlinter
 	git ls-files -z -- '*.sh' scripts vagrant/build-box .ci/run ':!deploytool/fleet/onhost' ':!deploytool/agent' | \
