@@ -1,4 +1,4 @@
-"""What an inventory says: frozen, validated values. The YAML is read in ``inventory``."""
+"""What an inventory says: frozen, validated values. The YAML is read in ``inventory``. Pure."""
 
 from __future__ import annotations
 

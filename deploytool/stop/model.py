@@ -1,4 +1,4 @@
-"""Rungs, events and ends of a stop, and what is known of a host on them: frozen values."""
+"""Rungs, events and ends of a stop, and what is known of a host on them: frozen values. Pure."""
 
 from __future__ import annotations
 
