@@ -31,7 +31,7 @@ service:
   version: ["{{current}}/router", "--version"]
   status: ["{{current}}/router", "status"]
   halt: ["{{current}}/router", "halt"]
-  flags:
+{resume}  flags:
     observe: ["{{current}}/router", "flag", "show"]
     prepare: ["{{current}}/router", "flag", "prepare", "{{flag}}"]
     commit: ["{{current}}/router", "flag", "commit", "{{flag}}"]
@@ -49,11 +49,25 @@ hosts:
 """
 
 
-def inventory(count: int = 8, supervisor: str = "systemd") -> Inventory:
-    """The inventory of a simulated fleet: a canary, then three, then the rest."""
+_RESUME = '  resume: ["{current}/router", "resume"]\n'
+
+
+def inventory_text(count: int = 8, supervisor: str = "systemd", *, resumes: bool = False) -> str:
+    """The inventory as it is written; ``resumes``: its artifact has a command that ends a halt."""
     hosts = "\n".join(f"  router{n}: {{address: 192.0.2.{n}}}" for n in range(1, count + 1))
     waves = "[1, 3, rest]" if count > 4 else "[rest]"
-    text = _TEXT.format(count=count, supervisor=supervisor, waves=waves, hosts=hosts)
+    return _TEXT.format(
+        count=count,
+        supervisor=supervisor,
+        resume=_RESUME if resumes else "",
+        waves=waves,
+        hosts=hosts,
+    )
+
+
+def inventory(count: int = 8, supervisor: str = "systemd") -> Inventory:
+    """The inventory of a simulated fleet: a canary, then three, then the rest."""
+    text = inventory_text(count, supervisor)
     return parse_inventory(text, "simulated.yaml").with_signers("signers", SIGNERS)
 
 

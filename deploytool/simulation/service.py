@@ -50,6 +50,8 @@ class SimulatedService:
     unit: Unit | None = None
     halts: bool = False
     """Whether the inventory names a command that halts it."""
+    resumes: bool = False
+    """Whether it names one that lets it trade again: then it keeps its latch on its own disk."""
     quirks: set[Quirk] = field(default_factory=set)
     main: SimulatedProcess | None = None
     answering: SimulatedProcess | None = None
@@ -64,7 +66,10 @@ class SimulatedService:
         numbers = tuple(int(text.rpartition(":")[2]) for text in listen)
         named, root = inventory.service, inventory.root(host)
         halts, fleet, all_ = named.halt is not None, inventory.fleet, frozenset(inventory.names)
-        return SimulatedService(machine, named.name, root, numbers, host, fleet, all_, unit, halts)
+        resumes = named.resume is not None
+        return SimulatedService(
+            machine, named.name, root, numbers, host, fleet, all_, unit, halts, resumes
+        )
 
     @property
     def main_pid(self) -> int:

@@ -83,6 +83,11 @@ class Stopping(HelperState):
             self._write("service/halted", "")
             said = '{"latch": "disk", "trading_state": "HALTED"}\n'
             self._latch(request, "disk")
+        elif not self.service.main_pid and self.service.resumes:
+            # It latches without running: what is started next comes up halted.
+            self._write("service/halted", "")
+            said = '{"latch": "disk", "running": false, "trading_state": "HALTED"}\n'
+            self._latch(request, "disk")
         say(f"halt {base64.b64encode(said.encode()).decode()}")
 
     def verb_fence(self, request: HelperRequest, say: Say) -> None:
@@ -158,16 +163,41 @@ class Stopping(HelperState):
             raise HelperRefusal("not-halted", "this host was not stopped")
         if halted and halted["latch"] != request["latch"]:
             raise HelperRefusal("other-latch", f"it was stopped again, by latch {halted['latch']}")
-        if self.signers and not self._signed(request, halted):
-            raise HelperRefusal("not-signed", "no second person has signed this for the stop here")
+        # A start that was interrupted may have taken the fence away, and started nothing.
+        starts = fenced or not self.service.main_pid
+        if starts or not self.service.resumes:
+            self._needs_second_person(request, halted)
         stop = halted.get("latch") or NO_STOP
         if not request.payload.partition(b"\n")[0].endswith(f',"stop":"{stop}"}}'.encode()):
             raise HelperRefusal("other-latch", f"what holds here now is stop {stop}")
-        if fenced:
-            self.remove("fenced")
-            self.service.unfence()
-            if self.linked() != "none":
-                self.service.stop()
-                self.service.start()
-        self.remove("meant", "halted")
+        if starts:
+            self._let_in()
+        if self.service.resumes and not self._release(request, halted, say):
+            return
+        self.remove("meant")
+        self.remove("halted")
+        self.step("latch removed")
         say("released")
+
+    def _needs_second_person(self, request: HelperRequest, halted: Mapping[str, str]) -> None:
+        if self.signers and not self._signed(request, halted):
+            raise HelperRefusal("not-signed", "no second person has signed this for the stop here")
+
+    def _let_in(self) -> None:
+        self.remove("fenced")
+        self.step("fence removed")
+        self.service.unfence()
+        if self.linked() != "none":
+            self.service.stop()
+            self.service.start()
+        self.step("service started")
+
+    def _release(self, request: HelperRequest, halted: Mapping[str, str], say: Say) -> bool:
+        """Whether the artifact, which checks the request itself, trades again."""
+        trades = self.service.board() is not None and self._signed(request, halted)
+        if trades:
+            self.remove("service/halted")
+            self.step("artifact released")
+        said = '{"trading_state": "ACTIVE"}\n' if trades else f"{self.service.name}: refused\n"
+        say(f"resume {base64.b64encode(said.encode()).decode()}")
+        return trades

@@ -1,0 +1,129 @@
+"""Stop and start end at every call of theirs, and what is said afterwards is true (P6, P7).
+
+The true trading state is looked up in the machines. Whoever comes next, from another machine,
+asks ``status``, ``start`` and ``stop``, and does what is printed.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from deploytool.fleet.signing import BadSignature
+from deploytool.simulation.board import signer
+from deploytool.simulation.faults import AFTER, BEFORE, Fault
+
+from .cases import inline
+from .operators import KILLED, Channel, Kill, Operators
+
+SUPERVISORS = ("systemd", "process")
+HALTED, FENCED = "router1", "router2"
+"""One obeyed, the other hung and was killed; the third trades on."""
+CHANGING = {"resume", "lock", "confirm", "unlock"}
+
+
+def _verify(content: bytes, signature: str, _signers: Path, _namespace: str) -> str:
+    if (name := signer(content, signature)) is None:
+        raise BadSignature("nobody signed this")
+    return name
+
+
+@pytest.fixture
+def operators(
+    swift: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], Operators]:
+    del swift
+    monkeypatch.setattr("deploytool.start.runner.fanout", inline)
+    monkeypatch.setattr("deploytool.start.runner.verify", _verify)
+    monkeypatch.setattr("deploytool.stop.escalation.SshChannel", Channel)
+    return lambda supervisor: Operators(tmp_path, supervisor, monkeypatch)
+
+
+def stopped(fleet: Operators) -> None:
+    """Two of the three are stopped, and two people have asked and signed that they start again."""
+    fleet.renew()
+    fleet.hang(FENCED)
+    ended = fleet.stops(HALTED, FENCED)
+    assert not list(fleet.lies(ended))
+    assert fleet.truth == {HALTED: False, FENCED: False, "router3": True}
+    assert fleet.asks(HALTED, FENCED).code == 0, fleet.typed[-1]
+
+
+def wrong(fleet: Operators) -> list[str]:
+    """What is wrong with what ``status``, ``start`` and ``stop`` say now, and where they lead."""
+    found: list[str] = []
+    left = fleet.hosts
+    for ask in (fleet.asks, fleet.stops):
+        fleet.hosts = copy.deepcopy(left)
+        found += fleet.lies(ask())
+        found += fleet.follow()
+    return found
+
+
+def points(calls: tuple[str, ...]) -> list[Kill]:
+    return [Kill(n, part) for n in range(1, len(calls) + 1) for part in (BEFORE, AFTER)]
+
+
+@pytest.mark.parametrize("supervisor", SUPERVISORS)
+def test_p6_p7_a_start_that_was_killed_at_any_call(
+    operators: Callable[[str], Operators], supervisor: str
+) -> None:
+    fleet = operators(supervisor)
+    stopped(fleet)
+    whole = fleet.starts()
+    assert (whole.code, set(fleet.truth.values())) == (0, {True}), whole
+    assert {"probe", *CHANGING} == set(whole.calls)
+    found, told = [], 0
+    for kill in points(whole.calls):
+        stopped(fleet)
+        assert fleet.starts(kill).code == KILLED, kill
+        fleet_truth = fleet.truth
+        found += [f"{kill}: {text}" for text in wrong(fleet)]
+        told += len(set(fleet_truth.values()))
+    assert told > len(points(whole.calls)), "hosts have to differ at some of these points"
+    assert not found, f"{len(found)}: {found[:6]}"
+
+
+@pytest.mark.parametrize("fault", [Fault.CONNECTION_LOST, Fault.REBOOT], ids=lambda f: f.name)
+@pytest.mark.parametrize("supervisor", SUPERVISORS)
+def test_p6_p7_a_start_whose_helper_ended_in_the_middle(
+    operators: Callable[[str], Operators], supervisor: str, fault: Fault
+) -> None:
+    """The start itself goes on: what it says at its end is true of what that left."""
+    fleet = operators(supervisor)
+    stopped(fleet)
+    fleet.starts()
+    moments = {h: [m for m in fleet.hosts[h].moments if m.verb in CHANGING] for h in fleet.hosts}
+    steps = {m.part for m in moments[FENCED]}
+    assert {"fence removed", "service started", "artifact released", "latch removed"} <= steps
+    found = []
+    for host, moment in ((h, m) for h, those in moments.items() for m in those):
+        stopped(fleet)
+        fleet.hosts[host].strikes = {moment: fault}
+        ended = fleet.starts()
+        found += [f"{host} {moment}: {text}" for text in fleet.lies(ended)]
+        assert fleet.hosts[host].struck, moment
+        fleet.hosts[host].reconnect()
+        found += [f"{host} {moment}: {text}" for text in wrong(fleet)]
+    assert not found, f"{len(found)}: {found[:6]}"
+
+
+@pytest.mark.parametrize("supervisor", SUPERVISORS)
+def test_p6_p7_a_stop_that_was_killed_at_any_call(
+    operators: Callable[[str], Operators], supervisor: str
+) -> None:
+    fleet = operators(supervisor)
+    fleet.hang(FENCED)
+    whole = fleet.stops()
+    assert set(fleet.truth.values()) == {False}, whole
+    assert {"quiesce", "fence", "kill", "look"} == set(whole.calls)
+    found = []
+    for kill in points(whole.calls):
+        fleet.renew()
+        fleet.hang(FENCED)
+        assert fleet.stops(kill=kill).code == KILLED, kill
+        found += [f"{kill}: {text}" for text in wrong(fleet)]
+    assert not found, f"{len(found)}: {found[:6]}"
