@@ -21,6 +21,8 @@ Handler = Callable[[Json], Json]
 MAX_REQUEST: Final = 1 << 16
 MAX_ANSWER: Final = 1 << 26
 _ASK_DEADLINE_S: Final = 5.0
+_SERVE_DEADLINE_S: Final = 30.0
+"""Longer than any asker's own: a busy market must not hang up on one that still waits."""
 _LISTEN_BACKLOG: Final = 16
 
 
@@ -68,7 +70,7 @@ class ControlServer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            async with asyncio.timeout(_ASK_DEADLINE_S):
+            async with asyncio.timeout(_SERVE_DEADLINE_S):
                 line = await reader.readline()
                 writer.write(json.dumps(self._answer(line)).encode() + b"\n")
                 await writer.drain()

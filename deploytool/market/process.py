@@ -14,7 +14,9 @@ from typing import Final, Protocol, Self
 from deploytool.errors import EnvironmentProblem
 from deploytool.market.control import ControlFault, Json, ask
 
-_START_S: Final = 10.0
+_START_S: Final = 30.0
+_ASK_S: Final = 25.0
+"""A market that trades at full load beside its hosts, on one machine, may take seconds."""
 _STOP_S: Final = 5.0
 _POLL_S: Final = 0.02
 _LONGEST_SOCKET_PATH: Final = 107
@@ -103,7 +105,7 @@ class MarketProcess:
         """Its PID while it runs."""
         return None if self._process is None else self._process.pid
 
-    def ask(self, command: str, timeout_s: float = 10.0, **arguments: object) -> Json:
+    def ask(self, command: str, timeout_s: float = _ASK_S, **arguments: object) -> Json:
         """Ask it something."""
         return ask(self.control, command, timeout_s, **arguments)
 
