@@ -30,7 +30,7 @@ class UsageError(Exception):
     """The words can't be followed. Nothing was stopped."""
 
 
-class Words:
+class StopWords:
     """What was typed after ``stop``."""
 
     def __init__(self, arguments: list[str]) -> None:
@@ -97,7 +97,7 @@ def run(arguments: list[str], pressed_at: float | None = None) -> int:
     pressed = time.time() if pressed_at is None else pressed_at
     _hold_on()
     try:
-        words = Words(arguments)
+        words = StopWords(arguments)
     except UsageError as error:
         return _misused(error)
     latch, by, reason = os.urandom(8).hex(), who(), words.reason or "no reason given"
@@ -119,7 +119,7 @@ def run(arguments: list[str], pressed_at: float | None = None) -> int:
 
 
 def _rest(
-    words: Words, order: tuple[str, str, str, float], warm: WatchClient | None, trouble: str
+    words: StopWords, order: tuple[str, str, str, float], warm: WatchClient | None, trouble: str
 ) -> int:
     """What the warm way left, the witness, and the answer."""
     from deploytool.errors import DeploytoolError
@@ -193,7 +193,7 @@ def _typed() -> str:
 
 
 def _answered(
-    words: Words,
+    words: StopWords,
     order: tuple[str, str, str, float],
     warm: WatchClient | None,
     trouble: str,
