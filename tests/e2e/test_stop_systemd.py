@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -68,3 +69,38 @@ def test_p6_what_is_fenced_stays_so_until_two_people_start_it(trio: Trio, tmp_pa
     assert trio.hurt("systemctl is-active router").strip() == "active"
     assert trio.hurt("systemctl is-enabled router").strip() == "enabled"
     assert trio.status().code == 0
+
+
+_WITNESS = """
+import json, sys, time
+print(json.dumps({"taken": time.time(), "last_child": dict.fromkeys(sys.argv[1:])}))
+"""
+
+
+@pytest.mark.parametrize("stays", [True, False])
+def test_p6_what_else_has_the_service_s_account_is_named(
+    trio: Trio, tmp_path: Path, *, stays: bool
+) -> None:
+    """It may have the service's login at the market: the fenced host is not called silent."""
+    names = list(trio.names)
+    command = [sys.executable, "-c", _WITNESS, *names]
+    path = trio.desk.write_inventory("witnessed.yaml", names, silence={"command": command})
+    account = trio.hurt("systemctl show -p User --value router").strip()
+    assert account not in {"", "root"}
+    as_it = f"setpriv --reuid={account} --regid={account} --clear-groups"
+    # It is of no release root, and of no unit.
+    pid = trio.hurt(f"cd /; setsid {as_it} sleep 600 </dev/null >/dev/null 2>&1 & echo $!").strip()
+    if not stays:
+        trio.hurt(f"kill {pid}")
+    trio.hurt("kill -STOP $(systemctl show -p MainPID --value router)")
+    stopped = trio.desk.tool(
+        "stop", "-i", path, "--host", trio.victim, "--reason", "hung", "--json"
+    )
+    (row,) = stopped.document["hosts"]
+    assert (row["end"], row["stopped"], row["silent"]) == ("DEAD", True, not stays), row
+    assert (f"process {pid} runs there and may send" in row["silence"]) is stays, row
+    assert stopped.code == (6 if stays else 0), stopped
+    if stays:
+        trio.hurt(f"kill {pid}")  # a stop has left it alone: it is not of the service
+    began = _start(trio, tmp_path / "asked")
+    assert began.code == 0, began
