@@ -36,7 +36,7 @@ from deploytool.parity.model import (
 )
 from deploytool.parity.remedies import remedy
 from deploytool.parity.round import probe_call
-from deploytool.parity.rules import RULES, judge_host, lineage, status_rule
+from deploytool.parity.rules import RULES, judge_host, lineage, runs_rule, status_rule
 from deploytool.simulation import fleet as simulated
 
 from .evidences import MANIFEST, OTHER_SHA, RELEASE, bare, good, rendered, wanted
@@ -371,6 +371,16 @@ def _told(key: str, value: str) -> Reply:
     reply = simulated.running("router1", rendered(), *RELEASE).call(probe_call(), deadline_s=5)
     assert reply.one(key) is not None
     return Reply(tuple((k, value if k == key else v) for k, v in reply.lines), reply.asked_at)
+
+
+def test_a_process_that_ended_between_the_scan_and_its_stat_is_a_passer_by_only_if_told() -> None:
+    lines = _told("clock", str(time.time())).lines
+    pid, _, rest = dict(lines)["runs"].partition(" ")
+    second = ("runs", f"{int(pid) + 1} {rest}")
+    gone = ("process", f"{int(pid) + 1} 0 0 X ended since the scan")
+    untold = parse_evidence(Reply((*lines, second)), time.time())
+    assert [f for f in runs_rule(wanted(), untold) if "second copy" in str(f)]
+    assert not list(runs_rule(wanted(), parse_evidence(Reply((*lines, second, gone)), time.time())))
 
 
 @pytest.mark.parametrize(

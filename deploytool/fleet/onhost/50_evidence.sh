@@ -276,6 +276,8 @@ probe_process() { # PID [group]: once for each, with the start time that tells i
     if stat_of "$1"; then
         shown=$(tr '\0\n' '  ' <"/proc/$1/cmdline" 2>/dev/null)
         printf 'process %s %s %s %s %.200s\n' "$1" "$PROC_PARENT" "$PROC_START" "$PROC_STATE" "$shown"
+    else
+        say "process $1 0 0 X ended since the scan" # only then can root not read it
     fi
     IFS=$NEWLINE
 }
