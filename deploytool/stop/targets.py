@@ -39,6 +39,8 @@ _UNVERIFIED = (
     *("KbdInteractiveAuthentication=no", "HostbasedAuthentication=no", "IdentitiesOnly=yes"),
     *("AddKeysToAgent=no", "Tunnel=no"),
 )
+"""Only for a halt to a host for which no usable file pins a key: whatever answers gets nothing but
+the stop, no secret can leak to it, and nothing that it answers is believed (docs/stop.md)."""
 _LEASE_AT_MOST_S = 3600.0
 _SILENCE_AT_MOST_S = 60.0
 """Nobody waits longer for one answer of a witness, whatever the inventory says."""

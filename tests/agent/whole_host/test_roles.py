@@ -24,6 +24,7 @@ from tests.agent.whole_host.hosts import (
     executes,
     wait_for,
 )
+from tests.unable import unable
 
 
 def acts(place: Place, pid: int, way: str, artifact: str | None) -> None:
@@ -127,7 +128,7 @@ def test_by_the_loader(place: Place) -> None:
     artifact = place.compiled()
     loader = next(Path("/lib64").glob("ld-linux*"), None)
     if loader is None:
-        pytest.skip("the loader has another name on this architecture")
+        unable("the loader has another name on this architecture")
     pid = place.start(loader, artifact, "600")
     wait_for(lambda: str(artifact) in Path(f"/proc/{pid}/maps").read_text())
     role, ways, release = place.role(pid)
