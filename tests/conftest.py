@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
 
@@ -10,3 +14,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--pairs", default="300", metavar="N|all", help="pairs of faults")
     group.addoption("--crashes", default="60", metavar="N|all", help="faults beside crashes")
     group.addoption("--seed", default=20120801, type=int, help="which of them are drawn")
+
+
+@pytest.fixture(autouse=True)
+def same_folder_afterwards() -> Iterator[None]:
+    """Fails the test that leaves its process in another folder: only later tests would notice."""
+    before = Path.cwd()
+    yield
+    after = Path.cwd()
+    if after != before:
+        os.chdir(before)
+        pytest.fail(f"The test left the process in {after}.")
