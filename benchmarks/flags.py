@@ -17,7 +17,7 @@ from deploytool.fleet.inventory import load_inventory
 from deploytool.fleet.remote import connect_fleet
 from deploytool.parity.judge import judge, shown_manifest
 from deploytool.parity.model import Parity
-from deploytool.parity.round import probe_call, take_round
+from deploytool.parity.round import probe_request, take_round
 from deploytool.rehearsal.arming import change, inventory_with_senders
 from deploytool.rehearsal.fleets.local import LocalFleet
 from deploytool.rehearsal.fleets.model import silent
@@ -36,7 +36,7 @@ def one_round(inventory_path: Path) -> float:
     began = time.monotonic()
     inventory = load_inventory(inventory_path)
     hosts = connect_fleet(inventory)
-    seen = take_round(hosts, probe_call(), inventory.ssh.command_timeout_s)
+    seen = take_round(hosts, probe_request(), inventory.ssh.command_timeout_s)
     took = time.monotonic() - began
     for host in hosts.values():
         host.close()

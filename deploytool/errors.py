@@ -98,7 +98,7 @@ class FaultKind(Enum):
     TIMEOUT = "no answer in time"
     LOST = "connection lost"
     RIGHTS = "rights missing"
-    HELPER = "helper missing"
+    AGENT = "agent missing or of another version"
     PROTOCOL = "answer not understood"
     REFUSED = "refused by the host"
 
@@ -108,7 +108,7 @@ class HostFault(Exception):
 
     ``in_doubt`` is true when the command may have taken effect all the same (it was sent,
     and its answer was lost): the caller looks again before it assumes anything.
-    ``code`` is the helper's own word for a refusal (``locked``, ``stale-token``, ``no-space``...).
+    ``code`` is the agent's own word for a refusal (``locked``, ``stale-token``, ``no-space``...).
     """
 
     def __init__(

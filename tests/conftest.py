@@ -11,8 +11,9 @@ import pytest
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("deploytool")
-    group.addoption("--pairs", default="300", metavar="N|all", help="pairs of faults")
-    group.addoption("--crashes", default="60", metavar="N|all", help="faults beside crashes")
+    group.addoption("--singles", default="6", metavar="N|all", help="cases of each fault")
+    group.addoption("--pairs", default="200", metavar="N|all", help="pairs of faults")
+    group.addoption("--crashes", default="20", metavar="N|all", help="faults beside crashes")
     group.addoption("--seed", default=20120801, type=int, help="which of them are drawn")
 
 

@@ -25,7 +25,7 @@ from deploytool.agent.protocol import (
     parse_json,
 )
 from deploytool.agent.record import Malformed
-from deploytool.agent.requests import Refused
+from deploytool.agent.requests import LetIn, Refused
 from deploytool.agent.serve import serve
 from deploytool.agent.settings import Settings
 from deploytool.agent.words import is_hex
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import NoReturn
 
-    from deploytool.agent.requests import Answer
+    from deploytool.agent.requests import Answer, Request
 
 REQUESTS_AT_MOST = 100_000
 """So many are answered by one run."""
@@ -154,7 +154,10 @@ class Termination:
 class Agent:
     """One run of the agent."""
 
-    def __init__(self, settings: Settings, digest: str, source: Input, sink: Output) -> None:
+    def __init__(
+        self, settings: Settings, digest: str, source: Input, sink: Output, *, by_rule: bool = False
+    ) -> None:
+        self._by_rule = by_rule
         self._system = Linux(settings)
         self._digest = digest
         self._input = source
@@ -187,9 +190,15 @@ class Agent:
         except OSError as error:
             answer = Refused(code="bad-request", text=str(error.strerror))
         else:
-            answer = serve(self._system, self._digest, kind, request, self._input.take)
+            answer = self._carried_out(kind, request)
         taken = self._output.write(answer_rest(nonce, answer))
         return 0 if isinstance(answer, Refused) or not taken else None
+
+    def _carried_out(self, kind: type[Request], line: bytes) -> Answer | Refused:
+        if self._by_rule and kind is LetIn:
+            text = "only root itself lets a host in, and not the deploy account"
+            return Refused(code="rights", text=text)
+        return serve(self._system, self._digest, kind, line, self._input.take)
 
     def _answer_other(self, line: bytes, error: Malformed) -> int:
         """Refuses what no verb of this version is, in the format in which it was asked."""
@@ -227,7 +236,10 @@ def _own_streams() -> tuple[int, int]:
 
 
 def main(content: bytes, parts: Mapping[str, bytes], words: Sequence[str]) -> NoReturn:
-    """Runs the agent. ``words``: nonce and verb of the first request, whose line was read already.
+    """Runs the agent.
+
+    ``words``: nonce and verb of the first request, whose line was read already; and ``deploy``
+    where it is run by the rule of sudo that the deploy account has.
 
     What can't be answered ends without the last line of an answer: its effect is then in doubt.
     """
@@ -236,8 +248,9 @@ def main(content: bytes, parts: Mapping[str, bytes], words: Sequence[str]) -> No
     os.chdir("/")
     digest = hashlib.sha256(content).hexdigest()
     settings = Settings.from_json(parse_json(parts["settings"], _SETTINGS_AT_MOST), strict=True)
-    first = " ".join((FORMAT, *words)).encode("ascii", "replace")
-    agent = Agent(settings, digest, Input(source), Output(sink))
+    first = " ".join((FORMAT, *words[:2])).encode("ascii", "replace")
+    by_rule = tuple(words[2:]) == ("deploy",)
+    agent = Agent(settings, digest, Input(source), Output(sink), by_rule=by_rule)
     try:
         code = agent.run(first)
     except OSError as error:

@@ -46,6 +46,11 @@ class RolloutMark(Record):
     phase: Word
     since: Time
 
+    @property
+    def touched(self) -> bool:
+        """Whether this host may have been switched."""
+        return self.phase != "locked"
+
 
 class Finished(Record):
     """The last rollout that released its lock here: what it led to, and from where."""
@@ -312,6 +317,16 @@ class Asked(Record):
     errors: Text = ""
 
 
+class Made(Record):
+    """What made the agent: which deploytool, and of each setting a short digest.
+
+    It tells what differs where the agent's own digest does; nothing is proven by it.
+    """
+
+    tool: Text
+    settings: tuple[Property, ...]
+
+
 # --- together -----------------------------------------------------------------------------------
 
 
@@ -320,6 +335,7 @@ class Evidence(Record):
 
     agent: Digest
     """SHA-256 of the agent's own file."""
+    made: Made
     machine: Word
     boot: Word
     clock: Clock

@@ -54,6 +54,8 @@ class Probe(Request):
     only_target: bool = False
     surroundings: bool = False
     """Whether to show what else may start the service: a proof asks for it, a wave does not."""
+    ask: bool = True
+    """Whether the running process is asked what it says of itself."""
     known: tuple[KnownRelease, ...] = ()
     """Releases to be found wherever they lie, beside those that this host knows of."""
 
@@ -221,6 +223,14 @@ class Resume(Request):
     size: Count
 
 
+class LetIn(Request):
+    """Lets a stopped host in again where nobody can sign for it: by root itself, and never else."""
+
+    verb = "let_in"
+    by: Word
+    reason: Text
+
+
 class Flag(Request):
     """One step of arming or disarming: observe, prepare, commit, settle, disarm.
 
@@ -232,6 +242,11 @@ class Flag(Request):
     step: Word
     flag: Name | None = None
     size: Count = 0
+
+    @property
+    def changes(self) -> bool:  # type: ignore[override] # of one verb, some steps only look
+        """Whether this step changes anything."""
+        return self.step != "observe"
 
 
 # --- answers ------------------------------------------------------------------------------------
@@ -353,6 +368,7 @@ ANSWERS: Mapping[type[Request], type[Answer]] = {
     ShowLatch: LatchShown,
     RenewLease: Told,
     Resume: Resumed,
+    LetIn: Resumed,
     Flag: Told,
 }
 """What each request is answered with."""

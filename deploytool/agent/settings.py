@@ -5,11 +5,19 @@ A request can't name a path or a program: whatever may be touched or run is name
 
 from __future__ import annotations
 
+import hashlib
+import json
+
+from deploytool.agent.model import Made, Property
 from deploytool.agent.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from deploytool.agent.words import Path, Port, Seconds, Text, Word
+
+
+_DIGITS = 12
+"""So much of a setting's digest is shown: it names what differs, and proves nothing."""
 
 
 class Command(Record):
@@ -44,6 +52,8 @@ class Neighbour(Record):
 class Settings(Record):
     """One service on one host."""
 
+    tool: Text = ""
+    """The version of deploytool that made the agent."""
     agent: Path
     """Where the agent's own file is."""
     fleet: Word
@@ -82,3 +92,19 @@ class Settings(Record):
     def unit(self) -> str:
         """The systemd unit."""
         return f"{self.name}.service"
+
+    def made(self) -> Made:
+        """What this agent was made from."""
+        made: Made | None = self.__dict__.get("_made")
+        if made is None:
+            made = self._digested()
+            object.__setattr__(self, "_made", made)  # each look tells it
+        return made
+
+    def _digested(self) -> Made:
+        found = []
+        for name, value in self.but(tool="").to_json().items():
+            text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+            digest = hashlib.sha256(text.encode("ascii")).hexdigest()[:_DIGITS]
+            found.append(Property(name=name, value=digest))
+        return Made(tool=self.tool, settings=tuple(found))

@@ -58,8 +58,10 @@ else:
 '
 
 become_agent() {
+    # All that sudo allows the deploy account is this very file; root itself comes by a shell, or without sudo.
+    caller=root && [ "${SUDO_COMMAND:-}" != "$0" ] || caller=deploy
     for python in /usr/bin/python3 /usr/local/bin/python3; do
-        [ ! -x "$python" ] || exec env -i PATH="$PATH" LANG=C "$python" -I -S -B -X utf8 -c "$BOOT" "$0" "$nonce" "$verb"
+        [ ! -x "$python" ] || exec env -i PATH="$PATH" LANG=C "$python" -I -S -B -X utf8 -c "$BOOT" "$0" "$nonce" "$verb" "$caller"
     done
     printf '\ndeploytool %s begin\n{"code":"lacks-program","text":"python3 is not on this host"}\n' "$nonce"
     finish refused

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import queue
 import re
@@ -11,12 +9,13 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
+from deploytool.agent.requests import Answer, Flag, Told
 from deploytool.arming.model import ON, FlagState, Shown
 from deploytool.errors import FaultKind, HostFault
 from deploytool.fleet.fanout import fanout
 from deploytool.fleet.host import Host, Payload
 from deploytool.fleet.model import FLAG_NAME
-from deploytool.fleet.protocol import Call, Reply, excerpt
+from deploytool.fleet.protocol import excerpt
 
 T = TypeVar("T")
 _STATES = ON | {"off", "promised", "always"}
@@ -42,8 +41,7 @@ class FlagHosts:
 
     def observe(self, *, insist: bool = False) -> dict[str, Shown | HostFault]:
         """What every process says of its flags."""
-        call = Call("flag_observe", changes=False, insist=insist)
-        return self._each("seen", call, _shown)
+        return self._each("seen", Flag(step="observe"), _shown, insist=insist)
 
     def find_bit(self, flag: str, patience_s: float) -> int | None:
         """The flag's bit, by the first process that has it; None where none says so in time."""
@@ -55,8 +53,8 @@ class FlagHosts:
                     found.put(item.bit)
 
         def work() -> None:
-            call = Call("flag_observe", changes=False)
-            jobs = {name: self._job(name, call, _shown, None) for name in self._hosts}
+            asked = Flag(step="observe")
+            jobs = {name: self._job(name, asked, _shown) for name in self._hosts}
             fanout(jobs, deadline_s=self._deadline_s, done=said)
             found.put(None)
 
@@ -68,33 +66,31 @@ class FlagHosts:
 
     def nonces(self, flag: str) -> dict[str, tuple[str, int] | HostFault]:
         """Has every process issue a nonce; gives it and the newest epoch of its host."""
-        call = Call.of("flag_prepare", flag=flag, size=0)
-        return self._each("asked", call, _nonce)
+        return self._each("asked", Flag(step="prepare", flag=flag), _nonce)
 
     def prepare(self, flag: str, sealed: str, epoch: int) -> dict[str, HostFault | None]:
         """Shows every process the certificate; a promise is one for this very epoch."""
         content = sealed.encode()
-        call = Call.of("flag_prepare", flag=flag, size=len(content))
+        request = Flag(step="prepare", flag=flag, size=len(content))
 
         def promised(said: dict[str, object]) -> None:
             if said.get("promise") != epoch:
                 raise HostFault(FaultKind.PROTOCOL, f"promised {said.get('promise')!r}")
 
-        return self._each("promised", call, promised, content)
+        return self._each("promised", request, promised, content)
 
     def commit(self, flag: str) -> dict[str, float | HostFault]:
         """Arms everywhere, for a short while; gives how long, in seconds."""
-        call = Call.of("flag_commit", flag=flag)
-        return self._each("committed", call, _provisional)
+        return self._each("committed", Flag(step="commit", flag=flag), _provisional)
 
     def settle(self, flag: str) -> dict[str, HostFault | None]:
         """Makes it last."""
-        call = Call.of("flag_settle", flag=flag)
-        return self._each("settled", call, lambda said: _is_armed(said, flag, wanted=True))
+        request = Flag(step="settle", flag=flag)
+        return self._each("settled", request, lambda said: _is_armed(said, flag, wanted=True))
 
     def disarm(self, flag: str) -> dict[str, HostFault | None]:
         """Off, on every host that can be reached; asked again where an answer was lost."""
-        call = Call("flag_disarm", (("flag", flag),), insist=True)
+        request = Flag(step="disarm", flag=flag)
 
         def disarmed(said: dict[str, object]) -> None:
             _is_armed(said, flag, wanted=False)
@@ -102,7 +98,9 @@ class FlagHosts:
         outcomes: dict[str, HostFault | None] = {}
         left: Iterable[str] = self._hosts
         for _ in range(_DISARMS_AT_MOST):
-            outcomes |= self._each("disarmed", call, disarmed, hosts=left)
+            outcomes |= self._each(
+                "disarmed", request, disarmed, hosts=left, insist=True
+            )
             left = [name for name, item in outcomes.items() if _worth_repeating(item)]
             if not left:
                 break
@@ -111,27 +109,36 @@ class FlagHosts:
     def _each(
         self,
         text: str,
-        call: Call,
+        request: Flag,
         read: Callable[[dict[str, object]], T],
         content: bytes | None = None,
         *,
         hosts: Iterable[str] | None = None,
+        insist: bool = False,
     ) -> dict[str, T | HostFault]:
         def said(name: str, outcome: T | HostFault) -> None:
             self._done(name, text, outcome if isinstance(outcome, HostFault) else None)
 
         chosen = self._hosts if hosts is None else hosts
-        jobs = {name: self._job(name, call, read, content) for name in chosen}
+        jobs = {name: self._job(name, request, read, content, insist=insist) for name in chosen}
         return fanout(jobs, deadline_s=2 * self._deadline_s, done=said)
 
     def _job(
-        self, name: str, call: Call, read: Callable[[dict[str, object]], T], content: bytes | None
+        self,
+        name: str,
+        request: Flag,
+        read: Callable[[dict[str, object]], T],
+        content: bytes | None = None,
+        *,
+        insist: bool = False,
     ) -> Callable[[], T]:
         sent = None if content is None else Payload(len(content), lambda: iter([content]))
 
         def told() -> T:
-            reply = self._hosts[name].call(call, deadline_s=self._deadline_s, payload=sent)
-            return read(_answer(reply, changes=call.changes))
+            answer = self._hosts[name].call(
+                request, deadline_s=self._deadline_s, payload=sent, insist=insist
+            )
+            return read(_said(answer, changes=request.changes))
 
         return told
 
@@ -141,34 +148,29 @@ def _worth_repeating(outcome: HostFault | None) -> bool:
     return isinstance(outcome, HostFault) and outcome.kind is not FaultKind.REFUSED
 
 
-def _answer(reply: Reply, *, changes: bool) -> dict[str, object]:
+def _said(answer: Answer, *, changes: bool) -> dict[str, object]:
     """The JSON object that the inventory's command printed.
 
     Raises:
         HostFault: the process refused, nobody answered, or it can't be read.
     """
-    try:
-        code = int(reply.one("code") or "")
-        answer, errors = (
-            base64.b64decode(reply.one(key) or "", validate=True).decode("utf-8", "replace")
-            for key in ("answer", "errors")
-        )
-    except (ValueError, binascii.Error) as error:
-        text = f"what the helper says of it can't be read: {error}"
-        raise HostFault(FaultKind.PROTOCOL, text, in_doubt=changes) from error
+    if not isinstance(answer, Told):
+        raise HostFault(FaultKind.PROTOCOL, "it does not say what was answered", in_doubt=changes)
+    code, said, errors = answer.said.code, answer.said.answer, answer.said.errors
     if code == _REFUSED:
-        said = re.sub(r"^\S+: refused ", "", errors.strip())
-        raise HostFault(FaultKind.REFUSED, excerpt(said), code="flag-refused")
+        why = re.sub(r"^\S+: refused ", "", errors.strip())
+        raise HostFault(FaultKind.REFUSED, excerpt(why), code="flag-refused")
     if code != 0:
         # It may have been told and not have answered in time.
-        text = f"nobody answers (exit {code}): {excerpt(errors)}"
+        ended = "it was killed" if code is None else f"exit {code}"
+        text = f"nobody answers ({ended}): {excerpt(errors)}"
         raise HostFault(FaultKind.PROTOCOL, text, in_doubt=changes)
     try:
-        said_json = json.loads(answer)
+        said_json = json.loads(said)
     except (ValueError, RecursionError):
         said_json = None
     if not isinstance(said_json, dict):
-        text = f"no JSON object in its answer: {excerpt(answer)}"
+        text = f"no JSON object in its answer: {excerpt(said)}"
         raise HostFault(FaultKind.PROTOCOL, text, in_doubt=changes)
     return said_json
 

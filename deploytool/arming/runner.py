@@ -32,7 +32,7 @@ from deploytool.fleet.model import Inventory
 from deploytool.fleet.sealed import seal
 from deploytool.parity.judge import judge, shown_manifest
 from deploytool.parity.model import Evidence
-from deploytool.parity.round import probe_call, take_round
+from deploytool.parity.round import probe_request, take_round
 
 _STEPS_AT_MOST = 32
 _POLL_S = 0.05
@@ -147,7 +147,7 @@ class Runner:
     def _check(self) -> Event:
         self._taken = time.time()
         outside = self._ask_outside()
-        seen = take_round(self._hosts, probe_call(), self._inventory.ssh.command_timeout_s)
+        seen = take_round(self._hosts, probe_request(), self._inventory.ssh.command_timeout_s)
         census, gateway = outside()
         manifest = shown_manifest(seen)
         taken = judge(self._inventory, seen, manifest)
@@ -399,7 +399,7 @@ class Runner:
         if not mute:
             return
         deadline_s = self._inventory.ssh.command_timeout_s
-        for host, item in take_round(mute, probe_call(disk=False), deadline_s).items():
+        for host, item in take_round(mute, probe_request(disk=False), deadline_s).items():
             if isinstance(item, Evidence) and item.idle:
                 self.report.seen[host] = _NOTHING_RUNS
                 self.report.trouble.pop(host, None)

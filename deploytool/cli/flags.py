@@ -89,12 +89,12 @@ def _check_store(store: Path) -> None:
 def _seen(path: Path) -> RoundAnswers:
     from deploytool.fleet.inventory import load_inventory
     from deploytool.fleet.remote import connect_fleet
-    from deploytool.parity.round import probe_call, take_round
+    from deploytool.parity.round import probe_request, take_round
 
     inventory = load_inventory(path)
     hosts = connect_fleet(inventory)
     try:
-        return take_round(hosts, probe_call(disk=False), inventory.ssh.command_timeout_s)
+        return take_round(hosts, probe_request(disk=False), inventory.ssh.command_timeout_s)
     finally:
         for host in hosts.values():
             host.close()
@@ -220,7 +220,7 @@ def _change(
     from deploytool.cli.screen import PlainScreen
     from deploytool.errors import Interrupted
     from deploytool.fleet.remote import connect_fleet
-    from deploytool.parity.round import probe_call, take_round
+    from deploytool.parity.round import probe_request, take_round
 
     then = GOES_ON if purpose is Purpose.DISARM else "finishing this step, then turning it off"
     hosts = connect_fleet(fleet)
@@ -231,7 +231,7 @@ def _change(
                 fleet, hosts, flag, outside, shown, purpose=purpose, sign=sign, interrupted=pending
             ).run()
         if purpose is Purpose.DISARM:  # what it looked for lies behind it: this delays nothing
-            say_notices(take_round(hosts, probe_call(disk=False), fleet.ssh.command_timeout_s))
+            say_notices(take_round(hosts, probe_request(disk=False), fleet.ssh.command_timeout_s))
     except KeyboardInterrupt as again:  # the second Ctrl-C
         raise Interrupted(
             f"{flag}: you broke it off, and did not let it come to an end.",
@@ -289,13 +289,13 @@ def status(inventory: InventoryOption, *, json: JsonOption = False) -> None:
     from deploytool.errors import HostFault, NotProven
     from deploytool.fleet.inventory import load_inventory
     from deploytool.fleet.remote import connect_fleet
-    from deploytool.parity.round import probe_call, take_round
+    from deploytool.parity.round import probe_request, take_round
 
     fleet = load_inventory(inventory)
     hosts = connect_fleet(fleet)
     try:
         deadline_s = fleet.ssh.command_timeout_s
-        seen = take_round(hosts, probe_call(disk=False), deadline_s)
+        seen = take_round(hosts, probe_request(disk=False), deadline_s)
         shown = FlagHosts(hosts, deadline_s, lambda _host, _text, _fault: None).observe()
     finally:
         for host in hosts.values():

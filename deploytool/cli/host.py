@@ -48,7 +48,7 @@ def prepare(
 ) -> None:
     """Make bare hosts ready to be deployed to.
 
-    It installs accounts, folders, the helper, the unit and the one line of sudo rights. It may be
+    It installs accounts, folders, the agent, the unit and the one line of sudo rights. It may be
     run again at any time: what stands there already is left alone.
     """
     del json
@@ -129,7 +129,7 @@ def _after_check(
         )
     answers = {name: item for name, item in seen.items() if isinstance(item, Evidence)}
     if len(answers) < len(seen):
-        return prepare  # it lets nobody in yet, or has no helper
+        return prepare  # it lets nobody in yet, or has no agent
     judged = judge_fleet(
         (judge_host(h, expected[h], item, STATIC_RULES) for h, item in answers.items()),
         static_sameness,
@@ -154,13 +154,13 @@ def check(
     from deploytool.fleet.remote import connect_fleet
     from deploytool.fleet.select import select_hosts
     from deploytool.parity.judge import expect
-    from deploytool.parity.round import probe_call, take_round
+    from deploytool.parity.round import probe_request, take_round
     from deploytool.rollout.checks import readiness
 
     fleet = load_inventory(inventory)
     chosen = select_hosts(fleet, tuple(host or ()))
     hosts = {name: item for name, item in connect_fleet(fleet).items() if name in chosen}
-    seen = take_round(hosts, probe_call(disk=False), fleet.ssh.command_timeout_s)
+    seen = take_round(hosts, probe_request(disk=False), fleet.ssh.command_timeout_s)
     for item in hosts.values():
         item.close()
     say_notices(seen)
@@ -211,7 +211,7 @@ def let_in(
     from deploytool.fleet.remote import connect_fleet
     from deploytool.fleet.select import select_hosts
     from deploytool.parity.host_notices import last_of
-    from deploytool.parity.round import probe_call, take_round
+    from deploytool.parity.round import probe_request, take_round
     from deploytool.parity.words import Trades, words
     from deploytool.stop.escalation import in_words
 
@@ -233,7 +233,7 @@ def let_in(
         said, trouble = "", str(fault)
     hosts = {host: connect_fleet(fleet)[host]}
     try:
-        seen = take_round(hosts, probe_call(), fleet.ssh.command_timeout_s)
+        seen = take_round(hosts, probe_request(), fleet.ssh.command_timeout_s)
     finally:
         hosts[host].close()
     last = words(last_of(seen[host]))

@@ -109,7 +109,7 @@ def _install(path: Path, admin: str | None, admin_key: Path | None, what: str) -
     from deploytool.fleet.prepare import Admin, prepare_fleet
     from deploytool.fleet.remote import connect_fleet
     from deploytool.parity.judge import expect
-    from deploytool.parity.round import probe_call, take_round
+    from deploytool.parity.round import probe_request, take_round
     from deploytool.parity.rules import signers_rule
 
     who = Admin(admin, expand_home(str(admin_key)) if admin_key else None, None)
@@ -117,7 +117,7 @@ def _install(path: Path, admin: str | None, admin_key: Path | None, what: str) -
     fleet = load_inventory(path)
     hosts = connect_fleet(fleet)
     try:
-        seen = take_round(hosts, probe_call(disk=False), fleet.ssh.command_timeout_s)
+        seen = take_round(hosts, probe_request(disk=False), fleet.ssh.command_timeout_s)
     finally:
         for host in hosts.values():
             host.close()

@@ -51,10 +51,10 @@ def _look(inventory_path: Path, release: str | None, store: Path) -> Round:
     try:
         # Read in while the hosts answer.
         from deploytool.parity.judge import judge, shown_manifest
-        from deploytool.parity.round import probe_call, take_round
+        from deploytool.parity.round import probe_request, take_round
 
         with waiting(inventory.names, inventory.ssh.command_timeout_s) as heard:
-            seen = take_round(hosts, probe_call(), inventory.ssh.command_timeout_s, heard)
+            seen = take_round(hosts, probe_request(), inventory.ssh.command_timeout_s, heard)
     finally:
         for host in hosts.values():
             host.close()

@@ -1,1 +1,1 @@
-"""The hosts: the inventory, SSH sessions, the host helper and its verbs, lock and token."""
+"""The hosts: the inventory, SSH sessions, the agent and its requests, lock and token."""

@@ -10,7 +10,7 @@ import hashlib
 import json
 import shlex
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from importlib.resources.abc import Traversable
 
@@ -48,6 +48,7 @@ def agent_file(settings: Settings) -> bytes:
     return head.encode("ascii") + b"".join(parts.values())
 
 
+@lru_cache(maxsize=1024)
 def agent_digest(settings: Settings) -> Digest:
     """SHA-256 of the agent as it must be on the host."""
     return Digest(hashlib.sha256(agent_file(settings)).hexdigest())

@@ -3,14 +3,40 @@
 from __future__ import annotations
 
 import re
+from functools import cache
+from importlib.metadata import version
 
 from deploytool.agent.settings import Command, Settings
-from deploytool.fleet import helper_command
-from deploytool.fleet.helper import ports, service_account
+from deploytool.fleet import agent_command
 from deploytool.fleet.model import Argv, Inventory
 
 _GIVEN = re.compile(r"(\{(?:current|flag|reason|by|nonce)\})")
 """What is known only when a command is run; the agent fills it in."""
+
+
+def agent_path(inventory: Inventory, host: str) -> str:
+    """Where the agent stands: outside the release root where root owns it."""
+    service = inventory.service
+    return agent_command.agent_path(service.supervisor, service.name, inventory.root(host))
+
+
+def ports(inventory: Inventory, host: str) -> tuple[int, ...]:
+    """The TCP ports that the service must own on this host."""
+    return tuple(
+        int(inventory.expand(text, host).rpartition(":")[2]) for text in inventory.service.listen
+    )
+
+
+def service_account(inventory: Inventory) -> str | None:
+    """The account that the service runs as; None where it is the deploy account itself."""
+    if inventory.service.supervisor == "process":
+        return None
+    return inventory.service.user or inventory.service.name
+
+
+@cache
+def _tool() -> str:
+    return version("deploytool")
 
 
 def settings_of(inventory: Inventory, host: str) -> Settings:
@@ -23,7 +49,8 @@ def settings_of(inventory: Inventory, host: str) -> Settings:
 
     flags = service.flags
     return Settings(
-        agent=helper_command.helper_path(service.supervisor, service.name, root),
+        tool=_tool(),
+        agent=agent_path(inventory, host),
         fleet=inventory.fleet,
         host=host,
         name=service.name,

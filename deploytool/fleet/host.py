@@ -1,4 +1,4 @@
-"""What a host is to the rest of the house: something that answers calls of the helper."""
+"""What a host is to the rest of the house: something that answers requests."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from deploytool.fleet.protocol import Call, Reply
+from deploytool.agent.requests import Answer, Request
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,17 @@ class Host(Protocol):
     def name(self) -> str:
         """Its name in the inventory."""
 
-    def call(self, call: Call, *, deadline_s: float, payload: Payload | None = None) -> Reply:
-        """Has the helper do ``call``, once, within ``deadline_s`` seconds.
+    def call(
+        self,
+        request: Request,
+        *,
+        deadline_s: float,
+        payload: Payload | None = None,
+        insist: bool = False,
+    ) -> Answer:
+        """Has its agent carry out ``request``, once, within ``deadline_s`` seconds.
+
+        ``insist``: it is tried also where the host was given up because it did not answer before.
 
         Raises:
             HostFault: it didn't; ``in_doubt`` says whether it may have taken effect.

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import secrets
 from dataclasses import replace
 from shlex import quote
 
-from deploytool.fleet.helper import helper_path
+from deploytool.agent.protocol import request_bytes
+from deploytool.agent.requests import LetIn, Resumed
+from deploytool.fleet.agent_settings import agent_path
 from deploytool.fleet.model import Inventory
 from deploytool.fleet.prepare import Admin
-from deploytool.fleet.protocol import Call, excerpt, parse_reply, request
+from deploytool.fleet.protocol import excerpt, parse_answer
 from deploytool.fleet.session import Session
 from deploytool.fleet.sshconfig import route
 
@@ -33,18 +34,15 @@ def let_in(inventory: Inventory, host: str, admin: Admin, by: str, reason: str) 
     deadline_s = inventory.ssh.command_timeout_s + service.ready_timeout_s
     deadline_s += 2 * service.stop_timeout_s
     needs_root = service.supervisor == "systemd" and way.user != "root"
-    path = quote(helper_path(inventory, host))
-    nonce, call = secrets.token_hex(16), Call.of("let_in", by=by, reason=reason)
+    path = quote(agent_path(inventory, host))
+    nonce, request = secrets.token_hex(16), LetIn(by=by, reason=reason)
     session = Session(way, inventory.ssh.known_hosts, inventory.ssh.connect_timeout_s)
     try:
-        # By a shell: what sudo allows the deploy account is the helper itself, and refused there.
+        # By a shell: what sudo allows the deploy account is the agent itself, and refused there.
         command = f"sudo -n sh -c {path}" if needs_root else f"exec {path}"
-        answer = session.run(command, request(call, nonce), deadline_s=deadline_s)
+        output = session.run(command, request_bytes(request, nonce), deadline_s=deadline_s)
     finally:
         session.close()
-    reply = parse_reply(answer.output, nonce, call)
-    said = reply.one("resume") or ""
-    try:
-        return excerpt(base64.b64decode(said).decode("utf-8", "replace"))
-    except ValueError:
-        return ""
+    answer = parse_answer(output.output, nonce, request)
+    said = answer.said if isinstance(answer, Resumed) else None
+    return excerpt(said.answer or said.errors) if said is not None else ""

@@ -1,4 +1,4 @@
-"""Makes a bare host ready, once: accounts, folders, helper, unit and the line of sudo rights.
+"""Makes a bare host ready, once: accounts, folders, agent, unit and the line of sudo rights.
 
 One script a host, rendered from the inventory, run as root (or, for hosts without systemd, as
 the deploy account itself). It is idempotent: what stands there already is left alone and said so.
@@ -15,10 +15,11 @@ from importlib import resources
 from pathlib import Path
 
 from deploytool.errors import FaultKind, HostFault, InputError
+from deploytool.fleet.agent_settings import service_account
 from deploytool.fleet.fanout import fanout
-from deploytool.fleet.helper import assignments, host_files, service_account
 from deploytool.fleet.inventory import load_inventory
 from deploytool.fleet.model import Inventory
+from deploytool.fleet.prepared import assignments, host_files
 from deploytool.fleet.protocol import Call, excerpt, parse_reply
 from deploytool.fleet.session import Session
 from deploytool.fleet.sshconfig import Route, route
@@ -79,8 +80,8 @@ def render_script(
         "DEPLOY": deploy,
         "ACCOUNT": service_account(inventory) or "",
         "AUTHORIZE": authorize or "",
-        "HELPER_PATH": files.helper_path,
-        "HELPER": files.helper,
+        "AGENT_PATH": files.agent_path,
+        "AGENT": files.agent.decode(),
         "UNIT_PATH": files.unit_path or "",
         "UNIT": files.unit or "",
         "SIGNERS_PATH": files.signers_path or "",

@@ -93,11 +93,37 @@ let_in() { # UNIT: its supervisor may start it, also at boot, unless a mark on t
     fi
 }
 
-needs sha256sum stat dd df readlink flock timeout setpriv setsid sync mv head tail tr wc base64 cut
+at_least() { # WHAT LEAST FOUND WHY: a version, by its first number
+    found=${3%%[!0-9]*}
+    [ "${found:-0}" -ge "$2" ] || no "$1 $2 or newer is needed on this host, it has ${3:-none}: $4"
+}
+
+python_there() { # the one that the agent is started with is new enough
+    for python in /usr/bin/python3 /usr/local/bin/python3; do
+        [ -x "$python" ] || continue
+        "$python" -I -S -c 'import sys; sys.exit(sys.version_info < (3, 9))' 2>/dev/null ||
+            no "Python 3.9 or newer is needed on this host; $python is $("$python" -V 2>&1)"
+        return
+    done
+    no 'Python 3.9 or newer is needed on this host, as /usr/bin/python3 or /usr/local/bin/python3'
+}
+
+# What the agent is, and what the last rungs of a stop are made of.
+needs stat mv cut head tr cat grep ls sync sleep timeout
+python_there
+if [ -n "$SIGNERS_PATH" ]; then
+    needs ssh-keygen
+    version=$(ssh -V 2>&1) version=${version#OpenSSH_}
+    case $version in
+    [0-7].* | 8.[01] | 8.[01][!0-9]*) no "OpenSSH 8.2 or newer is needed on this host, it has ${version%%[ ,]*}: signatures are checked with ssh-keygen -Y" ;;
+    esac
+fi
 OWNER='' SERVICE_OWNER=''
 if [ -n "$UNIT_PATH" ]; then
     [ "$(id -u)" = 0 ] || no 'this needs root: name an account with --admin'
-    needs systemctl sudo visudo useradd
+    needs systemctl sudo visudo useradd setpriv getent
+    version=$(systemctl --version 2>/dev/null | head -n 1) version=${version#systemd }
+    at_least systemd 243 "$version" 'an older one does not say all that is asked of a unit'
     account "$DEPLOY" /bin/sh
     account "$ACCOUNT" /usr/sbin/nologin
     [ -z "$AUTHORIZE" ] || authorize "$DEPLOY" "$AUTHORIZE"
@@ -110,8 +136,8 @@ folder "$ROOT/state" 0755 "$OWNER"
 folder "$ROOT/state/service" 0750 "$SERVICE_OWNER"
 place "$ROOT/state/mutex" 0600 "$OWNER" ''
 place "$ROOT/state/probe.lock" 0600 "$OWNER" ''
-folder "${HELPER_PATH%/*}" 0755 "$OWNER"
-place "$HELPER_PATH" 0755 "$OWNER" "$HELPER"
+folder "${AGENT_PATH%/*}" 0755 "$OWNER"
+place "$AGENT_PATH" 0755 "$OWNER" "$AGENT"
 if [ -n "$SIGNERS_PATH" ]; then
     folder "${SIGNERS_PATH%/*}" 0755 "$OWNER"
     place "$SIGNERS_PATH" 0644 "$OWNER" "$SIGNERS"

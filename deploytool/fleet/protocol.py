@@ -1,7 +1,7 @@
-"""The words between deploytool and the host helper: pure framing and parsing.
+"""What a host's output means to this side: an answer, or why there is none. Pure.
 
-Whatever a login shell prints before or after, only what stands between the two lines that
-carry the round's nonce is an answer.
+Framing and parsing of format deploytool/2 are the agent's own (``agent.protocol``). The lines of
+format deploytool/1 are what the last rungs of a stop and a preparation answer with.
 """
 
 from __future__ import annotations
@@ -9,36 +9,58 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from deploytool.agent.protocol import ANSWER_AT_MOST, NoAnswer
+from deploytool.agent.protocol import parse_answer as parse
+from deploytool.agent.record import Malformed
+from deploytool.agent.requests import Answer, Refused, Request
 from deploytool.errors import FaultKind, HostFault
 
 FORMAT = "deploytool/1"
-ANSWER_BYTES_AT_MOST = 1024 * 1024
+ANSWER_BYTES_AT_MOST = ANSWER_AT_MOST
+OTHER_VERSION = "other-version"
+"""The code of a host whose agent is of another version of deploytool, and does not understand."""
+
+
+def parse_answer(output: bytes, nonce: str, request: Request) -> Answer:
+    """The agent's answer out of all that the remote command printed.
+
+    Raises:
+        HostFault: no whole answer with this nonce (the effect is then in doubt where the request
+            changes something and was begun), or the agent refused.
+    """
+    changes = request.changes
+    try:
+        found = parse(output, nonce, request)
+    except NoAnswer as error:
+        if error.begun:
+            raise HostFault(FaultKind.LOST, str(error), in_doubt=changes) from error
+        # Nobody but the agent knows the nonce: with its last line, it was asked and it ended.
+        text = f"{error}: {excerpt(output.decode('utf-8', 'replace'))}"
+        raise HostFault(FaultKind.PROTOCOL, text, in_doubt=changes and error.ended) from error
+    except Malformed as error:
+        text = f"its answer can't be read: {one_line(str(error))}"
+        raise HostFault(FaultKind.PROTOCOL, text, in_doubt=changes) from error
+    if isinstance(found, Refused):
+        kind = FaultKind.AGENT if found.code == OTHER_VERSION else FaultKind.REFUSED
+        raise HostFault(kind, one_line(found.text), code=found.code)
+    return found
 
 
 @dataclass(frozen=True)
 class Call:
-    """A job for one host as a value: a verb of the helper and its arguments."""
+    """One of the last rungs of a stop as a value: its verb and its words."""
 
     verb: str
     arguments: tuple[tuple[str, str], ...] = ()
     changes: bool = True
     """Whether it changes the host: if so, a lost answer leaves its effect in doubt."""
-    insist: bool = False
-    """Whether it is tried also on a host that was given up because it did not answer before."""
-
-    @staticmethod
-    def of(verb: str, **arguments: str | int) -> Call:
-        """A call that changes something: ``Call.of("unlock", token=3)``."""
-        return Call(verb, tuple((key, str(value)) for key, value in arguments.items()))
 
 
 @dataclass(frozen=True)
 class Reply:
-    """The helper's lines for one call that it carried out: (key, rest of line), in order."""
+    """A host's lines for what it carried out: (key, rest of line), in order."""
 
     lines: tuple[tuple[str, str], ...] = field(default=())
-    asked_at: float | None = None
-    """When the question was sent, in seconds since the epoch; None where nobody noted it."""
 
     def all(self, key: str) -> tuple[str, ...]:
         """The rest of each line that begins with ``key``."""
@@ -59,12 +81,12 @@ class Reply:
         """
         found = self.all(key)
         if len(found) > 1:
-            raise HostFault(FaultKind.PROTOCOL, f"the helper said {key!r} {len(found)} times")
+            raise HostFault(FaultKind.PROTOCOL, f"the host said {key!r} {len(found)} times")
         return found[0] if found else None
 
 
 def request(call: Call, nonce: str) -> bytes:
-    """The bytes that ask the helper for ``call``; a payload may follow them."""
+    """The bytes that ask for ``call``."""
     lines = [f"{FORMAT} {nonce} {call.verb}"]
     for key, value in call.arguments:
         if value.split() != [value]:
@@ -74,11 +96,11 @@ def request(call: Call, nonce: str) -> bytes:
 
 
 def parse_reply(output: bytes, nonce: str, call: Call) -> Reply:
-    """The helper's answer out of all that the remote command printed.
+    """A host's answer out of all that the remote command printed.
 
     Raises:
         HostFault: no whole answer with this nonce (the effect is then in doubt where the call
-            changes something and was begun), or the helper refused.
+            changes something and was begun), or the host refused.
     """
     text = output.decode("utf-8", "replace")
     begin, end = f"deploytool {nonce} begin\n", f"deploytool {nonce} end "
@@ -86,7 +108,7 @@ def parse_reply(output: bytes, nonce: str, call: Call) -> Reply:
         text.partition("\n" + begin) if not text.startswith(begin) else text.partition(begin)
     )
     if not started:
-        # Nobody but the helper knows the nonce: with its last line, it was asked and it ended.
+        # Nobody but who was asked knows the nonce: with its last line, it was asked and it ended.
         said = f"no answer in what it printed: {excerpt(text)}"
         raise HostFault(FaultKind.PROTOCOL, said, in_doubt=call.changes and end in text)
     body, ended, tail = ("\n" + rest).partition("\n" + end)

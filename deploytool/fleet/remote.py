@@ -1,20 +1,20 @@
-"""The real host: the helper's calls over SSH."""
+"""The real host: requests to its agent over SSH."""
 
 from __future__ import annotations
 
 import secrets
 import threading
-import time
 from collections.abc import Iterator
-from dataclasses import replace
 
+from deploytool.agent.protocol import answer_end, request_bytes
+from deploytool.agent.requests import Answer, Request
 from deploytool.errors import FaultKind, HostFault
 from deploytool.fleet.fanout import WIDTH
-from deploytool.fleet.helper import invocation, sudo_asks
 from deploytool.fleet.host import Payload
 from deploytool.fleet.model import Inventory
-from deploytool.fleet.protocol import Call, Reply, excerpt, parse_reply, request
-from deploytool.fleet.session import Answer, Conversation, Session
+from deploytool.fleet.prepared import invocation, sudo_asks
+from deploytool.fleet.protocol import OTHER_VERSION, excerpt, parse_answer
+from deploytool.fleet.session import Conversation, Output, Session
 from deploytool.fleet.sshconfig import Route, route
 
 _GIVES_UP_AFTER = 2
@@ -25,9 +25,9 @@ _SHORT_LOOK_S = 15.0
 
 
 class RemoteHost:
-    """One declared host: one SSH session and one run of its helper, opened when first needed.
+    """One declared host: one SSH session and one run of its agent, opened when first needed.
 
-    Requests follow each other on the helper's standard input, so that a round costs the host one
+    Requests follow each other on the agent's standard input, so that a round costs the host one
     small process and not a login, a ``sudo`` and a shell.
     """
 
@@ -36,7 +36,7 @@ class RemoteHost:
         self._name = name
         self._way = way
         self._session: Session | None = None
-        self._helper: Conversation | None = None
+        self._agent: Conversation | None = None
         self._failures = 0
         self._hung = False
         self._last: HostFault | None = None
@@ -59,7 +59,7 @@ class RemoteHost:
             with self._turn:
                 taken.set()
                 try:
-                    self._helper = self._helper or self._connect(
+                    self._agent = self._agent or self._connect(
                         self._inventory.ssh.command_timeout_s
                     )
                 except Exception as error:  # noqa: BLE001 it is raised by the next call, whole
@@ -68,67 +68,79 @@ class RemoteHost:
         threading.Thread(target=work, name=f"connect-{self._name}", daemon=True).start()
         taken.wait()  # so that whoever calls next waits for this attempt, and makes no other
 
-    def call(self, call: Call, *, deadline_s: float, payload: Payload | None = None) -> Reply:
-        """Has the helper do ``call`` once. See ``Host.call``."""
+    def call(
+        self,
+        request: Request,
+        *,
+        deadline_s: float,
+        payload: Payload | None = None,
+        insist: bool = False,
+    ) -> Answer:
+        """Has its agent carry out ``request``, once. See ``Host.call``."""
         if not self._turn.acquire(timeout=deadline_s):
             raise HostFault(FaultKind.TIMEOUT, "an earlier command to it still hangs")
         try:
-            return self._call(call, deadline_s, payload)
+            return self._call(request, deadline_s, payload, insist=insist)
         finally:
             self._turn.release()
 
-    def _call(self, call: Call, deadline_s: float, payload: Payload | None) -> Reply:
-        given_up = self._failures >= _GIVES_UP_AFTER and not call.insist
+    def _call(
+        self, request: Request, deadline_s: float, payload: Payload | None, *, insist: bool
+    ) -> Answer:
+        given_up = self._failures >= _GIVES_UP_AFTER and not insist
         if given_up and self._last is not None:
             raise HostFault(self._last.kind, f"{self._last.text} (given up)")
-        if self._hung and not call.insist:
+        if self._hung and not insist:
             deadline_s = min(deadline_s, _SHORT_LOOK_S)
         nonce = secrets.token_hex(16)
-        helper = None
+        agent = None
         try:
             early, self._early = self._early, None
             if early is not None:
                 raise early
-            helper = self._helper or self._connect(deadline_s)
-            asked_at = time.time()
-            answer = helper.ask(
-                _chunks(request(call, nonce), payload),
-                b"deploytool %s end " % nonce.encode(),
+            agent = self._agent or self._connect(deadline_s)
+            output = agent.ask(
+                _chunks(request_bytes(request, nonce), payload),
+                answer_end(nonce),
                 deadline_s=deadline_s,
-                changes=call.changes,
+                changes=request.changes,
             )
         except HostFault as fault:
             self._failures += 1
-            self._hung = helper is not None and fault.kind is FaultKind.TIMEOUT
+            self._hung = agent is not None and fault.kind is FaultKind.TIMEOUT
             self._last = fault
             self.close()
             raise
         self._failures, self._hung = 0, False
         try:
-            return replace(self._reply(call, nonce, answer), asked_at=asked_at)
+            return self._answer(request, nonce, output)
         except HostFault:
-            # The helper ends after a refusal, and nobody knows what the stream holds otherwise.
+            # The agent ends after a refusal, and nobody knows what the stream holds otherwise.
             self._hang_up()
             raise
 
-    def _reply(self, call: Call, nonce: str, answer: Answer) -> Reply:
+    def _answer(self, request: Request, nonce: str, output: Output) -> Answer:
         try:
-            return parse_reply(answer.output, nonce, call)
+            return parse_answer(output.output, nonce, request)
         except HostFault as fault:
-            errors = answer.errors.decode("utf-8", "replace")
+            errors = output.errors.decode("utf-8", "replace")
             if fault.kind is not FaultKind.PROTOCOL:
                 raise
             if sudo_asks(errors):
                 raise HostFault(
                     FaultKind.RIGHTS,
-                    f"sudo does not let this account run the helper: {excerpt(errors)}",
+                    f"sudo does not let this account run the agent: {excerpt(errors)}",
                 ) from fault
-            if answer.status is None:
+            if output.status is None:
                 # It was asked, and the connection ended without a word: it may have done it.
                 text = "it was lost after the request was sent"
-                raise HostFault(FaultKind.LOST, text, in_doubt=call.changes) from fault
-            if answer.status in {126, 127}:
-                raise HostFault(FaultKind.HELPER, excerpt(errors)) from fault
+                raise HostFault(FaultKind.LOST, text, in_doubt=request.changes) from fault
+            if output.status == 0 and not fault.in_doubt:
+                # An agent answers before it does anything; the helper of 0.1.0 ends without a word.
+                text = "it was made ready by deploytool 0.1.0: prepare it again"
+                raise HostFault(FaultKind.AGENT, text, code=OTHER_VERSION) from fault
+            if output.status in {126, 127}:
+                raise HostFault(FaultKind.AGENT, excerpt(errors), code="missing") from fault
             raise HostFault(
                 fault.kind, f"{fault.text}; errors: {excerpt(errors)}", in_doubt=fault.in_doubt
             ) from fault
@@ -141,13 +153,13 @@ class RemoteHost:
             self.close()
             self._session = Session(self._way, ssh.known_hosts, ssh.connect_timeout_s)
         command = invocation(self._inventory, self._name)
-        self._helper = self._session.converse(command, min(deadline_s, ssh.command_timeout_s))
-        return self._helper
+        self._agent = self._session.converse(command, min(deadline_s, ssh.command_timeout_s))
+        return self._agent
 
     def _hang_up(self) -> None:
-        if self._helper is not None:
-            self._helper.close()
-            self._helper = None
+        if self._agent is not None:
+            self._agent.close()
+            self._agent = None
 
     def close(self) -> None:
         """Closes the session; the next call opens a new one."""

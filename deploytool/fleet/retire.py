@@ -5,13 +5,15 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from deploytool.errors import EnvironmentProblem, HostFault
+from deploytool.agent.requests import Locked, Retire, TakeLock, Unlock
+from deploytool.errors import EnvironmentProblem, FaultKind, HostFault
 from deploytool.fleet.host import Host
 from deploytool.fleet.model import Inventory
-from deploytool.fleet.protocol import Call
 from deploytool.fleet.sshconfig import route
 
 _KEYGEN_S = 20
+_KEEP = 2
+"""So many releases stay on a host that is retired."""
 _PLAN = "retire"
 """What its lock is for, in the words of locks; no rollout has a plan of this name."""
 
@@ -24,11 +26,14 @@ def stop_for_good(host: Host, holder: str, deadline_s: float) -> None:
     Raises:
         HostFault: it was not done, or that is not known; the text says what became of the lock.
     """
-    asked = Call.of("lock", holder=holder, purpose="retire", plan=_PLAN, release="none")
-    token = host.call(asked, deadline_s=deadline_s).one("token") or "0"
-    back = Call.of("unlock", token=token, keep=2)
+    asked = TakeLock(holder=holder, purpose="retire", plan=_PLAN, release=None)
+    locked = host.call(asked, deadline_s=deadline_s)
+    if not isinstance(locked, Locked):
+        raise HostFault(FaultKind.PROTOCOL, "no token with its lock", in_doubt=True)
+    token = locked.token
+    back = Unlock(token=token, keep=_KEEP)
     try:
-        host.call(Call.of("retire", token=token), deadline_s=deadline_s)
+        host.call(Retire(token=token), deadline_s=deadline_s)
     except HostFault as fault:
         try:
             host.call(back, deadline_s=deadline_s)

@@ -17,7 +17,7 @@ from deploytool.fleet.sshconfig import Route
 
 
 @dataclass(frozen=True)
-class Answer:
+class Output:
     """What a remote command printed, and how it ended (None: the connection was lost first)."""
 
     status: int | None
@@ -33,7 +33,7 @@ class Conversation:
 
     def ask(
         self, chunks: Iterable[bytes], end: bytes | None, *, deadline_s: float, changes: bool
-    ) -> Answer:
+    ) -> Output:
         """Sends ``chunks`` and gives all that is printed up to the line that begins with ``end``.
 
         ``end`` None: nothing more will be asked, and the answer goes on to the command's own end.
@@ -71,7 +71,7 @@ class Conversation:
                     return  # the command ended before it read all; its answer says why
                 view = view[sent:]
 
-    def _receive(self, end: bytes | None, ends: float, *, changes: bool) -> Answer:
+    def _receive(self, end: bytes | None, ends: float, *, changes: bool) -> Output:
         channel, output, errors = self._channel, bytearray(), bytearray()
         while end is None or not _has_line(output, end):
             channel.settimeout(max(0.001, ends - time.monotonic()))
@@ -83,13 +83,13 @@ class Conversation:
             if not part:
                 break
         else:
-            return Answer(None, bytes(output), b"")
+            return Output(None, bytes(output), b"")
         while channel.recv_stderr_ready() and len(errors) < ANSWER_BYTES_AT_MOST:
             errors += channel.recv_stderr(65536)
         if not channel.status_event.wait(max(0.001, min(1.0, ends - time.monotonic()))):
-            return Answer(None, bytes(output), bytes(errors))
+            return Output(None, bytes(output), bytes(errors))
         status = channel.recv_exit_status()
-        return Answer(None if status == -1 else status, bytes(output), bytes(errors))
+        return Output(None if status == -1 else status, bytes(output), bytes(errors))
 
     def close(self) -> None:
         """Ends the command's input; a well-behaved one ends with it."""
@@ -134,7 +134,7 @@ class Session:
             raise HostFault(FaultKind.LOST, f"before anything was asked: {error}") from error
         return Conversation(channel)
 
-    def run(self, command: str, said: bytes, *, deadline_s: float) -> Answer:
+    def run(self, command: str, said: bytes, *, deadline_s: float) -> Output:
         """Runs a command that changes things, with ``said`` as all of its standard input.
 
         Raises:

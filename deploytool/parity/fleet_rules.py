@@ -42,21 +42,35 @@ def _identities(evidence: Mapping[str, Evidence]) -> Iterator[tuple[str, Finding
 def static_sameness(evidence: Mapping[str, Evidence]) -> Iterator[tuple[str, Finding]]:
     """What must be the same on all hosts, or distinct, whatever runs there."""
     yield from _identities(evidence)
-    for number in range(max((len(seen.configs) for seen in evidence.values()), default=0)):
-        values = {h: s.configs[number][1] for h, s in evidence.items() if number < len(s.configs)}
+    for number in range(max((len(seen.shown.configs) for seen in evidence.values()), default=0)):
+        values = {
+            h: s.shown.configs[number].sha or "unreadable"
+            for h, s in evidence.items()
+            if number < len(s.shown.configs)
+        }
         yield from _odd_ones(values, f"configuration file {number + 1}")
     drop_ins = {
-        h: " ".join(sorted(f"{p}={sha}" for sha, p in s.unit_files if "/service.d/" in p)) or "none"
+        h: " ".join(sorted(f"{f.path}={f.sha}" for f in s.shown.unit_files if _for_all(f.path)))
+        or "none"
         for h, s in evidence.items()
     }
     yield from _odd_ones(drop_ins, "drop-ins for every service")
+
+
+def _for_all(path: str) -> bool:
+    """Whether a drop-in is one for every service."""
+    return "/service.d/" in path
 
 
 def sameness(evidence: Mapping[str, Evidence]) -> Iterator[tuple[str, Finding]]:
     """What must be the same on all hosts, or distinct, when one release runs on them."""
     yield from static_sameness(evidence)
     yield from _odd_ones({h: _armed(s) for h, s in evidence.items() if s.status}, "armed flags")
-    interpreters = {h: s.interpreters[0][0] for h, s in evidence.items() if s.interpreters}
+    interpreters = {
+        h: s.shown.interpreters[0].sha or "unreadable"
+        for h, s in evidence.items()
+        if s.shown.interpreters
+    }
     yield from _odd_ones(interpreters, "interpreter")
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
+from deploytool.agent.model import Hold, Lock
 from deploytool.errors import HostFault
-from deploytool.parity.model import Evidence, Halt, Hold, Lock, RoundAnswers
+from deploytool.parity.model import Evidence, Halt, RoundAnswers
 from deploytool.parity.words import UNSEEN, Last, words
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 
 from deploytool.errors import HostFault
-from deploytool.fleet.helper import host_files, ports
+from deploytool.fleet.agent_settings import ports
 from deploytool.fleet.model import Digest, Inventory
+from deploytool.fleet.prepared import host_files
 from deploytool.parity.fleet_rules import judge_fleet, most_common_release
 from deploytool.parity.model import Evidence, Expected, HostVerdict, Round, RoundAnswers
 from deploytool.parity.rules import judge_host, unseen
@@ -31,7 +31,8 @@ def expect(
         version=manifest.version if manifest else None,
         flag_table=flags.table if flags else None,
         wire=flags.wire if flags else None,
-        helper=files.helper_digest,
+        agent=files.agent_digest,
+        made=files.settings.made(),
         unit_path=files.unit_path,
         unit_sha=files.unit_digest,
         ports=ports(inventory, host),
@@ -81,14 +82,12 @@ def shown_manifest(seen: RoundAnswers) -> Manifest | None:
     if release is None:
         return None
     held = Counter(item.manifest for item in evidence if item.release == release and item.manifest)
-    shown = {item.manifest: item.manifest_sha for item in evidence}
     for text, _ in held.most_common():
         try:
             manifest = Manifest.parse(text)
         except ValueError:
             continue
-        digested = hashlib.sha256(text).hexdigest() == shown[text]
-        if manifest.sha256 == release and digested:
+        if manifest.sha256 == release:
             return manifest
     # A name that is a digest but has no manifest anywhere: said, and matched by nobody.
     return Manifest(name="unknown", version="0", sha256=release, size=1, version_line="unknown")

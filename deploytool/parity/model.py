@@ -2,104 +2,35 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 
+from deploytool.agent import model as agent
+from deploytool.agent.model import Evidence as Shown
+from deploytool.agent.model import (
+    Finished,
+    Hold,
+    Latch,
+    Lock,
+    Made,
+    Marks,
+    Other,
+    Process,
+    RolloutMark,
+)
 from deploytool.errors import HostFault
 from deploytool.fleet.model import Digest
-
-
-@dataclass(frozen=True)
-class Process:
-    """One process as the kernel showed it. ``start`` in clock ticks since boot (proc(5), 22)."""
-
-    pid: int
-    parent: int
-    start: int
-    state: str
-    command: str
-
-
-@dataclass(frozen=True)
-class Run:
-    """A process that runs a release: ``how`` is ``exe`` or ``fd``, ``sha`` is of what it runs."""
-
-    pid: int
-    how: str
-    inode: str
-    sha: str
-    path: str
-
-    @property
-    def deleted(self) -> bool:
-        """Whether the file was unlinked while it runs."""
-        return self.path.endswith(" (deleted)")
-
-
-@dataclass(frozen=True)
-class Mark:
-    """What the helper wrote down when a deployer had verified this very process."""
-
-    release: str
-    pid: int
-    start: int
-    boot: str
-    since: int
-
-
-@dataclass(frozen=True)
-class Lock:
-    """Who holds a host. ``since`` in seconds since the epoch."""
-
-    token: int
-    holder: str
-    purpose: str
-    plan: str
-    since: int
-
-
-@dataclass(frozen=True)
-class RolloutMark:
-    """How far a rollout has come on a host, as the host itself has it. ``None``: no release."""
-
-    plan: str
-    target: str | None
-    before: str | None
-    phase: str
-    since: int
-
-    @property
-    def touched(self) -> bool:
-        """Whether this host may have been switched."""
-        return self.phase != "locked"
-
-
-@dataclass(frozen=True)
-class Finished:
-    """The last rollout that gave its lock back on a host: what it led to, and from where."""
-
-    plan: str
-    target: str | None
-    before: str | None
-
-
-@dataclass(frozen=True)
-class Hold:
-    """A fleet that was left MIXED or UNKNOWN: since when, by whom, and what ends it."""
-
-    verdict: str
-    holder: str
-    plan: str
-    next: str
-    since: int
 
 
 @dataclass(frozen=True)
 class Halt:
     """A stop that holds on a host: by whom, why, since when (the operator's clock), and how hard.
 
-    ``fenced``: nothing is started there until it is let in again.
+    ``fenced``: nothing is started there until it is let in again. A latch that can't be read is a
+    latch all the same, of an unknown stop.
     """
 
     latch: str
@@ -110,60 +41,106 @@ class Halt:
     artifact: str = ""
     """What the artifact calls its own latch, where it has one."""
 
+    @staticmethod
+    def of(latch: Latch | None, *, latched: bool, fenced: bool) -> Halt | None:
+        """The stop that a host's marks tell of; None where none holds."""
+        if latch is None:
+            return Halt("", "unknown", "unknown", 0, fenced) if latched or fenced else None
+        # The last rungs of a stop have no blanks in their words.
+        reason = latch.reason.replace("+", " ")
+        return Halt(latch.latch, latch.by, reason, latch.since, fenced, latch.artifact or "")
+
 
 @dataclass(frozen=True)
-class Signers:
-    """The host's signers file: its digest, and owner, group and mode of it and of its folder."""
+class Running:
+    """A process that runs a release. ``sha`` None: its bytes were not read, or could not be."""
 
-    sha: str
-    rights: tuple[str, ...]
+    pid: int
+    sha: str | None
+    path: str
+
+
+_CODE = frozenset({"executes", "maps", "interprets"})
+"""In which ways a process runs a release (``agent.acting``); others only act as the service."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What one host showed in one round; absent means that it did not show it."""
+    """What one host showed in one round, and what only this side can tell of it.
 
-    helper: str
-    machine: str
-    boot: str
-    root: str
-    rights: tuple[str, ...]
+    ``skew_s``: how far the host's clock is off, in seconds. ``status``: the JSON object that the
+    running process said of itself; None with ``status_text`` saying why there is none.
+    """
+
+    shown: Shown
     skew_s: float
-    current: str
-    main_pid: int
-    free_bytes: int | None = None
-    lacks: tuple[str, ...] = ()
-    token: int = 0
-    lock: Lock | None = None
-    verified: Mark | None = None
-    rollout: RolloutMark | None = None
-    finished: Finished | None = None
-    hold: Hold | None = None
-    halt: Halt | None = None
-    previous: str | None = None
-    meant: str | None = None
-    """The release that served when this host was stopped, where another is active since."""
-    unconfirmed: bool = False
-    release_state: str | None = None
-    label: bytes | None = None
-    file: str | None = None
-    disk_sha: str | None = None
-    disk_way: str | None = None
-    manifest_sha: str | None = None
-    manifest: bytes | None = None
-    signers: Signers | None = None
-    unit: Mapping[str, str] = field(default_factory=dict)
-    unit_files: tuple[tuple[str, str], ...] = ()
-    configs: tuple[tuple[str, str], ...] = ()
-    processes: Mapping[int, Process] = field(default_factory=dict)
-    still: Mapping[int, int] = field(default_factory=dict)
-    group: frozenset[int] = frozenset()
-    runs: tuple[Run, ...] = ()
-    unseen: frozenset[int] = frozenset()
-    owners: tuple[tuple[int, int], ...] = ()
-    interpreters: tuple[tuple[str, str], ...] = ()
     status: Mapping[str, object] | None = None
     status_text: str = ""
+
+    # --- marks ----------------------------------------------------------------------------------
+
+    @property
+    def marks(self) -> Marks:
+        """The marks of the host."""
+        return self.shown.marks
+
+    @property
+    def token(self) -> int:
+        """The newest token of a lock that this host ever gave out."""
+        return self.marks.token
+
+    @property
+    def lock(self) -> Lock | None:
+        """Who holds the host."""
+        return self.marks.lock
+
+    @property
+    def rollout(self) -> RolloutMark | None:
+        """How far a rollout has come here."""
+        return self.marks.rollout
+
+    @property
+    def finished(self) -> Finished | None:
+        """The last rollout that gave its lock back here."""
+        return self.marks.finished
+
+    @property
+    def hold(self) -> Hold | None:
+        """That the fleet was left MIXED or UNKNOWN."""
+        return self.marks.hold
+
+    @cached_property
+    def halt(self) -> Halt | None:
+        """The stop that holds here."""
+        latched = "halted" in self.marks.unreadable
+        return Halt.of(self.marks.latch, latched=latched, fenced=self.marks.fenced)
+
+    @property
+    def unconfirmed(self) -> bool:
+        """Whether a confirmation is awaited, or may be."""
+        return self.marks.deadman is not None or "deadman" in self.marks.unreadable
+
+    # --- releases -------------------------------------------------------------------------------
+
+    @property
+    def machine(self) -> str:
+        """machine-id(5); empty where it has none."""
+        return self.shown.machine
+
+    @property
+    def root(self) -> str:
+        """The release root."""
+        return self.shown.root
+
+    @property
+    def boot(self) -> str:
+        """Differs from boot to boot."""
+        return self.shown.boot
+
+    @property
+    def current(self) -> str:
+        """What the link says."""
+        return self.shown.current
 
     @property
     def release(self) -> str | None:
@@ -172,15 +149,80 @@ class Evidence:
         return name if prefix == "releases" else None
 
     @property
+    def release_state(self) -> str | None:
+        """``absent``, ``damaged``, ``unlabelled`` or ``intact``, of the release asked for."""
+        return self.shown.asked_release
+
+    @property
+    def label(self) -> bytes | None:
+        """The manifest that the release that was asked for has here, where it is whole."""
+        return _whole(self.shown.label)
+
+    @property
+    def manifest(self) -> bytes | None:
+        """The manifest of the active release, where it is whole."""
+        return _whole(self.shown.manifest)
+
+    # --- processes ------------------------------------------------------------------------------
+
+    @property
+    def main_pid(self) -> int:
+        """The main process; 0 without one."""
+        return self.shown.main
+
+    @cached_property
+    def processes(self) -> Mapping[int, Process]:
+        """The service's processes, and those that are something to it, by their numbers."""
+        return {process.pid: process for process in self.shown.processes}
+
+    @cached_property
+    def unit(self) -> Mapping[str, str]:
+        """What systemd says of the unit."""
+        return {item.name: item.value for item in self.shown.unit}
+
+    @cached_property
+    def running(self) -> tuple[Running, ...]:
+        """Every process that runs a release, of the service or beside it; not one that ended."""
+        found = [Running(run.pid, run.sha, run.path) for run in self.shown.runs]
+        found += [
+            Running(other.pid, other.release, other.detail)
+            for other in self.others("acts")
+            if _CODE.intersection(other.ways)
+        ]
+        return tuple(item for item in found if self.stayed(item.pid) or item.pid == self.main_pid)
+
+    def others(self, *roles: str) -> tuple[Other, ...]:
+        """Processes that are not the service's and have one of these roles, and did not end."""
+        return tuple(
+            other
+            for other in self.shown.others
+            if other.role in roles and self.stayed(other.pid)
+        )
+
+    def stayed(self, pid: int) -> bool:
+        """Whether a process was there all through the round; one not looked at may have been."""
+        process = self.processes.get(pid)
+        return process is None or process.still
+
+    @property
     def idle(self) -> bool:
         """Whether it was seen that nothing of the service runs there: no process, and no port."""
-        running = self.main_pid or self.group or self.runs or self.processes
-        return not (running or self.unseen or self.owners)
+        shown = self.shown
+        running = shown.main or shown.group or shown.runs or shown.owners or shown.open_ports
+        return not (running or self.others("acts", "unseen"))
 
     @property
     def identity(self) -> tuple[str, str]:
         """What makes it one host: eight release roots on one machine are eight hosts."""
         return self.machine, self.root
+
+
+def _whole(manifest: agent.Manifest | None) -> bytes | None:
+    """A manifest's bytes, where they are those that the host digested."""
+    if manifest is None or manifest.text is None:
+        return None
+    text = manifest.text.encode()
+    return text if hashlib.sha256(text).hexdigest() == manifest.sha else None
 
 
 @dataclass(frozen=True)
@@ -192,7 +234,8 @@ class Expected:
     version: str | None
     flag_table: str | None
     wire: str | None
-    helper: str
+    agent: str
+    made: Made
     unit_path: str | None
     unit_sha: str | None
     ports: tuple[int, ...]

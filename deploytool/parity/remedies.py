@@ -1,6 +1,6 @@
 """What to do first about a fleet that is not in parity. Pure.
 
-Not everything is mended by deploying: a drop-in, a stray process or an altered helper outlives a
+Not everything is mended by deploying: a drop-in, a stray process or an altered agent outlives a
 deployment, or forbids it. Advice names the first thing to do; the next ``status`` names the next.
 """
 
@@ -14,7 +14,7 @@ from deploytool.parity.model import HostVerdict, Round, Verdict
 from deploytool.parity.rules import TRADES_ON, short, strays
 
 _PREPARED = (
-    *("host helper", "signers file", "owner of the signers file", "mode of the signers file"),
+    *("host agent", "signers file", "owner of the signers file", "mode of the signers file"),
     *("owner of the signers folder", "mode of the signers folder"),
     *("unit file", "unit's UnitFileState", "unit's LoadState"),
     *(

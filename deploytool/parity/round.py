@@ -3,59 +3,75 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
+from deploytool.agent.model import KnownRelease
+from deploytool.agent.requests import Answer, Probe, Request
 from deploytool.errors import HostFault
 from deploytool.fleet.fanout import fanout
 from deploytool.fleet.host import Host
-from deploytool.fleet.protocol import Call, Reply
-from deploytool.parity.evidence import parse_evidence
+from deploytool.parity.evidence import read_evidence
 from deploytool.parity.model import Evidence
 
 
-def probe_call(
+def probe_request(
     release: tuple[str, str | None] | None = None,
     requires: tuple[str, ...] = (),
     *,
     disk: bool = True,
     only_target: bool = False,
-) -> Call:
-    """The call for one round.
+    status: bool = True,
+    known: Iterable[KnownRelease] = (),
+) -> Probe:
+    """The request for one round.
 
     ``release`` (an artifact's SHA-256 and its manifest's) asks besides whether the host has it;
     with no manifest's digest, also for the label that it has there. ``only_target``: a process
-    of another release than that isn't asked for its status.
+    of another release than that isn't asked for its status; without ``status`` none is.
+    ``known``: releases that are found wherever on the host they run.
     """
-    arguments = [("requires", program) for program in requires]
-    if release is not None:
-        arguments.append(("release", release[0]))
-        if release[1] is not None:
-            arguments.append(("manifest", release[1]))
-    arguments.append(("disk", "read" if disk else "skip"))
-    if only_target:
-        arguments.append(("ask", "target"))
-    return Call("probe", tuple(arguments), changes=False)
+    asked, manifest = release if release is not None else (None, None)
+    return Probe(
+        requires=requires,
+        release=asked,
+        manifest=manifest,
+        read_disk=disk,
+        only_target=only_target,
+        ask=status,
+        known=tuple(known),
+    )
 
 
-def read(reply: Reply) -> Evidence:
-    """The evidence in a reply that has just arrived.
+def ask(host: Host, request: Request, deadline_s: float) -> tuple[Answer, Evidence]:
+    """Asks one host for something that is answered with evidence.
 
     Raises:
-        HostFault: it can't be read.
+        HostFault: it did not answer, or with none.
     """
-    return parse_evidence(reply, time.time())
+    asked_at = time.time()
+    answer = host.call(request, deadline_s=deadline_s)
+    return answer, read_evidence(answer, asked_at, time.time())
+
+
+def look(host: Host, request: Probe, deadline_s: float) -> Evidence:
+    """What one host shows.
+
+    Raises:
+        HostFault: nothing, and why.
+    """
+    return ask(host, request, deadline_s)[1]
 
 
 def take_round(
     hosts: Mapping[str, Host],
-    call: Call,
+    request: Probe,
     deadline_s: float,
     done: Callable[[str, Evidence | HostFault], None] = lambda _name, _outcome: None,
 ) -> dict[str, Evidence | HostFault]:
     """Asks every host; each gets its evidence or its fault."""
 
     def job(host: Host) -> Callable[[], Evidence]:
-        return lambda: read(host.call(call, deadline_s=deadline_s))
+        return lambda: look(host, request, deadline_s)
 
     # The connection has a deadline of its own, which comes before the command's.
     return fanout(

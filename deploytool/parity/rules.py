@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from deploytool.agent.model import Made, Rights
 from deploytool.fleet.protocol import one_line
 from deploytool.parity.model import (
     Evidence,
@@ -15,7 +16,6 @@ from deploytool.parity.model import (
     Finding,
     HostVerdict,
     Level,
-    Process,
     Verdict,
 )
 
@@ -55,54 +55,60 @@ def lineage(evidence: Evidence) -> frozenset[int]:
     return frozenset(family)
 
 
-def stayed(pid: int, evidence: Evidence) -> bool:
-    """Whether a process was there all through the round; one that was not looked at may have."""
-    process = evidence.processes.get(pid)
-    return process is None or _stayed(process, evidence)
+def agent_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
+    """The agent that took this evidence is the one that the inventory renders."""
+    found = evidence.shown.agent
+    if found != expected.agent:
+        why = differs(expected.made, evidence.shown.made)
+        yield wrong("host agent", short(expected.agent), f"{short(found)}, {why}")
 
 
-def _stayed(process: Process, evidence: Evidence) -> bool:
-    return evidence.still.get(process.pid) == process.start
+def differs(wanted: Made, found: Made) -> str:
+    """Why an agent is another than it should be, as far as it tells itself."""
+    if found.tool != wanted.tool:
+        return f"made by deploytool {found.tool}, this is {wanted.tool}"
+    ours, theirs = ({item.name: item.value for item in made.settings} for made in (wanted, found))
+    names = sorted(name for name in ours | theirs if ours.get(name) != theirs.get(name))
+    if names:
+        return f"made from another inventory: {', '.join(names)}"
+    return "whose code is not what deploytool writes"
 
 
-def helper_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
-    """The helper that took this evidence is the one that the inventory renders."""
-    if evidence.helper != expected.helper:
-        yield wrong("host helper", short(expected.helper), short(evidence.helper))
+def _writable(rights: Rights) -> bool:
+    return bool(rights.mode & 0o022)
 
 
 def rights_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
     """Nobody but the owner may write where releases and state lie; under systemd that is root."""
-    if len(evidence.rights) != 3:
-        yield unseen(
-            "rights of the release root", "owner and mode of three folders", evidence.rights
-        )
-    for folder, text in zip(("root", "releases", "state"), evidence.rights, strict=False):
-        owner, _, mode = text.split(":")
-        if expected.unit_sha is not None and owner != "0":
-            yield wrong(f"owner of {folder}", "root (0)", owner)
-        if int(mode, 8) & 0o022:
-            yield wrong(f"mode of {folder}", "writable by its owner only", mode)
+    rights = evidence.shown.rights
+    if len(rights) != 3:
+        yield unseen("rights of the release root", "owner and mode of three folders", len(rights))
+    for folder, found in zip(("root", "releases", "state"), rights, strict=False):
+        yield from _kept(folder, found, expected)
+
+
+def _kept(place: str, found: Rights, expected: Expected) -> Iterator[Finding]:
+    if expected.unit_sha is not None and found.owner != 0:
+        yield wrong(f"owner of {place}", "root (0)", found.owner)
+    if _writable(found):
+        yield wrong(f"mode of {place}", "writable by its owner only", f"{found.mode:o}")
 
 
 def signers_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
     """The host believes whom the inventory's signers file names, and only root may change that."""
     if expected.signers is None:
         return
-    found = evidence.signers
+    found = evidence.shown.signers
     if found is None:
-        yield unseen("signers file", short(expected.signers), "the helper did not show it")
+        yield unseen("signers file", short(expected.signers), "the agent did not show it")
         return
-    if found.sha != expected.signers:
-        yield wrong("signers file", short(expected.signers), short(found.sha))
+    if found.file.sha != expected.signers:
+        there = "missing" if found.file.missing else found.file.sha or "unreadable"
+        yield wrong("signers file", short(expected.signers), short(there))
     elif len(found.rights) != 2:
-        yield unseen("rights of the signers file", "owner and mode, of it and its folder", found)
-    for place, text in zip(("file", "folder"), found.rights, strict=False):
-        owner, _, mode = text.split(":")
-        if expected.unit_sha is not None and owner != "0":
-            yield wrong(f"owner of the signers {place}", "root (0)", owner)
-        if int(mode, 8) & 0o022:
-            yield wrong(f"mode of the signers {place}", "writable by its owner only", mode)
+        yield unseen("rights of the signers file", "owner and mode, of it and its folder", "none")
+    for place, rights in zip(("file", "folder"), found.rights, strict=False):
+        yield from _kept(f"the signers {place}", rights, expected)
 
 
 def clock_rule(_expected: Expected, evidence: Evidence) -> Iterator[Finding]:
@@ -128,22 +134,24 @@ def disk_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
     """The bytes on disk are the release's, and only root may have put them there."""
     if expected.release is None:
         return
-    if expected.disk and evidence.disk_sha is None:
+    shown = evidence.shown
+    on_disk = shown.disk.sha if shown.disk is not None else None
+    if on_disk is not None and on_disk != expected.release:
+        yield wrong("artifact on disk", short(expected.release), short(on_disk))
+    elif expected.disk and on_disk is None:
         yield unseen("artifact on disk", short(expected.release), "it was not read")
-    elif evidence.disk_sha is not None and evidence.disk_sha != expected.release:
-        yield wrong("artifact on disk", short(expected.release), short(evidence.disk_sha))
-    if evidence.manifest_sha is None:
+    if shown.manifest is None:
         yield unseen("manifest on disk", short(expected.manifest_sha), "it was not read")
-    elif expected.manifest_sha is not None and evidence.manifest_sha != expected.manifest_sha:
-        yield wrong("manifest on disk", short(expected.manifest_sha), short(evidence.manifest_sha))
-    if evidence.file is None:
+    elif expected.manifest_sha is not None and shown.manifest.sha != expected.manifest_sha:
+        yield wrong("manifest on disk", short(expected.manifest_sha), short(shown.manifest.sha))
+    if shown.artifact is None:
         yield unseen("artifact", "its owner and mode", "it was not seen")
         return
-    owner = evidence.file.split()[2]
-    if int(owner.rpartition(":")[2], 8) & 0o222:
-        yield wrong("mode of the artifact", "read-only", owner.rpartition(":")[2])
-    if expected.unit_sha is not None and not owner.startswith("0:"):
-        yield wrong("owner of the artifact", "root (0)", owner.partition(":")[0])
+    rights = shown.artifact.rights
+    if rights.mode & 0o222:
+        yield wrong("mode of the artifact", "read-only", f"{rights.mode:o}")
+    if expected.unit_sha is not None and (rights.owner, rights.group) != (0, 0):
+        yield wrong("owner of the artifact", "root (0)", rights.owner)
 
 
 def unit_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
@@ -169,12 +177,13 @@ def unit_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
 
 
 def _unit_files(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
-    own = [sha for sha, path in evidence.unit_files if path == expected.unit_path]
+    files = evidence.shown.unit_files
+    own = [file.sha for file in files if file.path == expected.unit_path]
     if own != [expected.unit_sha]:
         yield wrong("unit file", short(expected.unit_sha), short(own[0]) if own else "none")
-    for _, path in evidence.unit_files:
-        if path != expected.unit_path and "/service.d/" not in path:
-            yield wrong("unit's files", "no other than its own", path)
+    for file in files:
+        if file.path != expected.unit_path and "/service.d/" not in file.path:
+            yield wrong("unit's files", "no other than its own", file.path)
 
 
 def main_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
@@ -189,9 +198,9 @@ def main_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
     process = evidence.processes.get(evidence.main_pid)
     if process is None:
         yield unseen("main process", f"process {evidence.main_pid}", "it could not be looked at")
-    elif not _stayed(process, evidence):
+    elif not process.still:
         yield wrong("main process", f"process {process.pid} throughout the round", "it ended")
-    if not any(run.pid == evidence.main_pid for run in evidence.runs):
+    if not any(run.pid == evidence.main_pid for run in evidence.shown.runs):
         yield unseen(
             "main process",
             "to hold the artifact open",
@@ -200,52 +209,87 @@ def main_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
 
 
 def runs_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
-    """Every process that runs any release of this root is the service's, and runs this one."""
-    family = lineage(evidence)
-    for run in evidence.runs:
-        process = evidence.processes.get(run.pid)
-        if process is not None and not _stayed(process, evidence) and run.pid not in family:
+    """Every process of the service that runs a release runs this one."""
+    for run in evidence.shown.runs:
+        if not evidence.stayed(run.pid) and run.pid != evidence.main_pid:
             continue  # it was a passer-by, and is gone
-        who = f"process {run.pid}" + (f" ({process.command.strip()[:60]})" if process else "")
+        who = named(evidence, run.pid)
         if run.sha != expected.release:
+            found = run.sha or "what can't be read"
             yield wrong(
-                "running code", short(expected.release or "none"), f"{short(run.sha)} in {who}"
+                "running code", short(expected.release or "none"), f"{short(found)} in {who}"
             )
-        elif run.pid not in family:
-            yield wrong("running code", "the service alone", f"a second copy in {who}")
         if run.deleted:
             yield wrong("running code", "a file that is there", f"a deleted file in {who}")
-    for pid in sorted(evidence.unseen):
-        process = evidence.processes.get(pid)
-        if process is None or _stayed(process, evidence):
-            who = f"process {pid}" + (f" ({process.command.strip()[:160]})" if process else "")
-            yield unseen("running code", "to be visible", f"{who} names the artifact, unseen")
+
+
+def named(evidence: Evidence, pid: int) -> str:
+    """A process as people read it."""
+    process = evidence.processes.get(pid)
+    return f"process {pid}" + (f" ({process.command.strip()[:60]})" if process else "")
+
+
+_WAYS = {
+    "executes": "executes",
+    "maps": "maps",
+    "interprets": "interprets",
+    "port": "holds",
+    "venue": "is connected to",
+}
 
 
 def strays(evidence: Evidence) -> tuple[int, ...]:
-    """Processes that run a release, or hold its port, and are none of the service's."""
-    service = lineage(evidence) | evidence.group
-    found = {run.pid for run in evidence.runs} | {pid for _, pid in evidence.owners}
-    gone = {p.pid for p in evidence.processes.values() if not _stayed(p, evidence)}
-    return tuple(sorted(found - service - gone))
+    """Processes that run a release, act as the service, or hold its port, and are not of it."""
+    service = set(evidence.shown.group) | lineage(evidence)
+    acting = {other.pid for other in evidence.others("acts")}
+    holders = {owner.pid for owner in evidence.shown.owners if evidence.stayed(owner.pid)}
+    return tuple(sorted((acting | holders) - service))
 
 
 def strays_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
-    """What systemd does not know outlives every restart; without systemd we end it ourselves."""
+    """What acts as the service is the service: systemd ends what it knows, and nothing else.
+
+    Without systemd a switch ends every process of this root itself.
+    """
     for pid in strays(evidence) if expected.unit_sha is not None else ():
-        process = evidence.processes.get(pid)
-        who = f" ({process.command.strip()[:60]})" if process else ""
-        yield wrong("release and ports", "the service's alone", f"process {pid}{who}")
+        found = next((other for other in evidence.others("acts") if other.pid == pid), None)
+        does = f": {found.detail[:100]}" if found is not None and found.detail else ""
+        yield wrong("release and ports", "the service's alone", f"{named(evidence, pid)}{does}")
+
+
+def acting_rule(_expected: Expected, evidence: Evidence) -> Iterator[Finding]:
+    """Nobody beside the service runs a release of it, wherever it lies, or sends where it sends."""
+    for other in evidence.others("acts"):
+        does = ", ".join(_WAYS.get(way, way) for way in other.ways)
+        who = f"{named(evidence, other.pid)}, which {does} {other.detail[:160]}"
+        if other.ways == ("port",):
+            yield wrong("ports", "the service's alone", who)
+            continue
+        copy = f" ({short(other.release)})" if other.release else ""
+        yield wrong("running code", "the service alone", f"a second copy in {who}{copy}")
+
+
+def sight_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
+    """All of the host was looked at: what can't be seen may act."""
+    if expected.unit_sha is not None and not evidence.shown.whole:
+        yield unseen("processes", "those of the whole host", "only some of them can be seen")
+    for other in evidence.others("unseen"):
+        who = named(evidence, other.pid)
+        yield unseen("running code", "to be visible", f"{who}, unseen: {other.detail[:160]}")
 
 
 def ports_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
     """The service itself, and nobody else, listens where it has to."""
     family = lineage(evidence)
     for port in expected.ports:
-        holders = {pid for held, pid in evidence.owners if held == port}
+        holders = {owner.pid for owner in evidence.shown.owners if owner.port == port}
+        is_open = port in evidence.shown.open_ports
         if expected.release is None:
-            if holders:
-                yield wrong(f"port {port}", "closed", f"held by process {min(holders)}")
+            if holders or is_open:
+                who = f"held by process {min(holders)}" if holders else "held by a hidden process"
+                yield wrong(f"port {port}", "closed", who)
+        elif not holders and is_open:
+            yield unseen(f"port {port}", "held by the service", "held by a process out of sight")
         elif not holders:
             yield wrong(f"port {port}", "held by the service", "nobody listens")
         elif not holders <= family:
@@ -293,7 +337,7 @@ def verified_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
     """The running process is the one that a deployer verified; a later start is unexplained."""
     if expected.release is None or not expected.verified:
         return
-    mark, process = evidence.verified, evidence.processes.get(evidence.main_pid)
+    mark, process = evidence.marks.verified, evidence.processes.get(evidence.main_pid)
     if mark is None:
         yield wrong(
             "start of the service", "one that was verified", "no deployment has verified it"
@@ -312,18 +356,21 @@ def verified_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
 
 def config_rule(_expected: Expected, evidence: Evidence) -> Iterator[Finding]:
     """Every configuration file that the inventory names can be read."""
-    for path, sha in evidence.configs:
-        if sha in {"missing", "unreadable"}:
-            yield wrong(f"configuration {path}", "there", sha)
+    for file in evidence.shown.configs:
+        if file.sha is None:
+            found = "missing" if file.missing else "unreadable"
+            yield wrong(f"configuration {file.path}", "there", found)
 
 
 Rule = Callable[[Expected, Evidence], Iterator[Finding]]
 RULES: tuple[Rule, ...] = (
-    helper_rule,
+    agent_rule,
     link_rule,
     disk_rule,
     main_rule,
     runs_rule,
+    acting_rule,
+    sight_rule,
     ports_rule,
     status_rule,
     halt_rule,

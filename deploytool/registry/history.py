@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -168,9 +167,9 @@ def live(seen: RoundAnswers, store: Callable[[str], Manifest | None]) -> tuple[S
         if isinstance(outcome, HostFault):
             found.append(Source("host", host, trouble=str(outcome)))
             continue
-        running = {run.sha for run in outcome.runs} | {outcome.release} - {None}
-        held = _held(outcome.manifest, outcome.manifest_sha)
-        for sha in sorted(map(str, running)):
+        running = {item.sha for item in outcome.running} | {outcome.release}
+        held = _held(outcome.manifest)
+        for sha in sorted(sha for sha in running if sha is not None):
             manifest = held if held and held.sha256 == sha else store(sha)
             place = f"{host}, build {sha[:8]}"
             if manifest is None:
@@ -181,26 +180,23 @@ def live(seen: RoundAnswers, store: Callable[[str], Manifest | None]) -> tuple[S
             Source("host", f"{host}, process {pid}", trouble="what it runs could not be seen")
             for pid in _unseen(outcome)
         ]
-        if not running:
+        if running == {None}:
             found.append(Source("host", f"{host}, on no release"))
     return tuple(found)
 
 
 def _unseen(seen: Evidence) -> tuple[int, ...]:
     """Processes that run something of the service's, nobody knows what; not those that left."""
-    found = {
-        pid
-        for pid in seen.unseen
-        if pid not in seen.processes or seen.still.get(pid) == seen.processes[pid].start
-    }
-    if seen.main_pid and seen.main_pid not in {run.pid for run in seen.runs}:
+    found = {other.pid for other in seen.others("unseen")}
+    found |= {item.pid for item in seen.running if item.sha is None}
+    if seen.main_pid and seen.main_pid not in {item.pid for item in seen.running}:
         found.add(seen.main_pid)
     return tuple(sorted(found))
 
 
-def _held(text: bytes | None, digested: str | None) -> Manifest | None:
-    """The manifest that a host showed, where its bytes are those that it digested."""
-    if text is None or hashlib.sha256(text).hexdigest() != digested:
+def _held(text: bytes | None) -> Manifest | None:
+    """The manifest that a host showed."""
+    if text is None:
         return None
     try:
         return Manifest.parse(text)

@@ -24,7 +24,7 @@ from deploytool.market.flow import Flow
 from deploytool.market.venue import Address
 from deploytool.parity.judge import judge, shown_manifest
 from deploytool.parity.model import Parity, Round
-from deploytool.parity.round import probe_call, take_round
+from deploytool.parity.round import probe_request, take_round
 from deploytool.rehearsal.faults.host_shell import HostShell
 from deploytool.rehearsal.faults.truth import Truth, truth
 from deploytool.rehearsal.fleets.files import SYMBOLS
@@ -216,7 +216,7 @@ class Stage:
         inventory = load_inventory(self.inventory)
         hosts = connect_fleet(inventory)
         try:
-            seen = take_round(hosts, probe_call(), inventory.ssh.command_timeout_s)
+            seen = take_round(hosts, probe_request(), inventory.ssh.command_timeout_s)
         finally:
             for host in hosts.values():
                 host.close()

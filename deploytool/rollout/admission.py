@@ -10,7 +10,7 @@ from deploytool.fleet.host import Host
 from deploytool.fleet.model import Inventory
 from deploytool.parity.judge import expect, judge
 from deploytool.parity.model import Evidence, Round, RoundAnswers
-from deploytool.parity.round import probe_call, take_round
+from deploytool.parity.round import probe_request, take_round
 from deploytool.registry.compatibility import Senders
 from deploytool.release.model import Manifest, Release
 from deploytool.rollout.baseline import find
@@ -54,7 +54,7 @@ def admit(
     senders: Senders | None = None,
 ) -> Admission:
     """Takes one round and considers it; what flags forbid is said too."""
-    call = probe_call((manifest.sha256, manifest.digest()), manifest.requires)
+    call = probe_request((manifest.sha256, manifest.digest()), manifest.requires)
     seen = take_round(hosts, call, inventory.ssh.command_timeout_s)
     found = consider(inventory, manifest, seen, plan_id)
     if found.plan is None:
@@ -104,7 +104,7 @@ def forbids(
 ) -> tuple[Obstacle, ...]:
     """Everything that a rollout would be refused by, before it takes a lock; changes nothing."""
     manifest = release.manifest
-    call = probe_call((manifest.sha256, manifest.digest()), manifest.requires)
+    call = probe_request((manifest.sha256, manifest.digest()), manifest.requires)
     seen = take_round(hosts, call, inventory.ssh.command_timeout_s)
     if purpose is not Purpose.DEPLOY:
         left = consider_interrupted(inventory, release, seen, "", purpose, forward=forward)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from deploytool.agent.model import RolloutMark
 from deploytool.errors import HostFault
-from deploytool.parity.model import Evidence, RolloutMark
-from deploytool.rollout.checks import Obstacle
+from deploytool.parity.model import Evidence
+from deploytool.rollout.checks import CHANGING, Obstacle
 from deploytool.rollout.model import Observed, Purpose
 from deploytool.rollout.plan import observed
 
@@ -106,7 +107,7 @@ def find(
             and item.lock is not None
             and item.lock.purpose == Purpose.ROLLBACK.value
         ]
-    if not found and not any(item.lock for item in evidence):
+    if not found and not any(item.lock or CHANGING & {*item.marks.unreadable} for item in evidence):
         obstacles.append(Obstacle("fleet", "NOTHING_INTERRUPTED", "no host has a mark or a lock"))
     obstacles += [
         Obstacle(

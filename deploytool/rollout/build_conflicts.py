@@ -21,7 +21,7 @@ def manifest_of(evidence: Evidence) -> Manifest | None:
 
 def running(evidence: Evidence) -> set[str]:
     """What runs on a host, by its bytes; where those were not read, by the folder they lie in."""
-    found = {run.sha if run.sha != "unread" else _folder(run.path) for run in evidence.runs}
+    found = {item.sha or _folder(item.path) for item in evidence.running}
     return found or {str(evidence.release)}
 
 
@@ -49,7 +49,7 @@ def build_conflicts(
     for item in evidence.values():
         if (manifest := manifest_of(item)) is not None:
             known.setdefault(manifest.sha256, []).append(manifest)
-    serves = {sha for item in evidence.values() if item.runs for sha in running(item)}
+    serves = {sha for item in evidence.values() if item.running for sha in running(item)}
     return tuple(
         obstacle
         for host, item in evidence.items()
@@ -62,7 +62,7 @@ def build_conflicts(
 
 def _live(evidence: Evidence) -> set[str]:
     """What runs, and what would run after a reboot."""
-    if evidence.release is None and not evidence.runs:
+    if evidence.release is None and not evidence.running:
         return set()
     return running(evidence) | {evidence.release or ""} - {""}
 

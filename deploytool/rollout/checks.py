@@ -10,9 +10,9 @@ from deploytool.parity.fleet_rules import judge_fleet, static_sameness
 from deploytool.parity.host_notices import halt_notice, hold_notice, lock_notice
 from deploytool.parity.model import Evidence, Expected, Finding, HostVerdict
 from deploytool.parity.rules import (
+    agent_rule,
     clock_rule,
     config_rule,
-    helper_rule,
     judge_host,
     rights_rule,
     signers_rule,
@@ -27,8 +27,11 @@ from deploytool.rollout.model import HostPlan, Plan
 ROOM_BYTES = 8 * 1024 * 1024
 """Free space that must be left beside a copy of the release."""
 
+CHANGING = frozenset({"lock", "rollout", "held"})
+"""Marks of a host that is being changed, by the names of their files."""
+
 STATIC_RULES = (
-    *(helper_rule, rights_rule, signers_rule, clock_rule, unit_rule, config_rule, strays_rule),
+    *(agent_rule, rights_rule, signers_rule, clock_rule, unit_rule, config_rule, strays_rule),
 )
 """What must hold on a host whatever runs there, before it is changed."""
 
@@ -66,19 +69,22 @@ def preflight(
         elif outcome.rollout is not None:
             text = f"has the mark of plan {outcome.rollout.plan}, which did not end"
             obstacles.append(Obstacle(host, "PREFLIGHT_LOCK", text))
+        elif unreadable := CHANGING.intersection(outcome.marks.unreadable):
+            text = f"nobody can tell who changes it: state/{min(unreadable)} there can't be read"
+            obstacles.append(Obstacle(host, "PREFLIGHT_LOCK", text))
     return tuple(obstacles)
 
 
 def _room(evidence: Evidence, manifest: Manifest) -> tuple[tuple[str, Finding], ...]:
     found: list[tuple[str, Finding]] = [
         ("PREFLIGHT_REQUIRES", wrong("programs", f"{program} on PATH", "none"))
-        for program in evidence.lacks
+        for program in evidence.shown.lacks
     ]
     need, what = manifest.size + ROOM_BYTES, f"free space in {evidence.root}/releases"
-    if evidence.free_bytes is None:
-        found.append(("PREFLIGHT_SPACE", unseen(what, f"{need} bytes", "df did not say")))
-    elif evidence.release_state != "intact" and evidence.free_bytes < need:
-        free = f"{evidence.free_bytes} bytes"
+    if evidence.shown.free is None:
+        found.append(("PREFLIGHT_SPACE", unseen(what, f"{need} bytes", "it was not said")))
+    elif evidence.release_state != "intact" and evidence.shown.free < need:
+        free = f"{evidence.shown.free} bytes"
         found.append(("PREFLIGHT_SPACE", wrong(what, f"{need} bytes", free)))
     return tuple(found)
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping
 from deploytool.errors import HostFault
 from deploytool.fleet.model import Digest
 from deploytool.parity.model import Evidence
-from deploytool.parity.rules import stayed
 from deploytool.registry.compatibility import (
     Senders,
     named_bits,
@@ -123,7 +122,7 @@ def _serving(evidence: Evidence) -> int:
 
 def _lost(evidence: Evidence) -> tuple[int, ...]:
     """Every process that runs a release, where the supervisor knows of none."""
-    return tuple(dict.fromkeys(run.pid for run in evidence.runs if stayed(run.pid, evidence)))
+    return tuple(dict.fromkeys(item.pid for item in evidence.running))
 
 
 def _builds(evidence: Evidences) -> frozenset[str]:

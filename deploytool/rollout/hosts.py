@@ -5,13 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
+from deploytool.agent.requests import (
+    Activate,
+    Answer,
+    Confirm,
+    LatchShown,
+    Probe,
+    ShowLatch,
+    Stage,
+)
 from deploytool.errors import FaultKind, HostFault
 from deploytool.fleet.fanout import fanout
 from deploytool.fleet.host import Payload
-from deploytool.fleet.protocol import Call, Reply
-from deploytool.parity.evidence import parse_halt
 from deploytool.parity.model import Evidence, Halt
-from deploytool.parity.round import probe_call, read, take_round
+from deploytool.parity.round import ask, look, probe_request, take_round
 from deploytool.release.model import Release
 from deploytool.release.store import slices
 from deploytool.rollout.baseline import Baseline
@@ -21,14 +28,14 @@ from deploytool.rollout.locks import Locks, faults_of
 class RolloutHosts(Locks):
     """Probes hosts, and changes those whose locks it holds."""
 
-    def probe(self, hosts: Iterable[str], call: Call) -> dict[str, Evidence | HostFault]:
+    def probe(self, hosts: Iterable[str], request: Probe) -> dict[str, Evidence | HostFault]:
         """One evidence round over these hosts."""
 
         def said(name: str, outcome: Evidence | HostFault) -> None:
             self._done(name, "seen", outcome if isinstance(outcome, HostFault) else None)
 
         chosen = {name: self._hosts[name] for name in hosts}
-        return take_round(chosen, call, self._command_s, said)
+        return take_round(chosen, request, self._command_s, said)
 
     def probe_old(
         self, hosts: Iterable[str], base: Mapping[str, Baseline]
@@ -37,8 +44,8 @@ class RolloutHosts(Locks):
 
         def job(name: str) -> Callable[[], Evidence]:
             old = base[name].release
-            call = probe_call((old, None) if old else None, disk=False)
-            return lambda: read(self._hosts[name].call(call, deadline_s=self._command_s))
+            request = probe_request((old, None) if old else None, disk=False)
+            return lambda: look(self._hosts[name], request, self._command_s)
 
         return fanout({name: job(name) for name in hosts}, deadline_s=2 * self._command_s)
 
@@ -46,14 +53,13 @@ class RolloutHosts(Locks):
         """Asks each host whether somebody has stopped it."""
 
         def job(name: str) -> Callable[[], Halt | None]:
-            call = Call("latch", changes=False)
-            return lambda: parse_halt(self._hosts[name].call(call, deadline_s=self._command_s))
+            return lambda: _halt(self._hosts[name].call(ShowLatch(), deadline_s=self._command_s))
 
         return fanout({name: job(name) for name in hosts}, deadline_s=2 * self._command_s)
 
-    def _known_latch(self, name: str) -> dict[str, str]:
-        """The words that show a stopped host that whoever changes it knew that it was."""
-        return {"latch": self.latches[name]} if self.latches.get(name) else {}
+    def _known_latch(self, name: str) -> str | None:
+        """What shows a stopped host that whoever changes it knew that it was."""
+        return self.latches.get(name) or None
 
     def stage(self, hosts: Iterable[str], release: Release) -> dict[str, HostFault]:
         """Copies the release to hosts; each reads it back from its disk and compares."""
@@ -69,18 +75,17 @@ class RolloutHosts(Locks):
 
             return Payload(len(head) + manifest.size, content)
 
-        def job(name: str) -> Reply:
-            call = Call.of(
-                "stage",
+        def job(name: str) -> Answer:
+            request = Stage(
                 token=self.tokens[name],
                 release=manifest.sha256,
-                size=manifest.size,
+                artifact_size=manifest.size,
                 manifest=manifest.digest(),
                 manifest_size=len(head),
                 seconds=max(1, int(deadline_s)),
-                **self._known_latch(name),
+                latch=self._known_latch(name),
             )
-            return self._hosts[name].call(call, deadline_s=deadline_s, payload=payload())
+            return self._hosts[name].call(request, deadline_s=deadline_s, payload=payload())
 
         return faults_of(self._each(hosts, job, deadline_s, "staged"))
 
@@ -91,54 +96,47 @@ class RolloutHosts(Locks):
         service = self._inventory.service
         deadline_s = self._command_s + service.ready_timeout_s + 2 * service.stop_timeout_s
 
-        def job(name: str) -> Reply:
-            call = Call.of(
-                "activate",
+        def job(name: str) -> Evidence:
+            request = Activate(
                 token=self.tokens[name],
-                release=releases[name] or "none",
-                seconds=service.deadman_s,
-                disk="skip",
-                **self._known_latch(name),
+                release=releases[name],
+                deadman=service.deadman_s,
+                latch=self._known_latch(name),
+                show=probe_request(disk=False),
             )
+            host = self._hosts[name]
             try:
-                return self._hosts[name].call(call, deadline_s=deadline_s)
+                return ask(host, request, deadline_s)[1]
             except HostFault as fault:
-                if not fault.in_doubt:
+                if not fault.in_doubt and fault.kind is not FaultKind.PROTOCOL:
                     raise
                 try:
-                    return self._hosts[name].call(
-                        probe_call(disk=False), deadline_s=self._command_s
-                    )
+                    return look(host, probe_request(disk=False), self._command_s)
                 except HostFault as later:
                     raise HostFault(
                         later.kind, f"{fault.text}; then {later.text}", in_doubt=True
                     ) from fault
 
-        outcomes = self._each(hosts, job, deadline_s + self._command_s, "activated")
-        return {name: _evidence(outcome) for name, outcome in outcomes.items()}
+        return self._each(hosts, job, deadline_s + self._command_s, "activated")
 
     def confirm(self, running: Mapping[str, Evidence]) -> dict[str, HostFault]:
         """Writes down on each host that this very process was verified."""
 
-        def job(name: str) -> Reply:
+        def job(name: str) -> Answer:
             seen = running[name]
-            call = Call.of(
-                "confirm",
+            request = Confirm(
                 token=self.tokens[name],
-                release=seen.release or "none",
+                release=str(seen.release),
                 pid=seen.main_pid,
                 start=seen.processes[seen.main_pid].start,
                 boot=seen.boot,
             )
-            return self._hosts[name].call(call, deadline_s=self._command_s)
+            return self._hosts[name].call(request, deadline_s=self._command_s)
 
         return faults_of(self._each(running, job, self._command_s, "verified"))
 
 
-def _evidence(outcome: Reply | HostFault) -> Evidence | HostFault:
-    if isinstance(outcome, HostFault):
-        return outcome
-    try:
-        return read(outcome)
-    except HostFault as fault:
-        return HostFault(FaultKind.PROTOCOL, fault.text, in_doubt=True)
+def _halt(answer: Answer) -> Halt | None:
+    if not isinstance(answer, LatchShown):
+        raise HostFault(FaultKind.PROTOCOL, "it does not say whether it was stopped")
+    return Halt.of(answer.latch, latched=answer.latched, fenced=answer.fenced)

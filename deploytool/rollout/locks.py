@@ -1,25 +1,55 @@
-"""The locks that a rollout holds on its hosts: taken in name order, renewed, given back."""
+"""The locks that a rollout holds on its hosts: taken, renewed, given back.
+
+The host with the smallest identity is locked first: who holds it locks the others at once, and who
+does not locks nothing, so that of two deployers one wins. Every host's own lock is still taken and
+checked. Where a host does not answer, nobody knows which is the first: then the others are locked
+one after the other, in that order.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_fixed
 
+from deploytool.agent.requests import (
+    Answer,
+    Locked,
+    MarkHold,
+    Renew,
+    Request,
+    TakeLock,
+    Unlock,
+    Unlocked,
+)
 from deploytool.errors import FaultKind, HostFault
 from deploytool.fleet.fanout import fanout
 from deploytool.fleet.host import Host
 from deploytool.fleet.model import Inventory
-from deploytool.fleet.protocol import Call, Reply
+from deploytool.parity.evidence import read_evidence
 from deploytool.parity.model import Evidence
+from deploytool.parity.round import probe_request
 from deploytool.rollout.baseline import Baseline, found_plan, marks
 from deploytool.rollout.checks import Obstacle
 from deploytool.rollout.model import Purpose
 
+T = TypeVar("T")
 Done = Callable[[str, str, HostFault | None], None]
 
 _ALL = 999_999_999
 """More releases than any host holds."""
+
+
+@dataclass
+class Taken:
+    """What came of asking for locks: hosts as seen under them, and where there is none."""
+
+    seen: dict[str, Evidence] = field(default_factory=dict)
+    refused: list[Obstacle] = field(default_factory=list)
+    in_doubt: dict[str, str] = field(default_factory=dict)
 
 
 class Locks:
@@ -53,29 +83,23 @@ class Locks:
     def _each(
         self,
         hosts: Iterable[str],
-        job: Callable[[str], Reply],
+        job: Callable[[str], T],
         deadline_s: float,
         text: str,
-    ) -> dict[str, Reply | HostFault]:
-        def said(name: str, outcome: Reply | HostFault) -> None:
+    ) -> dict[str, T | HostFault]:
+        def said(name: str, outcome: T | HostFault) -> None:
             self._done(name, text, outcome if isinstance(outcome, HostFault) else None)
 
         jobs = {name: (lambda name=name: job(name)) for name in hosts}
         return fanout(jobs, deadline_s=deadline_s + self._command_s, done=said)
 
-    def lock(
-        self, found: Mapping[str, Evidence], target: str
-    ) -> tuple[list[Obstacle], dict[str, str]]:
-        """Locks hosts one after the other, in name order, and stops at the first that refuses.
-
-        Two deployers that do this can't both win, and can't keep each other out for ever. Under
-        the lock each host must still show what the plan was made from.
-        """
-        return self._lock_each("lock", found, lambda _name: {"release": target})
+    def lock(self, found: Mapping[str, Evidence], target: str) -> Taken:
+        """Locks hosts. Under the lock each must still show what the plan was made from."""
+        return self._lock_all(found, lambda _name: self._request(target))
 
     def take_over(
         self, found: Mapping[str, Evidence], base: Mapping[str, Baseline], target: str
-    ) -> tuple[list[Obstacle], dict[str, str]]:
+    ) -> Taken:
         """Takes over the locks that were found, by their tokens; each host's token grows.
 
         ``base``: what each host had before, for one where the rollout was finished already and
@@ -84,13 +108,25 @@ class Locks:
         """
         rollout = found_plan(marks(found)) or self._plan
 
-        def arguments(name: str) -> dict[str, str | int]:
+        def request(name: str) -> TakeLock:
             lock = found[name].lock
-            token = lock.token if lock else found[name].token
-            before = base[name].release or "none"
-            return {"release": target, "token": token, "before": before, "rollout": rollout}
+            return self._request(target).but(
+                take_over=lock.token if lock else found[name].token,
+                before=base[name].release,
+                knows_before=True,
+                rollout=rollout,
+            )
 
-        return self._lock_each("takeover", found, arguments)
+        return self._lock_all(found, request)
+
+    def _request(self, target: str) -> TakeLock:
+        return TakeLock(
+            holder=self._holder,
+            purpose=self._purpose.value,
+            plan=self._plan,
+            release=target,
+            show=probe_request(disk=False),
+        )
 
     def renew(self, hosts: Iterable[str]) -> dict[str, HostFault]:
         """Gives our locks on these hosts a later token, and says there that it goes back now.
@@ -102,65 +138,85 @@ class Locks:
         self._renewals += 1
         plan = f"{self._plan}.{self._renewals}"
 
-        def job(name: str) -> Reply:
-            call = Call.of(
-                "renew",
+        def job(name: str) -> int:
+            request = Renew(
                 holder=self._holder,
                 purpose=Purpose.ROLLBACK.value,
                 plan=plan,
                 token=self.tokens[name],
             )
-            return self._hosts[name].call(call, deadline_s=2 * self._command_s)
+            return _token(self._hosts[name].call(request, deadline_s=2 * self._command_s))
 
         ours = [name for name in hosts if name in self.tokens]
         outcomes = self._each(ours, job, 2 * self._command_s, "locked")
         for name, outcome in outcomes.items():
-            if isinstance(outcome, HostFault):
-                continue
-            try:
-                self.tokens[name] = _token(outcome)
-            except HostFault as fault:
-                self._done(name, "", fault)  # as one whose answer was lost: it refuses the old one
+            if not isinstance(outcome, HostFault):
+                self.tokens[name] = outcome
         faults = faults_of(outcomes)
         return {name: f for name, f in faults.items() if f.kind is FaultKind.REFUSED}
 
-    def _lock_each(
-        self,
-        verb: str,
-        found: Mapping[str, Evidence],
-        arguments: Callable[[str], Mapping[str, str | int]],
-    ) -> tuple[list[Obstacle], dict[str, str]]:
-        for name in sorted(found):
-            mine: dict[str, str | int] = {"holder": self._holder, "plan": self._plan}
-            call = Call.of(verb, purpose=self._purpose.value, **mine, **arguments(name))
-            try:
-                reply = self._insist(name, call)
-                self.tokens[name] = _token(reply)
-                current = reply.one("current")
-            except HostFault as fault:
-                self._done(name, "", fault)
-                if fault.in_doubt or fault.code == "lock-left":
-                    self._maybe_locked[name] = fault
-                    return [], {name: f"whether it is locked is not known: {fault}"}
-                rule = "LOCK_HELD" if fault.code in {"locked", "stale-token"} else "LOCK_REFUSED"
-                return [Obstacle(name, rule, str(fault))], {}
-            self._done(name, "locked", None)
-            if current != found[name].current:
-                return [Obstacle(name, "PLAN_MOVED", "was changed while the plan was made")], {}
-        return [], {}
+    def _lock_all(
+        self, found: Mapping[str, Evidence], request: Callable[[str], TakeLock]
+    ) -> Taken:
+        taken = Taken()
+        order = sorted(found, key=lambda name: (found[name].identity, name))
+        whole = len(found) == len(self._inventory.names)
+        steps = [order[:1], order[1:]] if whole else [[name] for name in order]
+        for names in filter(None, steps):
+            jobs = {name: (lambda name=name: self._lock_one(request(name), name)) for name in names}
+            for name, outcome in fanout(jobs, deadline_s=4 * self._command_s).items():
+                self._note(taken, name, outcome, found[name])
+            if taken.refused or taken.in_doubt:
+                break
+        return taken
 
-    def _insist(self, name: str, call: Call) -> Reply:
-        """Calls what is safe to repeat, and once more where the first attempt failed.
+    def _lock_one(self, request: TakeLock, name: str) -> tuple[int, Evidence | HostFault]:
+        """The token, and what was seen under the lock, or why it was not."""
+        asked_at = time.time()
+        answer = self._insist(name, request)
+        token = _token(answer)
+        try:
+            return token, read_evidence(answer, asked_at, time.time())
+        except HostFault as fault:
+            return token, fault
+
+    def _note(
+        self,
+        taken: Taken,
+        name: str,
+        outcome: tuple[int, Evidence | HostFault] | HostFault,
+        found: Evidence,
+    ) -> None:
+        if not isinstance(outcome, HostFault):
+            self.tokens[name], seen = outcome
+            if isinstance(seen, Evidence):
+                self._done(name, "locked", None)
+                if seen.current != found.current:
+                    text = "was changed while the plan was made"
+                    taken.refused.append(Obstacle(name, "PLAN_MOVED", text))
+                taken.seen[name] = seen
+                return
+            outcome = seen
+        self._done(name, "", outcome)
+        if outcome.in_doubt or outcome.code == "lock-left":
+            self._maybe_locked[name] = outcome
+            taken.in_doubt[name] = f"whether it is locked is not known: {outcome}"
+            return
+        rule = "LOCK_HELD" if outcome.code in {"locked", "stale-token"} else "LOCK_REFUSED"
+        taken.refused.append(Obstacle(name, rule, str(outcome)))
+
+    def _insist(self, name: str, request: Request) -> Answer:
+        """Asks for what is safe to repeat, and once more where the first attempt failed.
 
         Raises:
             HostFault: the last; in doubt where an earlier one was, unless the host itself said no.
         """
         doubt = False
 
-        def attempt() -> Reply:
+        def attempt() -> Answer:
             nonlocal doubt
             try:
-                return self._hosts[name].call(call, deadline_s=self._command_s)
+                return self._hosts[name].call(request, deadline_s=self._command_s)
             except HostFault as fault:
                 doubt = (doubt and fault.kind is not FaultKind.REFUSED) or fault.in_doubt
                 raise
@@ -183,16 +239,15 @@ class Locks:
         already. ``prune``: old releases go; who was only refused takes nothing away from anybody.
         """
         keep = self._inventory.keep_releases if prune else _ALL
-        led_to = {"release": proven} if proven is not None else {}
 
-        def job(name: str) -> Reply:
+        def job(name: str) -> Answer:
             try:
-                back = Call.of("unlock", token=self.tokens[name], keep=keep, **led_to)
+                back = Unlock(token=self.tokens[name], keep=keep, release=proven)
                 return self._insist(name, back)
             except HostFault as fault:
                 # A lost answer repeated: no later token was given out, so this one was given back.
                 if fault.code == "unlocked":
-                    return Reply()
+                    return Unlocked()
                 raise
 
         outcomes = self._each(self.tokens, job, 2 * self._command_s, "unlocked")
@@ -204,34 +259,30 @@ class Locks:
     def hold(self, verdict: str) -> dict[str, HostFault]:
         """Writes on every host whose lock is ours that the fleet is left as ``verdict``."""
 
-        def job(name: str) -> Reply:
-            call = Call.of(
-                "hold",
+        def job(name: str) -> Answer:
+            request = MarkHold(
                 token=self.tokens[name],
                 holder=self._holder,
                 plan=self._plan,
                 verdict=verdict,
                 next="resume-or-rollback",
             )
-            return self._hosts[name].call(call, deadline_s=self._command_s)
+            return self._hosts[name].call(request, deadline_s=self._command_s)
 
         return faults_of(self._each(self.tokens, job, self._command_s, "held"))
 
 
-def _token(reply: Reply) -> int:
-    """The token that came with a lock.
+def _token(answer: Answer) -> int:
+    """The token of a lock that was given.
 
     Raises:
-        HostFault: none, or more than one; in doubt, for the host says that it is locked.
+        HostFault: there is none; in doubt, for the host says that it is locked.
     """
-    try:
-        return int(reply.one("token") or "")
-    except ValueError as error:
-        raise HostFault(FaultKind.PROTOCOL, "no token with its lock", in_doubt=True) from error
-    except HostFault as fault:
-        raise HostFault(fault.kind, fault.text, in_doubt=True) from fault
+    if not isinstance(answer, Locked):
+        raise HostFault(FaultKind.PROTOCOL, "no token with its lock", in_doubt=True)
+    return answer.token
 
 
-def faults_of(outcomes: Mapping[str, Reply | HostFault]) -> dict[str, HostFault]:
+def faults_of(outcomes: Mapping[str, T | HostFault]) -> dict[str, HostFault]:
     """The hosts that did not do it, and why."""
     return {name: item for name, item in outcomes.items() if isinstance(item, HostFault)}

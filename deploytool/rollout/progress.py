@@ -10,7 +10,7 @@ from deploytool.fleet.host import Host
 from deploytool.fleet.model import Inventory
 from deploytool.parity.judge import expect
 from deploytool.parity.model import Evidence, Halt, HostVerdict, Verdict
-from deploytool.parity.round import probe_call
+from deploytool.parity.round import probe_request
 from deploytool.parity.rules import first_trouble, judge_host
 from deploytool.registry.compatibility import Senders
 from deploytool.release.model import Manifest, Release
@@ -52,7 +52,7 @@ class RolloutProgress:
         self._forward = forward
         self._hosts = RolloutHosts(inventory, hosts, holder, plan_id, report.purpose, self._done)
         self._flag_check = FlagCheck(
-            senders, lambda names: self._hosts.probe(names, probe_call(disk=False))
+            senders, lambda names: self._hosts.probe(names, probe_request(disk=False))
         )
         self._found: dict[str, Evidence] = {}
         self._base: dict[str, Baseline] = {}

@@ -14,7 +14,7 @@ from deploytool.fleet.model import Inventory
 from deploytool.parity.host_notices import hold_notices
 from deploytool.parity.judge import shown_manifest
 from deploytool.parity.model import Evidence
-from deploytool.parity.round import probe_call, take_round
+from deploytool.parity.round import probe_request, take_round
 from deploytool.release.model import Manifest, Release
 from deploytool.release.store import find as find_release
 from deploytool.rollout.baseline import common_target, marks
@@ -50,7 +50,7 @@ def locate(
         NotProven: no host answers.
         Refused: there is nothing to finish or to undo, or the marks disagree.
     """
-    seen = take_round(hosts, probe_call(disk=False), inventory.ssh.command_timeout_s)
+    seen = take_round(hosts, probe_request(disk=False), inventory.ssh.command_timeout_s)
     if not any(isinstance(item, Evidence) for item in seen.values()):
         raise NotProven(
             "No host answers.",
@@ -90,7 +90,7 @@ def _bare(inventory: Inventory, release: str) -> Manifest:
 def _before(seen: Mapping[str, Evidence | HostFault]) -> str | None:
     """The one release that every host that answers had before the last rollout, if it is one."""
     shown = [item for item in seen.values() if isinstance(item, Evidence)]
-    found = {item.previous for item in shown} - {item.release for item in shown}
+    found = {item.marks.previous for item in shown} - {item.release for item in shown}
     return found.pop() if len(found) == 1 else None
 
 
@@ -133,7 +133,7 @@ def _manifest_from(
         Refused: no host holds it whole.
     """
     answering = {n: hosts[n] for n, item in seen.items() if isinstance(item, Evidence)}
-    labels = take_round(answering, probe_call((target, None), disk=False), deadline_s)
+    labels = take_round(answering, probe_request((target, None), disk=False), deadline_s)
     for item in labels.values():
         label = (
             item.label if isinstance(item, Evidence) and item.release_state == "intact" else None

@@ -1,7 +1,7 @@
 """Simulated fleets: what ships, over computers in memory.
 
-``machine`` is what a computer has (disk, page cache, processes, ports, boots), ``service`` its
-supervisor, ``helper`` the host side, ``wire`` what the network does to a call, ``host`` all of it
-together. ``oracle`` looks at the machines themselves: what it says doesn't pass through a probe.
-``memory`` has the computer that the host agent runs on.
+``memory`` has the computer that the agent's own verbs run on. ``machine`` is one such host as
+somebody finds it who stands before it, ``events`` what befalls it, ``host`` the connection to it
+and where faults strike, ``fleet`` many of them. ``oracle`` looks at the machines themselves: what
+it says doesn't pass through a probe.
 """

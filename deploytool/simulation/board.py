@@ -6,17 +6,15 @@ It believes a certificate by ``deploytool.arming.certificate``; its signatures a
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from deploytool.arming.certificate import Certificate, RouterState, objections
+from deploytool.arming.certificate import NAMESPACE, Certificate, RouterState, objections
 from deploytool.fleet.sealed import unseal
 from deploytool.registry.model import Entry, entries_of
-from deploytool.simulation.program import Program
+from deploytool.release.model import FlagTable
+from deploytool.simulation.memory import signing
 
 PROMISE_S = 60.0
 COMMIT_S = 5.0
@@ -24,22 +22,7 @@ COMMIT_S = 5.0
 
 def sign(name: str) -> Callable[[bytes], str]:
     """What stands for ``ssh-keygen -Y sign`` with this person's key."""
-
-    def signed(content: bytes) -> str:
-        text = f"{name} {hashlib.sha256(name.encode() + content).hexdigest()}"
-        coded = base64.b64encode(text.encode()).decode()
-        return f"-----BEGIN SSH SIGNATURE-----\n{coded}\n-----END SSH SIGNATURE-----\n"
-
-    return signed
-
-
-def signer(content: bytes, signature: str) -> str | None:
-    """Who signed exactly this; None where nobody did."""
-    try:
-        name = base64.b64decode(signature.splitlines()[1]).decode().partition(" ")[0]
-    except (binascii.Error, UnicodeDecodeError, IndexError):
-        return None
-    return name if signature == sign(name)(content) else None
+    return lambda content: signing.sign(name, content, NAMESPACE)
 
 
 class BoardRefusal(Exception):
@@ -75,10 +58,16 @@ class Board:
 
     @staticmethod
     def of(
-        program: Program, host: str, fleet: str, hosts: frozenset[str], release: str, epoch: int
+        flags: FlagTable | None,
+        version: str,
+        host: str,
+        fleet: str,
+        hosts: frozenset[str],
+        release: str,
+        epoch: int,
     ) -> Board:
         """The board of a process that has just started."""
-        entries = entries_of(program.flags, program.version) if program.flags else ()
+        entries = entries_of(flags, version) if flags else ()
         names = [e.name for e in entries if e.activation == "runtime" and not e.reserved]
         states = {name: _State() for name in names}
         return Board(host, fleet, hosts, release, entries, epoch, states)
@@ -152,7 +141,7 @@ class Board:
             certificate = Certificate.parse(content)
         except ValueError as error:
             raise BoardRefusal("CERTIFICATE_UNREADABLE", str(error)) from error
-        if (name := signer(content, signature)) not in believed:
+        if (name := signing.signer(signature, content, NAMESPACE)) not in believed:
             raise BoardRefusal(
                 "CERTIFICATE_SIGNER", f"{name or 'nobody'} may not sign for this host"
             )

@@ -2,147 +2,185 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
+from deploytool.agent import marks
+from deploytool.agent.model import Deadman, Latch, Lock
+from deploytool.agent.record import Malformed
+from deploytool.agent.requests import Expire, Halt
+from deploytool.fleet.protocol import Call
 from deploytool.simulation.faults import Fault
-from deploytool.simulation.helper import Helper
-from deploytool.simulation.machine import File
-from deploytool.simulation.service import Quirk
+from deploytool.simulation.machine import SimulatedMachine
+from deploytool.simulation.memory.disk import Node
+from deploytool.simulation.memory.service import Quirk, Systemd
+from deploytool.simulation.rungs import rung
 
 HOUR_S = 3600.0
 
 
-def _newest(helper: Helper) -> File | None:
+def releases(host: SimulatedMachine) -> dict[str, Node]:
+    """The artifacts on this disk, by their releases."""
+    folder = host.computer.make_folders(f"{host.root}/releases")
+    name = host.service.settings.name
+    return {
+        release: node.entries[name]
+        for release, node in folder.entries.items()
+        if not release.startswith(".") and name in node.entries
+    }
+
+
+def linked(host: SimulatedMachine) -> str | None:
+    """The release that ``current`` names."""
+    node = host.computer.find(f"{host.root}/current", follow=False)
+    return node.content.decode().rpartition("/")[2] if node is not None else None
+
+
+def _newest(host: SimulatedMachine) -> Node | None:
     """The artifact that came last onto this disk."""
-    files = helper.machine.disk.files
-    prefix, end = f"{helper.service.root}/releases/", f"/{helper.service.name}"
-    found = [f for path, f in files.items() if path.startswith(prefix) and path.endswith(end)]
-    return max(found, key=lambda file: file.inode, default=None)
+    return max(releases(host).values(), key=lambda node: node.number, default=None)
 
 
-def other_release(helper: Helper) -> str | None:
+def other_release(host: SimulatedMachine) -> str | None:
     """A release on this disk that ``current`` does not name."""
-    prefix = f"{helper.service.root}/releases/"
-    paths = helper.machine.disk.below(prefix[:-1])
-    names = {path.removeprefix(prefix).split("/")[0] for path in paths}
-    current = helper.machine.disk.links.get(f"{helper.service.root}/current", "")
-    others = sorted(n for n in names if not n.startswith(".") and n != current.rpartition("/")[2])
+    others = sorted(releases(host).keys() - {linked(host)})
     return others[0] if others else None
 
 
-def _bytes_changed(helper: Helper) -> None:
-    if (file := _newest(helper)) is not None:
+def _bytes_changed(host: SimulatedMachine) -> None:
+    if (node := _newest(host)) is not None:
         # Another byte at the end: it still starts, has the same size, and is not the release.
-        file.write(file.content[:-1] + b"!")
-        file.sync()
+        host.computer.time.tick(0.001)
+        host.computer.disk.overwrite(node, node.content[:-1] + b"!")
+        host.computer.disk.sync(node)
 
 
-def _disk_rots(helper: Helper) -> None:
-    if (file := _newest(helper)) is not None:
-        file.rot(file.content[:-1] + b"!")
+def _disk_rots(host: SimulatedMachine) -> None:
+    if (node := _newest(host)) is not None:
+        node.rot(node.content[:-1] + b"!")
 
 
-def _disk_full(helper: Helper) -> None:
-    helper.machine.disk.room = 0
+def _disk_full(host: SimulatedMachine) -> None:
+    host.computer.disk.room = 0
 
 
-def _disk_read_only(helper: Helper) -> None:
-    helper.machine.disk.read_only = True
+def _disk_read_only(host: SimulatedMachine) -> None:
+    host.computer.disk.read_only = True
 
 
-def _clock_wrong(helper: Helper) -> None:
-    helper.machine.skew_s += HOUR_S
+def _clock_wrong(host: SimulatedMachine) -> None:
+    host.skew_s += HOUR_S
 
 
-def _quirk(quirk: Quirk) -> Callable[[Helper], None]:
-    return lambda helper: helper.service.quirks.add(quirk)
+def _quirk(quirk: Quirk) -> Callable[[SimulatedMachine], None]:
+    return lambda host: host.service.quirks.add(quirk)
 
 
-def _crashes(helper: Helper) -> None:
-    helper.service.crash()
+def _crashes(host: SimulatedMachine) -> None:
+    host.service.crash()
 
 
-def _restarted(helper: Helper) -> None:
-    helper.service.stop()
-    helper.service.start()
+def _restarted(host: SimulatedMachine) -> None:
+    host.service.stop()
+    host.service.start()
 
 
-def _second_copy(helper: Helper) -> None:
-    current = helper.machine.disk.links.get(f"{helper.service.root}/current", "")
-    release = other_release(helper) or current.rpartition("/")[2]
+def _second_copy(host: SimulatedMachine) -> None:
+    release = other_release(host) or linked(host)
     if release:
-        path = helper.service.release_file(release)
-        copy = helper.machine.spawn(f"python3 {path} serve", path)
-        copy.in_group, copy.stubborn = False, True
+        path = f"{host.root}/releases/{release}/{host.service.settings.name}"
+        copy = host.computer.spawn((path, "serve"), account=host.service.account, opens=path)
+        copy.stubborn = True
 
 
-def _port_kept(helper: Helper) -> None:
-    stranger = helper.machine.spawn("nc -lk")
-    for port in helper.service.ports:
-        owner = helper.machine.processes.get(helper.machine.owner(port) or 0)
-        if owner is not None:
+def _port_kept(host: SimulatedMachine) -> None:
+    stranger = host.computer.spawn(("nc", "-lk"), account=1001)
+    for port in host.service.settings.ports:
+        if (owner := host.computer.listener(port)) is not None:
             owner.ports.discard(port)
-        helper.machine.bind(stranger, port)
+        host.computer.listen(stranger, port)
 
 
-def _drop_in(helper: Helper) -> None:
-    unit = helper.service.unit
-    if unit is not None:
-        path = f"/etc/systemd/system/{helper.service.name}.service.d/override.conf"
-        unit.override = other_release(helper)
-        unit.drop_ins[path] = f"[Service]\nExecStart=\nExecStart={unit.override}\n".encode()
+def _drop_in(host: SimulatedMachine) -> None:
+    service = host.service
+    if isinstance(service, Systemd):
+        path = f"/etc/systemd/system/{service.settings.unit}.d/override.conf"
+        start = f"{host.root}/releases/{other_release(host)}/{service.settings.name} serve"
+        with_ours(host, path, f"[Service]\nExecStart=\nExecStart={start}\n".encode())
 
 
-def _link_switched(helper: Helper) -> None:
-    links, link = helper.machine.disk.links, f"{helper.service.root}/current"
-    other = other_release(helper)
+def with_ours(host: SimulatedMachine, path: str, content: bytes) -> None:
+    """Puts a file there whatever the disk lets programs do, and syncs it."""
+    disk = host.computer.disk
+    kept, disk.read_only = disk.read_only, False
+    disk.sync(host.computer.put(path, content))
+    disk.sync(host.computer.make_folders(path.rpartition("/")[0]))
+    disk.read_only = kept
+
+
+def _link_switched(host: SimulatedMachine) -> None:
+    disk = host.computer.disk
+    kept, disk.read_only = disk.read_only, False
+    other = other_release(host)
     if other is None:
-        links.pop(link, None)
+        host.computer.remove(f"{host.root}/current")
     else:
-        links[link] = f"releases/{other}"
+        host.computer.link(f"{host.root}/current", f"releases/{other}")
+    disk.sync(host.computer.make_folders(host.root))
+    disk.read_only = kept
 
 
-def _config_changed(helper: Helper) -> None:
-    for path in helper.configs:
-        helper.machine.disk.files[path].write(b"another configuration\n")
+def _config_changed(host: SimulatedMachine) -> None:
+    for path in host.service.settings.configs:
+        with_ours(host, path, b"another configuration\n")
 
 
-def _helper_changed(helper: Helper) -> None:
-    helper.machine.disk.files[helper.path].write(hashlib.sha256(b"another").digest())
+def _agent_changed(host: SimulatedMachine) -> None:
+    with_ours(host, host.service.settings.agent, b"another")
 
 
-def reboot(helper: Helper) -> None:
-    """Power is lost and comes back; the supervisor does what it does then."""
-    helper.machine.reboot()
-    helper.boot()
+def _reboot(host: SimulatedMachine) -> None:
+    host.reboot()
 
 
-def _other_deployer(helper: Helper) -> None:
-    """Somebody else took the lock away, as ``takeover`` does it."""
-    token = int(helper.text("token") or 0) + 1
-    state, disk = f"{helper.service.root}/state", helper.machine.disk
-    lock = f"token {token}\nholder other@elsewhere\npurpose deploy\nplan other\nsince 1\n"
-    disk.put(f"{state}/token", f"{token}\n".encode())
-    disk.put(f"{state}/lock", lock.encode())
+def _other_deployer(host: SimulatedMachine) -> None:
+    """Somebody else took the lock away, by its token."""
+    token = int(host.mark("token") or 0) + 1
+    lock = Lock(token=token, holder="other@elsewhere", purpose="deploy", plan="other", since=1)
+    with_ours(host, f"{host.root}/state/token", f"{token}\n".encode())
+    with_ours(host, f"{host.root}/state/lock", marks.text_of(lock).encode())
 
 
-def _deadman(helper: Helper) -> None:
-    """The host's own timer rings, if it was set since this boot."""
-    lines = (helper.text("deadman") or "").splitlines()
-    if lines and lines[0] == helper.machine.boot_id:
-        helper.answer(f"deploytool/1 0 expire\ntoken {lines[1]}\n.\n".encode())
+def _deadman(host: SimulatedMachine) -> None:
+    """The host's own timer rings, if it was set since this boot; it waits for the mutex."""
+    said = host.pairs("deadman")
+    try:
+        numbers = {key: int(said[key]) for key in ("token", "seconds", "armed")}
+        mark = Deadman(boot=said["boot"], **numbers)
+    except (KeyError, ValueError, Malformed):
+        return
+    if mark.boot == host.computer.boot_id:
+        left_s = mark.armed + mark.seconds + 1 - host.computer.uptime
+        host.deferred.append(lambda: host.pass_time(max(0.0, left_s)))
+        host.deferred.append(lambda: host.ask(Expire(token=mark.token)))
 
 
-def _stopped(helper: Helper) -> None:
+def _stopped(host: SimulatedMachine) -> None:
     """Somebody stops this host, the hard way, as ``deploytool stop`` does it: without a token."""
-    words = "by other@elsewhere\nreason runaway\nlatch ab12\nsince 1\nseconds 1\n"
-    for verb in ("quiesce", "fence", "kill"):
-        helper.answer(f"deploytool/1 0 {verb}\n{words}.\n".encode())
+    latch = Latch(latch="ab12", by="other@elsewhere", reason="runaway", since=1)
+    host.ask(Halt(latch=latch.latch, by=latch.by, reason=latch.reason, since=1, seconds=1))
+    fence(host, latch)
 
 
-EVENTS: Mapping[Fault, Callable[[Helper], None]] = MappingProxyType(
+def fence(host: SimulatedMachine, latch: Latch) -> None:
+    """The last rungs of a stop."""
+    words = {"latch": latch.latch, "by": latch.by, "reason": latch.reason, "since": latch.since}
+    for verb in ("fence", "kill"):
+        told = tuple((key, str(value).replace(" ", "+")) for key, value in words.items())
+        rung(host, Call(verb, told))
+
+
+EVENTS: Mapping[Fault, Callable[[SimulatedMachine], None]] = MappingProxyType(
     {
         Fault.BYTES_CHANGED: _bytes_changed,
         Fault.DISK_ROTS: _disk_rots,
@@ -161,8 +199,8 @@ EVENTS: Mapping[Fault, Callable[[Helper], None]] = MappingProxyType(
         Fault.SILENT: _quirk(Quirk.SILENT),
         Fault.LINK_SWITCHED: _link_switched,
         Fault.CONFIG_CHANGED: _config_changed,
-        Fault.HELPER_CHANGED: _helper_changed,
-        Fault.REBOOT: reboot,
+        Fault.AGENT_CHANGED: _agent_changed,
+        Fault.REBOOT: _reboot,
         Fault.OTHER_DEPLOYER: _other_deployer,
         Fault.DEADMAN: _deadman,
         Fault.STOPPED: _stopped,

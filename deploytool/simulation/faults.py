@@ -6,12 +6,16 @@ from dataclasses import dataclass
 from enum import Enum
 
 BEFORE, AFTER = "before", "after"
-"""Parts of a call, beside the steps of its effect: nothing done yet, and all of it done."""
+"""Parts of a request, beside the calls of the port: nothing done yet, and all of it done."""
 
 
 @dataclass(frozen=True)
 class CallPoint:
-    """When a fault strikes: at the ``nth`` call of ``verb`` on a host, and in which part of it."""
+    """When a fault strikes: at the ``nth`` request of ``verb`` to a host, and in which part of it.
+
+    A part is ``before``, ``after``, or a call of the agent's port that changes something; one that
+    is made several times is numbered.
+    """
 
     verb: str
     nth: int
@@ -54,7 +58,7 @@ class Fault(Enum):
     SILENT = "the service runs and does not answer"
     LINK_SWITCHED = "the link is switched by another hand"
     CONFIG_CHANGED = "a configuration file is changed on one host"
-    HELPER_CHANGED = "the helper is another one"
+    AGENT_CHANGED = "the agent is another one"
     REBOOT = "the host reboots"
     DEADMAN = "the time for a confirmation runs out"
     STOPPED = "somebody stops the host"

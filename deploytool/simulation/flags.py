@@ -1,95 +1,101 @@
-"""The host's verbs about flags: each asks the process that answers, or tells it."""
+"""The flags of a process on a simulated host, as its own commands tell and change them."""
 
 from __future__ import annotations
 
-import base64
 import json
-from collections.abc import Callable
+from dataclasses import dataclass
 
 from deploytool.errors import InputError
+from deploytool.fleet.model import Inventory
 from deploytool.fleet.sealed import BYTES_AT_MOST
 from deploytool.fleet.signers import parse_signers
+from deploytool.release.model import FlagTable
 from deploytool.simulation.board import Board, BoardRefusal
-from deploytool.simulation.helper_state import HelperState, Say
-from deploytool.simulation.request import HelperRefusal, HelperRequest
+from deploytool.simulation.memory.programs import Program
+from deploytool.simulation.memory.service import Service
+
+_REFUSED = 3
 
 
-class Flags(HelperState):
-    """The verbs that ask a host's process about its flags, and tell it."""
+@dataclass
+class BoardCommands:
+    """``flag show``, ``prepare``, ``commit``, ``settle`` and ``disarm`` of one process."""
 
-    def _armable(self) -> None:
-        for mark in ("lock", "rollout", "held"):
-            if (text := self.text(mark)) is not None:
-                said = text.replace("\n", " ")
-                raise HelperRefusal("changing", f"a rollout holds this host: {said}")
+    board: Board
+    service: Service
+    epoch: int = 0
 
-    def _client(self) -> bool:
-        """Whether something can ask the process: what is active, or lies where it runs."""
-        files, name = self.machine.disk.files, self.service.name
-        main = self.machine.processes.get(self.service.main_pid)
-        active = f"{self.root}/releases/{self.linked()}/{name}" in files
-        return active or (main is not None and main.path in files)
+    @staticmethod
+    def of(
+        service: Service, inventory: Inventory, host: str, program: Program, release: str
+    ) -> BoardCommands | None:
+        """The flags of a process that has just started; every runtime flag is off."""
+        table = FlagTable.model_validate_json(program.table) if program.table else None
+        file = service.computer.read(f"{service.root}/state/service/epoch")
+        board = Board.of(
+            table,
+            program.version,
+            host,
+            inventory.fleet,
+            frozenset(inventory.names),
+            release,
+            int(file or b"0"),
+        )
+        made = BoardCommands(board, service, board.epoch)
+        board.remember = made._remember
+        return made
 
-    def _tell(self, say: Say, act: Callable[[Board, float, float], dict[str, object]]) -> None:
-        if not self.commands:
-            raise HelperRefusal(
-                "no-flags", "the inventory of this host names no commands for flags"
-            )
-        if not self._client():
-            raise HelperRefusal("nothing-active", "no release is active on this host")
-        code, answer, errors = 1, "", f"{self.service.name}: nobody answers"
-        board = self.service.board()
-        if board is not None:
-            try:
-                said = act(board, self.machine.uptime_s, self.machine.clock)
-                code, answer, errors = 0, json.dumps(said, sort_keys=True), ""
-            except BoardRefusal as no:
-                code, errors = 3, f"{self.service.name}: {no}"
-        say(f"code {code}")
-        for key, text in (("answer", answer), ("errors", errors)):
-            say(f"{key} {base64.b64encode(text.encode()).decode()}".rstrip())
-        self.step("told")
+    @property
+    def _uptime(self) -> float:
+        return self.service.computer.uptime
 
-    def verb_flag_observe(self, _request: HelperRequest, say: Say) -> None:
-        """What the process says of every flag."""
-        self._tell(say, lambda board, now_s, _clock: board.observe(now_s))
+    def armed(self) -> list[str]:
+        """The flags that are obeyed now."""
+        return self.board.armed(self._uptime)
 
-    def verb_flag_prepare(self, request: HelperRequest, say: Say) -> None:
-        """Without bytes: asks for a nonce; with: shows the process a sealed certificate."""
-        request.needs("flag", "size")
-        size, name = request.number("size"), request["flag"]
-        if size > BYTES_AT_MOST:
-            raise HelperRefusal("bad-request", f"a certificate has at most {BYTES_AT_MOST} bytes")
-        self._armable()
-        if len(sealed := request.payload[:size]) != size:
-            raise HelperRefusal("short-copy", f"not all of {size} bytes arrived")
-        if not size:
-            self._tell(say, lambda board, now_s, _clock: board.nonce(name, now_s))
-            return
-        believed = self._believed()
-        self._tell(say, lambda board, *now: board.promise(name, sealed, believed, *now))
+    def answer(self, words: tuple[str, ...], given: bytes) -> tuple[int, str, str]:
+        """Exit code, standard output and errors of ``flag STEP [FLAG]``."""
+        try:
+            return 0, json.dumps(self._said(words, given), sort_keys=True), ""
+        except BoardRefusal as no:
+            return _REFUSED, "", f"{self.service.settings.name}: {no}"
+
+    def _said(self, words: tuple[str, ...], given: bytes) -> dict[str, object]:
+        board, now, clock = self.board, self._uptime, self.service.computer.clock
+        step, name = words[0], (*words, "")[1]
+        if step == "show":
+            return board.observe(now)
+        if step == "prepare" and not given:
+            return board.nonce(name, now)
+        if step == "prepare":
+            return board.promise(name, given[:BYTES_AT_MOST], self._believed(), now, clock)
+        if step == "commit":
+            return board.commit(name, now, clock)
+        return board.settle(name, now) if step == "settle" else board.disarm(name, now, clock)
 
     def _believed(self) -> tuple[str, ...]:
-        file = self.machine.disk.files.get(self.signers)
+        path = self.service.settings.signers or ""
+        content = self.service.computer.read(path) if path else None
         try:
-            text = file.content.decode() if file else ""
-            return tuple(signer.name for signer in parse_signers(text, self.signers))
+            text = (content or b"").decode()
+            return tuple(signer.name for signer in parse_signers(text, path))
         except (InputError, UnicodeDecodeError):
             return ()
 
-    def verb_flag_commit(self, request: HelperRequest, say: Say) -> None:
-        """Arms for a short while."""
-        request.needs("flag")
-        self._armable()
-        self._tell(say, lambda board, *now: board.commit(request["flag"], *now))
+    def _remember(self, epoch: int) -> None:
+        """Writes the newest epoch down, for whatever process comes after."""
+        computer, path = self.service.computer, f"{self.service.root}/state/service/epoch"
+        try:
+            computer.disk.sync(computer.put(path, f"{epoch}".encode()))
+            computer.disk.sync(computer.make_folders(path.rpartition("/")[0]))
+            self.epoch = epoch
+        except OSError as error:
+            raise BoardRefusal("EPOCH_DISK", f"the epoch can't be written: {error}") from error
 
-    def verb_flag_settle(self, request: HelperRequest, say: Say) -> None:
-        """Makes it last."""
-        request.needs("flag")
-        self._armable()
-        self._tell(say, lambda board, now_s, _clock: board.settle(request["flag"], now_s))
 
-    def verb_flag_disarm(self, request: HelperRequest, say: Say) -> None:
-        """Off, whatever marks there are."""
-        request.needs("flag")
-        self._tell(say, lambda board, *now: board.disarm(request["flag"], *now))
+def board_of(service: Service) -> Board | None:
+    """The board of the process that answers; None where nobody does."""
+    mind = service.speaker()
+    alive = service.computer.alive(service.answering)
+    commands = mind.flags if mind is not None and alive else None
+    return commands.board if isinstance(commands, BoardCommands) else None

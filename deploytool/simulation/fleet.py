@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from deploytool.fleet.helper import HostFiles, host_files
+from deploytool.agent import marks
+from deploytool.agent.model import Verified
 from deploytool.fleet.inventory import parse_inventory
 from deploytool.fleet.model import Inventory
+from deploytool.fleet.prepared import HostFiles, host_files
 from deploytool.release.model import Manifest
-from deploytool.simulation.helper import Helper
+from deploytool.simulation.flags import BoardCommands
 from deploytool.simulation.host import SimulatedHost
-from deploytool.simulation.machine import Machine
-from deploytool.simulation.service import SimulatedService, Unit
+from deploytool.simulation.memory.host import Host
 
 OPERATOR = "anna"
 """Who may sign for a simulated fleet."""
@@ -77,53 +77,57 @@ class Rendered:
 
     inventory: Inventory
     files: Mapping[str, HostFiles]
+    agents: Mapping[str, bytes]
 
     @staticmethod
     def of(inventory: Inventory) -> Rendered:
         """Renders for every declared host."""
-        return Rendered(inventory, {n: host_files(inventory, n, "") for n in inventory.names})
+        files = {name: host_files(inventory, name, "") for name in inventory.names}
+        return Rendered(inventory, files, {name: item.agent for name, item in files.items()})
 
 
 def bare(name: str, rendered: Rendered) -> SimulatedHost:
     """A host that ``host prepare`` has been to, and no release."""
     inventory, files = rendered.inventory, rendered.files[name]
-    machine = Machine(hashlib.sha256(name.encode()).hexdigest()[:32])
-    root = inventory.root(name)
-    for mark in ("mutex", "probe.lock"):
-        machine.disk.put(f"{root}/state/{mark}", b"", 0o600)
-    machine.disk.put(files.helper_path, files.helper.encode(), 0o755)
-    unit = None
+    prepared = Host.prepared(
+        described=files.settings,
+        agent=rendered.agents[name],
+        number=inventory.names.index(name) + 1,
+    )
+    computer, service = prepared.computer, prepared.service
     if files.unit is not None and files.unit_path is not None:
-        unit = Unit(files.unit_path, files.unit.encode())
-    helper = Helper(machine, SimulatedService.of(machine, inventory, name, unit), files.helper_path)
-    helper.fleet, helper.name = inventory.fleet, name
-    helper.configs = tuple(inventory.expand(path, name) for path in inventory.config_files)
+        computer.put(files.unit_path, files.unit.encode())
     if files.signers is not None and files.signers_path is not None:
-        helper.signers = files.signers_path
-        machine.disk.put(files.signers_path, files.signers.encode())
-    helper.commands = inventory.service.flags is not None
-    for path in helper.configs:
-        machine.disk.put(path, b"{}\n")
-    return SimulatedHost(name, helper)
+        computer.put(files.signers_path, files.signers.encode())
+    service.flags_of = lambda program, release: BoardCommands.of(
+        service, inventory, name, program, release
+    )
+    computer.sync()
+    return SimulatedHost(name, prepared)
 
 
 def running(name: str, rendered: Rendered, manifest: Manifest, content: bytes) -> SimulatedHost:
     """A host that runs a release, as a deployment that was proven has left it."""
     host = bare(name, rendered)
-    helper = host.helper
-    folder = f"{helper.service.root}/releases/{manifest.sha256}"
-    disk = helper.machine.disk
-    disk.put(f"{folder}/release.json", manifest.canonical(), 0o444)
-    disk.put(f"{folder}/{manifest.name}", content, 0o555)
-    disk.link(f"{helper.service.root}/current", f"releases/{manifest.sha256}")
-    helper.service.start()
-    main = helper.service.main
+    computer, service = host.computer, host.service
+    folder = f"{service.root}/releases/{manifest.sha256}"
+    computer.put(f"{folder}/release.json", manifest.canonical(), 0o444)
+    computer.put(f"{folder}/{manifest.name}", content, 0o555)
+    computer.link(f"{service.root}/current", f"releases/{manifest.sha256}")
+    service.start()
+    main = service.main
     assert main is not None  # noqa: S101 it was started in the line before
-    mark = {"release": manifest.sha256, "pid": main.pid, "start": main.start}
-    mark |= {"boot": helper.machine.boot_id, "token": 1, "since": 1}
-    text = "".join(f"{key} {value}\n" for key, value in mark.items())
-    disk.put(f"{helper.service.root}/state/verified", text.encode())
-    disk.put(f"{helper.service.root}/state/token", b"1\n")
+    verified = Verified(
+        release=manifest.sha256,
+        pid=main.pid,
+        start=main.start,
+        boot=computer.boot_id,
+        token=1,
+        since=1,
+    )
+    host.put_mark("verified", marks.text_of(verified))
+    host.put_mark("token", "1\n")
+    computer.sync()
     return host
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from deploytool.simulation.events import linked, with_ours
 from deploytool.simulation.host import SimulatedHost
+from deploytool.simulation.memory.service import Systemd
 
 _ROOM_BYTES = 1 << 30
 
@@ -10,30 +12,40 @@ _ROOM_BYTES = 1 << 30
 def lift(host: SimulatedHost, files: dict[str, bytes]) -> None:
     """Takes back whatever a fault has left, as far as it is not deploytool's to mend.
 
-    ``files``: the configuration and the helper as they have to be. Releases that were damaged,
+    ``files``: the configuration and the agent as they have to be. Releases that were damaged,
     links that were switched and locks that others took stay as they are: mending those is what
     ``resume`` and ``rollback`` are for.
     """
-    helper = host.helper
-    machine, service = helper.machine, helper.service
+    computer, service = host.computer, host.service
     host.reconnect()
-    machine.disk.room, machine.disk.read_only = _ROOM_BYTES, False
-    machine.skew_s = 0.0
+    computer.disk.room, computer.disk.read_only = _ROOM_BYTES, False
+    host.skew_s = 0.0
     service.quirks.clear()
     for path, content in files.items():
-        if machine.disk.files[path].content != content:
-            machine.disk.files[path].write(content)
-            machine.disk.files[path].sync()
-    if helper.text("fenced") is not None:
+        if computer.read(path) != content:
+            with_ours(host, path, content)
+    _let_in(host)
+    _undo_drop_ins(host)
+    main = service.main
+    for task in list(computer.tasks.values()):
+        if task is not main or task.stubborn:
+            computer.end(task)
+
+
+def _let_in(host: SimulatedHost) -> None:
+    service = host.service
+    if host.mark("fenced") is not None:
         # What "deploytool start" does, which a second person signs.
-        helper.remove("fenced", "halted", "meant", "service/halted")
-        service.unfence()
-        if helper.linked() != "none":
+        host.remove_mark("fenced", "halted", "meant", "service/halted")
+        if isinstance(service, Systemd):
+            service.unmask()
+        if linked(host) is not None:
             service.start()
-    if service.unit is not None:
-        service.unit.drop_ins.clear()
-        service.unit.override = None
-    main = service.main_pid
-    for pid, process in list(machine.processes.items()):
-        if pid != main or process.stubborn:
-            machine.kill(pid)
+
+
+def _undo_drop_ins(host: SimulatedHost) -> None:
+    if isinstance(host.service, Systemd):
+        for path in host.service.files():
+            if path.endswith(".conf"):
+                host.computer.remove(path)
+        host.computer.sync()

@@ -1,215 +1,102 @@
-"""A computer in memory: disk and page cache, links, processes, ports, boots."""
+"""A simulated host as somebody finds it who stands before it: what it is made of, and its marks."""
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import itertools
 import time
-from dataclasses import dataclass, field
+import zlib
+from collections.abc import Callable
 
-_PAGE = 4096
-
-
-@functools.lru_cache(maxsize=1024)
-def sha256(content: bytes) -> str:
-    """SHA-256 in hexadecimal, worked out once for the same bytes: a matrix asks it endlessly."""
-    return hashlib.sha256(content).hexdigest()
-
-
-class DiskError(Exception):
-    """The disk did not do it; the text is the kernel's."""
+from deploytool.agent.requests import Answer, Request
+from deploytool.simulation.memory.computer import EPOCH, Computer
+from deploytool.simulation.memory.disk import Fate
+from deploytool.simulation.memory.host import Host
+from deploytool.simulation.memory.service import Service
 
 
-@dataclass(eq=False)
-class File:
-    """One inode. Programs read the page cache; what a reboot leaves is ``on_disk``."""
+class SimulatedMachine:
+    """A prepared host in memory, whose clock is the operator's but for ``skew_s``."""
 
-    inode: int
-    on_disk: bytes | None
-    cached: bytes | None
-    mode: int
-    owner: str
-    deleted: bool = False
-
-    @property
-    def content(self) -> bytes:
-        """What a program that reads it now gets."""
-        return self.cached if self.cached is not None else (self.on_disk or b"")
-
-    def write(self, content: bytes) -> None:
-        """Puts bytes where programs see them; not yet where a reboot leaves them."""
-        self.cached = content
-
-    def sync(self) -> None:
-        """Puts what programs see on the disk."""
-        self.on_disk = self.content
-
-    def rot(self, content: bytes) -> None:
-        """The disk gives other bytes from now on; the page cache still has the good ones."""
-        self.cached = self.content
-        self.on_disk = content
-
-
-@dataclass(eq=False)
-class Disk:
-    """Files by path, and symbolic links. ``room`` is what is free, in bytes."""
-
-    room: int = 1 << 30
-    read_only: bool = False
-    direct: bool = True
-    """Whether it lets a reader past the page cache."""
-    files: dict[str, File] = field(default_factory=dict)
-    links: dict[str, str] = field(default_factory=dict)
-    inodes: itertools.count[int] = field(default_factory=lambda: itertools.count(1000))
-
-    def put(self, path: str, content: bytes, mode: int = 0o644, owner: str = "0:0") -> File:
-        """Writes a file atomically: a new inode takes the name, synced.
-
-        Raises:
-            DiskError: no room, or read-only.
-        """
-        self.writable()
-        need = -(-len(content) // _PAGE) * _PAGE
-        if need > self.room:
-            raise DiskError("No space left on device")
-        self.room -= need
-        if path in self.files:
-            self.remove(path)
-        made = File(next(self.inodes), content, content, mode, owner)
-        self.files[path] = made
-        return made
-
-    def writable(self) -> None:
-        """Makes sure that something can be changed.
-
-        Raises:
-            DiskError: it is read-only.
-        """
-        if self.read_only:
-            raise DiskError("Read-only file system")
-
-    def remove(self, path: str) -> None:
-        """Takes a name away; a process that has the file open keeps its inode.
-
-        Raises:
-            DiskError: it is read-only.
-        """
-        self.writable()
-        gone = self.files.pop(path, None)
-        if gone is not None:
-            gone.deleted = True
-            self.room += -(-len(gone.content) // _PAGE) * _PAGE
-
-    def below(self, folder: str) -> list[str]:
-        """The files in a folder."""
-        return [path for path in self.files if path.startswith(folder + "/")]
-
-    def remove_folder(self, folder: str) -> None:
-        """Takes a folder away with all that is in it."""
-        self.writable()
-        for path in self.below(folder):
-            self.remove(path)
-
-    def rename_folder(self, old: str, new: str) -> None:
-        """Gives a folder another name in one step."""
-        self.writable()
-        for path in self.below(old):
-            self.files[new + path.removeprefix(old)] = self.files.pop(path)
-
-    def link(self, path: str, target: str) -> None:
-        """Switches a symbolic link by one atomic rename."""
-        self.writable()
-        self.links[path] = target
-
-    def lose_power(self) -> None:
-        """Only what was synced is left."""
-        for file in self.files.values():
-            file.cached = None
-
-
-@dataclass(eq=False)
-class SimulatedProcess:
-    """One process. ``loaded`` are the bytes it runs, read once when it started."""
-
-    pid: int
-    parent: int
-    start: int
-    command: str
-    file: File | None
-    path: str
-    loaded: bytes
-    in_group: bool = True
-    """Whether the supervisor counts it as the service's."""
-    stubborn: bool = False
-    """Whether it goes on whatever signal it gets."""
-    ports: set[int] = field(default_factory=set)
-
-
-@dataclass(eq=False)
-class Machine:
-    """One computer. Nothing in here knows of deploytool."""
-
-    machine_id: str
-    disk: Disk = field(default_factory=Disk)
-    skew_s: float = 0.0
-    passed_s: float = 0.0
-    """How much longer it has been up than this machine's own clock says."""
-    boots: int = 0
-    processes: dict[int, SimulatedProcess] = field(default_factory=dict)
-    programs: frozenset[str] = frozenset({"sh", "python3"})
-    _pids: itertools.count[int] = field(default_factory=lambda: itertools.count(400))
-    _ticks: itertools.count[int] = field(default_factory=lambda: itertools.count(5000, 7))
+    def __init__(self, name: str, prepared: Host) -> None:
+        self._name = name
+        self._prepared = prepared
+        self._reboots = 0
+        self.skew_s = 0.0
+        """How far its clock is ahead of the operator's."""
+        self.deferred: list[Callable[[], object]] = []
+        """What has to wait until the change under way has ended."""
+        # Two changes are never in the same nanosecond.
+        self.computer.disk.clock = lambda: int((EPOCH + self.computer.time.now) * 1e9)
+        self.set_clock()
 
     @property
-    def boot_id(self) -> str:
-        """Differs from boot to boot, and from machine to machine."""
-        digest = hashlib.sha256(f"{self.machine_id} {self.boots}".encode()).hexdigest()
-        parts = digest[:8], digest[8:12], digest[12:16], digest[16:20], digest[20:32]
-        return "-".join(parts)
+    def name(self) -> str:
+        """Its name in the inventory."""
+        return self._name
 
     @property
-    def counters(self) -> str:
-        """The next process, start time and inode: all that it will ever number."""
-        return f"{self._pids} {self._ticks} {self.disk.inodes}"
+    def computer(self) -> Computer:
+        """What it is made of."""
+        return self._prepared.computer
 
     @property
-    def clock(self) -> float:
-        """Seconds since the epoch, as this machine believes."""
-        return time.time() + self.skew_s
+    def service(self) -> Service:
+        """Its service."""
+        return self._prepared.service
 
     @property
-    def uptime_s(self) -> float:
-        """Seconds on a clock that nobody sets."""
-        return time.monotonic() + self.passed_s
+    def root(self) -> str:
+        """The release root."""
+        return self.service.root
 
-    def spawn(self, command: str, path: str = "", *, parent: int = 1) -> SimulatedProcess:
-        """Starts a process; with a path it loads that file and keeps it open."""
-        file = self.disk.files.get(path)
-        loaded = file.content if file else b""
-        made = SimulatedProcess(
-            next(self._pids), parent, next(self._ticks), command, file, path, loaded
-        )
-        self.processes[made.pid] = made
-        return made
+    def pass_time(self, seconds: float) -> None:
+        """Lets time pass on it; what was due by then is done."""
+        self._prepared.pass_time(seconds)
+        self.set_clock()
 
-    def kill(self, pid: int) -> None:
-        """Ends a process at once; its ports are free again."""
-        self.processes.pop(pid, None)
+    # --- its marks, as somebody with hands finds and writes them ---------------------------------
 
-    def bind(self, process: SimulatedProcess, port: int) -> bool:
-        """Gives a process a port; False when another listens there already."""
-        if self.owner(port) not in {None, process.pid}:
-            return False
-        process.ports.add(port)
-        return True
+    def mark(self, name: str) -> str | None:
+        """A file in STATE, as text."""
+        return self._prepared.mark(name)
 
-    def owner(self, port: int) -> int | None:
-        """Who listens on a port."""
-        return next((p.pid for p in self.processes.values() if port in p.ports), None)
+    def pairs(self, name: str) -> dict[str, str]:
+        """A mark's lines; none without it."""
+        lines = (self.mark(name) or "").splitlines()
+        return {key: value for key, _, value in (line.partition(" ") for line in lines)}
+
+    def put_mark(self, name: str, text: str) -> None:
+        """Writes one, synced."""
+        node = self.computer.put(f"{self.root}/state/{name}", text.encode())
+        self.computer.disk.sync(node)
+        self.computer.disk.sync(self.computer.make_folders(f"{self.root}/state"))
+
+    def remove_mark(self, *names: str) -> None:
+        """Takes some away, where they are there; synced."""
+        for name in names:
+            self.computer.remove(f"{self.root}/state/{name}")
+        self.computer.disk.sync(self.computer.make_folders(f"{self.root}/state"))
+
+    def halts_itself(self) -> None:
+        """Its artifact halts, as of its own accord; what is started there comes up halted."""
+        self.service.halt(self.service.speaker())
+
+    def trades_again(self) -> None:
+        """Its artifact lets its own latch go, as where somebody signed for it."""
+        self.remove_mark("service/halted")
+        if (mind := self.service.speaker()) is not None:
+            mind.halted = False
+
+    def ask(self, request: Request, payload: bytes = b"") -> Answer:
+        """What its agent answers to somebody else; nothing strikes it, and nobody counts it."""
+        self.set_clock()
+        return self._prepared.ask(request, payload, hook=lambda _run, _what: self.set_clock())
 
     def reboot(self) -> None:
-        """Every process is gone, and whatever was not synced."""
-        self.processes.clear()
-        self.disk.lose_power()
-        self.boots += 1
+        """Power is lost and comes back."""
+        self._reboots += 1
+        self._prepared.reboot(Fate(zlib.crc32(f"{self._name} {self._reboots}".encode())))
+        self.set_clock()
+
+    def set_clock(self) -> None:
+        """Its clock shows what the operator's does, but for ``skew_s``."""
+        self.computer.skew_s = self.skew_s + time.time() - EPOCH - self.computer.time.now

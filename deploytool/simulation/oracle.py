@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from deploytool.simulation.helper import Helper
-from deploytool.simulation.machine import sha256
+from deploytool.simulation.machine import SimulatedMachine
+from deploytool.simulation.memory.disk import sha256
+from deploytool.simulation.memory.service import Plain
 
 
 @dataclass(frozen=True)
@@ -31,28 +32,26 @@ class SimulatedTruth:
         return set(digests) == {release} and self.running == (release,) and self.serving
 
 
-def _sha(content: bytes | None) -> str | None:
-    return None if content is None else sha256(content)
-
-
-def truth(helper: Helper) -> SimulatedTruth:
+def truth(host: SimulatedMachine) -> SimulatedTruth:
     """Looks at a machine from above."""
-    machine, service = helper.machine, helper.service
-    target = machine.disk.links.get(f"{service.root}/current")
-    linked = target.rpartition("/")[2] if target else None
-    file = machine.disk.files.get(service.release_file(linked)) if linked else None
-    main = machine.processes.get(service.main_pid)
-    loaded = tuple(sorted(sha256(p.loaded) for p in service.of_this_root()))
+    computer, service = host.computer, host.service
+    link = computer.find(f"{service.root}/current", follow=False)
+    linked = link.content.decode().rpartition("/")[2] if link is not None else None
+    name = service.settings.name
+    node = computer.find(f"{service.root}/releases/{linked}/{name}") if linked else None
+    main = service.found() if isinstance(service, Plain) else service.main
+    main = main if computer.alive(main) else None
     return SimulatedTruth(
         linked=linked,
-        on_disk=_sha(file.on_disk) if file else None,
-        in_cache=_sha(file.content) if file else None,
-        main=_sha(main.loaded) if main else None,
-        running=loaded,
-        serving=main is not None and all(machine.owner(p) == main.pid for p in service.ports),
+        on_disk=sha256(node.on_disk) if node is not None else None,
+        in_cache=sha256(node.content) if node is not None else None,
+        main=sha256(main.loaded) if main is not None else None,
+        running=tuple(sorted(sha256(task.loaded) for task in service.of_this_root())),
+        serving=main is not None
+        and all(computer.listener(port) is main for port in service.settings.ports),
     )
 
 
-def locked_by(helper: Helper) -> str | None:
+def locked_by(host: SimulatedMachine) -> str | None:
     """The plan that holds a machine's lock; None where nobody does."""
-    return helper.pairs("lock").get("plan")
+    return host.pairs("lock").get("plan")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from deploytool.simulation.flags import board_of
 from deploytool.simulation.host import SimulatedHost
-from deploytool.simulation.machine import File, Machine, SimulatedProcess
-from deploytool.simulation.service import SimulatedService
+from deploytool.simulation.memory.computer import Computer, Task
+from deploytool.simulation.memory.disk import Node
+from deploytool.simulation.memory.service import Service, Systemd
 
 
 def photograph(host: SimulatedHost) -> int:
@@ -13,41 +15,39 @@ def photograph(host: SimulatedHost) -> int:
     Numbers of one interpreter's run only. What struck a host before and what it was asked are
     not part of it: they don't change what it does next, once its faults are lifted.
     """
-    helper = host.helper
-    return hash((host.network, helper.rights, _machine(helper.machine), _service(helper.service)))
+    shown = (host.network, host.skew_s, _computer(host.computer), _service(host.service))
+    return hash(shown)
 
 
-def _file(file: File | None) -> object:
-    if file is None:
-        return None
-    return file.inode, file.on_disk, file.cached, file.mode, file.owner, file.deleted
+def _node(node: Node) -> object:
+    return node.kind, node.content, node.on_disk, node.mode, node.owner, node.names
 
 
-def _process(process: SimulatedProcess) -> object:
+def _task(task: Task) -> object:
+    held = tuple((held.how, held.path, _node(held.node)) for held in task.held)
     return (
-        *(process.pid, process.parent, process.start, process.command, process.path),
-        *(process.loaded, process.in_group, process.stubborn, frozenset(process.ports)),
-        _file(process.file),
+        *(task.pid, task.parent, task.start, task.argv, task.group, task.stubborn, task.loaded),
+        *(frozenset(task.ports), held),
     )
 
 
-def _machine(machine: Machine) -> object:
-    disk = machine.disk
+def _computer(computer: Computer) -> object:
+    disk = computer.disk
     return (
-        *(machine.skew_s, machine.passed_s, machine.boots, machine.programs, machine.counters),
-        *(disk.room, disk.read_only, disk.direct, tuple(sorted(disk.links.items()))),
-        tuple((path, _file(file)) for path, file in sorted(disk.files.items())),
-        tuple(map(_process, machine.processes.values())),
+        *(computer.on, computer.boots, disk.room, disk.read_only, disk.direct),
+        tuple((path, _node(node)) for path, node in sorted(disk.tree().items())),
+        tuple(map(_task, computer.tasks.values())),
     )
 
 
-def _service(service: SimulatedService) -> object:
-    unit = service.unit
+def _service(service: Service) -> object:
+    timer = service.timer
+    left_s = int(timer.at - service.computer.time.now) if timer and not timer.cleared else None
     return (
-        frozenset(service.quirks),
-        service.main_pid,
+        frozenset(quirk.name for quirk in service.quirks),
+        service.main and service.main.pid,
         service.answering and service.answering.pid,
-        unit and (unit.content, unit.enabled, unit.masked, unit.override, unit.active),
-        unit and tuple(sorted(unit.drop_ins.items())),
-        repr(service.board()),
+        (service.active, service.sub) if isinstance(service, Systemd) else None,
+        (left_s, tuple(service.due)),
+        repr(board_of(service)),
     )

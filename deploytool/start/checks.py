@@ -18,24 +18,28 @@ from deploytool.parity.judge import expect
 from deploytool.parity.model import Evidence, HostVerdict, Level
 from deploytool.parity.rules import (
     RULES,
+    acting_rule,
+    agent_rule,
     config_rule,
     disk_rule,
     halt_rule,
-    helper_rule,
     judge_host,
     link_rule,
     rights_rule,
     runs_rule,
+    sight_rule,
 )
 from deploytool.parity.words import words
 from deploytool.release.model import Manifest
 from deploytool.start.request import CLOCK_SKEW_S, NO_STOP, StartRequest, signing
 
 STOPPED_RULES = (
-    helper_rule,
+    agent_rule,
     link_rule,
     disk_rule,
     runs_rule,
+    acting_rule,
+    sight_rule,
     config_rule,
     rights_rule,
     halt_rule,

@@ -11,7 +11,7 @@ from deploytool.fleet.host import Host
 from deploytool.fleet.model import Inventory
 from deploytool.parity.judge import shown_manifest
 from deploytool.parity.model import Evidence, RoundAnswers
-from deploytool.parity.round import probe_call, take_round
+from deploytool.parity.round import probe_request, take_round
 from deploytool.registry.compatibility import Senders, named_bits, obeyable, read_differently
 from deploytool.release.model import Manifest
 from deploytool.start.checks import Objection
@@ -77,11 +77,11 @@ def _formers(
     hosts: Mapping[str, Host], seen: RoundAnswers, deadline_s: float
 ) -> dict[str, PreviousRelease]:
     """What each host served with when it was stopped, by the manifest that it still holds."""
-    meant = {h: e.meant for h, e in seen.items() if isinstance(e, Evidence) and e.meant}
+    meant = {h: e.marks.meant for h, e in seen.items() if isinstance(e, Evidence) and e.marks.meant}
     found = {host: PreviousRelease(release, None) for host, release in meant.items()}
     for release in sorted(filter(_SHA.fullmatch, {*meant.values()})):
         asked = {host: hosts[host] for host, its in meant.items() if its == release}
-        call = probe_call((release, None), disk=False)
+        call = probe_request((release, None), disk=False)
         for host, item in take_round(asked, call, deadline_s).items():
             label = item.label if isinstance(item, Evidence) else None
             found[host] = PreviousRelease(release, Manifest.of(label, release))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,17 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 
+from deploytool.agent.requests import Answer, Confirm, Locked, Resume, Resumed, TakeLock, Unlock
 from deploytool.errors import HostFault, InputError, Refused
 from deploytool.fleet.fanout import fanout
 from deploytool.fleet.host import Host, Payload
 from deploytool.fleet.model import Inventory
-from deploytool.fleet.protocol import Call, Reply, excerpt
+from deploytool.fleet.protocol import excerpt
 from deploytool.fleet.signers import parse_signers
 from deploytool.fleet.signing import BadSignature, verify
 from deploytool.parity.host_notices import down
 from deploytool.parity.judge import expect, shown_manifest
 from deploytool.parity.model import Evidence, RoundAnswers, Verdict
-from deploytool.parity.round import probe_call, take_round
+from deploytool.parity.round import probe_request, take_round
 from deploytool.parity.rules import judge_host
 from deploytool.parity.words import let_in_command
 from deploytool.start.checks import (
@@ -74,7 +74,7 @@ def signer_names(inventory: Inventory, inventory_named: str) -> frozenset[str]:
 
 def probe(inventory: Inventory, hosts: Mapping[str, Host]) -> RoundAnswers:
     """One whole round, disks included."""
-    return take_round(hosts, probe_call(), inventory.ssh.command_timeout_s)
+    return take_round(hosts, probe_request(), inventory.ssh.command_timeout_s)
 
 
 def ask(
@@ -289,7 +289,7 @@ def _verify(inventory: Inventory, hosts: Mapping[str, Host], before: RoundAnswer
     A host that doesn't, or that a rollout holds, is left as it is: it shows as restarted.
     """
     manifest = shown_manifest(before)
-    for host, item in take_round(hosts, probe_call(), inventory.ssh.command_timeout_s).items():
+    for host, item in take_round(hosts, probe_request(), inventory.ssh.command_timeout_s).items():
         if not isinstance(item, Evidence) or _held_by_another(item):
             continue
         expected = expect(inventory, host, manifest, verified=False)
@@ -298,20 +298,19 @@ def _verify(inventory: Inventory, hosts: Mapping[str, Host], before: RoundAnswer
         deadline_s = inventory.ssh.command_timeout_s
         with suppress(HostFault):
             # As a deployment does it, and under the lock: nobody changes it in between.
-            lock = Call.of("lock", holder=by, purpose="start", plan=_PLAN, release=item.release)
-            token = hosts[host].call(lock, deadline_s=deadline_s).one("token") or ""
-            if not (token.isascii() and token.isdecimal()):
+            lock = TakeLock(holder=by, purpose="start", plan=_PLAN, release=item.release)
+            locked = hosts[host].call(lock, deadline_s=deadline_s)
+            if not isinstance(locked, Locked):
                 continue  # no lock was shown to be held: nothing is written there
             main = item.processes[item.main_pid]
-            confirm = Call.of(
-                "confirm",
-                token=token,
+            confirm = Confirm(
+                token=locked.token,
                 release=item.release,
                 pid=main.pid,
                 start=main.start,
                 boot=item.boot,
             )
-            unlock = Call.of("unlock", token=token, keep=inventory.keep_releases)
+            unlock = Unlock(token=locked.token, keep=inventory.keep_releases)
             try:
                 hosts[host].call(confirm, deadline_s=deadline_s)
             finally:
@@ -325,35 +324,35 @@ def _held_by_another(item: Evidence) -> bool:
     return item.rollout is not None
 
 
-def _held(seen: RoundAnswers, one: Signed) -> str:
+def _held(seen: RoundAnswers, one: Signed) -> str | None:
     """The latch of the stop that the host showed: another one since then is refused there."""
     evidence = seen[one.request.host]
     halt = evidence.halt if isinstance(evidence, Evidence) else None
-    return halt.latch if halt is not None and halt.latch else "0"
+    return halt.latch if halt is not None and halt.latch else None
 
 
-def _start(host: Host, one: Signed, latch: str, patience: float, lease_s: float) -> str:
+def _start(host: Host, one: Signed, latch: str | None, patience: float, lease_s: float) -> str:
     sealed = one.content + one.signature.encode()
     payload = Payload(len(sealed), lambda: iter([sealed]))
-    call = Call.of("resume", latch=latch, size=len(sealed))
+    request = Resume(latch=latch, size=len(sealed))
     ends = time.monotonic() + lease_s
     while True:
-        said = _said(host.call(call, deadline_s=patience, payload=payload))
+        said = _said(host.call(request, deadline_s=patience, payload=payload))
         # A process that was started anew has no lease yet: the watch renews it within moments.
         if "(LEASE)" not in said or time.monotonic() >= ends:
             return said
         time.sleep(_POLL_S)
 
 
-def _said(reply: Reply) -> str:
-    if reply.one("released") is not None:
+def _said(answer: Answer) -> str:
+    if not isinstance(answer, Resumed):
+        return "its answer can't be read"
+    if answer.released:
         return ""
+    plain = answer.said.answer or answer.said.errors if answer.said is not None else ""
     try:
-        plain = base64.b64decode(reply.one("resume") or "").decode("utf-8", "replace")
         if json.loads(plain).get("trading_state") == "ACTIVE":
             return "it trades again, but its latch could not be removed"
     except (ValueError, AttributeError):
         pass
-    else:
-        return excerpt(plain)
-    return excerpt(plain) if plain else "the artifact did not answer"
+    return excerpt(plain) if plain.strip() else "the artifact did not answer"

@@ -1,4 +1,4 @@
-"""One line to one host's helper: the stock ``ssh`` client, asked and heard without ever waiting.
+"""One line to one host's agent: the stock ``ssh`` client, asked and heard without ever waiting.
 
 Everything else goes over fabric and paramiko. A stop does not: OpenSSH's client starts in a tenth
 of the time, and what breaks the one should not break the other (docs/decisions/stop.md).
@@ -14,8 +14,18 @@ import subprocess
 import time
 from contextlib import suppress
 
+from deploytool.agent.protocol import request_bytes
+from deploytool.agent.requests import Answer, Request
 from deploytool.errors import FaultKind, HostFault
-from deploytool.fleet.protocol import ANSWER_BYTES_AT_MOST, Call, Reply, excerpt, parse_reply
+from deploytool.fleet.protocol import (
+    ANSWER_BYTES_AT_MOST,
+    OTHER_VERSION,
+    Call,
+    Reply,
+    excerpt,
+    parse_answer,
+    parse_reply,
+)
 from deploytool.fleet.protocol import request as framed
 
 _CHUNK = 65536
@@ -92,18 +102,21 @@ class SshChannel:
         self._errors = bytearray()
         self._unsent = b""
         self._nonce = ""
-        self._call: Call | None = None
-        self._asked_at = 0.0
+        self._asked: Call | Request | None = None
+        self.asked_at = 0.0
+        """When it was asked last, in seconds since the epoch."""
+        self.of_agent = False
+        """Whether it was asked in the agent's own format: the last rungs then need a new line."""
         self.reached = False
-        """Whether the helper has ever begun to answer."""
+        """Whether the agent has ever begun to answer."""
         self.begun = False
         """Whether it has begun to answer what was asked last."""
         self.over = False
 
     @property
-    def asked(self) -> Call | None:
+    def asked(self) -> Call | Request | None:
         """What was asked and is not answered yet."""
-        return self._call
+        return self._asked
 
     @property
     def unsent(self) -> bool:
@@ -130,13 +143,17 @@ class SshChannel:
         own = not self.reached and self._process.returncode == _CLIENT_FAILED
         return own and any(text in last for text in _SCARCELY)
 
-    def ask(self, call: Call, payload: bytes = b"") -> None:
-        """Sends a call; its answer comes with ``hear``."""
-        self._call, self._nonce = call, secrets.token_hex(16)
-        self._asked_at = time.time()
+    def ask(self, what: Call | Request) -> None:
+        """Asks; the answer comes with ``hear``. A ``Call`` is one of the last rungs."""
+        self._asked, self._nonce = what, secrets.token_hex(16)
+        self.asked_at = time.time()
         self.begun = False
         self._heard.clear()
-        self._unsent += framed(call, self._nonce) + payload
+        if isinstance(what, Call):
+            self._unsent += framed(what, self._nonce)
+        else:
+            self.of_agent = True
+            self._unsent += request_bytes(what, self._nonce)
         self.flush()
 
     def flush(self) -> None:
@@ -149,29 +166,31 @@ class SshChannel:
         except OSError:
             self._unsent = b""  # it has ended; what it printed says why
 
-    def hear(self) -> Reply | None:
+    def hear(self) -> Reply | Answer | None:
         """Takes in what has arrived; gives the answer once it is whole, else None.
 
         Raises:
             HostFault: refused, not understood, or the client has ended.
         """
-        call = self._call
+        asked = self._asked
         self._read(self.stderr, self._errors)
         ended = self._read(self.stdout, self._heard)
-        if call is None:
+        if asked is None:
             if ended:
-                raise self._fault(Call("none", changes=False))
+                raise self._fault(changes=False)
             return None
         if f"deploytool {self._nonce} begin".encode() in self._heard:
             self.begun = self.reached = True
         if f"\ndeploytool {self._nonce} end ".encode() in self._heard and (
             self._heard.endswith(b"\n")
         ):
-            self._call = None
-            reply = parse_reply(bytes(self._heard), self._nonce, call)
-            return Reply(reply.lines, self._asked_at)
+            self._asked = None
+            heard = bytes(self._heard)
+            if isinstance(asked, Call):
+                return parse_reply(heard, self._nonce, asked)
+            return parse_answer(heard, self._nonce, asked)
         if ended or len(self._heard) > ANSWER_BYTES_AT_MOST:
-            raise self._fault(call)
+            raise self._fault(changes=asked.changes)
         return None
 
     def _read(self, descriptor: int, into: bytearray) -> bool:
@@ -184,16 +203,20 @@ class SshChannel:
                     into += data
         return False
 
-    def _fault(self, call: Call) -> HostFault:
+    def _fault(self, *, changes: bool) -> HostFault:
         """Why the client ended: what it printed last is the reason that a person can use."""
         self.over = True
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=0.2)
         self._read(self.stderr, self._errors)
         lines = self.said.strip().splitlines()
+        if self._process.returncode == 0 and self.of_agent and not self.begun:
+            # The helper of deploytool 0.1.0 ends without a word; an agent answers first.
+            text = "it was made ready by deploytool 0.1.0, which knows the last rungs alone"
+            return HostFault(FaultKind.AGENT, text, code=OTHER_VERSION)
         kind = FaultKind.LOST if self.reached else FaultKind.UNREACHABLE
         text = excerpt(lines[-1]) if lines else f"ssh ended with {self._process.returncode}"
-        return HostFault(kind, text, in_doubt=call.changes and self.reached)
+        return HostFault(kind, text, in_doubt=changes and self.reached)
 
     def close(self) -> None:
         """Ends the client, and with it our end of whatever it waits for; the host goes on."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import selectors
 import time
@@ -12,6 +11,17 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from deploytool.agent.model import Survey
+from deploytool.agent.requests import (
+    Answer,
+    Halt,
+    Halted,
+    Killed,
+    KillStrays,
+    LookAfterStop,
+    Request,
+    Surveyed,
+)
 from deploytool.errors import FaultKind, HostFault
 from deploytool.fleet.protocol import Call, Reply, excerpt
 from deploytool.stop.channel import NoRoom, SshChannel
@@ -32,6 +42,8 @@ _NO_PIN = "host key is known for"
 """What the client says where it knows no key of a host at all, and never of one that changed."""
 _LOOKS = frozenset({Rung.LOOK, Rung.LOOK_AGAIN})
 _SECONDS_AT_MOST = 1e9
+_REASON_AT_MOST = 200
+_NOT_LATCHED = "not latched by deploytool: its state folder can't be written"
 _WORDS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789@._:-"
 
 
@@ -41,13 +53,23 @@ def in_words(text: str, limit: int = 200) -> str:
     return "+".join(word for word in kept.split("+") if word) or "none"
 
 
-def call_of(rung: Rung, order: StopRequest) -> Call:
+_OF_AGENT = frozenset({Rung.QUIESCE, Rung.AGAIN})
+"""Rungs that are the agent's; all others are told in the format that needs no agent."""
+
+
+def call_of(rung: Rung, order: StopRequest) -> Call | Request:
     """What a host is told on a rung."""
+    if rung in _OF_AGENT:
+        return Halt(
+            latch=order.latch,
+            by=in_words(order.by, 60),
+            reason=order.reason[:_REASON_AT_MOST],
+            since=int(order.pressed),
+            seconds=ON_HOST_S[rung],
+            only=order.only or None,
+        )
     why = (("by", in_words(order.by, 60)), ("reason", in_words(order.reason)))
     mark = (("latch", order.latch), ("since", str(int(order.pressed))))
-    if rung in {Rung.QUIESCE, Rung.AGAIN}:
-        only = (("only", order.only),) if order.only else ()
-        return Call("quiesce", (*why, *mark, *only, ("seconds", str(ON_HOST_S[rung]))))
     if rung is Rung.FENCE:
         return Call("fence", (*why, *mark))
     if rung in {Rung.KILL, Rung.KILL_AGAIN}:
@@ -55,10 +77,12 @@ def call_of(rung: Rung, order: StopRequest) -> Call:
     return Call("look", changes=False)
 
 
-def event_of(rung: Rung, reply: Reply) -> tuple[Event, str]:
+def event_of(rung: Rung, reply: Reply | Answer) -> tuple[Event, str]:
     """What an answer comes to, and in a few words why."""
-    if rung in {Rung.QUIESCE, Rung.AGAIN}:
+    if isinstance(reply, Answer) and rung in _OF_AGENT:
         return _quiesced(reply)
+    if isinstance(reply, Answer):
+        return _by_agent(reply)
     if rung is Rung.FENCE:
         masked = reply.one("masked")
         text = f"fenced {reply.one('fenced') or 'no'}" + (f", masked {masked}" if masked else "")
@@ -80,34 +104,52 @@ def _fenced(reply: Reply) -> bool:
     return (reply.one("fenced") or "no") != "no"
 
 
-def _quiesced(reply: Reply) -> tuple[Event, str]:
-    if reply.one("skipped"):
+def _by_agent(answer: Answer) -> tuple[Event, str]:
+    """What the agent's own look comes to, or its end of strays."""
+    if isinstance(answer, Killed):
+        return Event.DONE, f"{answer.killed} processes killed"
+    if not isinstance(answer, Surveyed):
+        return Event.LOST, "it does not say what it sees"
+    seen = answer.survey
+    if not seen.alive and not seen.open_ports:
+        return Event.EMPTY, "no process, and no port open"
+    left = [f"process {process.pid}" for process in seen.alive]
+    left += [f"port {port} open" for port in seen.open_ports]
+    return Event.ALIVE, ", ".join(left[:6])
+
+
+def _quiesced(said: Answer) -> tuple[Event, str]:
+    if not isinstance(said, Halted):
+        return Event.NOT_CONFIRMED, "it does not say what came of it"
+    if said.skipped:
         return Event.OTHER_RELEASE, "it runs another release"
-    if reply.one("halt") == "none":
+    if said.said is None:
         return Event.NOT_CONFIRMED, "the inventory names no halt command"
-    plain, answer = _halt_answer(reply)
+    plain, answer = _halt_answer(said)
     if answer.get("trading_state") != "HALTED":
         return Event.NOT_CONFIRMED, excerpt(plain)
     if answer.get("on_disk") is False:
         return Event.NOT_CONFIRMED, "it says HALTED, but not on disk: a restart would trade"
     named = isinstance(answer.get("latch"), str) and bool(answer["latch"])
-    if (reply.one("latched") or "no") == "no" and not (named and answer.get("on_disk") is True):
+    if not said.latched and not (named and answer.get("on_disk") is True):
         text = "it says HALTED, but neither it nor the host shows a latch on disk"
         return Event.NOT_CONFIRMED, text
     if answer.get("running") is False:
         return Event.NOT_CONFIRMED, "nobody serves; latched for whoever is started next"
-    if strays := reply.all("stray"):
-        return Event.NOT_CONFIRMED, f"not the service's, and not halted: process {strays[0]}"
+    if said.strays:
+        first = said.strays[0]
+        text = f"not the service's, and not halted: process {first.pid} ({first.detail[:100]})"
+        return Event.NOT_CONFIRMED, excerpt(text)
     return Event.CONFIRMED, f"the router says HALTED, latch {excerpt(str(answer.get('latch')))}"
 
 
-def _halt_answer(reply: Reply) -> tuple[str, dict[str, Any]]:
+def _halt_answer(halted: Halted) -> tuple[str, dict[str, Any]]:
     """What the router's ``halt`` printed, and the object in it; an empty one where none is."""
-    said = reply.one("halt") or ""
-    try:
-        plain = base64.b64decode(said).decode("utf-8", "replace")
-    except ValueError:
-        plain = said
+    if halted.said is None:
+        return "", {}
+    plain = halted.said.answer.strip() or halted.said.errors
+    if halted.said.code != 0:
+        return plain or f"it ended with {halted.said.code}", {}
     try:
         answer = json.loads(plain)
     except (ValueError, RecursionError):
@@ -115,12 +157,12 @@ def _halt_answer(reply: Reply) -> tuple[str, dict[str, Any]]:
     return plain, answer if isinstance(answer, dict) else {}
 
 
-def own_of(reply: Reply, answered: float) -> Own | None:
+def own_of(halted: Halted, asked: float, answered: float) -> Own | None:
     """What the router said of its own orders (docs/contract.md, section 7); None where nothing.
 
-    ``answered``: when the answer was here, in seconds since the epoch. What can't be is nothing.
+    ``asked``, ``answered``: in seconds since the epoch. What can't be is nothing.
     """
-    sent = _halt_answer(reply)[1].get("sent")
+    sent = _halt_answer(halted)[1].get("sent")
     if not isinstance(sent, dict) or type(sent.get("children")) is not int:
         return None
     spans = (_span(sent.get(key)) for key in ("counted_s", "last_ago_s", "gap_s"))
@@ -128,7 +170,7 @@ def own_of(reply: Reply, answered: float) -> Own | None:
     children = sent["children"]
     if children < 0 or counted_s is None or (children == 0) != (last_ago_s is None):
         return None
-    return Own(reply.asked_at or answered, answered, children, counted_s, last_ago_s, gap_s)
+    return Own(asked, answered, children, counted_s, last_ago_s, gap_s)
 
 
 def _span(value: object) -> float | None:
@@ -162,6 +204,10 @@ class HostEscalation:
         self._masked = False
         self._own: Own | None = None
         self._may_send: tuple[str, ...] = ()
+        self._speaks = False
+        """Whether its agent has answered, and not failed since."""
+        self._only_strays = False
+        """Whether what was seen alive is none of the service's."""
         self._asked_what_runs = False
         """Whether it has answered to the rung that asks which release it runs."""
         self.wakes = 0.0
@@ -189,10 +235,14 @@ class HostEscalation:
         self._pausing, self.waits, self._scarce = False, False, ""
         patience = GIVEN_S if self.line is self._given else FIRST_WORD_S
         try:
+            asks = self._asks(rung)
+            if self.line is not None and self.line.of_agent and isinstance(asks, Call):
+                # What has become the agent has no shell any more, and may be what hangs.
+                self._let_line_go()
             if self.line is None or self.line.over:
                 self.line = SshChannel(self._argv)
                 patience = FIRST_WORD_S + CONNECT_S
-            self.line.ask(call_of(rung, self._tells))
+            self.line.ask(asks)
         except NoRoom as why:
             self.waits, self._scarce, self.wakes = True, str(why), float("inf")
             return
@@ -200,6 +250,14 @@ class HostEscalation:
             self._happened(Event.UNREACHABLE, fault.text)
             return
         self.wakes = time.monotonic() + patience
+
+    def _asks(self, rung: Rung) -> Call | Request:
+        """What it is told: an agent that has answered looks at the whole host."""
+        if self._speaks and rung in _LOOKS:
+            return LookAfterStop()
+        if self._speaks and rung is Rung.KILL_AGAIN and self._only_strays:
+            return KillStrays(seconds=ON_HOST_S[rung])
+        return call_of(rung, self._tells)
 
     def listen(self) -> None:
         """Takes in what was heard."""
@@ -210,9 +268,7 @@ class HostEscalation:
         try:
             reply = line.hear()
         except HostFault as fault:
-            event = self._without_answer(Event.LOST)
-            if fault.kind is FaultKind.REFUSED and event is Event.LOST and rung not in _LOOKS:
-                event = Event.NOT_CONFIRMED
+            event = self._came_of(rung, fault)
             if not line.reached and "config" in fault.text.lower():
                 self._go_spare()
             self._drop()
@@ -235,12 +291,21 @@ class HostEscalation:
                 happened = odd, fault.text
             self._happened(*happened)
 
+    def _came_of(self, rung: Rung, fault: HostFault) -> Event:
+        self._speaks = fault.kind is FaultKind.REFUSED and rung in _OF_AGENT
+        event = self._without_answer(Event.LOST)
+        if fault.kind is FaultKind.REFUSED and event is Event.LOST and rung not in _LOOKS:
+            return Event.NOT_CONFIRMED
+        if fault.kind is FaultKind.AGENT and rung in _OF_AGENT:
+            return Event.NOT_CONFIRMED  # there is no agent, or an older one: it is fenced next
+        return event
+
     def late(self) -> None:
         """Its time is up: the line is given up, and the next rung has a new one."""
         if self._pausing:
             self.begin()
             return
-        event = self._without_answer(Event.LATE)
+        event, self._speaks = self._without_answer(Event.LATE), False
         if self.line is not None and not self.line.reached:
             self._go_spare()
         self._drop()
@@ -294,14 +359,17 @@ class HostEscalation:
         else:
             self.begin()
 
-    def _note(self, rung: Rung, reply: Reply) -> None:
-        latched = reply.one("latched")
-        if latched == "no":
-            self._notes.append("not latched by deploytool: its state folder can't be written")
-        if rung in {Rung.QUIESCE, Rung.AGAIN}:
-            self._asked_what_runs = True
-            self._own = own_of(reply, time.time())
-        elif rung is Rung.FENCE:
+    def _note(self, rung: Rung, reply: Reply | Answer) -> None:
+        if isinstance(reply, Answer):
+            self._speaks = True
+            if isinstance(reply, Halted):
+                self._note_halted(reply)
+            elif isinstance(reply, Surveyed):
+                self._note_survey(reply.survey)
+            return
+        if reply.one("latched") == "no":
+            self._notes.append(_NOT_LATCHED)
+        if rung is Rung.FENCE:
             self._guarded = _fenced(reply)
             self._masked = reply.one("masked") == "yes"
         elif rung in _LOOKS:
@@ -312,6 +380,30 @@ class HostEscalation:
             shown = bool(reply.all("fenced")) or (self._masked and held)
             self._guarded = self._guarded or shown
             self._may_send = tuple(f"process {excerpt(one)}" for one in reply.all("may"))
+
+    def _note_halted(self, halted: Halted) -> None:
+        if not halted.latched and not halted.skipped:
+            self._notes.append(_NOT_LATCHED)
+        self._asked_what_runs = True
+        asked = self.line.asked_at if self.line is not None else 0.0
+        self._own = own_of(halted, asked, time.time())
+
+    def _note_survey(self, seen: Survey) -> None:
+        mine = seen.latch is not None and seen.latch.latch == self._order.latch
+        self._guarded = self._guarded or seen.fenced or (self._masked and mine)
+        strays = {other.pid for other in seen.others if other.role == "acts"}
+        self._only_strays = {process.pid for process in seen.alive} <= strays
+        self._may_send = tuple(
+            excerpt(f"process {other.pid} {other.detail}".strip())
+            for other in seen.others
+            if other.role in {"account", "unseen"}
+        )
+
+    def _let_line_go(self) -> None:
+        """Goes on over a line of its own; one that was lent stays with whoever lent it."""
+        if self.line is not self._given:
+            self._drop()
+        self.line = None
 
     def _drop(self) -> None:
         if self.line is not None:

@@ -1,7 +1,7 @@
 """What a stop needs to know of a fleet, and no more, read leniently and fast.
 
 A stop must not be refused because of a mistake in a part of the inventory that has nothing to do
-with it; so this reads hosts, SSH and the helper's place, checks what would otherwise end up in a
+with it; so this reads hosts, SSH and the agent's place, checks what would otherwise end up in a
 command line, and passes over the rest. A mistake in one host's entry costs that host alone. It
 imports neither typer, pydantic, fabric nor paramiko.
 """
@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from deploytool.errors import InputError
-from deploytool.fleet.helper_command import helper_path, invocation
+from deploytool.fleet.agent_command import agent_path, invocation
 from deploytool.fleet.names import ACCOUNT, ADDRESS, HOST, NAME, ROOT, UPWARDS
 from deploytool.fleet.paths import PlainNames, folder_of, located
 from deploytool.fleet.pinlines import flaw
@@ -48,7 +48,7 @@ _SILENCE_AT_MOST_S = 60.0
 
 @dataclass(frozen=True)
 class Target:
-    """One declared host, and the whole command that opens a line to its helper.
+    """One declared host, and the whole command that opens a line to its agent.
 
     ``spare`` is what is tried where that leads nowhere: without the person's own SSH configuration
     and agent, either of which may be what is broken. It is the same where the inventory needs them.
@@ -158,7 +158,7 @@ def _card(found: Found, folder: Path) -> StopTargets:
     for shown, host, entry in sorted(entries, key=lambda one: one[:2]):
         try:
             _fits(HOST, host, "a host's name")
-            place = helper_path(supervisor, name, root.replace("{host}", host).rstrip("/"))
+            place = agent_path(supervisor, name, root.replace("{host}", host).rstrip("/"))
             way = (
                 *_way(_mapping(entry, host), ssh, host, folder, plain),
                 invocation(supervisor, place),

@@ -10,8 +10,8 @@ import random
 import time
 from collections.abc import Callable
 
+from deploytool.agent.requests import Answer, Request
 from deploytool.errors import FaultKind, HostFault
-from deploytool.fleet.protocol import Call, Reply
 from deploytool.stop.channel import NoRoom, SshChannel
 from deploytool.stop.targets import Target
 
@@ -20,7 +20,8 @@ CALL_S = 8.0
 _BACK_OFF_S = (0.5, 1.0, 2.0, 5.0)
 _IDLE_S = 20.0
 """A line that carried nothing for so long is asked something, so that a dead one is found out."""
-Answered = Callable[[Reply | HostFault], None]
+Answered = Callable[[Answer | HostFault, float], None]
+"""Gets the answer, and when it was asked for (seconds since the epoch)."""
 
 
 class WatchConnection:
@@ -51,7 +52,7 @@ class WatchConnection:
         stale = time.monotonic() - self.since > _IDLE_S
         return self.free and (self.line is None or stale)
 
-    def ask(self, call: Call, answered: Answered, patience_s: float = CALL_S) -> None:
+    def ask(self, request: Request, answered: Answered, patience_s: float = CALL_S) -> None:
         """Puts a question; ``answered`` gets the answer or the fault, in its time."""
         self._answered = answered
         self._deadline = self.since = time.monotonic()
@@ -59,7 +60,7 @@ class WatchConnection:
         try:
             if self.line is None:
                 self.line = SshChannel(self._target.argv)
-            self.line.ask(call)
+            self.line.ask(request)
         except NoRoom as why:
             text = f"this machine has no room for one more connection ({why})"
             self._end(HostFault(FaultKind.UNREACHABLE, text))
@@ -73,13 +74,13 @@ class WatchConnection:
         try:
             if self.line.unsent:
                 self.line.flush()
-            reply = self.line.hear()
+            answer = self.line.hear()
         except HostFault as fault:
             self._end(fault)
             return
-        if reply is not None:
+        if isinstance(answer, Answer):
             self._failures = 0
-            self._tell(reply)
+            self._tell(answer)
 
     def tick(self) -> None:
         """Gives up what is late."""
@@ -103,10 +104,10 @@ class WatchConnection:
         self._not_before = time.monotonic() + pause * random.uniform(0.8, 1.2)  # noqa: S311 only spread
         self._tell(fault)
 
-    def _tell(self, outcome: Reply | HostFault) -> None:
+    def _tell(self, outcome: Answer | HostFault) -> None:
         answered, self._answered = self._answered, None
         if answered is not None:
-            answered(outcome)
+            answered(outcome, self.line.asked_at if self.line is not None else 0.0)
 
     def close(self) -> None:
         """Ends the line for good."""

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from dataclasses import replace
 
-from deploytool.errors import HostFault
-from deploytool.fleet.protocol import Call, Reply, excerpt
+from deploytool.agent.requests import Answer, RenewLease, Told
+from deploytool.agent.words import is_word
+from deploytool.fleet.protocol import excerpt
 from deploytool.stop.model import Renewal
-
-NO_NONCE = "none"
-"""Asks for the first nonce; it prolongs nothing, and voids the nonce of whoever renewed before."""
 
 
 def _length(value: object) -> float:
@@ -26,7 +23,9 @@ class Lease:
 
     def __init__(self, host: str) -> None:
         self.host = host
-        self.nonce = NO_NONCE
+        self.nonce: str | None = None
+        """The newest that was issued; None asks for the first, which prolongs nothing, and voids
+        the nonce of whoever renewed before."""
         self.renewal: Renewal | None = None
         self.begun = 0.0
         """When this row of nonces began (``time.monotonic``): it is that of one process."""
@@ -44,19 +43,20 @@ class Lease:
             return replace(self.renewal or Renewal(0.0, 0.0), taken=True)
         return self.renewal
 
-    def call(self) -> Call:
+    def request(self) -> RenewLease:
         """The next renewal. It answers the newest nonce, whose arrival was written down."""
-        return Call("lease", (("lease", self.nonce),))
+        return RenewLease(nonce=self.nonce)
 
-    def learn(self, reply: Reply, now: float) -> str:
+    def learn(self, answer: Answer, now: float) -> str:
         """Takes in the answer to a renewal; in words what is wrong with it, or nothing."""
-        try:
-            plain = base64.b64decode(reply.one("lease") or "").decode("utf-8", "replace")
-        except (ValueError, HostFault):
+        if not isinstance(answer, Told):
             return "the answer to a renewal is not understood"
+        plain = answer.said.answer if answer.said.code == 0 else answer.said.errors
         try:
             said = json.loads(plain)
-            nonce, lease_s = str(said["nonce"]), _length(said["lease_s"])
+            nonce, lease_s = said["nonce"], _length(said["lease_s"])
+            if not is_word(nonce):
+                raise ValueError(nonce)  # noqa: TRY301 it can't be answered
             self.left_s = _length(said["left_s"])
             self.pid = said["pid"] if type(said.get("pid")) is int else None
         except (ValueError, KeyError, TypeError, RecursionError):
@@ -64,7 +64,7 @@ class Lease:
                 self.taken = excerpt(plain)
             elif "LEASE_NONCE" in plain:
                 # An answer was lost, or the process is another one: begun anew, at once.
-                self.nonce, self.next_at = NO_NONCE, 0.0
+                self.nonce, self.next_at = None, 0.0
             return excerpt(plain)
         self.nonce, self.renewal = nonce, Renewal(now, lease_s)
         return ""

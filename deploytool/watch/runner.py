@@ -17,13 +17,14 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+from deploytool.agent.requests import Answer, ShowLatch
 from deploytool.errors import FaultKind, HostFault
 from deploytool.fleet.model import Inventory
-from deploytool.fleet.protocol import Call, Reply
+from deploytool.parity.evidence import read_evidence
 from deploytool.parity.host_notices import NoticePrinter
 from deploytool.parity.judge import expect, judge, shown_manifest
 from deploytool.parity.model import Evidence, Round, Verdict
-from deploytool.parity.round import probe_call, read
+from deploytool.parity.round import probe_request
 from deploytool.parity.rules import judge_host
 from deploytool.release.model import Manifest
 from deploytool.stop.channel import SshChannel
@@ -47,7 +48,7 @@ from deploytool.watch.checks import (
     unknowns,
 )
 from deploytool.watch.connection import WatchConnection
-from deploytool.watch.lease import NO_NONCE, Lease
+from deploytool.watch.lease import Lease
 from deploytool.watch.server import StopCall, StopClient, StopServer
 
 _TICK_S = 0.25
@@ -223,7 +224,7 @@ class Watch:
             self._renew(lease, now)
         for host, thread in self._hot.items():
             if host not in self._lent and thread.idle:
-                thread.ask(Call("latch", changes=False), lambda _answer: None)
+                thread.ask(ShowLatch(), lambda _answer, _asked_at: None)
         for host, order in list(self._unstopped.items()):
             # Whoever could not be told is told as soon as it answers again.
             if self._hot[host].ready and host not in self._lent and now >= self._again_at[host]:
@@ -243,20 +244,22 @@ class Watch:
         whole = self.seen.rounds % ROUNDS_A_STATUS == 0
         for host, thread in self._looks.items():
             fresh = whole or host not in self._before or host in self._to_ask
-            call = probe_call(disk=False)
-            if not fresh:
-                call = Call(call.verb, (*call.arguments, ("ask", "never")), changes=False)
+            request = probe_request(disk=False, status=fresh)
             if thread.free:
-                thread.ask(call, partial(self._answered, host))
+                thread.ask(request, partial(self._answered, host))
             else:
                 self._answered(host, HostFault(FaultKind.TIMEOUT, "it does not answer"))
 
-    def _answered(self, host: str, answer: Reply | HostFault) -> None:
+    def _answered(self, host: str, answer: Answer | HostFault, asked_at: float = 0.0) -> None:
         if host not in self._asked:
             return  # its round is over, and was judged without it
         self._asked.discard(host)
         try:
-            self._round[host] = answer if isinstance(answer, HostFault) else read(answer)
+            self._round[host] = (
+                answer
+                if isinstance(answer, HostFault)
+                else read_evidence(answer, asked_at, time.time())
+            )
         except HostFault as fault:
             self._round[host] = fault
         if not self._asked:
@@ -357,19 +360,19 @@ class Watch:
         looked = self._may_renew.get(lease.host)
         if looked is None or lease.host in self._unstopped:
             return
-        if lease.nonce != NO_NONCE and looked[0] < lease.begun and looked[1] != lease.pid:
+        if lease.nonce is not None and looked[0] < lease.begun and looked[1] != lease.pid:
             return  # it may be the nonce of a process that nobody has looked at yet
         if self._attend() or lease.host in self._lent:
             return  # somebody asked for a stop in this very moment
         spacing = self._inventory.lease_s / RENEWALS_A_LEASE
         lease.next_at = now + spacing * random.uniform(0.8, 1.0)  # noqa: S311 only spread
-        thread.ask(lease.call(), partial(self._renewed, lease))
+        thread.ask(lease.request(), partial(self._renewed, lease))
 
-    def _renewed(self, lease: Lease, answer: Reply | HostFault) -> None:
+    def _renewed(self, lease: Lease, answer: Answer | HostFault, _asked_at: float) -> None:
         if isinstance(answer, HostFault):
             trouble = f"not renewed: {answer}"
         else:
-            first = lease.nonce == NO_NONCE
+            first = lease.nonce is None
             trouble = lease.learn(answer, time.time())
             if first and not trouble:
                 # It prolongs nothing. Whose it is, where it does not say, a look now has to show.
@@ -377,7 +380,7 @@ class Watch:
                 _, looked_at = self._may_renew.get(lease.host, (0.0, None))
                 if looked_at is None or looked_at != lease.pid:
                     self._next_round = 0.0
-            elif trouble and lease.nonce == NO_NONCE:
+            elif trouble and lease.nonce is None:
                 self._to_ask.add(lease.host)
             if lease.taken:
                 self._write()

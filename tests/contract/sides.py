@@ -2,39 +2,61 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 import yaml
 
+from deploytool.agent.model import Latch
+from deploytool.agent.requests import (
+    Activate,
+    Activated,
+    Answer,
+    Confirm,
+    Locked,
+    Probe,
+    Request,
+    Stage,
+    Staged,
+    TakeLock,
+    Unlock,
+)
 from deploytool.errors import FaultKind, HostFault
-from deploytool.fleet.helper import helper_path
+from deploytool.fleet.agent_settings import agent_path
 from deploytool.fleet.host import Host, Payload
 from deploytool.fleet.inventory import load_inventory
 from deploytool.fleet.model import Inventory
-from deploytool.fleet.protocol import Call, Reply
+from deploytool.fleet.protocol import Call, Reply, parse_reply, request
 from deploytool.fleet.signing import sign
+from deploytool.parity.evidence import read_evidence
 from deploytool.parity.model import Evidence
+from deploytool.parity.round import look as look_at
+from deploytool.parity.round import probe_request
 from deploytool.rehearsal.fleets.files import SECOND, SECOND_IDENTITY
 from deploytool.rehearsal.fleets.local import LocalFleet
 from deploytool.rehearsal.fleets.model import silent
 from deploytool.rehearsal.fleets.ready import account, prepare
 from deploytool.release.model import Manifest
-from deploytool.simulation import board, fleet, program
+from deploytool.simulation import events, fleet, program
 from deploytool.simulation.host import SimulatedHost
+from deploytool.simulation.memory import signing
+from deploytool.simulation.memory.disk import Node
 from deploytool.start.request import NAMESPACE
 
 ARTIFACT = Path(__file__).with_name("artifact.sh")
+NONCE = "ab" * 16
+STOP = Latch(latch="ab12", by="me@here", reason="runaway orders", since=1)
 SHA, BOOT = "a" * 64, "00000000-0000-0000-0000-000000000000"
 
 
@@ -44,8 +66,6 @@ class Side(Protocol):
     host: Host
 
     def release(self, version: str) -> tuple[Manifest, bytes]: ...
-
-    def raw(self, sent: bytes) -> bytes: ...
 
     def read(self, path: str) -> bytes | None: ...
 
@@ -60,6 +80,10 @@ class Side(Protocol):
     def kill_main(self) -> None: ...
 
     def sign(self, content: bytes) -> bytes: ...
+
+    def pass_time(self, seconds: float) -> None: ...
+
+    def fence(self) -> None: ...
 
     fleet: str
     signer: str
@@ -79,39 +103,49 @@ class Simulated:
         self.host: Host = self.simulated
         self.root = inventory.root("router1")
         self.fleet, self.signer = inventory.fleet, fleet.OPERATOR
-        self._disk = self.simulated.helper.machine.disk
+        self._computer = self.simulated.computer
 
     def release(self, version: str) -> tuple[Manifest, bytes]:
         return program.build(version)
 
-    def raw(self, sent: bytes) -> bytes:
-        return self.simulated.helper.answer(sent)
+    def _node(self, path: str) -> Node | None:
+        return self._computer.find(f"{self.root}/{path}", follow=False)
 
     def read(self, path: str) -> bytes | None:
-        if path == "current":
-            target = self._disk.links.get(f"{self.root}/current")
-            return target.encode() if target else None
-        file = self._disk.files.get(f"{self.root}/{path}")
-        return file.content if file else None
+        node = self._node(path)
+        return node.content if node is not None and node.kind in {"file", "link"} else None
 
     def overwrite(self, path: str, content: bytes) -> None:
-        self._disk.files[f"{self.root}/{path}"].write(content)
+        node = self._node(path)
+        assert node is not None
+        self._computer.time.tick(0.001)
+        self._computer.disk.overwrite(node, content)
 
     def replace(self, path: str, content: bytes) -> None:
-        self._disk.put(f"{self.root}/{path}", content, 0o555)
+        self._computer.put(f"{self.root}/{path}", content, 0o555)
 
     def remove(self, path: str) -> None:
-        if self._disk.links.pop(f"{self.root}/{path}", None) is None:
-            self._disk.remove(f"{self.root}/{path}")
+        assert self._node(path) is not None
+        self._computer.remove(f"{self.root}/{path}")
 
     def paths(self) -> list[str]:
-        return sorted(path.removeprefix(f"{self.root}/") for path in self._disk.below(self.root))
+        tree = self._computer.disk.tree()
+        below = [path for path, node in tree.items() if node.kind == "file"]
+        prefix = f"{self.root}/"
+        return sorted(path.removeprefix(prefix) for path in below if path.startswith(prefix))
 
     def kill_main(self) -> None:
-        self.simulated.helper.service.crash()
+        self.simulated.service.crash()
+
+    def pass_time(self, seconds: float) -> None:
+        self.simulated.pass_time(seconds)
+
+    def fence(self) -> None:
+        """What stands for the last rungs of a stop, which are a shell's."""
+        events.fence(self.simulated, STOP)
 
     def sign(self, content: bytes) -> bytes:
-        return board.sign(self.signer)(content).encode()
+        return signing.sign(self.signer, content, NAMESPACE).encode()
 
 
 class Real:
@@ -120,20 +154,32 @@ class Real:
     def __init__(self, host: Host, inventory: Inventory) -> None:
         self.host = host
         self.root = inventory.root(host.name)
-        self.helper = helper_path(inventory, host.name)
+        self.agent = agent_path(inventory, host.name)
         self._root = Path(self.root)
         self.fleet, self.signer = inventory.fleet, SECOND
         self._key = Path(str(inventory.signers)).with_name(SECOND_IDENTITY)
+
+    def pass_time(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    def rung(self, verb: str, **words: str) -> Reply:
+        """One of the last rungs of a stop, told to the host's own file."""
+        call = Call(verb, tuple(words.items()), changes=verb != "look")
+        done = subprocess.run(
+            [self.agent], input=request(call, NONCE), capture_output=True, timeout=30
+        )
+        return parse_reply(done.stdout, NONCE, call)
+
+    def fence(self) -> None:
+        words = {"latch": STOP.latch, "by": STOP.by, "reason": "runaway+orders", "since": "1"}
+        assert self.rung("fence", **words).one("fenced") == "yes"
+        self.rung("kill", **words, seconds="3")
 
     def sign(self, content: bytes) -> bytes:
         return sign(content, self._key, NAMESPACE).encode()
 
     def release(self, version: str) -> tuple[Manifest, bytes]:
         return shell_release(version)
-
-    def raw(self, sent: bytes) -> bytes:
-        done = subprocess.run([self.helper], input=sent, capture_output=True, timeout=30)
-        return done.stdout
 
     def read(self, path: str) -> bytes | None:
         where = self._root / path
@@ -227,98 +273,118 @@ def for_shell(throwaway: LocalFleet) -> Path:
 # --- what tests ask of either side ----------------------------------------------------------------
 
 
-def ask(side: Side, verb: str, **arguments: str | int) -> Reply:
-    return asked(side, verb, arguments)
-
-
-Arguments = Mapping[str, str | int]
-
-
-def asked(side: Side, verb: str, arguments: Arguments, payload: bytes | None = None) -> Reply:
-    """``ask`` with the arguments as a value."""
-    pairs = tuple((key, str(value)) for key, value in arguments.items())
+def asked(side: Side, asks: Request, payload: bytes | None = None) -> Answer:
+    """What the host answers."""
     sent = None if payload is None else Payload(len(payload), lambda: iter([payload]))
-    return side.host.call(Call(verb, pairs), deadline_s=30, payload=sent)
+    return side.host.call(asks, deadline_s=30, payload=sent)
 
 
-def refused(side: Side, verb: str, arguments: Arguments, payload: bytes | None = None) -> str:
+def refused(side: Side, asks: Request, payload: bytes | None = None) -> str:
     """The code with which the host refuses; the reason stands there for a person."""
     with pytest.raises(HostFault) as caught:
-        asked(side, verb, arguments, payload)
+        asked(side, asks, payload)
     fault = caught.value
     assert (fault.kind, fault.in_doubt) == (FaultKind.REFUSED, False), fault
     assert fault.text
     return fault.code
 
 
-def refusal(side: Side, verb: str, **arguments: str | int) -> str:
-    """``refused`` with the arguments as words."""
-    return refused(side, verb, arguments)
+def look(side: Side, **what: Any) -> Evidence:
+    """What the host shows."""
+    return look_at(side.host, probe_request(**what), 30)
 
 
-def claim(plan: str = "plan1", holder: str = "me@here") -> Arguments:
-    """What ``lock`` and ``takeover`` ask for."""
-    return {"holder": holder, "purpose": "deploy", "plan": plan, "release": SHA}
+def claim(plan: str = "plan1", holder: str = "me@here", **more: Any) -> TakeLock:
+    """Asks for the lock, by ``take_over`` for one that another has."""
+    made = TakeLock(holder=holder, purpose="deploy", plan=plan, release=SHA)
+    return made.but(**more)
+
+
+def take(side: Side, asks: TakeLock) -> int:
+    """Takes the lock; gives its token."""
+    locked = asked(side, asks)
+    assert isinstance(locked, Locked)
+    return locked.token
 
 
 def lock(side: Side, plan: str = "plan1") -> int:
-    return int(asked(side, "lock", claim(plan)).one("token") or "")
+    return take(side, claim(plan))
 
 
-def back(token: int) -> Arguments:
-    """What ``unlock`` asks for."""
-    return {"token": token, "keep": 2}
+def back(token: int, **more: Any) -> Unlock:
+    """Gives the lock back."""
+    return Unlock(token=token, keep=2).but(**more)
 
 
-def switch(token: int, release: str) -> Arguments:
-    """What ``activate`` asks for."""
-    return {"token": token, "release": release, "seconds": 0}
+def switch(token: int, release: str | None, **more: Any) -> Activate:
+    """Asks to switch, and to be shown what came of it."""
+    return Activate(token=token, release=release, show=Probe()).but(**more)
 
 
-def mark(token: int, seen: Evidence) -> Arguments:
-    """What ``confirm`` asks for, for the process that was seen."""
-    return {
-        "token": token,
-        "release": seen.release or "none",
-        "pid": seen.main_pid,
-        "start": seen.processes[seen.main_pid].start,
-        "boot": seen.boot,
-    }
+def activate(side: Side, asks: Activate) -> Evidence:
+    """Switches; gives what was seen then."""
+    activated = asked(side, asks)
+    assert isinstance(activated, Activated)
+    now = time.time()
+    return read_evidence(activated, now - 60, now)
 
 
-def staging(manifest: Manifest, token: int) -> Arguments:
-    """What ``stage`` asks for."""
-    head = manifest.canonical()
-    return {
-        "token": token,
-        "release": manifest.sha256,
-        "size": manifest.size,
-        "manifest": manifest.digest(),
-        "manifest_size": len(head),
-        "seconds": 20,
-    }
+def mark(token: int, seen: Evidence) -> Confirm:
+    """Confirms the process that was seen."""
+    return Confirm(
+        token=token,
+        release=str(seen.release),
+        pid=seen.main_pid,
+        start=seen.processes[seen.main_pid].start,
+        boot=seen.boot,
+    )
 
 
-def stage(side: Side, release: tuple[Manifest, bytes], token: int) -> Reply:
+def staging(manifest: Manifest, token: int, **more: Any) -> Stage:
+    """Announces a copy."""
+    made = Stage(
+        token=token,
+        release=manifest.sha256,
+        artifact_size=manifest.size,
+        manifest=manifest.digest(),
+        manifest_size=len(manifest.canonical()),
+        seconds=20,
+    )
+    return made.but(**more)
+
+
+def stage(side: Side, release: tuple[Manifest, bytes], token: int, **more: Any) -> Staged:
     manifest, content = release
-    return asked(side, "stage", staging(manifest, token), manifest.canonical() + content)
+    staged = asked(side, staging(manifest, token, **more), manifest.canonical() + content)
+    assert isinstance(staged, Staged)
+    return staged
 
 
-def shape(side: Side, lines: tuple[tuple[str, str], ...]) -> list[str]:
-    """An answer with what differs from host to host taken out; a line that repeats counts once."""
-    shaped: list[str] = []
-    for key, rest in lines:
-        text = f"{key} {rest}".replace(side.root, "<root>").rstrip()
-        if key in {"manifest", "status", "label"}:
-            text = re.sub(r"\S{65,}$", "<base64>", text)
-        if key == "process":
-            text = " ".join([*text.split()[:4], "<state> <command>"])
-        text = re.sub(r"(interpreter \S+) .*", r"\1 <path>", text)
-        text = re.sub(r"disk (\S+) (direct|cached)", r"disk \1 <way>", text)
-        text = re.sub(r"\b[0-9a-f]{64}\b", "<sha256>", text)
-        text = re.sub(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "<boot>", text)
-        text = re.sub(r"\b[0-9a-f]{32}\b", "<machine>", text)
-        text = re.sub(r"(?<![\w<])\d+(\.\d+)?\b", "<n>", text)
-        if text not in shaped:
-            shaped.append(text)
-    return shaped
+def shape(side: Side, shown: object) -> list[str]:
+    """What an answer has, in lines, with what differs from host to host taken out."""
+    lines = (f"{where}: {json.dumps(value)}" for where, value in _leaves("", shown))
+    return sorted({_shaped(side, line) for line in lines})
+
+
+def _leaves(where: str, value: object) -> Iterator[tuple[str, object]]:
+    if isinstance(value, dict):
+        for key, below in value.items():
+            yield from _leaves(f"{where}.{key}", below)
+    elif isinstance(value, list):
+        for below in value:
+            yield from _leaves(where, below)
+    else:
+        yield where, value
+
+
+def _shaped(side: Side, line: str) -> str:
+    text = line.replace(side.root, "<root>")
+    place = text.partition(":")[0]
+    if place.startswith(".made."):
+        return ".made: <settings>"
+    if place.endswith((".text", ".answer", ".command", ".arguments", ".environment", ".path")):
+        return f"{place}: <text>"
+    text = re.sub(r"\b[0-9a-f]{64}\b", "<sha256>", text)
+    text = re.sub(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "<boot>", text)
+    text = re.sub(r"\b[0-9a-f]{32}\b", "<machine>", text)
+    return re.sub(r"(?<![\w<])\d[\d.:]*\b", "<n>", text)

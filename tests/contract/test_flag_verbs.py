@@ -1,8 +1,10 @@
-"""The helper's verbs about flags, in memory and behind a real ``sshd``; any artifact is armed."""
+"""What the agent does about flags, over the port in memory and behind a real ``sshd``.
+
+Any artifact is armed.
+"""
 
 from __future__ import annotations
 
-import base64
 import functools
 import json
 from collections.abc import Callable, Iterator
@@ -13,11 +15,12 @@ from typing import Any
 import pytest
 import yaml
 
+from deploytool.agent.record import Malformed
+from deploytool.agent.requests import Answer, Flag, Locked, Request, Told
 from deploytool.arming.table import Purpose
 from deploytool.errors import FaultKind, HostFault
 from deploytool.fleet.host import Host, Payload
 from deploytool.fleet.inventory import load_inventory
-from deploytool.fleet.protocol import Call, Reply
 from deploytool.fleet.remote import connect_fleet
 from deploytool.fleet.sealed import BYTES_AT_MOST
 from deploytool.registry.source import load_registry, table
@@ -27,7 +30,7 @@ from deploytool.rehearsal.fleets.ready import account, prepare
 from deploytool.release.build import describe
 from deploytool.simulation import fleet, program
 
-from .sides import SHA, Real, claim
+from .sides import SHA, Real, back, claim
 from .test_artifact import deploy
 
 HERE = Path(__file__).parent
@@ -52,13 +55,14 @@ def _simulated() -> Flagged:
     rendered = fleet.Rendered.of(fleet.inventory(2, "process"))
     build = program.build("1.0", flags=TABLE)
     host = fleet.running("router1", rendered, *build)
-    links, current = host.helper.machine.disk.links, f"{host.helper.root}/current"
+    computer, current = host.computer, f"{host.root}/current"
 
     def relink(target: str | None) -> str | None:
-        before = links.pop(current, None)
+        before = computer.find(current, follow=False)
+        computer.remove(current)
         if target is not None:
-            links[current] = target
-        return before
+            computer.link(current, target)
+        return before.content.decode() if before is not None else None
 
     return Flagged(host, fleet.bare("router2", rendered), relink)
 
@@ -124,78 +128,80 @@ def flagged(request: pytest.FixtureRequest) -> Iterator[Flagged]:
     other = connect_fleet(shells)
     Real(other["router3"], shells).reset()  # whatever an earlier test deployed there
     try:
-        told(hosts["router1"], "flag_disarm", flag=FLAG)
+        told(hosts["router1"], "disarm", flag=FLAG)
         current = Path(load_inventory(path).root("router1"), "current")
         relink = functools.partial(_relink, current)
         yield Flagged(hosts["router1"], other["router3"], relink)
     finally:
-        told(hosts["router1"], "flag_disarm", flag=FLAG)
+        told(hosts["router1"], "disarm", flag=FLAG)
         for host in (*hosts.values(), *other.values()):
             host.close()
 
 
-def ask(host: Host, verb: str, sent: bytes | None = None, **words: Any) -> Reply:
+def ask(host: Host, asks: Request, sent: bytes | None = None) -> Answer:
     payload = None if sent is None else Payload(len(sent), lambda: iter([sent]))
-    pairs = tuple((key, str(value)) for key, value in words.items())
-    return host.call(Call(verb, pairs), deadline_s=30, payload=payload)
+    return host.call(asks, deadline_s=30, payload=payload)
 
 
 def told(
-    host: Host, verb: str, sent: bytes | None = None, **words: Any
-) -> tuple[int, dict[str, Any], str]:
+    host: Host, step: str, sent: bytes | None = None, **words: Any
+) -> tuple[int | None, dict[str, Any], str]:
     """How the artifact's command ended, its answer, and its errors."""
-    reply = ask(host, verb, sent, **words)
-    assert [key for key, _ in reply.lines] == ["code", "answer", "errors"]
-    answer, errors = (
-        base64.b64decode(reply.one(key) or "").decode() for key in ("answer", "errors")
-    )
-    return int(reply.one("code") or ""), json.loads(answer or "{}"), errors.strip()
+    answer = ask(host, Flag(step=step, **words), sent)
+    assert isinstance(answer, Told)
+    said = answer.said
+    return said.code, json.loads(said.answer or "{}"), said.errors.strip()
 
 
-def refused(host: Host, verb: str, sent: bytes | None = None, **words: Any) -> str:
+def refused(host: Host, asks: Request, sent: bytes | None = None) -> str:
     with pytest.raises(HostFault) as caught:
-        ask(host, verb, sent, **words)
+        ask(host, asks, sent)
     assert caught.value.kind is FaultKind.REFUSED
     assert caught.value.text
     return caught.value.code
 
 
 def state(host: Host) -> str:
-    (flag,) = [f for f in told(host, "flag_observe")[1]["flags"] if f["name"] == FLAG]
+    (flag,) = [f for f in told(host, "observe")[1]["flags"] if f["name"] == FLAG]
     return str(flag["state"])
 
 
 def test_a_nonce_is_asked_for_and_what_is_out_of_turn_is_refused_in_words(flagged: Flagged) -> None:
     host = flagged.host
-    code, answer, errors = told(host, "flag_observe")
+    code, answer, errors = told(host, "observe")
     assert (code, answer["armed"], errors) == (0, [], "")
-    code, answer, errors = told(host, "flag_prepare", flag=FLAG, size=0)
+    code, answer, errors = told(host, "prepare", flag=FLAG, size=0)
     assert (code, errors) == (0, "")
     assert len(answer["nonce"]) == 64
-    for verb, rule in (("flag_commit", "NOT_PROMISED"), ("flag_settle", "NOT_COMMITTED")):
+    for verb, rule in (("commit", "NOT_PROMISED"), ("settle", "NOT_COMMITTED")):
         code, answer, errors = told(host, verb, flag=FLAG)
         assert (code, answer) == (3, {})
         assert errors.startswith(f"router: refused ({rule})")
-    code, answer, errors = told(host, "flag_prepare", b"not sealed\n", flag=FLAG, size=11)
+    code, answer, errors = told(host, "prepare", b"not sealed\n", flag=FLAG, size=11)
     assert code == 3
     assert errors.startswith("router: refused (")
-    assert told(host, "flag_commit", flag="NOWHERE")[0] == 3
-    assert told(host, "flag_disarm", flag=FLAG)[:2] == (0, {"armed": []})
+    assert told(host, "commit", flag="NOWHERE")[0] == 3
+    assert told(host, "disarm", flag=FLAG)[:2] == (0, {"armed": []})
     assert state(host) == "off"
 
 
-@pytest.mark.parametrize("words", [{}, *({"flag": f} for f in ("iceberg", "A;B", "A" * 33, "1A"))])
-@pytest.mark.parametrize("verb", ["flag_prepare", "flag_commit", "flag_settle", "flag_disarm"])
-def test_a_flag_is_a_word_of_a_narrow_alphabet(flagged: Flagged, verb: str, words: Any) -> None:
-    assert refused(flagged.host, verb, size=0, **words) == "bad-request"
+@pytest.mark.parametrize("step", ["prepare", "commit", "settle", "disarm"])
+def test_a_step_names_a_flag_and_is_one_of_five(flagged: Flagged, step: str) -> None:
+    assert refused(flagged.host, Flag(step=step)) == "bad-request"
+    assert refused(flagged.host, Flag(step="arm", flag=FLAG)) == "bad-request"
+
+
+@pytest.mark.parametrize("name", ["iceberg", "A;B", "A" * 33, "1A"])
+def test_a_flag_is_a_word_of_a_narrow_alphabet(name: str) -> None:
+    with pytest.raises(Malformed):
+        Flag(step="commit", flag=name)
 
 
 def test_a_certificate_is_bounded_and_whole(flagged: Flagged) -> None:
     host = flagged.host
-    assert refused(host, "flag_prepare", flag=FLAG, size=BYTES_AT_MOST + 1) == "bad-request"
-    assert refused(host, "flag_prepare", flag=FLAG) == "bad-request"
+    assert refused(host, Flag(step="prepare", flag=FLAG, size=BYTES_AT_MOST + 1)) == "bad-request"
     large = b"x" * BYTES_AT_MOST
-    code, _, errors = told(host, "flag_prepare", large, flag=FLAG, size=len(large))
+    code, _, errors = told(host, "prepare", large, flag=FLAG, size=len(large))
     assert (code, errors.startswith("router: refused (")) == (3, True)
     assert state(host) == "off", "the next request is understood"
 
@@ -204,23 +210,24 @@ def test_p3_a_host_that_a_rollout_holds_arms_nothing_and_disarms_all_the_same(
     flagged: Flagged,
 ) -> None:
     host = flagged.host
-    token = int(ask(host, "lock", **dict[str, Any](claim())).one("token") or "")
+    locked = ask(host, claim())
+    assert isinstance(locked, Locked)
     try:
-        assert refused(host, "flag_prepare", flag=FLAG, size=0) == "changing"
-        assert refused(host, "flag_prepare", b"abc", flag=FLAG, size=3) == "changing"
-        assert refused(host, "flag_commit", flag=FLAG) == "changing"
-        assert refused(host, "flag_settle", flag=FLAG) == "changing"
-        assert told(host, "flag_observe")[0] == 0
-        assert told(host, "flag_disarm", flag=FLAG)[0] == 0
+        assert refused(host, Flag(step="prepare", flag=FLAG, size=0)) == "changing"
+        assert refused(host, Flag(step="prepare", flag=FLAG, size=3), b"abc") == "changing"
+        assert refused(host, Flag(step="commit", flag=FLAG)) == "changing"
+        assert refused(host, Flag(step="settle", flag=FLAG)) == "changing"
+        assert told(host, "observe")[0] == 0
+        assert told(host, "disarm", flag=FLAG)[0] == 0
     finally:
-        ask(host, "unlock", token=token, keep=2)
-    assert told(host, "flag_prepare", flag=FLAG, size=0)[0] == 0
+        ask(host, back(locked.token))
+    assert told(host, "prepare", flag=FLAG, size=0)[0] == 0
     assert len(SHA) == 64
 
 
 def test_a_host_without_a_release_says_so(flagged: Flagged) -> None:
-    assert refused(flagged.bare, "flag_observe") == "nothing-active"
-    assert refused(flagged.bare, "flag_disarm", flag=FLAG) == "nothing-active"
+    assert refused(flagged.bare, Flag(step="observe")) == "nothing-active"
+    assert refused(flagged.bare, Flag(step="disarm", flag=FLAG)) == "nothing-active"
 
 
 @pytest.mark.parametrize("broken", [None, f"releases/{SHA}"])
@@ -230,7 +237,7 @@ def test_p3_a_process_is_disarmed_also_where_the_link_to_its_release_is_broken(
     whole = flagged.relink(broken)
     try:
         assert state(flagged.host) == "off"
-        assert told(flagged.host, "flag_disarm", flag=FLAG)[:2] == (0, {"armed": []})
+        assert told(flagged.host, "disarm", flag=FLAG)[:2] == (0, {"armed": []})
     finally:
         flagged.relink(whole)
 

@@ -10,24 +10,23 @@ from pathlib import Path
 
 import pytest
 
-from deploytool.fleet.protocol import Call, request
-from deploytool.parity.round import read
+from deploytool.agent.protocol import parse_answer, request_bytes
+from deploytool.agent.requests import Refused, Stage
 from deploytool.release.model import Manifest
 
-from .sides import Real, asked, claim, lock, refusal, stage, staging
+from .sides import NONCE, Real, asked, back, claim, lock, look, refused, stage, staging, take
 
 pytestmark = pytest.mark.sshd
-NONCE = "ab" * 16
 
 
 @contextmanager
 def copying(real: Real, manifest: Manifest, content: bytes, token: int) -> Iterator[SlowCopy]:
     """A copy that has sent the first half, and waits."""
-    call = Call("stage", tuple((k, str(v)) for k, v in staging(manifest, token).items()))
-    process = subprocess.Popen([real.helper], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    asks = staging(manifest, token)
+    process = subprocess.Popen([real.agent], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
-        slow = SlowCopy(process, content[len(content) // 2 :])
-        slow.send(request(call, NONCE) + manifest.canonical() + content[: len(content) // 2])
+        slow = SlowCopy(process, content[len(content) // 2 :], asks)
+        slow.send(request_bytes(asks, NONCE) + manifest.canonical() + content[: len(content) // 2])
         until = time.monotonic() + 10
         while not list((Path(real.root) / "releases").glob(".incoming.*/router")):
             assert time.monotonic() < until, "the copy did not begin"
@@ -39,29 +38,30 @@ def copying(real: Real, manifest: Manifest, content: bytes, token: int) -> Itera
 
 
 class SlowCopy:
-    """The process of the helper that receives it."""
+    """The process of the agent that receives it."""
 
-    def __init__(self, process: subprocess.Popen[bytes], rest: bytes) -> None:
-        self._process, self._rest = process, rest
+    def __init__(self, process: subprocess.Popen[bytes], rest: bytes, asks: Stage) -> None:
+        self._process, self._rest, self._asks = process, rest, asks
 
     def send(self, sent: bytes) -> None:
         assert self._process.stdin is not None
         self._process.stdin.write(sent)
         self._process.stdin.flush()
 
-    def finish(self) -> bytes:
-        """Sends the rest, and gives what is answered."""
-        return self._process.communicate(self._rest, timeout=20)[0]
+    def finish(self) -> str:
+        """Sends the rest, and gives the code with which it is refused, or an empty word."""
+        output = self._process.communicate(self._rest, timeout=20)[0]
+        answer = parse_answer(output, NONCE, self._asks)
+        return answer.code if isinstance(answer, Refused) else ""
 
 
 def test_p7_a_lock_is_taken_over_while_its_holder_is_still_copying(real: Real) -> None:
     manifest, content = real.release("1.0")
     token = lock(real)
     with copying(real, manifest, content, token) as slow:
-        taken = asked(real, "takeover", {**claim("plan2", "she@there"), "token": token})
-        assert int(taken.one("token") or "") > token
+        assert take(real, claim("plan2", "she@there", take_over=token)) > token
         answer = slow.finish()
-    assert b" end refused stale-token " in answer, answer
+    assert answer == "stale-token"
     assert not list((Path(real.root) / "releases").iterdir()), "what came too late is not there"
 
 
@@ -69,11 +69,10 @@ def test_p7_two_copies_of_one_release_do_not_meet(real: Real) -> None:
     manifest, content = real.release("1.0")
     token = lock(real)
     with copying(real, manifest, content, token) as slow:
-        taken = asked(real, "takeover", {**claim("plan2", "she@there"), "token": token})
-        later = int(taken.one("token") or "")
-        assert stage(real, (manifest, content), later).one("staged")
+        later = take(real, claim("plan2", "she@there", take_over=token))
+        assert stage(real, (manifest, content), later).sent
         answer = slow.finish()
-    assert b" end refused stale-token " in answer, answer
+    assert answer == "stale-token"
     held = Path(real.root) / "releases" / manifest.sha256 / "router"
     assert held.read_bytes() == content
     assert [path.name for path in held.parent.parent.iterdir()] == [manifest.sha256]
@@ -83,9 +82,9 @@ def test_p1_a_copy_under_way_is_no_process_that_runs_the_release(real: Real) -> 
     manifest, content = real.release("1.0")
     token = lock(real)
     with copying(real, manifest, content, token) as slow:
-        evidence = read(asked(real, "probe", {}))
-        assert (evidence.runs, evidence.unseen) == ((), frozenset())
-        slow.finish()
+        evidence = look(real)
+        assert (evidence.running, evidence.others("acts", "unseen")) == ((), ())
+        assert slow.finish() == ""
     assert (Path(real.root) / "releases" / manifest.sha256).is_dir()
 
 
@@ -93,8 +92,8 @@ def test_p7_a_lock_is_given_back_while_a_lost_copy_still_hangs(real: Real) -> No
     manifest, content = real.release("1.0")
     token = lock(real)
     with copying(real, manifest, content, token) as slow:
-        asked(real, "unlock", {"token": token, "keep": 2})
+        asked(real, back(token))
         answer = slow.finish()
-    assert b" end refused " in answer, answer
-    assert refusal(real, "stage", **staging(manifest, token)) == "unlocked"
+    assert answer in {"unlocked", "stale-token"}
+    assert refused(real, staging(manifest, token), manifest.canonical() + content) == "unlocked"
     assert not list((Path(real.root) / "releases").iterdir())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import fcntl
 import json
 import time
@@ -11,29 +10,39 @@ from typing import Any
 
 import pytest
 
-from deploytool.fleet.protocol import Reply
-from deploytool.parity.round import read
+from deploytool.agent.model import Asked
+from deploytool.agent.requests import (
+    Answer,
+    Halt,
+    Halted,
+    LatchShown,
+    RenewLease,
+    Resume,
+    Resumed,
+    Retire,
+    ShowLatch,
+)
 from deploytool.start.request import StartRequest
 
 from .sides import (
-    Arguments,
+    STOP,
     Real,
     Side,
-    ask,
+    activate,
     asked,
     back,
     claim,
     lock,
+    look,
     mark,
     refused,
-    shape,
     stage,
     switch,
+    take,
 )
 
-STOP: Arguments = {"by": "me@here", "reason": "runaway+orders", "latch": "ab12", "since": 1}
-QUIESCE: Arguments = {**STOP, "seconds": 20}
-KILL: Arguments = {**STOP, "seconds": 3}
+HALT = Halt(latch=STOP.latch, by=STOP.by, reason=STOP.reason, since=STOP.since, seconds=20)
+WORDS = {"latch": "ab12", "by": "me@here", "reason": "runaway+orders", "since": "1"}
 
 
 def running(side: Side) -> tuple[int, str]:
@@ -41,25 +50,37 @@ def running(side: Side) -> tuple[int, str]:
     token = lock(side)
     manifest, content = side.release("1.0")
     stage(side, (manifest, content), token)
-    seen = read(asked(side, "activate", {**switch(token, manifest.sha256), "disk": "skip"}))
-    asked(side, "confirm", mark(token, seen))
+    seen = activate(side, switch(token, manifest.sha256))
+    asked(side, mark(token, seen))
     return token, manifest.sha256
 
 
-def said(reply: Reply) -> object:
+def halt(side: Side, **changes: Any) -> Halted:
+    halted = asked(side, HALT.but(**changes))
+    assert isinstance(halted, Halted)
+    return halted
+
+
+def latch(side: Side) -> LatchShown:
+    shown = asked(side, ShowLatch())
+    assert isinstance(shown, LatchShown)
+    return shown
+
+
+def said(asked: Asked | None) -> dict[str, Any]:
     """What the artifact answered to a halt."""
-    plain = base64.b64decode(reply.one("halt") or "").decode()
-    assert plain.startswith("{"), plain
-    return json.loads(plain)
+    assert asked is not None
+    found: dict[str, Any] = json.loads(asked.answer)
+    return found
 
 
-def test_p6_a_host_is_quiesced_without_a_token_and_says_so_from_then_on(side: Side) -> None:
+def test_p6_a_host_is_halted_without_a_token_and_says_so_from_then_on(side: Side) -> None:
     running(side)
-    reply = asked(side, "quiesce", QUIESCE)
-    assert said(reply) == {"latch": "disk", "trading_state": "HALTED"}
-    assert reply.all("stray") == ()
-    assert reply.one("latched") == "yes"
-    seen = read(ask(side, "probe"))
+    halted = halt(side)
+    answer = said(halted.said)
+    assert answer["trading_state"] == "HALTED"
+    assert (halted.strays, halted.latched, halted.synced) == ((), True, True)
+    seen = look(side)
     assert seen.status is not None
     assert seen.status["trading_state"] == "HALTED"
     assert seen.halt is not None
@@ -69,73 +90,69 @@ def test_p6_a_host_is_quiesced_without_a_token_and_says_so_from_then_on(side: Si
         "runaway orders",
     )
     assert not seen.halt.fenced
-    assert shape(side, ask(side, "latch").lines) == [
-        "halted latch ab12 by me@here reason runaway+orders since <n> artifact disk"
-    ]
+    assert latch(side).latch == STOP.but(artifact=answer["latch"])
 
 
 def test_p6_a_stop_needs_no_process_and_no_release(side: Side) -> None:
-    reply = asked(side, "quiesce", QUIESCE)
-    assert reply.one("latched") == "yes"
-    with pytest.raises(AssertionError):
-        said(reply)
-    assert asked(side, "fence", STOP).one("fenced") == "yes"
-    assert asked(side, "kill", KILL).one("killed") == "0"
-    assert ask(side, "look").all("alive") == ()
+    halted = halt(side)
+    assert halted.latched
+    assert halted.said is None or not halted.said.answer.startswith("{")
+    side.fence()
+    assert latch(side).fenced
 
 
-def test_p6_what_is_fenced_and_killed_is_gone_and_stays_away(side: Side) -> None:
-    token, release = running(side)
-    assert ask(side, "look").all("alive")
-    assert asked(side, "fence", STOP).one("fenced") == "yes"
-    assert int(asked(side, "kill", KILL).one("killed") or "") >= 1
-    assert ask(side, "look").lines == ask(side, "latch").lines, "nothing is alive, and no port open"
-    assert refused(side, "activate", switch(token, release)) == "halted"
-    known: Arguments = {**switch(token, release), "latch": "ab12"}
-    assert refused(side, "activate", known) == "halted", "fenced is fenced, whoever knows of it"
-    assert ask(side, "look").all("alive") == ()
+@pytest.mark.sshd
+def test_p6_what_is_fenced_and_killed_is_gone_and_stays_away(real: Real) -> None:
+    token, release = running(real)
+    assert real.rung("look").all("alive")
+    assert real.rung("fence", **WORDS).one("fenced") == "yes"
+    assert int(real.rung("kill", **WORDS, seconds="3").one("killed") or "") >= 1
+    shown = real.rung("look")
+    assert (shown.all("alive"), shown.all("open")) == ((), ()), "nothing is alive, no port open"
+    assert shown.one("fenced") is not None
+    assert (shown.one("halted") or "").startswith("latch ab12 ")
+    assert refused(real, switch(token, release)) == "halted"
+    known = switch(token, release, latch="ab12")
+    assert refused(real, known) == "halted", "fenced is fenced, whoever knows of it"
+    assert real.rung("look").all("alive") == ()
 
 
 def test_p6_a_rollout_that_began_before_the_stop_changes_nothing_more(side: Side) -> None:
     token, release = running(side)
-    asked(side, "quiesce", QUIESCE)
-    assert refused(side, "activate", switch(token, release)) == "halted"
+    halt(side)
+    assert refused(side, switch(token, release)) == "halted"
     manifest, content = side.release("2.0")
     with pytest.raises(Exception, match="stopped"):
         stage(side, (manifest, content), token)
-    known: Arguments = {**switch(token, release), "latch": "ab12"}
-    seen = read(asked(side, "activate", known))
+    seen = activate(side, switch(token, release, latch="ab12"))
     assert seen.status is not None
     assert seen.status["trading_state"] == "HALTED", "a latch survives a redeploy"
 
 
 def test_p6_a_later_stop_is_another_latch(side: Side) -> None:
     token, release = running(side)
-    asked(side, "quiesce", QUIESCE)
-    asked(side, "quiesce", {**QUIESCE, "latch": "cd34"})
-    known: Arguments = {**switch(token, release), "latch": "ab12"}
-    assert refused(side, "activate", known) == "halted"
+    halt(side)
+    halt(side, latch="cd34")
+    assert refused(side, switch(token, release, latch="ab12")) == "halted"
 
 
 def test_p6_hosts_are_chosen_by_what_they_run(side: Side) -> None:
     _, release = running(side)
-    other: Arguments = {**QUIESCE, "only": "0" * 64}
-    assert asked(side, "quiesce", other).lines == (("skipped", "another-release"),)
-    assert ask(side, "latch").lines == ()
-    assert asked(side, "quiesce", {**QUIESCE, "only": release[:12]}).one("latched") == "yes"
+    assert halt(side, only="0" * 64) == Halted(skipped=True)
+    assert latch(side) == LatchShown()
+    assert halt(side, only=release[:12]).latched
 
 
 def test_p6_what_a_rollout_may_switch_to_or_back_counts_as_run(side: Side) -> None:
     """It may be past its own look at the latch, and not past the switch of the link."""
     token, release = running(side)
-    asked(side, "unlock", back(token))
-    other: Arguments = {**QUIESCE, "only": "b" * 64}
-    assert asked(side, "quiesce", other).lines == (("skipped", "another-release"),)
-    asked(side, "lock", {**claim("plan2"), "release": "b" * 64, "before": "c" * 64})
-    assert asked(side, "quiesce", other).one("latched") == "yes"
-    assert asked(side, "quiesce", {**QUIESCE, "only": "c" * 12}).one("latched") == "yes"
-    assert asked(side, "quiesce", {**QUIESCE, "only": "d" * 12}).one("skipped") is not None
-    assert asked(side, "quiesce", {**QUIESCE, "only": release}).one("latched") == "yes"
+    asked(side, back(token))
+    assert halt(side, only="b" * 64).skipped
+    take(side, claim("plan2", release="b" * 64, before="c" * 64, knows_before=True))
+    assert halt(side, only="b" * 64).latched
+    assert halt(side, only="c" * 12).latched
+    assert halt(side, only="d" * 12).skipped
+    assert halt(side, only=release).latched
 
 
 def signed(side: Side, **changes: Any) -> bytes:
@@ -153,92 +170,86 @@ def signed(side: Side, **changes: Any) -> bytes:
     return content + side.sign(content)
 
 
+def resume(content: bytes, latch: str | None = "ab12") -> Resume:
+    return Resume(latch=latch, size=len(content))
+
+
 def test_p6_a_fenced_host_is_started_again_by_two_people_and_its_latch(side: Side) -> None:
     running(side)
-    asked(side, "fence", STOP)
-    asked(side, "kill", KILL)
-    request = signed(side)
-    assert (
-        refused(side, "resume", {"latch": "cd34", "size": len(request)}, request) == "other-latch"
-    )
+    side.fence()
+    held = latch(side).latch
+    assert held is not None
+    # An artifact that can latch without running was asked for that too.
+    own = {"latch": held.artifact or held.latch}
+    request = signed(side, **own)
+    assert refused(side, resume(request, "cd34"), request) == "other-latch"
     for wrong in (
-        b"signed",
         request.replace(b"mended", b"mendex"),
-        signed(side, by=side.signer),
-        signed(side, host="router9"),
-        signed(side, fleet="another"),
+        signed(side, **own, by=side.signer),
+        signed(side, **own, host="router9"),
+        signed(side, **own, fleet="another"),
         signed(side, latch="ab13"),
-        signed(side, issued=1, expires=60),
+        signed(side, **own, issued=1, expires=60),
     ):
-        stated: Arguments = {"latch": "ab12", "size": len(wrong)}
-        assert refused(side, "resume", stated, wrong) == "not-signed", wrong
-        assert ask(side, "latch").one("fenced") is not None
-    assert ask(side, "look").all("alive") == ()
+        assert refused(side, resume(wrong), wrong) == "not-signed", wrong
+        assert latch(side).fenced
+    assert refused(side, resume(b"signed"), b"signed") == "bad-request"
+    assert look(side).running == ()
     for stop in ("cd34", "none", "b12"):  # well signed, and made before the stop that holds here
-        wrong = signed(side, stop=stop)
-        stated = {"latch": "ab12", "size": len(wrong)}
-        assert refused(side, "resume", stated, wrong) == "other-latch"
-        assert ask(side, "latch").one("fenced") is not None
-    reply = asked(side, "resume", {"latch": "ab12", "size": len(request)}, request)
-    assert reply.lines[-1] == ("released", "")
-    assert ask(side, "latch").lines == ()
-    assert read(ask(side, "probe")).main_pid
-    assert refused(side, "resume", {"latch": "ab12", "size": len(request)}, request) == "not-halted"
+        wrong = signed(side, **own, stop=stop)
+        assert refused(side, resume(wrong), wrong) == "other-latch"
+        assert latch(side).fenced
+    answer = asked(side, resume(request), request)
+    assert isinstance(answer, Resumed)
+    assert answer.released
+    assert latch(side) == LatchShown()
+    assert look(side).main_pid
+    assert refused(side, resume(request), request) == "not-halted"
 
 
 def test_p5_a_host_keeps_what_it_served_with_when_it_was_stopped_until_it_is_started(
     side: Side,
 ) -> None:
     token, release = running(side)
-    knows = {"latch": "ab12"}
     second, third = side.release("2.0"), side.release("3.0")
     stage(side, second, token)
     stage(side, third, token)
-    asked(side, "activate", switch(token, second[0].sha256))
-    assert read(ask(side, "probe")).meant is None, "nobody stopped it"
-    asked(side, "activate", switch(token, release))
-    asked(side, "quiesce", QUIESCE)
-    assert read(asked(side, "activate", {**switch(token, release), **knows})).meant is None
-    for other in (second[0].sha256, "none", third[0].sha256):
-        seen = read(asked(side, "activate", {**switch(token, other), **knows}))
-        assert seen.meant == release
-    asked(side, "unlock", {"token": token, "keep": 1})
-    held = read(ask(side, "probe", release=release))
-    assert (held.meant, held.release_state) == (release, "intact"), "it can be asked what it meant"
-    latch = held.halt.artifact or held.halt.latch if held.halt else ""
-    request = signed(side, latch=latch)
-    asked(side, "resume", {**knows, "size": len(request)}, request)
-    assert read(ask(side, "probe")).meant is None
+    activate(side, switch(token, second[0].sha256))
+    assert look(side).marks.meant is None, "nobody stopped it"
+    activate(side, switch(token, release))
+    halt(side)
+    assert activate(side, switch(token, release, latch="ab12")).marks.meant is None
+    for other in (second[0].sha256, None, third[0].sha256):
+        seen = activate(side, switch(token, other, latch="ab12"))
+        assert seen.marks.meant == release
+    asked(side, back(token, keep=1))
+    held = look(side, release=(release, None))
+    assert (held.marks.meant, held.release_state) == (release, "intact"), "it can be asked for it"
+    own = held.halt.artifact or held.halt.latch if held.halt else ""
+    request = signed(side, latch=own)
+    asked(side, resume(request), request)
+    assert look(side).marks.meant is None
     token = lock(side, "plan2")
-    assert asked(side, "retire", {"token": token}).lines == ()
-    assert read(ask(side, "probe")).meant is None
+    assert asked(side, Retire(token=token)) == Answer()
+    assert look(side).marks.meant is None
 
 
 def test_p5_a_host_that_retires_while_it_is_stopped_keeps_what_it_served_with(side: Side) -> None:
     token, release = running(side)
-    asked(side, "quiesce", QUIESCE)
-    asked(side, "retire", {"token": token})
-    assert read(ask(side, "probe")).meant == release
+    halt(side)
+    asked(side, Retire(token=token))
+    assert look(side).marks.meant == release
 
 
 def test_a_lease_that_nobody_named_is_not_renewed(side: Side) -> None:
-    assert refused(side, "lease", {"lease": "none"}) == "no-lease"
-
-
-@pytest.mark.parametrize("wrong", ["latch not-hex", "only xyz", "reason a/b", "since soon"])
-def test_a_stop_takes_no_other_words(side: Side, wrong: str) -> None:
-    key, _, value = wrong.partition(" ")
-    assert refused(side, "quiesce", {**QUIESCE, key: value}) == "bad-request"
-    assert ask(side, "latch").lines == ()
+    assert refused(side, RenewLease()) == "no-lease"
 
 
 @pytest.mark.sshd
 def test_p6_a_change_that_hangs_under_the_mutex_stops_no_stop(real: Real) -> None:
-    side = real
-    running(side)
-    with Path(side.root, "state", "mutex").open() as held:
+    running(real)
+    with Path(real.root, "state", "mutex").open() as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        assert asked(side, "quiesce", QUIESCE).one("latched") == "yes"
-        asked(side, "fence", STOP)
-        asked(side, "kill", KILL)
-        assert ask(side, "look").all("alive") == ()
+        assert halt(real).latched
+        real.fence()
+        assert real.rung("look").all("alive") == ()

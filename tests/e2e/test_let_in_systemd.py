@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from deploytool.agent.protocol import request_bytes
+from deploytool.agent.requests import LetIn
 from deploytool.fleet.inventory import load_inventory
-from deploytool.fleet.protocol import Call, request
 
 from .conftest import Trio
 from .workstation import HELPER, OLD, ROOT, Ended, Workstation
@@ -134,11 +135,11 @@ def test_p6_the_deploy_account_lets_nothing_in(unsigned: Trio) -> None:
     identity = unsigned.desk.containers.folder / "id_ed25519"
     let = _let_in(unsigned, "deploy", identity)
     assert let.code == 5, let
-    call = request(Call.of("let_in", by="me", reason="r"), _NONCE)
+    call = request_bytes(LetIn(by="me", reason="r"), _NONCE)
     for command in (f"sudo -n {HELPER}", f"SUDO_COMMAND='sh -c x' sudo -n {HELPER}"):
         argv = ["ssh", "-F", str(unsigned.desk.ssh_config()), unsigned.victim, command]
         done = subprocess.run(argv, input=call, capture_output=True, timeout=30)
-        assert b"refused rights" in done.stdout, done
+        assert b'"code":"rights"' in done.stdout, done
     assert unsigned.hurt(f"ls -A {ROOT}/state; cat {ROOT}/state/halted") == before
     assert unsigned.hurt("systemctl is-active router || true").strip() != "active"
     admin = unsigned.desk.containers.folder / "admin_ed25519"

@@ -106,7 +106,7 @@ WHAT_LIES_THERE = (
         "configuration .*missing",
         by_hand=f"mv -f /tmp/kept {ROOT}/etc/router.json",
     ),
-    Lie("helper altered", f"echo '# and more' >>{HELPER}", "host helper"),
+    Lie("helper altered", f"echo '# and more' >>{HELPER}", "host agent"),
     Lie("releases writable by all", f"chmod 0777 {ROOT}/releases", "mode of releases"),
     Lie("artifact writable", f"chmod 0775 {ROOT}/current/router", "mode of the artifact"),
 )

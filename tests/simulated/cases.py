@@ -12,7 +12,7 @@ from deploytool.errors import DeploytoolError, HostFault
 from deploytool.fleet.model import Inventory
 from deploytool.parity.judge import judge, shown_manifest
 from deploytool.parity.model import Parity
-from deploytool.parity.round import probe_call, read
+from deploytool.parity.round import look, probe_request
 from deploytool.release.model import Manifest, Release
 from deploytool.rollout.model import Effect, Event, State
 from deploytool.rollout.outcome import conclude
@@ -95,8 +95,8 @@ class Ended:
 
 
 @functools.cache
-def rendered(supervisor: str) -> fleet.Rendered:
-    return fleet.Rendered.of(fleet.inventory(8, supervisor))
+def rendered(supervisor: str, count: int = 8) -> fleet.Rendered:
+    return fleet.Rendered.of(fleet.inventory(count, supervisor))
 
 
 def deploy(
@@ -109,7 +109,7 @@ def deploy(
     hosts = fleet.fleet_of(inventory, start)
     for case in cases:
         hosts[case.host].strikes = {**hosts[case.host].strikes, case.moment: case.fault}
-    before = {name: truth(host.helper) for name, host in hosts.items()}
+    before = {name: truth(host) for name, host in hosts.items()}
     release = Release(NEW[0], str(artifact))
     runner = Runner(
         inventory.inventory, release, hosts, "me@here", Silent(), Forgetful(), plan_id="plan1"
@@ -123,7 +123,7 @@ def lies(ended: Ended, inventory: Inventory, cases: tuple[Case, ...]) -> Iterato
     taken = ended.report.round
     if taken is not None and sorted(v.host for v in taken.hosts) != sorted(ended.hosts):
         yield f"P2: {len(taken.hosts)} verdicts for {len(ended.hosts)} hosts"
-    now = {name: truth(host.helper) for name, host in ended.hosts.items()}
+    now = {name: truth(host) for name, host in ended.hosts.items()}
     if ended.code in {0, 4}:
         yield from _false_proofs(ended, now, cases)
     elif ended.code == 3:
@@ -134,7 +134,7 @@ def lies(ended: Ended, inventory: Inventory, cases: tuple[Case, ...]) -> Iterato
         yield f"exit {ended.code} is no end that a fault may lead to"
     if ended.code in {0, 3, 4}:
         for name, host in ended.hosts.items():
-            if locked_by(host.helper) not in {None, "other"}:
+            if locked_by(host) not in {None, "other"}:
                 yield f"exit {ended.code}, and {name} is still locked"
     yield from _revived(ended, cases)
     yield from _status_lies(ended, inventory, now)
@@ -143,12 +143,12 @@ def lies(ended: Ended, inventory: Inventory, cases: tuple[Case, ...]) -> Iterato
 def _revived(ended: Ended, cases: tuple[Case, ...]) -> Iterator[str]:
     """P6: a host that was stopped stays stopped, and a proof that comes later is none."""
     for case in cases:
-        helper = ended.hosts[case.host].helper
-        if case.fault is not Fault.STOPPED or helper.machine.disk.read_only:
+        host = ended.hosts[case.host]
+        if case.fault is not Fault.STOPPED or host.computer.disk.read_only:
             continue
         if case.moment not in ended.hosts[case.host].struck:
             continue  # another fault led elsewhere before it came to that
-        if any(not process.stubborn for process in helper.service.of_this_root()):
+        if any(not process.stubborn for process in host.service.of_this_root()):
             yield f"P6: {case.host} was stopped, and something runs there again"
         # When a round was begun: what a stop itself does after the last one comes after the proof.
         moments = ended.hosts[case.host].moments
@@ -208,7 +208,7 @@ def _unnamed(ended: Ended) -> Iterator[str]:
         yield f"exit 5 on a fleet that is not one, and it is not called MIXED or UNKNOWN: {text}"
     if not ended.error.details:
         yield "exit 5, and no host is named"
-    locked = any(locked_by(host.helper) for host in ended.hosts.values())
+    locked = any(locked_by(host) for host in ended.hosts.values())
     releases = {(seen[-1].linked, seen[-1].main) for seen in looked}
     if alike_then and len(releases) > 1 and not locked:
         yield "exit 5 on a fleet that this rollout left mixed, and its locks are given back"
@@ -222,7 +222,7 @@ def _status_lies(
     for name, host in ended.hosts.items():
         host.strikes = {}
         try:
-            seen[name] = read(host.call(probe_call(), deadline_s=5))
+            seen[name] = look(host, probe_request(), 5)
         except HostFault as fault:
             seen[name] = fault
     taken = judge(inventory, seen, shown_manifest(seen))

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import tenacity.nap
 
-from deploytool.fleet.helper import HostFiles
 from deploytool.fleet.model import Inventory
+from deploytool.fleet.prepared import HostFiles
 
 from .cases import NEW, inline, rendered
 from .sampling import Sampling, count
 
-NOW = 1_750_000_000.0
+NOW = 1_800_000_000.0
 
 
 class _NoTime:
@@ -26,7 +26,7 @@ class _NoTime:
 
 
 def _rendered_before(inventory: Inventory, host: str, _account: str) -> HostFiles:
-    return rendered(inventory.service.supervisor).files[host]
+    return rendered(inventory.service.supervisor, len(inventory.names)).files[host]
 
 
 @pytest.fixture
@@ -49,4 +49,7 @@ def swift(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def sampling(request: pytest.FixtureRequest) -> Sampling:
     option = request.config.getoption
-    return Sampling(count(option("--pairs")), count(option("--crashes")), option("--seed"))
+    singles, pairs, crashes = (
+        count(option(f"--{what}")) for what in ("singles", "pairs", "crashes")
+    )
+    return Sampling(singles, pairs, crashes, option("--seed"))

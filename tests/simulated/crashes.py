@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from deploytool.agent.requests import Answer, Request
 from deploytool.errors import DeploytoolError
 from deploytool.fleet.host import Payload
-from deploytool.fleet.protocol import Call, Reply
 from deploytool.release.model import Release
 from deploytool.rollout.model import Effect, Event, Purpose, State
 from deploytool.rollout.outcome import conclude
@@ -90,13 +90,22 @@ class Watched:
     def close(self) -> None:
         pass
 
-    def call(self, call: Call, *, deadline_s: float, payload: Payload | None = None) -> Reply:
+    def call(
+        self,
+        request: Request,
+        *,
+        deadline_s: float,
+        payload: Payload | None = None,
+        insist: bool = False,
+    ) -> Answer:
         self.calls += 1
         here = self._crash is not None and self._crash.call == self.calls
         if here and self._crash is not None and self._crash.part == BEFORE:
             raise Killed
         try:
-            return self.host.call(call, deadline_s=deadline_s, payload=payload)
+            return self.host.call(
+                request, deadline_s=deadline_s, payload=payload, insist=insist
+            )
         finally:
             if here:
                 raise Killed
@@ -155,28 +164,28 @@ class Fleet:
         """Every fault is over; only what deploytool itself has to mend is left."""
         inventory = self.rendered.inventory
         for name, host in self.hosts.items():
-            files = dict.fromkeys(host.helper.configs, b"{}\n")
-            files[host.helper.path] = self.rendered.files[name].helper.encode()
-            assert set(files) <= set(host.helper.machine.disk.files)
-            assert len(host.helper.configs) == len(inventory.config_files)
+            files = dict.fromkeys(host.service.settings.configs, b"{}\n")
+            files[host.service.settings.agent] = self.rendered.agents[name]
+            assert all(host.computer.find(path) is not None for path in files)
+            assert len(host.service.settings.configs) == len(inventory.config_files)
             lift(host, files)
 
     def before(self) -> str:
         """The release that undoing has to lead to: where nothing was begun, what is there."""
-        marked = any(host.helper.text("rollout") for host in self.hosts.values())
-        runs = {truth(host.helper).linked for host in self.hosts.values()}
+        marked = any(host.mark("rollout") for host in self.hosts.values())
+        runs = {truth(host).linked for host in self.hosts.values()}
         return OLD[0].sha256 if marked or len(runs) > 1 else str(runs.pop())
 
     def not_on(self, release: str) -> Iterator[str]:
         """Machines that don't truly run it, alone, or on which a lock or a mark is left."""
         for name, host in self.hosts.items():
-            seen = truth(host.helper)
+            seen = truth(host)
             if not seen.runs(release):
                 yield f"{name} does not run {release[:8]}: {seen}"
-            if locked_by(host.helper) is not None:
-                yield f"{name} is locked by {locked_by(host.helper)}"
+            if locked_by(host) is not None:
+                yield f"{name} is locked by {locked_by(host)}"
             for mark in ("rollout", "held"):
-                if host.helper.text(mark) is not None:
+                if host.mark(mark) is not None:
                     yield f"{name} has the mark {mark!r}"
 
 

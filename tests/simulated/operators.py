@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from typing import ClassVar
 
 import pytest
 
+from deploytool.agent.requests import Answer, Request
 from deploytool.cli import starting
 from deploytool.cli.output import Ended as Finished
 from deploytool.cli.output import show_error
@@ -30,37 +32,39 @@ from deploytool.rollout.model import Purpose
 from deploytool.rollout.outcome import conclude
 from deploytool.rollout.runner import Runner
 from deploytool.simulation import fleet
-from deploytool.simulation.board import sign
 from deploytool.simulation.faults import BEFORE
-from deploytool.simulation.helper import Helper
 from deploytool.simulation.host import SimulatedHost
-from deploytool.simulation.service import Quirk
+from deploytool.simulation.memory.service import Quirk, Systemd
+from deploytool.simulation.memory.signing import sign
+from deploytool.simulation.rungs import rung
+from deploytool.start.request import NAMESPACE
 
 from .cases import OLD, Forgetful, Silent
 from .crashes import Killed
 
 ASKS, SIGNS = "anna", "bea"
 KILLED = 137
+KEPT = ("fenced", "expired", "held", "rollout", "lock", "deadman")
+"""Marks of a host whose unit ``host prepare`` leaves as it is."""
 _KEY = "AAAAC3NzaC1lZDI1NTE5AAAAIB" + "A" * 42
 _SIGNERS = f"{ASKS} ssh-ed25519 {_KEY}\n{SIGNS} ssh-ed25519 {_KEY[:-1]}E\n"
 _NAMED = r"(router\d+(?:, router\d+)*)"
 _SAYS_NO = ("it is HALTED", "nothing runs there", "HALTED after", "DEAD after")
 
 
-def trades(helper: Helper) -> bool:
+def trades(host: SimulatedHost) -> bool:
     """Whether orders can leave a machine: something serves there, and no halt is on its disk."""
-    halted = f"{helper.state}/service/halted" in helper.machine.disk.files
-    return bool(helper.service.of_this_root()) and not halted
+    return bool(host.service.of_this_root()) and not host.service.own_latch()
 
 
 _HUNG = "/run/hung"
 
 
-def _recover(helper: Helper) -> None:
+def _recover(host: SimulatedHost) -> None:
     """Whatever is started in place of a process that hung answers."""
-    hung = helper.machine.disk.files.get(_HUNG)
-    if hung is not None and int(hung.content) not in helper.machine.processes:
-        helper.service.quirks.discard(Quirk.SILENT)
+    hung = host.computer.read(_HUNG)
+    if hung is not None and int(hung) not in host.computer.tasks:
+        host.service.quirks.discard(Quirk.SILENT)
 
 
 @dataclass(frozen=True)
@@ -83,17 +87,21 @@ class Deployer:
         self._dead = False
         self.calls: list[str] = []
 
-    def ask(self, host: str, call: Call, payload: Payload | None = None) -> Reply:
+    def ask(
+        self, host: str, asks: Call | Request, payload: Payload | None = None
+    ) -> Reply | Answer:
         if self._dead:
             raise Killed
-        self.calls.append(call.verb)
+        self.calls.append(asks.verb)
         here = self._kill is not None and self._kill.nth == len(self.calls)
         if here and self._kill is not None and self._kill.part == BEFORE:
             self._die()
         try:
-            return self._hosts[host].call(call, deadline_s=5.0, payload=payload)
+            if isinstance(asks, Call):
+                return rung(self._hosts[host], asks)
+            return self._hosts[host].call(asks, deadline_s=5.0, payload=payload)
         finally:
-            _recover(self._hosts[host].helper)
+            _recover(self._hosts[host])
             if here:
                 self._die()
 
@@ -112,9 +120,18 @@ class Connection:
     def close(self) -> None:
         """Nothing is open."""
 
-    def call(self, call: Call, *, deadline_s: float, payload: Payload | None = None) -> Reply:
-        del deadline_s
-        return self._deployer.ask(self.name, call, payload)
+    def call(
+        self,
+        request: Request,
+        *,
+        deadline_s: float,
+        payload: Payload | None = None,
+        insist: bool = False,
+    ) -> Answer:
+        del deadline_s, insist
+        answer = self._deployer.ask(self.name, request, payload)
+        assert isinstance(answer, Answer)
+        return answer
 
 
 class Channel:
@@ -129,22 +146,25 @@ class Channel:
             word.rpartition(".")[2] for word in argv if re.fullmatch(r"192\.0\.2\.\d+", word)
         )
         self._host = f"router{number}"
-        self._call: Call | None = None
+        self._asks: Call | Request | None = None
+        self.asked_at, self.of_agent = 0.0, False
         self.stdout, self._ready = os.pipe()
         self.stderr, self._quiet = os.pipe()
         self.over = self.begun = self.reached = False
 
-    def ask(self, call: Call) -> None:
-        self._call, self.begun = call, False
+    def ask(self, asks: Call | Request) -> None:
+        self._asks, self.begun = asks, False
+        self.asked_at = time.time()
+        self.of_agent = self.of_agent or isinstance(asks, Request)
         os.write(self._ready, b".")
 
-    def hear(self) -> Reply | None:
-        call, self._call = self._call, None
-        if call is None:
+    def hear(self) -> Reply | Answer | None:
+        asks, self._asks = self._asks, None
+        if asks is None:
             return None
         os.read(self.stdout, 1)
         try:
-            reply = self.deployer.ask(self._host, call)
+            reply = self.deployer.ask(self._host, asks)
         except HostFault:
             self.over = True
             raise
@@ -216,15 +236,15 @@ class Operators:
 
     def hang(self, host: str) -> None:
         """Its process runs, and answers nothing any more, for as long as it lives."""
-        service = self.hosts[host].helper.service
+        service = self.hosts[host].service
         service.quirks.add(Quirk.SILENT)
         assert service.main is not None
-        service.machine.disk.put(_HUNG, str(service.main_pid).encode())
+        self.hosts[host].computer.put(_HUNG, str(service.main.pid).encode())
 
     @property
     def truth(self) -> dict[str, bool]:
         """Which host trades."""
-        return {name: trades(host.helper) for name, host in self.hosts.items()}
+        return {name: trades(host) for name, host in self.hosts.items()}
 
     # --- commands -------------------------------------------------------------------------------
 
@@ -267,7 +287,7 @@ class Operators:
                 self.inventory, chosen, "the cause is gone", ASKS, out, every="--all" in rest
             )
             for request in out.glob("*.request"):
-                Path(f"{request}.sig").write_text(sign(SIGNS)(request.read_bytes()))
+                Path(f"{request}.sig").write_text(sign(SIGNS, request.read_bytes(), NAMESPACE))
         else:
             return self._roll(Purpose(verb), connected)
         return 0
@@ -355,8 +375,19 @@ class Operators:
                 yield from self._obey(asked.advised)
         elif command[0] in {"rollback", "resume", "deploy"}:
             self.type(command[0])
+        elif command[:2] == ["host", "prepare"]:
+            self._prepare()
         elif command[0] != "status":
             yield f"nobody here can do what is advised: {command}: {self.typed[-1]}"
+
+    def _prepare(self) -> None:
+        """As ``prepare.sh`` does: a mask that came back with a loss of power goes again."""
+        for host in self.hosts.values():
+            service = host.service
+            kept = any(host.mark(name) is not None for name in KEPT)
+            if isinstance(service, Systemd) and not kept:
+                service.unmask()
+                host.computer.sync()
 
     def _not_well(self, seen: Ended) -> Iterator[str]:
         if seen.code != 0 or "locked" in seen.text:

@@ -25,8 +25,9 @@ def count(word: str) -> int:
 
 @dataclass(frozen=True)
 class Sampling:
-    """What the command line says: how many pairs of faults, how many crashes, and the seed."""
+    """What the command line says: how many of each fault, of pairs, and of crashes; the seed."""
 
+    singles: int
     pairs: int
     crashes: int
     seed: int

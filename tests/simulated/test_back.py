@@ -41,7 +41,7 @@ def run(
 
 def on(hosts: Hosts) -> dict[str, str]:
     known = {OLD[0].sha256: "old", NEW[0].sha256: "new"}
-    return {name: known[truth(host.helper).linked or ""] for name, host in hosts.items()}
+    return {name: known[truth(host).linked or ""] for name, host in hosts.items()}
 
 
 def struck(**faults: dict[CallPoint, Fault]) -> Hosts:
@@ -66,13 +66,13 @@ def test_p1_who_answers_goes_back_and_who_is_silent_is_named_and_holds_the_fleet
     assert error.exit_code == 5
     assert on(hosts) == {"router1": "new", "router2": "old", "router3": "old"}
     assert any(line.startswith("router1: ") for line in error.details), error.details
-    assert all(locked_by(host.helper) for host in hosts.values())
+    assert all(locked_by(host) for host in hosts.values())
     hosts["router1"].reconnect()
     report, error = run(hosts, artifact, Purpose.ROLLBACK)
     assert error is None
     assert report.state is State.RESTORED
     assert set(on(hosts).values()) == {"old"}
-    assert not any(locked_by(host.helper) for host in hosts.values())
+    assert not any(locked_by(host) for host in hosts.values())
 
 
 @pytest.mark.usefixtures("swift")
@@ -80,9 +80,10 @@ def test_p1_one_that_answers_and_has_lost_its_old_release_keeps_all_from_going_b
     artifact: Path,
 ) -> None:
     hosts = struck()
-    lost = hosts["router1"].helper
-    disk, root = lost.machine.disk, lost.service.root
-    disk.files[f"{root}/releases/{OLD[0].sha256}/router"].write(b"rotten")
+    lost = hosts["router1"]
+    node = lost.computer.find(f"{lost.root}/releases/{OLD[0].sha256}/router")
+    assert node is not None
+    lost.computer.disk.overwrite(node, b"rotten")
     report, error = run(hosts, artifact)
     assert report.path[-3:] == [State.CHECKING_OLD, State.HOLDING, State.HELD]
     assert error is not None

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
+from deploytool.agent.requests import TakeLock
 from deploytool.arming.table import Purpose as FlagPurpose
 from deploytool.cli import flags, rollout
 from deploytool.cli.disarming import disarm_first
 from deploytool.cli.output import Ended
 from deploytool.errors import HostFault, NotProven, Refused
-from deploytool.fleet.helper import HostFiles
 from deploytool.fleet.model import Inventory
-from deploytool.fleet.protocol import Call
+from deploytool.fleet.prepared import HostFiles
 from deploytool.release.model import Release
 from deploytool.rollout.admission import admit
 from deploytool.rollout.model import Plan, Purpose
@@ -81,8 +81,8 @@ def untouched(world: World) -> bool:
 
 
 def lock(world: World, host: str, purpose: str = "deploy") -> None:
-    call = Call.of("lock", holder="you@there", purpose=purpose, plan="p", release=NEXT[0].sha256)
-    world.hosts[host].call(call, deadline_s=5)
+    request = TakeLock(holder="you@there", purpose=purpose, plan="p", release=NEXT[0].sha256)
+    world.hosts[host].call(request, deadline_s=5)
 
 
 @pytest.mark.parametrize("made", [NEXT, GRADUATED])

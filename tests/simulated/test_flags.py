@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from deploytool.agent.model import Latch
+from deploytool.agent.requests import Halt, Resume, Resumed
 from deploytool.arming.table import Purpose as FlagPurpose
 from deploytool.errors import FaultKind, HostFault, Refused
-from deploytool.fleet.helper import HostFiles
 from deploytool.fleet.host import Payload
 from deploytool.fleet.model import Inventory
-from deploytool.fleet.protocol import Call
-from deploytool.parity.model import Evidence, Halt
-from deploytool.parity.round import probe_call, read
+from deploytool.fleet.prepared import HostFiles
+from deploytool.parity.model import Evidence
+from deploytool.parity.round import look, probe_request
 from deploytool.release.model import Manifest, Release
 from deploytool.rollout.admission import admit
 from deploytool.rollout.build_conflicts import build_conflicts
@@ -26,16 +26,19 @@ from deploytool.rollout.model import Purpose, State
 from deploytool.rollout.outcome import conclude
 from deploytool.rollout.report import Report
 from deploytool.rollout.runner import Runner
-from deploytool.simulation import board, fleet, program
+from deploytool.simulation import fleet, program
 from deploytool.simulation.events import EVENTS
 from deploytool.simulation.faults import Fault
+from deploytool.simulation.flags import board_of
+from deploytool.simulation.memory import signing
+from deploytool.simulation.memory.service import Quirk
 from deploytool.simulation.oracle import locked_by
-from deploytool.simulation.service import Quirk
 from deploytool.start.flag_checks import flag_objections
-from deploytool.start.request import StartRequest
+from deploytool.start.request import NAMESPACE, StartRequest
 from deploytool.start.runner import ask, check
 from tests.unit.arming.fleets import NAMES, NEW_BUILD, rendered
 from tests.unit.arming.worlds import FLAG, World, code
+from tests.unit.evidences import but
 from tests.unit.registry.artifacts import table
 from tests.unit.registry.registries import POWER_PEG, flag, registry, reserved, runtime
 
@@ -149,14 +152,14 @@ def test_p3_nobody_deploys_while_a_flag_is_armed_and_the_way_out_is_named(tmp_pa
         assert error is not None
         assert "deploytool flags disarm RETAIL -i inventory.yaml" in error.now
         assert world.all_on
-        assert {locked_by(host.helper) for host in world.hosts.values()} == {None}
+        assert {locked_by(host) for host in world.hosts.values()} == {None}
     world.change(FlagPurpose.DISARM)
     assert roll(world, NEXT, tmp_path)[1] == 0
 
 
 def test_p3_one_host_on_which_it_is_armed_is_enough(tmp_path: Path) -> None:
     world = World()
-    board = world.hosts["router7"].helper.service.board()
+    board = board_of(world.hosts["router7"].service)
     assert board is not None
     board.states[FLAG].name = "armed"
     report, ended = roll(world, NEXT, tmp_path)
@@ -173,7 +176,7 @@ def test_p3_what_was_armed_between_the_look_and_the_locks_is_seen_under_them(
     assert (ended, rules(report)) == (3, {"FLAGS_ARMED"})
     assert State.STAGING not in report.path
     assert world.all_on, "the other operator's arming stands"
-    assert {locked_by(host.helper) for host in world.hosts.values()} == {None}
+    assert {locked_by(host) for host in world.hosts.values()} == {None}
 
 
 @pytest.mark.parametrize("state", [State.STAGING, State.SWITCHING, State.PROVING])
@@ -215,7 +218,7 @@ def test_p3_what_was_interrupted_is_not_gone_on_with_while_a_flag_is_armed(
 
     with pytest.raises(Ended):
         roll(world, NEXT, tmp_path, observer=At(State.STAGING, end))
-    board = world.hosts["router2"].helper.service.board()
+    board = board_of(world.hosts["router2"].service)
     assert board is not None
     board.states[FLAG].name = "armed"
     report, ended = roll(world, NEXT, tmp_path, purpose=purpose)
@@ -227,13 +230,13 @@ def test_p3_what_was_interrupted_is_not_gone_on_with_while_a_flag_is_armed(
 
 def test_p3_a_process_that_does_not_say_what_is_armed_is_ended_first(tmp_path: Path) -> None:
     world = World()
-    world.hosts["router3"].helper.service.quirks.add(Quirk.SILENT)
+    world.hosts["router3"].service.quirks.add(Quirk.SILENT)
     report, ended = roll(world, NEXT, tmp_path)
     assert ended == 3
     assert [(o.host, o.rule) for o in report.obstacles] == [("router3", "FLAGS_UNKNOWN")]
     assert "end it first" in report.obstacles[0].text
-    world.hosts["router3"].helper.service.crash()
-    world.hosts["router3"].helper.service.quirks.clear()
+    world.hosts["router3"].service.crash()
+    world.hosts["router3"].service.quirks.clear()
     assert roll(world, NEXT, tmp_path)[1] == 0
 
 
@@ -298,9 +301,9 @@ def test_p5_where_nothing_runs_no_bit_has_a_meaning_yet(tmp_path: Path) -> None:
 
 def stop(world: World, *names: str) -> None:
     """Somebody presses the key for these hosts, or for all."""
-    said: dict[str, str | int] = {"by": "me@here", "reason": "runaway", "latch": "ab12", "since": 1}
+    request = Halt(latch="ab12", by="me@here", reason="runaway", since=1, seconds=5)
     for name in names or world.hosts:
-        world.hosts[name].call(Call.of("quiesce", seconds=5, **said), deadline_s=5)
+        world.hosts[name].call(request, deadline_s=5)
 
 
 def test_p5_halted_hosts_may_be_switched_whatever_is_sent(tmp_path: Path) -> None:
@@ -317,7 +320,7 @@ def test_p5_hosts_that_halted_by_themselves_keep_no_meaning_and_have_to_be_stopp
 ) -> None:
     world = World(fleet.fleet_of(rendered(), OLD))
     for host in world.hosts.values():
-        host.helper.machine.disk.put(f"{host.helper.root}/state/service/halted", b"")
+        host.halts_itself()
     assert roll(world, NEW_BUILD, tmp_path, Senders(3))[1] == 3
     stop(world)
     assert roll(world, NEW_BUILD, tmp_path, Senders(3))[1] == 0
@@ -362,7 +365,7 @@ def test_p5_no_release_takes_a_bit_or_a_name_of_a_build_that_is_live(
     error = conclude(report, "inventory.yaml")
     assert error is not None
     assert "deploytool flags lint -i inventory.yaml" in error.now
-    assert {locked_by(host.helper) for host in world.hosts.values()} == {None}
+    assert {locked_by(host) for host in world.hosts.values()} == {None}
 
 
 def survey_rules(world: World, made: Build) -> set[str]:
@@ -382,8 +385,8 @@ def test_p5_one_host_with_an_older_build_is_enough(tmp_path: Path) -> None:
 
 def test_p5_a_live_build_that_can_t_be_read_is_replaced_only_by_what_serves_beside_it() -> None:
     seen = _shown(NEXT)
-    altered = tuple(replace(run, sha="f" * 64) for run in seen[NAMES[0]].runs)
-    seen[NAMES[0]] = replace(seen[NAMES[0]], runs=altered)
+    altered = tuple(run.but(sha="f" * 64) for run in seen[NAMES[0]].shown.runs)
+    seen[NAMES[0]] = but(seen[NAMES[0]], runs=altered)
     inventory = earnest()
     assert build_conflicts(inventory, seen, NEXT[0]) == ()
     found = build_conflicts(inventory, seen, GRADUATED[0])
@@ -391,13 +394,13 @@ def test_p5_a_live_build_that_can_t_be_read_is_replaced_only_by_what_serves_besi
     flags = NEXT[0].flags
     assert flags is not None
     lie = NEXT[0].model_copy(update={"flags": flags.model_copy(update={"table": "0" * 64})})
-    seen = {host: replace(item, manifest=lie.canonical()) for host, item in _shown(NEXT).items()}
+    seen = {host: but(item, manifest=lie.canonical()) for host, item in _shown(NEXT).items()}
     assert {o.rule for o in build_conflicts(inventory, seen, GRADUATED[0])} == {
         "FLAG_LIVE_UNREADABLE"
     }
     throwaway = inventory.model_copy(update={"throwaway": True})
     assert build_conflicts(throwaway, seen, GRADUATED[0]) == ()
-    nothing = {h: replace(e, runs=(), main_pid=0, current="none") for h, e in seen.items()}
+    nothing = {h: but(e, runs=(), others=(), main=0, current="none") for h, e in seen.items()}
     assert build_conflicts(inventory, nothing, GRADUATED[0]) == ()
 
 
@@ -413,20 +416,22 @@ def starting(world: World, senders: Senders | None) -> set[str]:
 
 def kept(world: World) -> set[str | None]:
     """What hosts say that they served with when they were stopped."""
-    return {item.meant for item in world.look().values() if isinstance(item, Evidence)}
+    return {item.marks.meant for item in world.look().values() if isinstance(item, Evidence)}
 
 
 def let_go(world: World) -> None:
     """Two people start every host."""
     for name, host in world.hosts.items():
-        now, halted = int(host.helper.machine.clock), host.helper.pairs("halted")
-        latch, stop, of = halted["artifact"], halted["latch"], host.helper.fleet
+        now, halted = int(host.computer.clock), host.pairs("halted")
+        latch, stop, of = halted["artifact"], halted["latch"], rendered().inventory.fleet
         asked = StartRequest("bob", name, of, latch, "mended", now, now + 600, stop).canonical()
-        sealed = asked + board.sign(fleet.OPERATOR)(asked).encode()
+        sealed = asked + signing.sign(fleet.OPERATOR, asked, NAMESPACE).encode()
         payload = Payload(len(sealed), functools.partial(iter, [sealed]))
-        call = Call.of("resume", latch="ab12", size=len(sealed))
-        assert host.call(call, deadline_s=5, payload=payload).lines[-1] == ("released", "")
-        host.helper.remove("service/halted")
+        request = Resume(latch="ab12", size=len(sealed))
+        answer = host.call(request, deadline_s=5, payload=payload)
+        assert isinstance(answer, Resumed)
+        assert answer.released
+        host.trades_again()
 
 
 def test_p5_a_build_that_was_put_there_under_the_latch_does_not_trade_on_a_bit_in_use(
@@ -467,9 +472,9 @@ def test_p5_what_ran_and_can_t_be_read_any_more_read_every_bit_otherwise(tmp_pat
     stop(world)
     assert roll(world, build("2026.9", registry(HIDDEN)), tmp_path, Senders(3))[1] == 0
     assert starting(world, Senders(0)) == set()
-    helper = world.hosts["router4"].helper
-    helper.machine.disk.remove(f"{helper.root}/releases/{OLD[0].sha256}/release.json")
-    world.hosts["router5"].helper.put("meant", "é\n")
+    host = world.hosts["router4"]
+    host.computer.remove(f"{host.root}/releases/{OLD[0].sha256}/release.json")
+    world.hosts["router5"].put_mark("meant", f"{'0' * 64}\n")
     assert starting(world, Senders(0)) == {"router4", "router5"}
 
 
@@ -526,7 +531,7 @@ def test_p5_the_way_back_is_fenced_too(tmp_path: Path) -> None:
 
     def begin() -> None:
         senders.bits = (0, 3)
-        EVENTS[Fault.CRASHES](world.hosts["router8"].helper)
+        EVENTS[Fault.CRASHES](world.hosts["router8"])
 
     report, ended = roll(world, NEW_BUILD, tmp_path, senders, At(State.PROVING, begin))
     assert (ended, report.state) == (5, State.HELD)
@@ -542,7 +547,7 @@ def test_p5_bytes_that_were_altered_before_they_ran_go_back_to_what_serves_besid
     tmp_path: Path,
 ) -> None:
     world = World()
-    canary = world.hosts["router1"].helper
+    canary = world.hosts["router1"]
     staged = At(State.SWITCHING, lambda: EVENTS[Fault.BYTES_CHANGED](canary))
     report, ended = roll(world, NEXT, tmp_path, observer=staged)
     assert ended == 4, (report.trouble, report.path)
@@ -552,15 +557,15 @@ def test_p5_bytes_that_were_altered_before_they_ran_go_back_to_what_serves_besid
 
 def _shown(made: Build) -> dict[str, Evidence]:
     hosts = fleet.fleet_of(rendered(), made)
-    return {n: read(host.call(probe_call(disk=False), deadline_s=5)) for n, host in hosts.items()}
+    return {n: look(host, probe_request(disk=False), 5) for n, host in hosts.items()}
 
 
-STOPPED = Halt(latch="ab12", by="me", reason="runaway", since=1, fenced=False)
+STOPPED = Latch(latch="ab12", by="me", reason="runaway", since=1)
 
 
 def _saying(seen: dict[str, Evidence], **said: object) -> dict[str, Evidence]:
     return {
-        host: replace(item, status={**(item.status or {}), **said}, halt=STOPPED)
+        host: but(item, status={**(item.status or {}), **said}, latch=STOPPED)
         for host, item in seen.items()
     }
 
@@ -589,7 +594,7 @@ def test_p5_hosts_that_were_halted_once_and_were_started_since_are_not_halted() 
 def test_p5_a_host_whose_process_has_died_is_not_halted_and_its_bits_are_meant_yet() -> None:
     halted = _saying(_shown(OLD), trading_state="HALTED", latch="ab12")
     dead = {
-        host: replace(item, main_pid=0, runs=(), processes={}, still={}, status=None)
+        host: but(item, main=0, runs=(), processes=(), status=None)
         for host, item in halted.items()
     }
     assert _objected(dead, dead, 3)
@@ -603,12 +608,12 @@ def test_p5_a_host_whose_process_has_died_is_not_halted_and_its_bits_are_meant_y
 
 
 def test_p3_p5_a_process_that_its_supervisor_lost_sight_of_serves_all_the_same() -> None:
-    lost = {h: replace(item, main_pid=0, status=None) for h, item in _shown(OLD).items()}
+    lost = {h: but(item, main=0, status=None) for h, item in _shown(OLD).items()}
     assert _objected(lost, lost, 3)
-    lost = {h: replace(item, main_pid=0, status=None) for h, item in _shown(NEW_BUILD).items()}
+    lost = {h: but(item, main=0, status=None) for h, item in _shown(NEW_BUILD).items()}
     obstacles = FlagCheck(None, lambda names: {n: lost[n] for n in names}).armed(lost)
     assert {(o.host, o.rule) for o in obstacles} == {(host, "FLAGS_UNKNOWN") for host in lost}
-    pid = lost[NAMES[0]].runs[0].pid
+    pid = lost[NAMES[0]].running[0].pid
     assert f"process {pid} " in obstacles[0].text, "the advice names it"
 
 
@@ -616,15 +621,15 @@ def test_p3_a_process_that_its_supervisor_lost_sight_of_is_asked_all_the_same(
     tmp_path: Path,
 ) -> None:
     world = World()
-    service = world.hosts["router3"].helper.service
+    service = world.hosts["router3"].service
     process, service.main = service.main, None
     assert process is not None
     check = FlagCheck(None, lambda _names: {})
-    seen = {n: read(h.call(probe_call(), deadline_s=5)) for n, h in world.hosts.items()}
-    assert (seen["router3"].main_pid, len(seen["router3"].runs)) == (0, 1)
+    seen = {n: look(h, probe_request(), 5) for n, h in world.hosts.items()}
+    assert (seen["router3"].main_pid, len(seen["router3"].running)) == (0, 1)
     assert check.armed(seen) == ()
-    run = seen["router3"].runs[0]
-    twice = replace(seen["router3"], runs=(run, replace(run, pid=run.pid + 1)))
+    run = seen["router3"].shown.runs[0]
+    twice = but(seen["router3"], runs=(run, run.but(pid=run.pid + 1)))
     (obstacle,) = check.armed({"router3": twice})
     assert f"process {run.pid + 1} " in obstacle.text, "only one of the two has spoken"
     assert roll(world, NEXT, tmp_path)[1] == 0
@@ -634,20 +639,20 @@ def test_p3_a_process_that_its_supervisor_lost_sight_of_is_asked_all_the_same(
 def test_p5_one_host_s_word_about_a_build_does_not_count_for_the_others(liar: str) -> None:
     seen = _shown(OLD)
     lie = OLD[0].model_copy(update={"flags": NEW_BUILD[0].flags})
-    seen[liar] = replace(seen[liar], manifest=lie.canonical())
+    seen[liar] = but(seen[liar], manifest=lie.canonical())
     assert _objected(seen, seen, 3)
 
 
 def _link_switched_to(old: Build) -> dict[str, Evidence]:
     """A fleet that runs NEXT; on one host another hand has switched the link to an old release."""
     hosts = fleet.fleet_of(rendered(), NEXT)
-    helper = next(iter(hosts.values())).helper
-    folder = f"{helper.service.root}/releases/{old[0].sha256}"
-    helper.machine.disk.put(f"{folder}/release.json", old[0].canonical(), 0o444)
-    helper.machine.disk.put(f"{folder}/{old[0].name}", old[1], 0o555)
-    EVENTS[Fault.LINK_SWITCHED](helper)
+    host = next(iter(hosts.values()))
+    folder = f"{host.root}/releases/{old[0].sha256}"
+    host.computer.put(f"{folder}/release.json", old[0].canonical(), 0o444)
+    host.computer.put(f"{folder}/{old[0].name}", old[1], 0o555)
+    EVENTS[Fault.LINK_SWITCHED](host)
     return {
-        name: read(host.call(probe_call(disk=False), deadline_s=5)) for name, host in hosts.items()
+        name: look(host, probe_request(disk=False), 5) for name, host in hosts.items()
     }
 
 
@@ -670,11 +675,11 @@ def test_p5_a_build_that_nobody_knows_stands_in_the_way() -> None:
 def test_p5_what_nobody_knows_is_replaced_where_the_build_serves_beside_it() -> None:
     seen = _link_switched_to(OLD)
     first = next(iter(seen))
-    altered = tuple(replace(run, sha="f" * 64) for run in seen[first].runs)
+    altered = tuple(run.but(sha="f" * 64) for run in seen[first].shown.runs)
     assert altered
-    seen[first] = replace(seen[first], runs=altered)
+    seen[first] = but(seen[first], runs=altered)
     check = FlagCheck(None, lambda _names: {})
     assert check.readings(seen, {first: NEXT[0]}) == ()
     assert check.readings(seen, {first: OLD[0]})
-    nobody = {host: replace(item, runs=altered) for host, item in seen.items()}
+    nobody = {host: but(item, runs=altered) for host, item in seen.items()}
     assert check.readings(nobody, {first: NEXT[0]}), "what the senders mean is not known"

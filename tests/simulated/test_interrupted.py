@@ -50,8 +50,8 @@ def test_p7_a_rollout_that_is_broken_off_is_as_it_was_or_done(
         error = conclude(report, "inventory.yaml")
         code = 0 if error is None else error.exit_code
         wanted = NEW if code == 0 else OLD
-        assert all(truth(h.helper).runs(wanted[0].sha256) for h in hosts.values()), last
-        assert not any(locked_by(host.helper) for host in hosts.values()), last
+        assert all(truth(h).runs(wanted[0].sha256) for h in hosts.values()), last
+        assert not any(locked_by(host) for host in hosts.values()), last
         codes.append(code)
         ends.add(report.state)
         if code == 0:

@@ -6,9 +6,9 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from deploytool.agent.requests import Answer, Request
 from deploytool.errors import DeploytoolError
 from deploytool.fleet.host import Host, Payload
-from deploytool.fleet.protocol import Call, Reply
 
 WAIT_S = 30.0
 
@@ -57,9 +57,16 @@ class Gated:
     def close(self) -> None:
         pass
 
-    def call(self, call: Call, *, deadline_s: float, payload: Payload | None = None) -> Reply:
+    def call(
+        self,
+        request: Request,
+        *,
+        deadline_s: float,
+        payload: Payload | None = None,
+        insist: bool = False,
+    ) -> Answer:
         self._turnstile.gate()
-        return self._host.call(call, deadline_s=deadline_s, payload=payload)
+        return self._host.call(request, deadline_s=deadline_s, payload=payload, insist=insist)
 
 
 @dataclass

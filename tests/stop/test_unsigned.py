@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from deploytool.fleet.helper import helper_path
+from deploytool.agent.protocol import request_bytes
+from deploytool.agent.requests import LetIn
+from deploytool.fleet.agent_settings import agent_path
 from deploytool.fleet.inventory import load_inventory
-from deploytool.fleet.protocol import Call, request
 
 from .conftest import HOSTS, Desk, Ended
 
@@ -84,14 +85,14 @@ def test_p6_only_the_helper_itself_under_sudo_is_the_deploy_account(
 ) -> None:
     """That is all that its sudo allows; an administrator comes by a shell under sudo."""
     desk.tool("stop", "-i", unsigned, "--host", "router1")
-    helper = helper_path(load_inventory(Path(unsigned)), "router1")
-    call = request(Call.of("let_in", by="me", reason="r"), "0" * 32)
+    helper = agent_path(load_inventory(Path(unsigned)), "router1")
+    call = request_bytes(LetIn(by="me", reason="r"), "0" * 32)
 
     def asked(sudo_command: str) -> bytes:
         env = {"PATH": os.environ["PATH"], "SUDO_COMMAND": sudo_command}
         return subprocess.run([helper], env=env, input=call, capture_output=True, timeout=60).stdout
 
-    assert b" end refused rights " in asked(helper)
+    assert b'"code":"rights"' in asked(helper)
     assert desk.latch("router1") is not None
     assert b" end ok" in asked(f"/usr/bin/sh -c {helper}")
     assert desk.latch("router1") is None

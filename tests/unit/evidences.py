@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+from dataclasses import replace
+from typing import Any
 
+from deploytool.agent.model import Manifest as ShownManifest
+from deploytool.agent.model import Marks
 from deploytool.parity.judge import expect
 from deploytool.parity.model import Evidence, Expected
-from deploytool.parity.round import probe_call, read
+from deploytool.parity.round import look, probe_request
 from deploytool.simulation import fleet, program
 
 RELEASE = program.build("2026.1")
@@ -23,13 +28,28 @@ def rendered(supervisor: str = "systemd") -> fleet.Rendered:
 def good(host: str = "router1", supervisor: str = "systemd") -> Evidence:
     """What a host shows that runs the release as it should."""
     running = fleet.running(host, rendered(supervisor), *RELEASE)
-    return read(running.call(probe_call(), deadline_s=5))
+    return look(running, probe_request(), 5)
 
 
 @functools.cache
 def bare(host: str = "router1", supervisor: str = "systemd") -> Evidence:
     """What a prepared host shows that has no release."""
-    return read(fleet.bare(host, rendered(supervisor)).call(probe_call(), deadline_s=5))
+    return look(fleet.bare(host, rendered(supervisor)), probe_request(), 5)
+
+
+def but(evidence: Evidence, **changes: Any) -> Evidence:
+    """The same, with other fields of what was shown, of its marks, or of ours.
+
+    ``manifest`` and ``label`` are given as bytes.
+    """
+    ours = {key: changes.pop(key) for key in ("skew_s", "status", "status_text") if key in changes}
+    for key in ("manifest", "label"):
+        if isinstance(text := changes.get(key), bytes):
+            digest = hashlib.sha256(text).hexdigest()
+            changes[key] = ShownManifest(sha=digest, text=text.decode())
+    names = [key for key in changes if key in Marks.fields]
+    marks = evidence.shown.marks.but(**{key: changes.pop(key) for key in names})
+    return replace(evidence, shown=evidence.shown.but(marks=marks, **changes), **ours)
 
 
 @functools.cache

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from deploytool.agent.model import FileDigest, Other, Process
 from deploytool.cli.host import _after_check
 from deploytool.errors import FaultKind, HostFault
 from deploytool.parity.judge import expect
-from deploytool.parity.model import Process
 
-from .evidences import OTHER_SHA, bare, good, rendered
+from .evidences import OTHER_SHA, bare, but, good, rendered
 
 FLEET = rendered().inventory
 AGAIN = "then: deploytool host check -i f.yaml"
 PREPARE = "deploytool host prepare -i f.yaml --admin root"
 RUNNING = good()
-STRAY = Process(RUNNING.main_pid + 1, 1, 9_999, "S", "python3 router serve")
+STRAY = Process(
+    pid=RUNNING.main_pid + 1,
+    parent=1,
+    start=9_999,
+    state="S",
+    account=999,
+    command="python3 router serve",
+)
+CONFIG = RUNNING.shown.configs[0]
+MISSING = (FileDigest(path=CONFIG.path, missing=True),)
 
 
 def advice(first: Any) -> str:
@@ -32,36 +40,35 @@ def advice(first: Any) -> str:
 @pytest.mark.parametrize(
     ("lack", "mends"),
     [
-        ({"configs": (("/opt/router/etc/router.json", "missing"),)}, "put the configuration file"),
-        ({"configs": (("/opt/router/etc/router.json", OTHER_SHA),)}, "make its configuration"),
+        ({"configs": MISSING}, "put the configuration file"),
+        ({"configs": (CONFIG.but(sha=OTHER_SHA),)}, "make its configuration"),
         ({"skew_s": 3600.0}, "set its clock"),
         ({"machine": bare(FLEET.names[1]).machine}, "give it a machine of its own"),
     ],
     ids=["configuration missing", "configuration differs", "clock", "identity"],
 )  # fmt: skip
 def test_what_preparing_does_not_mend_is_said(lack: dict[str, Any], mends: str) -> None:
-    said = advice(replace(bare(), **lack))
+    said = advice(but(bare(), **lack))
     assert mends in said
     assert said.endswith(AGAIN)
 
 
 def test_a_process_of_nobodys_is_ended_first() -> None:
-    runs = (*RUNNING.runs, replace(RUNNING.runs[0], pid=STRAY.pid))
-    still = {**RUNNING.still, STRAY.pid: STRAY.start}
-    processes = {**RUNNING.processes, STRAY.pid: STRAY}
-    said = advice(replace(RUNNING, runs=runs, still=still, processes=processes))
+    copy = Other(pid=STRAY.pid, role="acts", ways=("interprets",), release=OTHER_SHA)
+    processes = (*RUNNING.shown.processes, STRAY)
+    said = advice(but(RUNNING, others=(copy,), processes=processes))
     assert said == f"On router1, as root: kill {STRAY.pid}; {AGAIN}"
 
 
 @pytest.mark.parametrize(
     "first",
     [
-        replace(bare(), helper=OTHER_SHA),
-        replace(bare(), helper=OTHER_SHA, configs=(("/x", "missing"),)),
-        HostFault(FaultKind.HELPER, "not found"),
+        but(bare(), agent=OTHER_SHA),
+        but(bare(), agent=OTHER_SHA, configs=MISSING),
+        HostFault(FaultKind.AGENT, "not found"),
         HostFault(FaultKind.AUTH, "user deploy"),
     ],
-    ids=["helper", "helper and configuration", "no helper", "nobody let in"],
+    ids=["agent", "agent and configuration", "no agent", "nobody let in"],
 )
 def test_what_preparing_mends_is_prepared(first: object) -> None:
     assert advice(first) == PREPARE

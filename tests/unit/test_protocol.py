@@ -6,8 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deploytool.agent.protocol import answer_bytes
+from deploytool.agent.requests import Activate, Answer, Locked, Probe, Refused, Renew, Request
 from deploytool.errors import FaultKind, HostFault
-from deploytool.fleet.protocol import FORMAT, Call, Reply, excerpt, parse_reply, request
+from deploytool.fleet.protocol import (
+    FORMAT,
+    OTHER_VERSION,
+    Call,
+    Reply,
+    excerpt,
+    parse_answer,
+    parse_reply,
+    request,
+)
 
 NONCE = "ab" * 16
 LINES = (("helper", "x"), ("process", "1 2 3 S a b"), ("empty", ""))
@@ -94,8 +105,8 @@ def test_p1_an_answer_without_a_beginning_may_follow_an_effect(call: Call) -> No
 
 
 def test_a_request_is_lines_and_an_end() -> None:
-    call = Call.of("unlock", token=3, plan="p")
-    assert request(call, NONCE) == f"{FORMAT} {NONCE} unlock\ntoken 3\nplan p\n.\n".encode()
+    call = Call("fence", (("latch", "ab"), ("by", "me")))
+    assert request(call, NONCE) == f"{FORMAT} {NONCE} fence\nlatch ab\nby me\n.\n".encode()
 
 
 @given(st.text().filter(lambda t: not t or any(c.isspace() for c in t)))
@@ -109,3 +120,55 @@ def test_what_a_host_printed_is_harmless_on_one_line(text: str) -> None:
     shown = excerpt(text)
     assert shown.isprintable()
     assert 0 < len(shown) <= 160
+
+
+# --- format deploytool/2 --------------------------------------------------------------------------
+
+RENEW = Renew(token=1, holder="me@here", purpose="deploy", plan="p")
+PROBE, SWITCH = Probe(), Activate(token=1, release=None, show=Probe())
+WHOLE = answer_bytes(NONCE, Locked(token=2))
+
+
+@given(before=st.text(max_size=200), after=st.text(max_size=200))
+def test_p1_noise_around_an_agent_s_answer_changes_nothing(before: str, after: str) -> None:
+    noisy = before.encode("utf-8", "replace") + WHOLE + after.encode("utf-8", "replace")
+    assert parse_answer(noisy, NONCE, RENEW) == Locked(token=2)
+
+
+@pytest.mark.parametrize("asked", [RENEW, PROBE], ids=["changes", "looks"])
+def test_p1_an_agent_s_answer_cut_anywhere_is_none(asked: Request) -> None:
+    for length in range(len(WHOLE)):
+        with pytest.raises(HostFault) as caught:
+            parse_answer(WHOLE[:length], NONCE, asked)
+        begun = b"begin\n" in WHOLE[:length]
+        assert caught.value.kind is (FaultKind.LOST if begun else FaultKind.PROTOCOL)
+        assert caught.value.in_doubt is (begun and asked.changes)
+
+
+@given(st.binary(max_size=300))
+def test_p1_no_bytes_are_taken_for_an_agent_s_answer(garbage: bytes) -> None:
+    for framed in (garbage, WHOLE.replace(b'{"token":2}', garbage.replace(b"\n", b""))):
+        try:
+            found = parse_answer(framed, NONCE, RENEW)
+        except HostFault:
+            continue
+        assert isinstance(found, Locked)
+
+
+@pytest.mark.parametrize(
+    "answer", [Answer(), Locked(token=1)], ids=["nothing", "another"]
+)
+def test_p1_an_answer_to_something_else_is_none_and_in_doubt(answer: Answer) -> None:
+    with pytest.raises(HostFault) as caught:
+        parse_answer(answer_bytes(NONCE, answer), NONCE, SWITCH)
+    assert (caught.value.kind, caught.value.in_doubt) == (FaultKind.PROTOCOL, True)
+
+
+def test_a_refusal_is_one_and_another_version_is_no_mismatch() -> None:
+    for code, kind in (("locked", FaultKind.REFUSED), (OTHER_VERSION, FaultKind.AGENT)):
+        refused = answer_bytes(NONCE, Refused(code=code, text="no\x1b[2J"))
+        with pytest.raises(HostFault) as caught:
+            parse_answer(refused, NONCE, RENEW)
+        assert (caught.value.kind, caught.value.code) == (kind, code)
+        assert not caught.value.in_doubt
+        assert caught.value.text.isprintable()

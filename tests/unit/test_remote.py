@@ -7,19 +7,19 @@ from collections.abc import Iterable
 
 import pytest
 
+from deploytool.agent.requests import ShowLatch
 from deploytool.errors import EnvironmentProblem, FaultKind, HostFault
 from deploytool.fleet import remote
 from deploytool.fleet.fanout import WIDTH
-from deploytool.fleet.protocol import Call
 from deploytool.fleet.remote import RemoteHost
-from deploytool.fleet.session import Answer
+from deploytool.fleet.session import Output
 from deploytool.fleet.sshconfig import Route
 from deploytool.rollout.hosts import RolloutHosts
 from deploytool.rollout.model import Purpose
 from deploytool.simulation import fleet, program
 
 WAY = Route("198.51.100.1", 22, "deploy", "198.51.100.1")
-PROBE = Call("probe", (), changes=False)
+PROBE = ShowLatch()
 
 
 class Attempts:
@@ -77,13 +77,13 @@ class Hanging:
 
     def ask(
         self, chunks: Iterable[bytes], end: bytes | None, *, deadline_s: float, changes: bool
-    ) -> Answer:
+    ) -> Output:
         self.waited.append(deadline_s)
         if not self.well:
             raise HostFault(FaultKind.TIMEOUT, "the command did not end", in_doubt=changes)
         nonce = next(iter(chunks)).split(b" ")[1]
         assert end is not None
-        return Answer(None, b"\ndeploytool %s begin\n%sok\n" % (nonce, end), b"")
+        return Output(None, b"\ndeploytool %s begin\n{}\n%sok\n" % (nonce, end), b"")
 
     def close(self) -> None:
         pass
@@ -134,7 +134,7 @@ def test_a_host_that_answers_after_it_hung_has_all_its_time_again(
     session.well = False
     for insist in (False, True):
         with pytest.raises(HostFault, match="did not end"):
-            host.call(Call("probe", (), changes=False, insist=insist), deadline_s=30)
+            host.call(PROBE, deadline_s=30, insist=insist)
     assert session.waited[3:] == [30, 30], "what must be tried is tried in full"
 
 
@@ -147,3 +147,44 @@ def test_a_large_fleet_is_not_entered_all_at_once(monkeypatch: pytest.MonkeyPatc
     begun.clear()
     remote.connect_fleet(inventory)
     assert begun == []
+
+
+class Ending(Hanging):
+    """A session whose command ends without a word, as the helper of deploytool 0.1.0 does."""
+
+    def __init__(self, status: int, errors: bytes = b"") -> None:
+        super().__init__()
+        self._ended = Output(status, b"Welcome!\n", errors)
+
+    def ask(
+        self, chunks: Iterable[bytes], end: bytes | None, *, deadline_s: float, changes: bool
+    ) -> Output:
+        assert chunks
+        assert end
+        assert deadline_s
+        assert isinstance(changes, bool)
+        return self._ended
+
+
+@pytest.mark.parametrize(
+    ("status", "errors", "kind", "code", "word"),
+    [
+        (0, b"", FaultKind.AGENT, "other-version", "deploytool 0.1.0: prepare it again"),
+        (127, b"sh: helper: not found", FaultKind.AGENT, "missing", "not found"),
+        (1, b"sudo: a password is required", FaultKind.RIGHTS, "", "sudo"),
+        (1, b"odd", FaultKind.PROTOCOL, "", "odd"),
+    ],
+)
+def test_a_command_that_answers_nothing_says_why(
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+    errors: bytes,
+    kind: FaultKind,
+    code: str,
+    word: str,
+) -> None:
+    monkeypatch.setattr(remote, "Session", lambda *_: Ending(status, errors))
+    host = RemoteHost(fleet.inventory(1, "process"), "router1", WAY)
+    with pytest.raises(HostFault, match=word) as caught:
+        host.call(PROBE, deadline_s=5)
+    assert (caught.value.kind, caught.value.code, caught.value.in_doubt) == (kind, code, False)

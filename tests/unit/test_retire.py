@@ -37,7 +37,7 @@ class Ground:
         return self.hosts["router1"]
 
     def retired(self) -> bool:
-        now = truth(self.first.helper)
+        now = truth(self.first)
         return now.linked is None and now.main is None
 
     def retire(self, *, key: Path | None = None, dead: bool = False) -> None:
@@ -64,8 +64,8 @@ def test_a_retired_host_serves_no_more_and_the_others_do(
 ) -> None:
     ground.retire()
     assert ground.retired()
-    assert locked_by(ground.first.helper) is None
-    assert truth(ground.hosts["router2"].helper).runs(OLD[0].sha256)
+    assert locked_by(ground.first) is None
+    assert truth(ground.hosts["router2"]).runs(OLD[0].sha256)
     said = capsys.readouterr().out
     assert "stays so after a reboot" in said
     assert "lower 'expect' to 1" in said
@@ -84,7 +84,7 @@ def test_what_broke_off_is_said_and_done_by_the_same_command_again(
     assert "router1 is NOT shown to be out of service" in error.what
     assert "deploytool host retire router1 -i 'my fleet.yaml' --replacement-key" in error.now
     assert KEY not in ground.known_hosts.read_text()
-    left = locked_by(ground.first.helper)
+    left = locked_by(ground.first)
     if verb == "retire":
         assert ("may still be locked" in error.what) is (left is not None)
         assert ("was given back" in error.what) is (left is None)
@@ -93,22 +93,22 @@ def test_what_broke_off_is_said_and_done_by_the_same_command_again(
     ground.first.reconnect()
     stop_for_good(ground.first, "another@desk", 5)
     assert ground.retired()
-    assert locked_by(ground.first.helper) is None
+    assert locked_by(ground.first) is None
 
 
 def test_what_the_host_refuses_leaves_no_lock(ground: Ground) -> None:
     ground.first.strikes = {CallPoint("retire", 1, BEFORE): Fault.OLD_SURVIVES}
     with pytest.raises(NotProven, match="its lock was given back"):
         ground.retire()
-    assert locked_by(ground.first.helper) is None
+    assert locked_by(ground.first) is None
 
 
 def test_a_rollout_s_lock_is_nobody_s_to_take(ground: Ground) -> None:
     ground.first.strikes = {CallPoint("lock", 1, BEFORE): Fault.OTHER_DEPLOYER}
     with pytest.raises(NotProven, match="holds the lock for deploy"):
         ground.retire()
-    assert truth(ground.first.helper).runs(OLD[0].sha256)
-    assert locked_by(ground.first.helper) is not None
+    assert truth(ground.first).runs(OLD[0].sha256)
+    assert locked_by(ground.first) is not None
 
 
 # --- its replacement ------------------------------------------------------------------------------

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deploytool.agent.model import Lock
 from deploytool.errors import FaultKind, HostFault, IllegalEvent
 from deploytool.fleet.model import Digest, Wave, split_waves
 from deploytool.parity.judge import expect
-from deploytool.parity.model import Evidence, HostVerdict, Lock, Verdict
+from deploytool.parity.model import Evidence, HostVerdict, Verdict
 from deploytool.parity.rules import judge_host
 from deploytool.rollout.checks import ROOM_BYTES, moved, preflight
 from deploytool.rollout.model import Action, Effect, Event, Purpose, State, Step
 from deploytool.rollout.plan import action, make_plan
 from deploytool.rollout.table import ENDS, FIRST, TABLE, advance
 
-from .evidences import MANIFEST, OTHER_SHA, bare, good, rendered, wanted
+from .evidences import MANIFEST, OTHER_SHA, bare, but, good, rendered, wanted
 
 SETBACKS = {Event.FAILED, Event.UNKNOWN, Event.INTERRUPTED}
 UNLOCKS = {State.UNLOCKING, State.UNLOCKING_RESTORED, State.UNLOCKING_REFUSED}
@@ -194,14 +194,15 @@ def test_nothing_stands_in_the_way_of_a_bare_fleet_or_a_running_one() -> None:
 
 
 def test_p2_every_obstacle_is_named_at_once() -> None:
-    lock = Lock(3, "you@there", "deploy", "abc", 1)
+    lock = Lock(token=3, holder="you@there", purpose="deploy", plan="abc", since=1)
     seen = fleet(
         router1=HostFault(FaultKind.TIMEOUT, "no answer"),
-        router2=replace(bare("router2"), lacks=("python3",), free_bytes=1, skew_s=99.0),
-        router3=replace(bare("router3"), lock=lock),
-        router4=replace(bare("router4"), helper=OTHER_SHA),
-        router5=replace(bare("router5"), free_bytes=None),
-        router7=replace(bare("router7"), machine=bare("router6").machine),
+        router2=but(bare("router2"), lacks=("python3",), free=1, skew_s=99.0),
+        router3=but(bare("router3"), lock=lock),
+        router4=but(bare("router4"), agent=OTHER_SHA),
+        router5=but(bare("router5"), free=None),
+        router8=but(bare("router8"), unreadable=("rollout",)),
+        router7=but(bare("router7"), machine=bare("router6").machine),
     )
     assert rules(seen) == {
         "router1": {"PREFLIGHT_REACHABLE"},
@@ -211,6 +212,7 @@ def test_p2_every_obstacle_is_named_at_once() -> None:
         "router5": {"PREFLIGHT_SPACE"},
         "router6": {"PREFLIGHT_HOST"},
         "router7": {"PREFLIGHT_HOST"},
+        "router8": {"PREFLIGHT_LOCK"},
     }
 
 
@@ -218,14 +220,14 @@ def test_p2_every_obstacle_is_named_at_once() -> None:
 def test_a_host_that_holds_the_release_needs_no_room(
     free: int, state: str | None, *, allowed: bool
 ) -> None:
-    seen = fleet(router1=replace(bare("router1"), free_bytes=free, release_state=state))
+    seen = fleet(router1=but(bare("router1"), free=free, asked_release=state))
     assert (rules(seen) == {}) is allowed
 
 
 def test_the_room_that_is_asked_for_is_exact() -> None:
     need = MANIFEST.size + ROOM_BYTES
     for free, allowed in ((need - 1, False), (need, True)):
-        seen = fleet(router1=replace(bare("router1"), free_bytes=free))
+        seen = fleet(router1=but(bare("router1"), free=free))
         assert (rules(seen) == {}) is allowed
 
 
@@ -246,7 +248,7 @@ RELEASE = Digest(MANIFEST.sha256)
 def test_a_host_gets_no_more_than_it_needs(
     verdict: Verdict, state: str, *, linked: bool, expected: Action
 ) -> None:
-    evidence = replace(good() if linked else bare(), release_state=state)
+    evidence = but(good() if linked else bare(), asked_release=state)
     judged = judge_host("router1", wanted(), good())
     if verdict is not Verdict.MATCH:
         judged = HostVerdict("router1", (), None, None)
@@ -267,9 +269,9 @@ def test_a_plan_moves_with_any_host_it_is_bound_to() -> None:
     assert moved(plan, plan) == ()
     assert sorted(h for wave in plan.waves for h in wave) == sorted(plan.to_stage) == list(NAMES)
     for name in NAMES:
-        changes = ({"token": 9}, {"machine": "x"}, {"current": "releases/x"}, {"main_pid": 7})
+        changes = ({"token": 9}, {"machine": "x"}, {"current": "releases/x"}, {"main": 7})
         for change in changes:
-            now = {**seen, name: replace(seen[name], **change)}
+            now = {**seen, name: but(seen[name], **change)}
             later = make_plan("p2", INVENTORY, MANIFEST, now, verdicts)
             assert [o.host for o in moved(plan, later)] == [name], change
     other = MANIFEST.model_copy(update={"sha256": OTHER_SHA})

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from deploytool.agent.requests import Locked, MarkHold, TakeLock
 from deploytool.cli import flags, host, rollout, status, stop
 from deploytool.cli.output import Ended
 from deploytool.errors import DeploytoolError
-from deploytool.fleet.protocol import Call
 from deploytool.parity.host_notices import NoticePrinter
-from deploytool.parity.round import probe_call, take_round
+from deploytool.parity.round import probe_request, take_round
 from deploytool.release.model import Release
 from deploytool.simulation import fleet, program
 from deploytool.simulation.host import SimulatedHost
@@ -39,13 +39,17 @@ def hosts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Simulate
     made = fleet.inventory(3)
     hosts = fleet.fleet_of(fleet.Rendered.of(made), OLD)
     first = hosts["router1"]
-    who = {"holder": "ann@desk", "plan": "p1"}
-    locked = first.call(
-        Call.of("lock", **who, purpose="deploy", release=OLD[0].sha256), deadline_s=5
+    lock = TakeLock(holder="ann@desk", plan="p1", purpose="deploy", release=OLD[0].sha256)
+    locked = first.call(lock, deadline_s=5)
+    assert isinstance(locked, Locked)
+    hold = MarkHold(
+        token=locked.token,
+        holder="ann@desk",
+        plan="p1",
+        verdict="MIXED",
+        next="resume-or-rollback",
     )
-    token = locked.one("token") or ""
-    said = Call.of("hold", **who, token=token, verdict="MIXED", next="resume-or-rollback")
-    first.call(said, deadline_s=5)
+    first.call(hold, deadline_s=5)
     monkeypatch.setattr("deploytool.fleet.inventory.load_inventory", lambda _path: made)
     monkeypatch.setattr("deploytool.cli.starting.load_inventory", lambda _path: made)
     monkeypatch.setattr("deploytool.fleet.remote.connect_fleet", lambda *_, **__: hosts)
@@ -82,21 +86,21 @@ def test_p7_whoever_watches_is_told_once_and_again_when_it_changes(
     teller = NoticePrinter(said.append)
 
     def round_() -> None:
-        teller.tell(take_round(hosts, probe_call(disk=False), 5))
+        teller.tell(take_round(hosts, probe_request(disk=False), 5))
 
     for _ in range(3):
         round_()
     assert len(said) == 1
     assert said[0].startswith("router1: MIXED since ")
-    hosts["router2"].helper.put("lock", "token 5\nholder bob\npurpose deploy\nplan p2\nsince 1\n")
+    hosts["router2"].put_mark("lock", "token 5\nholder bob\npurpose deploy\nplan p2\nsince 1\n")
     for _ in range(2):
         round_()
     assert len(said) == 2
     assert said[1].startswith("router2: locked since ")
-    hosts["router1"].helper.remove("held", "lock", "rollout")
+    hosts["router1"].remove_mark("held", "lock", "rollout")
     round_()
     assert len(said) == 2, "bob's is told already"
-    hosts["router2"].helper.remove("lock")
+    hosts["router2"].remove_mark("lock")
     for _ in range(2):
         round_()
     assert said[2:] == ["no host is stopped, locked or held any more"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 
@@ -17,7 +18,10 @@ class LinuxMachine:
 
     def machine_id(self) -> str:
         """machine-id(5)."""
-        return _line("/etc/machine-id")
+        found = _line("/etc/machine-id")
+        if not found:
+            raise OSError(errno.ENODATA, "it names no machine", "/etc/machine-id")
+        return found
 
     def boot_id(self) -> str:
         """Differs from boot to boot."""

@@ -32,6 +32,7 @@ _MODULES = {
     "latch": "stopping",
     "lease": "serving",
     "resume": "starting",
+    "let_in": "starting",
     "flag": "arming",
 }
 """Where each verb is: a module is compiled when the first of its verbs is asked for."""

@@ -110,6 +110,7 @@ class _Look:
         self._cache.keep()
         return Evidence(
             agent=host.agent,
+            made=settings.made(),
             machine=system.machine.machine_id(),
             boot=system.machine.boot_id(),
             clock=system.machine.now(),
@@ -279,7 +280,9 @@ class _Look:
 
     def _status(self, sighting: Sighting, artifact: Inode | None) -> Asked | None:
         """What the running process says of itself, also one that systemd has lost sight of."""
-        if self._quick or not (sighting.unit.main or sighting.service or sighting.can_send()):
+        if self._quick or not self._probe.ask:
+            return None
+        if not (sighting.unit.main or sighting.service or sighting.can_send()):
             return None
         folder = self._client_folder(sighting, artifact)
         return service.ask_status(self._host, sighting.unit, folder)

@@ -71,7 +71,7 @@ def next_mark(
         raise Refusal("damaged", f"the mark of a rollout here can't be read: {advice}")
     if request.purpose in NO_ROLLOUT:
         return None
-    if mark is not None and (mark.phase != "locked" or not request.knows_before):
+    if mark is not None and (mark.touched or not request.knows_before):
         return None
     before, phase = (mark.before if mark is not None else linked), "locked"
     if damaged:
@@ -194,7 +194,7 @@ def unlock(host: Host, request: Unlock, _: Payload) -> Unlocked:
         mark = host.mark("rollout", RolloutMark)
         # A recovery that finds the same rollout unfinished on another host needs it. A rollout that
         # was only refused here finished nothing, and must not hide the one before it.
-        if mark is not None and (mark.phase != "locked" or mark.target == request.release):
+        if mark is not None and (mark.touched or mark.target == request.release):
             done = Finished(plan=mark.plan, target=mark.target, before=mark.before)
             if mark.before == linked:
                 host.put(finished=done)

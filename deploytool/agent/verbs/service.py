@@ -124,6 +124,16 @@ def _can_run(host: Host, path: str) -> bool:
     return inode is not None and bool(inode.rights.mode & 0o111)
 
 
+def serves(host: Host) -> bool:
+    """Whether it has a main process, as far as its supervisor says."""
+    try:
+        main = host.system.supervisor.state().main
+    except OSError:
+        return False
+    process = host.system.processes.process(main) if main > 1 else None
+    return process is not None and process.state not in ("Z", "X")
+
+
 # --- its start ----------------------------------------------------------------------------------
 
 

@@ -23,7 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from deploytool.agent.host import Host
     from deploytool.agent.port import Payload
-    from deploytool.agent.requests import Resume
+    from deploytool.agent.requests import LetIn, Resume
     from deploytool.agent.words import Text, Time
 
 NAMESPACE = "start.deploytool"
@@ -32,6 +32,9 @@ NO_STOP = "none"
 LIFETIME_S = 3600
 RECEIVE_S = 5
 HALT_S = 2.0
+LOG = "let-in"
+"""Who let this host in without a signature, when and why: a line each."""
+LOG_AT_MOST = 65536
 
 
 class StartRequest(Record):
@@ -117,12 +120,14 @@ def resume(host: Host, request: Resume, payload: Payload) -> Resumed:
             raise Refusal("not-halted", "this host was not stopped")
         if not is_of(start, request.latch, latch):
             raise _other(latch)
-        if fenced or command is None:
+        # A start that was interrupted may have taken the fence away, and started nothing.
+        starts = fenced or (latch is not None and not service.serves(host))
+        if starts or command is None:
             # An artifact that runs checks it too. Where none runs, or it has no such command, the
             # host is the only one that can.
             _check_second_person(host, start, latch, signed, signature)
-        if fenced:
-            _let_in(host, request, start)
+        if starts:
+            _let_in(host, request.latch, start)
         said = None
         if command is not None:
             said = service.run(host, command, sent=content)
@@ -130,8 +135,56 @@ def resume(host: Host, request: Resume, payload: Payload) -> Resumed:
                 return Resumed(said=said)  # it says why not, and the latch stays
         # As long as the latch is there, a change notes what serves from now on.
         host.remove("meant")
-        _lift(host, request, start)
+        _lift(host, request.latch, start)
     return Resumed(said=said, released=True)
+
+
+def let_in(host: Host, request: LetIn, _: Payload) -> Resumed:
+    """Ends the stop that holds here now, without a signature, where the host knows no signers.
+
+    Who asked and why is written down before anything is done (``state/let-in``).
+    """
+    if host.settings.signers is not None:
+        text = "this host knows signers: 'deploytool start' lets it in again, by two people"
+        raise Refusal("signers", text)
+    with host.mutex():
+        latches.put_back(host)
+        latch = _latch(host)
+        fenced = marks.is_there(host.state, "fenced")
+        if latch is None and not fenced:
+            raise Refusal("not-halted", "this host was not stopped")
+        named = latch.latch if latch is not None else None
+        _write_down(host, request, named)
+        # It is for the stop that holds here now, and for none that comes meanwhile.
+        start = StartRequest(
+            by=request.by,
+            expires=0,
+            fleet=host.settings.fleet,
+            host=host.settings.host,
+            issued=0,
+            latch="",
+            reason=request.reason,
+            stop=named or NO_STOP,
+        )
+        if fenced or not service.serves(host):
+            _let_in(host, named, start)
+        said = None
+        command, own = host.settings.resume, latch.artifact if latch is not None else None
+        if command is not None and own is not None:
+            said = service.run(host, command.but(argv=(*command.argv, "--latch", own)))
+        host.remove("meant")
+        _lift(host, named, start)
+    return Resumed(said=said, released=True)
+
+
+def _write_down(host: Host, request: LetIn, named: str | None) -> None:
+    now = int(host.system.machine.now())
+    reason = request.reason.replace("\n", " ")
+    line = f"since {now} by {request.by} latch {named or NO_STOP} reason {reason}"
+    with writing(f"{host.state.path}/{LOG}"):
+        there = host.state.entry(LOG) is not None
+        before = host.state.read(LOG, LOG_AT_MOST).decode("utf-8", "replace") if there else ""
+        marks.put(host.state, **{LOG: f"{before[-LOG_AT_MOST // 2 :]}{line}\n"})
 
 
 def _receive(host: Host, request: Resume, payload: Payload) -> bytes:
@@ -177,11 +230,11 @@ def _other(latch: Latch | None) -> Refusal:
     return Refusal("other-latch", text)
 
 
-def _let_in(host: Host, request: Resume, start: StartRequest) -> None:
+def _let_in(host: Host, named: str | None, start: StartRequest) -> None:
     """Takes the fence away, and starts what is active."""
     host.remove("fenced")
     try:
-        _check_same(host, request, start)
+        _check_same(host, named, start)
     except Refusal:
         # It may have been the other stop's fence.
         _fence(host)
@@ -192,12 +245,12 @@ def _let_in(host: Host, request: Resume, start: StartRequest) -> None:
         service.start_again(host)
     if marks.is_there(host.state, "fenced"):
         raise Refusal("halted", "this host was stopped and fenced again meanwhile")
-    _check_same(host, request, start)
+    _check_same(host, named, start)
 
 
-def _check_same(host: Host, request: Resume, start: StartRequest) -> None:
+def _check_same(host: Host, named: str | None, start: StartRequest) -> None:
     latch = _latch(host)
-    if not is_of(start, request.latch, latch):
+    if not is_of(start, named, latch):
         raise _other(latch)
 
 
@@ -208,7 +261,7 @@ def _fence(host: Host) -> None:
         host.system.supervisor.mask()
 
 
-def _lift(host: Host, request: Resume, start: StartRequest) -> None:
+def _lift(host: Host, named: str | None, start: StartRequest) -> None:
     """Removes the latch, if it is the one that the request is for.
 
     A stop that came since was answered HALTED. The artifact is halted again to make that true; if
@@ -225,7 +278,7 @@ def _lift(host: Host, request: Resume, start: StartRequest) -> None:
         latch = marks.read(host.state, lifted, Latch)
     except (OSError, Malformed):
         latch = None
-    if latch is not None and is_of(start, request.latch, latch):
+    if latch is not None and is_of(start, named, latch):
         host.remove(lifted)
         return
     with attempt():

@@ -133,12 +133,12 @@ CATALOGUE: tuple[CatalogueEntry, ...] = (
     _shared(Fault.DISK_READ_ONLY, MACHINES, ALWAYS, {REFUSED, RESTORED}, FAILED),
     CatalogueEntry(
         "rights-lost",
-        "the helper may no longer be run",
+        "the agent may no longer be run",
         ANYWHERE,
         ALWAYS,
         frozenset({REFUSED}),
     ),
-    _shared(Fault.HELPER_CHANGED, ANYWHERE, ALWAYS, {REFUSED}, FAILED),
+    _shared(Fault.AGENT_CHANGED, ANYWHERE, ALWAYS, {REFUSED}, FAILED),
     _shared(Fault.CONFIG_CHANGED, ANYWHERE, ALWAYS, {REFUSED}, FAILED),
     # The service.
     _shared(Fault.WONT_START, MACHINES, ALWAYS),

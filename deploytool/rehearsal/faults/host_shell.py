@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from deploytool.errors import EnvironmentProblem
-from deploytool.fleet.helper import helper_path
+from deploytool.fleet.agent_settings import agent_path
 from deploytool.fleet.model import Inventory
 from deploytool.rehearsal.fleets.local import LocalFleet
 from deploytool.rehearsal.fleets.model import Machines, Throwaway
@@ -110,7 +110,7 @@ class HostShell:
             (
                 f"ROOT={self.root} NAME={self.service} HOST={self.host} PORT={self.port}",
                 f"OLD={self.old} NEW={self.new} KEYS={keys}",
-                f"HOST_KEYS='{host_keys}' HELPER={helper_path(self.inventory, self.host)}",
+                f"HOST_KEYS='{host_keys}' AGENT={agent_path(self.inventory, self.host)}",
                 f"main_pid() {{ {main}; }}",
             )
         )

@@ -1,6 +1,6 @@
 """What faults on a host are made of: shell scripts that bring them, and scripts that lift them.
 
-They run as root on the host itself, with ROOT, NAME, HOST, PORT, OLD, NEW, KEYS, HOST_KEYS, HELPER
+They run as root on the host itself, with ROOT, NAME, HOST, PORT, OLD, NEW, KEYS, HOST_KEYS, AGENT
 and ``main_pid`` set. A lift takes away the cause; mending what it damaged is deploytool's work.
 """
 
@@ -113,10 +113,10 @@ done
         'mount -o remount,rw,bind "$ROOT"',
         outside=True,
     ),
-    "rights-lost": Script('chmod 0644 "$HELPER"', 'chmod 0755 "$HELPER"'),
-    "helper-changed": Script(
-        'cp -p "$HELPER" "$HELPER.away"; echo "# changed" >>"$HELPER"',
-        'mv "$HELPER.away" "$HELPER"',
+    "rights-lost": Script('chmod 0644 "$AGENT"', 'chmod 0755 "$AGENT"'),
+    "agent-changed": Script(
+        'cp -p "$AGENT" "$AGENT.away"; echo "# changed" >>"$AGENT"',
+        'mv "$AGENT.away" "$AGENT"',
     ),
     "config-changed": Script(
         'cp -p "$ROOT/etc/router.json" "$ROOT/etc/away"; echo >>"$ROOT/etc/router.json"',

@@ -1,4 +1,4 @@
-"""What is true on a host, asked on the host itself with code of its own: no probe, no helper.
+"""What is true on a host, asked on the host itself with code of its own: no probe, no agent.
 
 It runs there as one Python program (``/usr/bin/python3``, past whatever a fault put on PATH) and
 looks at the kernel: the link, the bytes, every process that holds a release open, the listener.

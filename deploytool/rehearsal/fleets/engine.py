@@ -24,7 +24,7 @@ _STATES: dict[str, HostState] = {"running": "running", "paused": "paused"}
 # Whatever the machine's own limits are: where they can't be raised, asking for more fails.
 _LIMITS = ("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000")
 
-# What root may do on a real host and the helper relies on: look into other accounts' processes.
+# What root may do on a real host and the agent relies on: look into other accounts' processes.
 _RIGHTS = ("--cap-add", "SYS_PTRACE", "--cap-add", "AUDIT_WRITE")
 
 _DOCKER_SYSTEMD = (

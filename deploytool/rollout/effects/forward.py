@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from deploytool.parity.judge import judge
 from deploytool.parity.model import Parity
-from deploytool.parity.round import probe_call
+from deploytool.parity.round import probe_request
 from deploytool.rollout.model import Event
 from deploytool.rollout.progress import RolloutProgress
 
@@ -34,7 +34,7 @@ class Forward(RolloutProgress):
     def _prove(self) -> Event:
         if not self._soak(self._interrupted):
             return Event.INTERRUPTED
-        seen = self._hosts.probe(self._inventory.names, probe_call())
+        seen = self._hosts.probe(self._inventory.names, probe_request())
         self._report.round = judge(self._inventory, seen, self._manifest)
         if self._stopped(seen):
             return Event.STOPPED

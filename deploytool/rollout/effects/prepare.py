@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from deploytool.errors import HostFault
 from deploytool.parity.model import Evidence, Parity
-from deploytool.parity.round import probe_call
+from deploytool.parity.round import probe_request
 from deploytool.rollout.admission import consider, consider_interrupted
 from deploytool.rollout.baseline import Baseline, baseline_after_interruption, fresh, marks
 from deploytool.rollout.build_conflicts import build_conflicts
 from deploytool.rollout.checks import Obstacle, moved
+from deploytool.rollout.locks import Taken
 from deploytool.rollout.model import Event, Purpose
 from deploytool.rollout.progress import RolloutProgress
 
@@ -22,7 +22,7 @@ class Prepare(RolloutProgress):
     def _probe_all(self) -> dict[str, Evidence | HostFault]:
         release = (self._manifest.sha256, self._manifest.digest())
         return self._hosts.probe(
-            self._inventory.names, probe_call(release, self._manifest.requires, only_target=True)
+            self._inventory.names, probe_request(release, self._manifest.requires, only_target=True)
         )
 
     def _remember(self, evidence: Mapping[str, Evidence], base: dict[str, Baseline]) -> None:
@@ -84,15 +84,12 @@ class Prepare(RolloutProgress):
     def _take_over(self) -> Event:
         return self._locked(self._hosts.take_over(self._found, self._base, self._release.digest))
 
-    def _locked(self, outcome: tuple[list[Obstacle], dict[str, str]]) -> Event:
-        refused, in_doubt = outcome
-        self._report.trouble |= in_doubt
-        # Nobody can arm anything on a host that is locked, so what holds now goes on holding.
-        self._report.obstacles = tuple(refused) or (() if in_doubt else self._flags_under_lock())
-        if in_doubt:
+    def _locked(self, taken: Taken) -> Event:
+        self._report.trouble |= taken.in_doubt
+        self._report.obstacles = tuple(taken.refused)
+        if taken.in_doubt:
             return Event.UNKNOWN
+        if not taken.refused:
+            # Nobody can arm anything on a host that is locked: what was seen then goes on holding.
+            self._report.obstacles = self._flags_in_the_way(taken.seen)
         return Event.REFUSED if self._report.obstacles else Event.LOCKED
-
-    def _flags_under_lock(self) -> tuple[Obstacle, ...]:
-        """The same again, of processes that may have been told something since they were seen."""
-        return self._flags_in_the_way({h: replace(e, status=None) for h, e in self._found.items()})

@@ -53,7 +53,7 @@ def status(service: Service) -> str:
         "flag_table": mind.program.flag_table,
         "wire": mind.program.wire,
         "armed": mind.flags.armed() if mind.flags else [],
-        "epoch": 0,
+        "epoch": mind.flags.epoch if mind.flags else 0,
         "trading_state": "HALTED" if mind.halted else "ACTIVE",
         "reason": "",
     }

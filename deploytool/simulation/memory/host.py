@@ -27,6 +27,7 @@ def settings(
     root = f"/opt/{name}"
     artifact = f"{{current}}/{name}"
     return Settings(
+        tool="0",
         agent=f"/usr/local/lib/deploytool/{name}",
         fleet="simulated",
         host=host,
@@ -75,6 +76,7 @@ class Host:
         build: Build | None = None,
         *,
         described: Settings | None = None,
+        agent: bytes = AGENT,
         time: Time | None = None,
         number: int = 1,
     ) -> Host:
@@ -88,7 +90,7 @@ class Host:
             computer.make_folders(path)
         for name in ("mutex", "probe.lock"):
             computer.put(f"{root}/state/{name}", b"", 0o600)
-        computer.put(described.agent, AGENT, 0o755)
+        computer.put(described.agent, agent, 0o755)
         for path in described.configs:
             computer.put(path, b"{}\n")
         if described.signers is not None:
@@ -125,7 +127,8 @@ class Host:
         line = json.dumps(request.to_json(), separators=(",", ":")).encode()
         agent = Agent(self.service, hook=hook, wait=wait)
         try:
-            return serve(agent, sha256(AGENT), type(request), line, with_payload)
+            digest = sha256(self.computer.read(self.service.settings.agent) or b"")
+            return serve(agent, digest, type(request), line, with_payload)
         finally:
             agent.run.end()
 

@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-_MAGIC = b"#!simulated\n"
+MAGIC = b"#!simulated\n"
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,15 @@ class Program:
     how: Literal["exe", "fd", "read"] = "fd"
     flag_table: str | None = None
     wire: str | None = None
+    table: str | None = None
+    """The flags that it has, as whoever gives it some reads them (``Service.flags_of``)."""
 
     @staticmethod
     @functools.lru_cache(maxsize=256)
     def load(content: bytes) -> Program | None:
         """The program in these bytes; None where no computer could run them."""
         head, _, rest = content.partition(b"\n")
-        if head + b"\n" != _MAGIC:
+        if head + b"\n" != MAGIC:
             return None
         try:
             return Program(**json.loads(rest.partition(b"\n")[0]))
@@ -71,7 +73,7 @@ def build(
     """A build; the same arguments give the same bytes."""
     program = Program(name, version, f"{name} {version}", how)
     said = {"name": name, "version": version, "version_line": f"{name} {version}", "how": how}
-    artifact = _MAGIC + json.dumps(said).encode() + b"\n" + b"." * padding
+    artifact = MAGIC + json.dumps(said).encode() + b"\n" + b"." * padding
     manifest = {
         "format": 1,
         "name": name,
@@ -89,6 +91,9 @@ class Flags(Protocol):
 
     def answer(self, words: tuple[str, ...], given: bytes) -> tuple[int, str, str]:
         """Exit code, standard output and errors of ``flag STEP [FLAG]``."""
+
+    epoch: int
+    """The newest epoch that was ever accepted on this host."""
 
     def armed(self) -> list[str]:
         """The flags that are obeyed now."""

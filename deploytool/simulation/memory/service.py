@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal
@@ -74,6 +75,8 @@ class Service:
     due: list[int] = field(default_factory=list)
     """Tokens of timers that rang: for each, ``expire`` is to be asked of this host."""
     timer: Alarm | None = None
+    flags_of: Callable[[Program, str], Flags | None] = lambda _program, _release: None
+    """What a process that starts has of flags."""
 
     @property
     def root(self) -> str:
@@ -135,7 +138,9 @@ class Service:
             self.computer.end(task)
             return None
         halted = self.computer.find(self.latch_path) is not None
-        mind = self.minds[task] = Mind(program, sha256(content), halted)
+        release = sha256(content)
+        flags = self.flags_of(program, release)
+        mind = self.minds[task] = Mind(program, release, halted, flags=flags)
         if self.settings.halt_signal is not None:
             number = int(signal.Signals[f"SIG{self.settings.halt_signal}"])
             task.handles[number] = lambda: self.halt(mind)

@@ -23,6 +23,7 @@ class Flags:
     """What the process does with its flags: it writes down what it was asked."""
 
     asked: list[tuple[tuple[str, ...], bytes]] = field(default_factory=list)
+    epoch: int = 0
 
     def answer(self, words: tuple[str, ...], given: bytes) -> tuple[int, str, str]:
         self.asked.append((words, given))

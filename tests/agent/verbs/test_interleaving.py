@@ -324,6 +324,8 @@ def test_p3_no_flag_is_armed_on_a_host_that_is_locked(ground: Ground) -> None:
     class Flags:
         """Looks, when it is asked to arm, whether the host is locked."""
 
+        epoch = 0
+
         def __init__(self, fresh: Ground) -> None:
             self._fresh, self.locked = fresh, False
 

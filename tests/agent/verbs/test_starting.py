@@ -13,7 +13,7 @@ import pytest
 from deploytool.agent import marks
 from deploytool.agent.model import Asked, Latch
 from deploytool.agent.record import Malformed
-from deploytool.agent.requests import Halt, Resume, Resumed
+from deploytool.agent.requests import Halt, LetIn, Resume, Resumed
 from deploytool.agent.verbs.starting import StartRequest, is_of, objection, parse_signed
 from deploytool.simulation.memory.commands import Commands
 from deploytool.simulation.memory.disk import Fate
@@ -129,6 +129,51 @@ def test_a_host_without_signers_is_let_in_by_who_may_log_in(ground: Ground) -> N
     stopped = Stopped(ground, resume=False)
     ground.change(signers=None)
     assert stopped.resume(stopped.signed("stranger")).released
+
+
+@pytest.mark.parametrize("fenced", [True, False])
+def test_p6_a_start_that_was_interrupted_starts_what_is_not_there(
+    ground: Ground, *, fenced: bool
+) -> None:
+    """Its fence may be gone, and the service not started."""
+    stopped = Stopped(ground)
+    if not fenced:
+        ground.host.computer.remove(f"{ground.host.service.root}/state/fenced")
+    assert stopped.resume().released
+    assert ground.serves == ONE.release
+
+
+BY_ROOT = LetIn(by="root@router1", reason="nobody can sign")
+
+
+def test_p6_root_lets_a_host_in_where_nobody_can_sign_and_that_is_written_down(
+    stopped: Stopped,
+) -> None:
+    ground = stopped.ground
+    assert ground.refused(BY_ROOT) == "signers", "where somebody can, two people do"
+    ground.change(signers=None)
+    answer = ground.done(BY_ROOT)
+    assert isinstance(answer, Resumed)
+    assert answer.released
+    assert ground.serves == ONE.release
+    for name in ("halted", "fenced", "meant"):
+        assert ground.mark(name) is None
+    assert "by root@router1 latch ab12 reason nobody can sign" in str(ground.mark("let-in"))
+    assert ground.refused(BY_ROOT) == "not-halted"
+
+
+def test_p6_a_stop_that_comes_while_root_lets_a_host_in_holds(ground: Ground) -> None:
+    stopped = Stopped(ground)
+    ground.change(signers=None)
+    again = marks.text_of(Latch(latch="cd34", by="you", reason="again", since=2))
+
+    def hook(run: Run, what: str) -> None:
+        if what in {"unmask", "remove fenced"}:
+            run.computer.put(f"{ground.host.service.root}/state/halted", again.encode())
+
+    assert ground.refused(BY_ROOT, hook=hook) == "other-latch"
+    assert "cd34" in str(ground.mark("halted"))
+    assert stopped.ground.mark("fenced") is not None
 
 
 def test_an_artifact_that_refuses_keeps_the_latch(ground: Ground) -> None:

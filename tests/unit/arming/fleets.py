@@ -10,7 +10,7 @@ from deploytool.errors import FaultKind, HostFault
 from deploytool.fleet.model import Inventory
 from deploytool.parity.judge import judge, shown_manifest
 from deploytool.parity.model import Evidence, Round, RoundAnswers
-from deploytool.parity.round import probe_call, read
+from deploytool.parity.round import look, probe_request
 from deploytool.release.model import Manifest
 from deploytool.simulation import fleet, program
 from tests.unit.registry.artifacts import table
@@ -48,7 +48,7 @@ def declared() -> Inventory:
 def _host(name: str, *, today: bool) -> Evidence:
     manifest, content = NEW_BUILD if today else OLD_BUILD
     running = fleet.running(name, rendered(), manifest, content)
-    return read(running.call(probe_call(), deadline_s=5))
+    return look(running, probe_request(), 5)
 
 
 def new(name: str) -> Evidence:

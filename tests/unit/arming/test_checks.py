@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from deploytool.agent.model import Deadman, Hold, Lock, RolloutMark
 from deploytool.arming.certificate import CLOCK_SKEW_S, certify
 from deploytool.arming.checks import (
     AGE_AT_MOST_S,
@@ -24,16 +25,9 @@ from deploytool.errors import HostFault
 from deploytool.fleet.model import Digest
 from deploytool.parity.fleet_rules import judge_fleet, most_common_release
 from deploytool.parity.judge import expect, unreachable
-from deploytool.parity.model import (
-    Evidence,
-    Hold,
-    HostVerdict,
-    Lock,
-    RolloutMark,
-    Round,
-    RoundAnswers,
-)
+from deploytool.parity.model import Evidence, HostVerdict, Round, RoundAnswers
 from deploytool.parity.rules import judge_host
+from tests.unit.evidences import but
 
 from . import fleets
 from .fleets import NAMES, NEW, NONCES, NOW, OLD, declared, new, situation
@@ -51,7 +45,7 @@ def changed(host: str, **changes: Any) -> Situation:
     """All is well, but for one host's evidence."""
     taken = situation().round
     hosts = tuple(
-        replace(v, evidence=replace(v.evidence, **changes)) if v.host == host and v.evidence else v
+        replace(v, evidence=but(v.evidence, **changes)) if v.host == host and v.evidence else v
         for v in taken.hosts
     )
     return replace(situation(), round=replace(taken, hosts=hosts))
@@ -105,8 +99,10 @@ def test_one_host_of_eight_stands_in_the_way_and_is_named(name: str, state: str)
     assert where in found.text
 
 
-LOCK = Lock(3, "anna@desk", "deploy", "p1", 1)
-ROLLOUT = RolloutMark("p1", "a" * 64, None, "locked", 1)
+LOCK = Lock(token=3, holder="anna@desk", purpose="deploy", plan="p1", since=1)
+ROLLOUT = RolloutMark(plan="p1", target="a" * 64, before=None, phase="locked", since=1)
+HOLD = Hold(verdict="MIXED", holder="anna", plan="p1", next="resume", since=1)
+DEADMAN = Deadman(boot="b", token=1, seconds=60, armed=1)
 
 
 @pytest.mark.parametrize(
@@ -114,8 +110,9 @@ ROLLOUT = RolloutMark("p1", "a" * 64, None, "locked", 1)
     [
         ({"lock": LOCK}, "ARM_LOCKED", "locked by anna@desk for deploy, plan p1"),
         ({"rollout": ROLLOUT}, "ARM_ROLLOUT", "plan p1"),
-        ({"hold": Hold("MIXED", "anna", "p1", "resume", 1)}, "ARM_HELD", "held as MIXED by anna"),
-        ({"unconfirmed": True}, "ARM_UNCONFIRMED", "not confirmed"),
+        ({"hold": HOLD}, "ARM_HELD", "held as MIXED by anna"),
+        ({"deadman": DEADMAN}, "ARM_UNCONFIRMED", "not confirmed"),
+        ({"unreadable": ("deadman",)}, "ARM_UNCONFIRMED", "not confirmed"),
         (status(armed=["RETAIL"]), "ARM_ALREADY", "disarm it first"),
         (status(armed=["OTHER"]), "ARM_STATE", "armed on it: OTHER; on most: nothing"),
         (status(armed=...), "ARM_STATE", "does not say which flags"),
@@ -138,7 +135,7 @@ def test_a_host_stands_in_the_way(changes: dict[str, Any], rule: str, text: str)
 
 def test_another_flag_that_is_armed_everywhere_is_no_obstacle() -> None:
     armed = tuple(
-        replace(v, evidence=replace(v.evidence, **status(armed=["OTHER"])))
+        replace(v, evidence=but(v.evidence, **status(armed=["OTHER"])))
         for v in situation().round.hosts
         if v.evidence
     )
@@ -262,7 +259,7 @@ def test_a_match_on_another_release_than_the_round_s_is_no_parity() -> None:
 def test_everything_is_named_at_once() -> None:
     seen: RoundAnswers = {host: new(host) for host in NAMES} | {
         "router2": fleets.unreachable("router2"),
-        "router5": replace(new("router5"), lock=LOCK),
+        "router5": but(new("router5"), lock=LOCK),
         "router8": fleets.old("router8"),
     }
     found = obstacles(replace(situation(seen), census="exit 1", gateway="exit 2"))

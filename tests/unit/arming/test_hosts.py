@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from typing import Any
 
 import pytest
 
+from deploytool.agent.model import Asked
+from deploytool.agent.requests import Answer, Flag, Request, Told
 from deploytool.arming.hosts import FlagHosts
 from deploytool.arming.model import Shown
 from deploytool.errors import FaultKind, HostFault
 from deploytool.fleet.host import Payload
-from deploytool.fleet.protocol import Call, Reply
 
 
-def coded(text: str) -> str:
-    return base64.b64encode(text.encode()).decode()
-
-
-def lines(code: object, answer: str = "", errors: str = "") -> tuple[tuple[str, str], ...]:
-    return ("code", str(code)), ("answer", coded(answer)), ("errors", coded(errors))
+def lines(code: int | None, answer: str = "", errors: str = "") -> Answer:
+    return Told(said=Asked(way="command", code=code, answer=answer, errors=errors))
 
 
 class Saying:
@@ -28,20 +24,26 @@ class Saying:
 
     name = "router1"
 
-    def __init__(self, *replies: tuple[tuple[str, str], ...] | HostFault) -> None:
+    def __init__(self, *replies: Answer | HostFault) -> None:
         self.replies = list(replies)
-        self.calls: list[Call] = []
+        self.calls: list[tuple[Request, bool]] = []
 
-    def call(self, call: Call, *, deadline_s: float, payload: Payload | None = None) -> Reply:
+    def call(
+        self,
+        request: Request,
+        *,
+        deadline_s: float,
+        payload: Payload | None = None,
+        insist: bool = False,
+    ) -> Answer:
         assert 0 < deadline_s <= 20
-        assert (payload is not None) == (
-            call.verb == "flag_prepare" and ("size", "0") not in call.arguments
-        )
-        self.calls.append(call)
+        assert isinstance(request, Flag)
+        assert (payload is not None) == (request.step == "prepare" and request.size > 0)
+        self.calls.append((request, insist))
         reply = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
         if isinstance(reply, HostFault):
             raise reply
-        return Reply(reply)
+        return reply
 
     def close(self) -> None:
         pass
@@ -110,8 +112,8 @@ def test_a_refusal_is_one_and_everything_else_is_in_doubt() -> None:
         lines(124),
         lines(0, "[]"),
         lines(0, "x"),
-        lines("?"),
-        (("code", "0"), ("answer", "%"), ("errors", "")),
+        lines(None, shown()),
+        Answer(),
         lines(0, "{}"),
     ):
         (item,) = routers(Saying(reply)).commit("A").values()
@@ -144,7 +146,7 @@ def test_disarming_is_asked_again_where_nobody_knows_and_also_of_a_host_that_was
     host = Saying(lost, still, off)
     assert routers(host).disarm("A") == {"router1": None}
     assert len(host.calls) == 3
-    assert all(call.insist for call in host.calls)
+    assert all(insist for _, insist in host.calls)
     gone = Saying(lost)
     assert isinstance(routers(gone).disarm("A")["router1"], HostFault)
     assert len(gone.calls) == 3

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -11,24 +10,26 @@ from typing import Any
 
 import pytest
 
+from deploytool.agent.requests import Answer, Flag, Request, TakeLock
+from deploytool.agent.requests import Told as Answered
 from deploytool.arming.hosts import FlagHosts
 from deploytool.arming.report import SENDERS, Report
 from deploytool.arming.runner import in_use
 from deploytool.arming.table import ENDS, Purpose, State
 from deploytool.errors import DeploytoolError, FaultKind, HostFault, InputError
-from deploytool.fleet.helper import HostFiles
 from deploytool.fleet.host import Payload
 from deploytool.fleet.model import Inventory
-from deploytool.fleet.protocol import Call, Reply
-from deploytool.parity.evidence import parse_evidence
+from deploytool.fleet.prepared import HostFiles
+from deploytool.parity.evidence import read_evidence
 from deploytool.parity.judge import judge, shown_manifest
 from deploytool.parity.remedies import remedy
-from deploytool.parity.round import probe_call
+from deploytool.parity.round import probe_request
 from deploytool.parity.rules import judge_host
 from deploytool.simulation import board, fleet
 from deploytool.simulation.events import EVENTS
 from deploytool.simulation.faults import AFTER, BEFORE, CallPoint, Fault, possible
-from deploytool.simulation.host import SimulatedHost
+from deploytool.simulation.flags import board_of
+from deploytool.simulation.host import SimulatedHost, kind_of
 
 from .fleets import NAMES, NEW_BUILD, OLD_BUILD, declared, rendered
 from .worlds import BIT, FLAG, Market, Told, World, code
@@ -105,20 +106,28 @@ def test_epochs_grow_also_where_every_router_was_restarted() -> None:
 class Recorded:
     """A host that shows what it showed once, and notes whatever else it is asked."""
 
-    def __init__(self, name: str, reply: Reply | None) -> None:
+    def __init__(self, name: str, answer: Answer | None) -> None:
         self.name = name
-        self.reply = reply
+        self.answer = answer
         self.asked: list[str] = []
 
-    def call(self, call: Call, *, deadline_s: float, payload: Payload | None = None) -> Reply:
+    def call(
+        self,
+        request: Request,
+        *,
+        deadline_s: float,
+        payload: Payload | None = None,
+        insist: bool = False,
+    ) -> Answer:
+        del insist
         assert deadline_s > 0
         assert payload is None
-        if self.reply is None:
+        if self.answer is None:
             raise HostFault(FaultKind.TIMEOUT, "no SSH session within 5 s")
-        if call.verb != "probe":
-            self.asked.append(call.verb)
+        if request.verb != "probe":
+            self.asked.append(kind_of(request))
             raise HostFault(FaultKind.REFUSED, "enough was seen")
-        return self.reply
+        return self.answer
 
     def close(self) -> None:
         pass
@@ -130,10 +139,10 @@ def test_of_all_6561_fleets_of_new_old_and_unreachable_hosts_one_is_asked_for_no
     """In every other one the operator is refused (exit 3), and no router heard of it."""
     everybody: dict[tuple[str, str], Recorded] = {}
     for name, (state, made) in product(NAMES, {"new": NEW_BUILD, "old": OLD_BUILD}.items()):
-        shown = fleet.running(name, rendered(), *made).call(probe_call(), deadline_s=5)
+        shown = fleet.running(name, rendered(), *made).call(probe_request(), deadline_s=5)
         everybody[name, state] = Recorded(name, shown)
         everybody[name, "unreachable"] = Recorded(name, None)
-    monkeypatch.setattr("deploytool.parity.round.parse_evidence", _once(parse_evidence))
+    monkeypatch.setattr("deploytool.parity.round.read_evidence", _once(read_evidence))
     monkeypatch.setattr("deploytool.parity.judge.judge_host", _once(judge_host))
     market, asked = Market(), []
     for states in product(("new", "old", "unreachable"), repeat=len(NAMES)):
@@ -210,8 +219,8 @@ def test_what_stands_in_the_way_is_refused_before_any_router_hears_of_it(
 
 
 def _lock(host: SimulatedHost) -> None:
-    words = {"holder": "you@there", "purpose": "deploy", "plan": "p", "release": "a" * 64}
-    host.call(Call("lock", tuple(words.items())), deadline_s=5)
+    request = TakeLock(holder="you@there", purpose="deploy", plan="p", release="a" * 64)
+    host.call(request, deadline_s=5)
 
 
 def test_a_stranger_s_certificate_is_refused_by_every_router_and_they_say_so() -> None:
@@ -239,7 +248,7 @@ def test_nothing_is_armed_without_a_signature() -> None:
 
 def test_a_router_whose_clock_is_wrong_is_refused() -> None:
     world = World()
-    world.hosts["router4"].helper.machine.skew_s = 3600
+    world.hosts["router4"].skew_s = 3600
     report, error = world.change(Purpose.ARM)
     assert code(error) == 3
     assert any(o.host == "router4" and "clock" in o.text for o in report.obstacles)
@@ -331,10 +340,10 @@ def _ended_by_a_fresh_disarm(world: World) -> None:
     for host in world.hosts.values():
         host.strikes = {}
         host._gone = False
-        host.helper.service.quirks.clear()
+        host.service.quirks.clear()
     report, error = world.change(Purpose.DISARM)
-    silent = {h.name for h in world.hosts.values() if h.helper.service.board() is None}
-    gone = {h.name for h in world.hosts.values() if not h.helper.service.of_this_root()}
+    silent = {h.name for h in world.hosts.values() if board_of(h.service) is None}
+    gone = {h.name for h in world.hosts.values() if not h.service.of_this_root()}
     assert world.all_off
     assert BIT not in world.market.bits
     assert {host for host, text in report.flag_states.items() if text == "not running"} == gone
@@ -383,15 +392,20 @@ def _says_another_bit(world: World, name: str, bit: int) -> None:
     host = world.hosts[name]
     asked = host.call
 
-    def call(call: Call, *, deadline_s: float, payload: Payload | None = None) -> Reply:
-        reply = asked(call, deadline_s=deadline_s, payload=payload)
-        if call.verb != "flag_observe":
-            return reply
-        said = json.loads(base64.b64decode(reply.one("answer") or ""))
+    def call(
+        request: Request,
+        *,
+        deadline_s: float,
+        payload: Payload | None = None,
+        insist: bool = False,
+    ) -> Answer:
+        answer = asked(request, deadline_s=deadline_s, payload=payload, insist=insist)
+        if not isinstance(answer, Answered) or kind_of(request) != "flag_observe":
+            return answer
+        said = json.loads(answer.said.answer)
         for flag in said["flags"]:
             flag["bit"] = bit if flag["name"] == FLAG else flag["bit"]
-        told = base64.b64encode(json.dumps(said).encode()).decode()
-        return Reply(tuple((k, told if k == "answer" else v) for k, v in reply.lines))
+        return answer.but(said=answer.said.but(answer=json.dumps(said)))
 
     host.call = call  # type: ignore[method-assign] # this one host lies
 
@@ -439,7 +453,7 @@ def test_disarming_with_one_host_out_of_reach_says_so() -> None:
 def test_disarming_where_a_router_is_dead_is_proven_by_a_look_and_only_by_that() -> None:
     world = World()
     world.change(Purpose.ARM)
-    world.hosts["router2"].helper.service.crash()
+    world.hosts["router2"].service.crash()
     report, error = world.change(Purpose.DISARM)
     assert code(error) == 0, error
     assert report.flag_states["router2"] == "not running"
@@ -447,7 +461,7 @@ def test_disarming_where_a_router_is_dead_is_proven_by_a_look_and_only_by_that()
     # The look is lost: nobody answers, and that nothing runs is no more than a guess.
     unlucky = World()
     unlucky.change(Purpose.ARM)
-    unlucky.hosts["router2"].helper.service.crash()
+    unlucky.hosts["router2"].service.crash()
     unlucky.hosts["router2"].strikes = {
         CallPoint("probe", n, BEFORE): Fault.CONNECT_TIMEOUT for n in (2, 3)
     }
@@ -468,18 +482,28 @@ class Mortal:
     """A host whose caller is killed before or after one call."""
 
     def __init__(self, host: SimulatedHost, count: list[int], at: int, *, after: bool) -> None:
-        self.helper, self.name, self._host = host.helper, host.name, host
+        self.service, self.computer = host.service, host.computer
+        self.name, self._host = host.name, host
         self._count, self._at, self._after = count, at, after
 
-    def call(self, call: Call, *, deadline_s: float, payload: Payload | None = None) -> Reply:
+    def call(
+        self,
+        request: Request,
+        *,
+        deadline_s: float,
+        payload: Payload | None = None,
+        insist: bool = False,
+    ) -> Answer:
         self._count[0] += 1
         dies = self._count[0] == self._at
         if dies and not self._after:
             raise Killed
-        reply = self._host.call(call, deadline_s=deadline_s, payload=payload)
+        answer = self._host.call(
+            request, deadline_s=deadline_s, payload=payload, insist=insist
+        )
         if dies:
             raise Killed
-        return reply
+        return answer
 
     def close(self) -> None:
         pass
@@ -596,7 +620,7 @@ def test_a_router_that_restarts_is_off_and_every_round_says_so() -> None:
     world = World()
     world.change(Purpose.ARM)
     assert world.odd_by_status() == set()
-    EVENTS[Fault.RESTARTED](world.hosts["router6"].helper)
+    EVENTS[Fault.RESTARTED](world.hosts["router6"])
     assert [n for n, s in world.truth.items() if s == "off"] == ["router6"]
     seen = world.look()
     taken = judge(declared(), seen, shown_manifest(seen))
@@ -620,14 +644,14 @@ def test_a_certificate_is_good_once() -> None:
     world.change(Purpose.DISARM)
     host = world.hosts["router1"]
     sealed = kept[0].encode()
-    words = (("flag", FLAG), ("size", str(len(sealed))))
+    request = Flag(step="prepare", flag=FLAG, size=len(sealed))
     sent = Payload(len(sealed), lambda: iter([sealed]))
     for fresh_nonce in (False, True):
         if fresh_nonce:
-            host.call(Call.of("flag_prepare", flag=FLAG, size=0), deadline_s=5)
-        reply = host.call(Call("flag_prepare", words), deadline_s=5, payload=sent)
-        assert reply.one("code") == "3"
-        text = base64.b64decode(reply.one("errors") or "").decode()
-        assert "replay" in text
-        assert "is not newer than" in text
+            host.call(Flag(step="prepare", flag=FLAG), deadline_s=5)
+        answer = host.call(request, deadline_s=5, payload=sent)
+        assert isinstance(answer, Answered)
+        assert answer.said.code == 3
+        assert "replay" in answer.said.errors
+        assert "is not newer than" in answer.said.errors
     assert world.all_off

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,8 +12,9 @@ from deploytool.arming.status import ABSENT, DIFFERS, UNKNOWN, remedy, rows
 from deploytool.cli.flagtable import document, lines, show
 from deploytool.errors import FaultKind, HostFault
 from deploytool.parity.model import Evidence
-from deploytool.parity.round import probe_call, read
+from deploytool.parity.round import look, probe_request
 from deploytool.simulation import fleet, program
+from tests.unit.evidences import but
 from tests.unit.registry.artifacts import table
 from tests.unit.registry.registries import flag, registry, runtime
 
@@ -38,7 +38,7 @@ def shown(state: str = "off", epoch: int = 0, since: int | None = None) -> Shown
 
 
 def other(name: str) -> Evidence:
-    return read(fleet.running(name, rendered(), *OTHER).call(probe_call(), deadline_s=5))
+    return look(fleet.running(name, rendered(), *OTHER), probe_request(), 5)
 
 
 def found(seen: dict[str, Any], said: dict[str, Any]) -> dict[str, Any]:
@@ -74,10 +74,10 @@ def test_all_alike() -> None:
         (DARK, shown(), UNKNOWN),
         (old("router3"), shown(), ABSENT),
         (other("router3"), shown(), DIFFERS),
-        (replace(new("router3"), manifest=None), shown(), UNKNOWN),
-        (replace(new("router3"), manifest=b"{}"), shown(), UNKNOWN),
-        (replace(new("router3"), status={"flag_table": "0" * 64}), shown(), UNKNOWN),
-        (replace(new("router3"), status=None), shown(), UNKNOWN),
+        (but(new("router3"), manifest=None), shown(), UNKNOWN),
+        (but(new("router3"), manifest=b"{}"), shown(), UNKNOWN),
+        (but(new("router3"), status={"flag_table": "0" * 64}), shown(), UNKNOWN),
+        (but(new("router3"), status=None), shown(), UNKNOWN),
         (new("router3"), Shown((), (), 0), UNKNOWN),
         (new("router3"), Shown((FlagState("RETAIL", 5, "off", 0, None),), (), 0), UNKNOWN),
     ],
@@ -96,8 +96,15 @@ def test_armed_by_two_certificates_is_not_the_same() -> None:
 
 
 def test_a_host_where_nothing_runs_has_its_own_line_and_advice() -> None:
-    dead = replace(
-        new("router3"), main_pid=0, group=frozenset(), runs=(), processes={}, owners=(), status=None
+    dead = but(
+        new("router3"),
+        main=0,
+        group=(),
+        runs=(),
+        processes=(),
+        owners=(),
+        open_ports=(),
+        status=None,
     )
     assert dead.idle
     seen: dict[str, Any] = {**ALL, "router3": dead}

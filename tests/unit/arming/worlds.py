@@ -15,8 +15,9 @@ from deploytool.arming.table import Purpose, State
 from deploytool.errors import DeploytoolError, FaultKind, HostFault
 from deploytool.parity.judge import judge, shown_manifest
 from deploytool.parity.model import RoundAnswers
-from deploytool.parity.round import probe_call, read
+from deploytool.parity.round import look, probe_request
 from deploytool.simulation import board, fleet
+from deploytool.simulation.flags import board_of
 from deploytool.simulation.host import SimulatedHost
 
 from .fleets import NAMES, NEW, NEW_BUILD, declared, rendered
@@ -125,7 +126,7 @@ class World:
     def pass_time(self, seconds: float) -> None:
         """What was not settled in time lapses."""
         for host in self.hosts.values():
-            host.helper.machine.passed_s += seconds
+            host.pass_time(seconds)
 
     @property
     def truth(self) -> Mapping[str, str]:
@@ -142,7 +143,7 @@ class World:
 
     def look(self) -> RoundAnswers:
         """One evidence round, whatever struck before."""
-        return {name: read(h.call(probe_call(), deadline_s=5)) for name, h in self.hosts.items()}
+        return {name: look(h, probe_request(), 5) for name, h in self.hosts.items()}
 
     def odd_by_status(self) -> set[str]:
         """The hosts that an evidence round finds fault with."""
@@ -152,8 +153,8 @@ class World:
 
 
 def _on(host: SimulatedHost) -> bool:
-    made = host.helper.service.board()
-    return made is not None and FLAG in made.armed(host.helper.machine.uptime_s)
+    made = board_of(host.service)
+    return made is not None and FLAG in made.armed(host.computer.uptime)
 
 
 def code(error: DeploytoolError | None) -> int:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sys
 from pathlib import Path
 
 import pytest
 
+from deploytool.agent.model import Manifest, Other
 from deploytool.cli import main
 from deploytool.cli.output import Ended
 from deploytool.errors import FaultKind, HostFault
-from deploytool.parity.model import Evidence, RoundAnswers, Run
-from deploytool.parity.round import probe_call, read
+from deploytool.parity.model import Evidence, RoundAnswers
+from deploytool.parity.round import look, probe_request
 from deploytool.registry.lint import Linted, LintRequest, conclude, lint
 from deploytool.registry.rules import Rule
 from deploytool.release.model import FlagTable, Release
 from deploytool.release.store import add
 from deploytool.simulation import fleet, program
+from tests.unit.evidences import but
 
 from .artifacts import manifest, put, table, zipapp
 from .conftest import Repo
@@ -50,7 +51,7 @@ def live(host: str, flags: FlagTable | None) -> Evidence:
     made, content = program.build("2011.4")
     rendered = fleet.Rendered.of(fleet.inventory(2))
     running = fleet.running(host, rendered, made.model_copy(update={"flags": flags}), content)
-    return read(running.call(probe_call(), deadline_s=5))
+    return look(running, probe_request(), 5)
 
 
 def test_every_release_in_the_store_is_a_source(repo: Repo, tmp_path: Path) -> None:
@@ -132,15 +133,19 @@ def test_the_incident_is_refused_against_a_live_old_build(repo: Repo, tmp_path: 
 def test_a_host_whose_build_was_not_seen_is_never_nothing(repo: Repo, tmp_path: Path) -> None:
     repo.commit(registry(HIDDEN))
     good = live("router2", table(registry(HIDDEN)))
-    other = Run(9, "fd", "1:1", "a" * 64, "/x")
-    altered = b"{}" if good.manifest is None else good.manifest.replace(b"HIDDEN", b"SHOWN")
+    other = Other(pid=9, role="acts", ways=("maps",), release="a" * 64, detail="/x")
+    hidden = Other(pid=77, role="unseen", detail="no right")
+    shown = good.shown.manifest
+    assert shown is not None
+    altered = shown.but(text=str(shown.text).replace("HIDDEN", "SHOWN"))
     bad: list[tuple[Evidence | HostFault, str]] = [
         (HostFault(FaultKind.UNREACHABLE, "no route"), "unreachable"),
-        (dataclasses.replace(good, manifest=None), "nobody here has its manifest"),
-        (dataclasses.replace(good, manifest=altered), "nobody here has its manifest"),
-        (dataclasses.replace(good, runs=(*good.runs, other)), "nobody here has its manifest"),
-        (dataclasses.replace(good, runs=()), "could not be seen"),
-        (dataclasses.replace(good, unseen=frozenset({77})), "could not be seen"),
+        (but(good, manifest=None), "nobody here has its manifest"),
+        (but(good, manifest=altered), "nobody here has its manifest"),
+        (but(good, manifest=Manifest(sha="a" * 64, text="{}")), "nobody here has its manifest"),
+        (but(good, others=(other,)), "nobody here has its manifest"),
+        (but(good, runs=()), "could not be seen"),
+        (but(good, others=(hidden,)), "could not be seen"),
         (live("router2", None), "does not say what its bits mean"),
         (live("router2", FlagTable(table="0" * 64, wire="0" * 64)), "digest"),
     ]
@@ -160,8 +165,8 @@ def test_a_build_that_runs_but_is_active_nowhere_is_known_from_the_store(
     repo.commit(registry(HIDDEN))
     old = release(tmp_path, registry(HIDDEN), HANDLER, "0")
     good = live("router1", table(registry(HIDDEN)))
-    stale = dataclasses.replace(good.runs[0], sha=old.manifest.sha256)
-    found = linted(repo, tmp_path / "store", {"r": dataclasses.replace(good, runs=(stale,))})
+    stale = good.shown.runs[0].but(sha=old.manifest.sha256)
+    found = linted(repo, tmp_path / "store", {"r": but(good, runs=(stale,))})
     assert found.unread == ()
     assert found.count("host") == 2
 
@@ -169,7 +174,7 @@ def test_a_build_that_runs_but_is_active_nowhere_is_known_from_the_store(
 def test_a_host_with_nothing_on_it_says_nothing(repo: Repo, tmp_path: Path) -> None:
     repo.commit(registry(HIDDEN))
     bare = fleet.bare("router1", fleet.Rendered.of(fleet.inventory(1)))
-    seen: RoundAnswers = {"router1": read(bare.call(probe_call(), deadline_s=5))}
+    seen: RoundAnswers = {"router1": look(bare, probe_request(), 5)}
     found = linted(repo, tmp_path / "store", seen)
     assert conclude(found, "again") is None
     assert found.count("host") == 1

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from deploytool.agent.model import Latch
 from deploytool.errors import FaultKind, HostFault
-from deploytool.parity.model import Evidence, Halt
+from deploytool.parity.model import Evidence
 from deploytool.start.checks import (
     fleet_objections,
     host_objections,
@@ -18,17 +18,17 @@ from deploytool.start.checks import (
     stop_of,
 )
 from deploytool.start.request import LIFETIME_S, StartRequest
-from tests.unit.evidences import MANIFEST, OTHER_SHA, good, rendered
+from tests.unit.evidences import MANIFEST, OTHER_SHA, but, good, rendered
 
 NOW = 2_000_000_000
 INVENTORY = rendered().inventory
-HALT = Halt(latch="ab", by="me", reason="runaway", since=NOW - 60, fenced=False, artifact="cd")
+LATCH = Latch(latch="ab", by="me", reason="runaway", since=NOW - 60, artifact="cd")
 
 
 def halted(host: str, **status: Any) -> Evidence:
     seen = good(host)
     said = {**(seen.status or {}), "trading_state": "HALTED", "latch": "cd", **status}
-    return replace(seen, status=said, halt=HALT)
+    return but(seen, status=said, latch=LATCH)
 
 
 def fleet(**odd: Evidence | HostFault) -> dict[str, Evidence | HostFault]:
@@ -53,9 +53,9 @@ def test_p6_a_host_that_was_not_seen_keeps_all_from_being_started() -> None:
 def test_p6_a_mixed_fleet_is_not_started(part: str) -> None:
     seen = halted("router8")
     if part == "link":
-        seen = replace(seen, current=f"releases/{OTHER_SHA}")
+        seen = but(seen, current=f"releases/{OTHER_SHA}")
     elif part == "process":
-        seen = replace(seen, runs=tuple(replace(run, sha=OTHER_SHA) for run in seen.runs))
+        seen = but(seen, runs=tuple(run.but(sha=OTHER_SHA) for run in seen.shown.runs))
     else:
         seen = halted("router8", release=OTHER_SHA)
     assert ("router8", "START_MIXED") in rules(router8=seen)
@@ -79,9 +79,9 @@ def test_what_nothing_holds_can_t_be_started() -> None:
 
 def test_the_latch_is_the_router_s_own_where_it_has_one() -> None:
     assert latch_of(halted("router1")) == "cd"
-    dead = replace(good(), status=None, halt=HALT)
+    dead = but(good(), status=None, latch=LATCH)
     assert latch_of(dead) == "cd", "as it told it before it was killed"
-    assert latch_of(replace(dead, halt=replace(HALT, artifact=""))) == "ab"
+    assert latch_of(but(dead, latch=LATCH.but(artifact=None))) == "ab"
 
 
 def request(**change: Any) -> StartRequest:
@@ -112,7 +112,7 @@ def test_p6_a_request_is_for_one_latch_here_and_now(
 
 
 def test_p6_what_halted_by_itself_is_started_by_a_request_that_names_no_stop() -> None:
-    seen = replace(halted("router1"), halt=None)
+    seen = but(halted("router1"), latch=None)
     assert stop_of(seen) == "none"
     assert not list(request_objections(request(stop="none"), INVENTORY, seen, NOW + 1))
     (found,) = request_objections(request(), INVENTORY, seen, NOW + 1)

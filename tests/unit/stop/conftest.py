@@ -18,7 +18,7 @@ import yaml
 
 from deploytool.stop import runtime_dir
 
-from .bad import EMPTY, FENCED, HALTED, HELPER, KILLED
+from .bad import AGENT, EMPTY, FENCED, HALTED, KILLED
 
 ROOT = Path(__file__).parents[3]
 HOSTS = ("router1", "router2", "router3")
@@ -67,7 +67,7 @@ class Keys:
         for name in ("says", "bin"):
             (folder / name).mkdir()
         helper, ssh = folder / "helper.py", folder / "bin" / "ssh"
-        helper.write_text(HELPER)
+        helper.write_text(AGENT)
         ssh.write_text(SSH.format(says=str(folder / "says"), helper=str(helper)))
         ssh.chmod(0o755)
         for number, host in enumerate(HOSTS, 1):
@@ -76,7 +76,7 @@ class Keys:
 
     def says(self, host: str, number: int, **answers: object) -> None:
         """What a host answers to each verb; the usual where nothing else is said."""
-        usual = {"quiesce": HALTED, "fence": FENCED, "kill": KILLED, "look": EMPTY}
+        usual = {"halt": HALTED, "fence": FENCED, "kill": KILLED, "look": EMPTY}
         said = {**usual, **answers, "log": str(self.folder / host)}
         (self.folder / "says" / f"192.0.2.{number}").write_text(json.dumps(said))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import sys
 import time
@@ -16,7 +15,7 @@ from deploytool.stop.model import End, Event, HostOutcome, Rung, StopRequest
 from deploytool.stop.table import stopped
 from deploytool.stop.targets import Target
 
-from .bad import ACTIVE, EMPTY, FENCED, HALTED, HELPER, KILLED
+from .bad import ACTIVE, AGENT, EMPTY, FENCED, HALTED, KILLED, TWICE, says
 
 
 @pytest.fixture
@@ -29,10 +28,10 @@ def swift(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def press(tmp_path: Path, **says: object) -> tuple[HostOutcome, list[str]]:
     script, log = tmp_path / "helper.py", tmp_path / "log"
-    script.write_text(HELPER)
+    script.write_text(AGENT)
     log.touch()
     usual: dict[str, object] = {
-        "quiesce": HALTED,
+        "halt": HALTED,
         "fence": FENCED,
         "kill": KILLED,
         "look": EMPTY,
@@ -49,71 +48,77 @@ def press(tmp_path: Path, **says: object) -> tuple[HostOutcome, list[str]]:
 
 def test_p6_a_router_that_says_so_is_halted_and_nothing_more_is_done(tmp_path: Path) -> None:
     climbed, asked = press(tmp_path)
-    assert (climbed.end, asked) == (End.HALTED, ["quiesce"])
-
-
-def says(**answer: object) -> str:
-    """What an artifact answers to its halt, as the helper hands it on."""
-    return f"halt {base64.b64encode(json.dumps(answer).encode()).decode()}"
+    assert (climbed.end, asked) == (End.HALTED, ["halt"])
 
 
 @pytest.mark.parametrize(
-    "quiesce",
+    "halt",
     [
         HALTED,
-        [HALTED[0], "latched unsynced"],
-        [says(trading_state="HALTED"), "latched yes"],
-        [says(trading_state="HALTED", latch="ab", on_disk=True), "latched no"],
+        says({"trading_state": "HALTED", "latch": "ab"}, synced=False),
+        says({"trading_state": "HALTED"}),
+        says({"trading_state": "HALTED", "latch": "ab", "on_disk": True}, latched=False),
     ],
     ids=str,
 )
 def test_p6_halted_needs_a_latch_on_disk_the_host_s_or_the_artifact_s(
-    tmp_path: Path, quiesce: object
+    tmp_path: Path, halt: object
 ) -> None:
-    climbed, asked = press(tmp_path, quiesce=quiesce)
-    assert (climbed.end, asked) == (End.HALTED, ["quiesce"])
+    climbed, asked = press(tmp_path, halt=halt)
+    assert (climbed.end, asked) == (End.HALTED, ["halt"])
+
+
+HALT_SAID: dict[str, object] = {"trading_state": "HALTED"}
 
 
 @pytest.mark.parametrize(
-    "quiesce",
+    "halt",
     [
         ACTIVE,
-        ["halt none", "latched yes"],
-        ["halt -", "latched yes"],
-        ["halt bm9ib2R5IGFuc3dlcnM=", "latched yes"],
-        [*HALTED, "stray 4711"],
-        ["halt eyJ0cmFkaW5nX3N0YXRlIjoiSEFMVEVEIiwib25fZGlzayI6ZmFsc2V9", "latched yes"],
-        [*HALTED, *HALTED],
-        ["latched yes"],
-        [HALTED[0]],
-        [HALTED[0], "latched no"],
-        [says(trading_state="HALTED"), "latched no"],
-        [says(trading_state="HALTED", on_disk=True), "latched no"],
-        [says(trading_state="HALTED", on_disk=True, latch=""), "latched no"],
-        [says(trading_state="HALTED", on_disk=True, latch=None), "latched no"],
-        [says(trading_state="HALTED", on_disk="yes", latch="ab"), "latched no"],
+        {"latched": True},
+        says(""),
+        says("nobody answers"),
+        says(HALT_SAID | {"latch": "ab"}, code=1),
+        says(HALT_SAID | {"latch": "ab"}, code=None),
+        says(HALT_SAID, strays=[{"pid": 4711, "role": "acts", "ways": ["executes"]}]),
+        says(HALT_SAID, strays=[{"pid": 4711, "role": "unseen"}]),
+        says(HALT_SAID | {"on_disk": False}),
+        TWICE,
+        {},
+        {"odd": 1},
+        "no JSON",
+        says(HALT_SAID, latched="yes"),
+        says(HALT_SAID, latched=False),
+        says(HALT_SAID | {"on_disk": True}, latched=False),
+        says(HALT_SAID | {"on_disk": True, "latch": ""}, latched=False),
+        says(HALT_SAID | {"on_disk": True, "latch": None}, latched=False),
+        says(HALT_SAID | {"on_disk": "yes", "latch": "ab"}, latched=False),
         "refuse",
         "die",
     ],
     ids=str,
 )
-def test_p6_whatever_is_less_than_halted_is_fenced_and_killed(
-    tmp_path: Path, quiesce: object
-) -> None:
-    climbed, asked = press(tmp_path, quiesce=quiesce)
-    assert (climbed.end, asked) == (End.DEAD, ["quiesce", "fence", "kill", "look"])
+def test_p6_whatever_is_less_than_halted_is_fenced_and_killed(tmp_path: Path, halt: object) -> None:
+    climbed, asked = press(tmp_path, halt=halt)
+    assert (climbed.end, asked) == (End.DEAD, ["halt", "fence", "kill", "look"])
+
+
+def test_p6_a_host_of_deploytool_0_1_0_is_fenced_and_killed(tmp_path: Path) -> None:
+    climbed, asked = press(tmp_path, old=True)
+    assert (climbed.end, asked) == (End.DEAD, ["fence", "kill", "look"])
+    assert "0.1.0" in climbed.steps[0].text
 
 
 @pytest.mark.usefixtures("swift")
 def test_p6_a_host_that_hangs_on_a_rung_is_told_the_next_over_another_line(tmp_path: Path) -> None:
-    climbed, asked = press(tmp_path, quiesce="hang", fence="hang")
-    assert (climbed.end, asked) == (End.DEAD, ["quiesce", "fence", "kill", "look"])
+    climbed, asked = press(tmp_path, halt="hang", fence="hang")
+    assert (climbed.end, asked) == (End.DEAD, ["halt", "fence", "kill", "look"])
     assert [step.event for step in climbed.steps[:2]] == [Event.LATE, Event.LATE]
 
 
 @pytest.mark.usefixtures("swift")
 def test_p6_a_host_that_never_says_a_word_is_out_of_reach(tmp_path: Path) -> None:
-    climbed, _ = press(tmp_path, quiesce="mute")
+    climbed, _ = press(tmp_path, halt="mute")
     assert climbed.end is End.OUT_OF_REACH
     assert [step.rung for step in climbed.steps] == [Rung.QUIESCE, Rung.AGAIN]
 
@@ -124,34 +129,54 @@ def test_p6_a_host_that_never_says_a_word_is_out_of_reach(tmp_path: Path) -> Non
     ids=str,
 )
 def test_p6_a_look_that_is_odd_shows_nothing(tmp_path: Path, look: object) -> None:
-    climbed, _ = press(tmp_path, quiesce=ACTIVE, fence=[*FENCED, *FENCED], look=look)
+    climbed, _ = press(tmp_path, halt=ACTIVE, fence=[*FENCED, *FENCED], look=look)
     assert climbed.end is End.NOT_SHOWN
+
+
+@pytest.mark.usefixtures("swift")
+@pytest.mark.parametrize("survey", ["hang", "die", "refuse", "no JSON", {"odd": 1}], ids=str)
+def test_p6_an_agent_that_can_t_look_leaves_that_to_the_shell(
+    tmp_path: Path, survey: object
+) -> None:
+    climbed, asked = press(tmp_path, halt=ACTIVE, survey=survey)
+    assert (climbed.end, stopped(climbed)) == (End.DEAD, True)
+    assert asked == ["halt", "fence", "kill", "look", "look"]
+
+
+def test_p6_strays_that_the_shell_does_not_find_are_ended_by_the_agent(tmp_path: Path) -> None:
+    stray = {"pid": 7, "parent": 1, "start": 1, "state": "S", "account": 0, "command": "x"}
+    acts = {"pid": 7, "role": "acts", "ways": ["venue"], "detail": "192.0.2.9:1"}
+    survey = {"survey": {"alive": [stray], "others": [acts], "fenced": True}}
+    climbed, asked = press(tmp_path, halt=ACTIVE, survey=survey)
+    assert (climbed.end, climbed.steps[-1].text) == (End.NOT_SHOWN, "process 7")
+    assert asked == ["halt", "fence", "kill", "look", "kill", "look"]
+    assert climbed.steps[-2].text == "1 processes killed", "by the agent"
 
 
 def test_p6_what_survives_is_not_called_dead(tmp_path: Path) -> None:
-    climbed, asked = press(tmp_path, quiesce=ACTIVE, look=["alive 4711", "open 7001"])
+    climbed, asked = press(tmp_path, halt=ACTIVE, look=["alive 4711", "open 7001"])
     assert climbed.end is End.NOT_SHOWN
-    assert asked == ["quiesce", "fence", "kill", "look", "kill", "look"]
+    assert asked == ["halt", "fence", "kill", "look", "kill", "look"]
     assert "4711" in climbed.steps[-1].text
 
 
 def test_p6_an_open_port_is_not_dead(tmp_path: Path) -> None:
-    assert press(tmp_path, quiesce=ACTIVE, look=["open 7001"])[0].end is End.NOT_SHOWN
+    assert press(tmp_path, halt=ACTIVE, look=["open 7001"])[0].end is End.NOT_SHOWN
 
 
 def test_p6_dead_and_not_fenced_is_not_stopped(tmp_path: Path) -> None:
-    climbed, _ = press(tmp_path, quiesce=ACTIVE, fence=["masked no", "fenced no"])
+    climbed, _ = press(tmp_path, halt=ACTIVE, fence=["masked no", "fenced no"])
     assert climbed.end is End.DEAD
     assert not table.stopped(climbed)
 
 
-@pytest.mark.parametrize("rung", ["quiesce", "fence", "kill"])
+@pytest.mark.parametrize("rung", ["halt", "fence", "kill"])
 def test_p6_a_host_that_says_one_thing_twice_keeps_no_other_from_stopping(
     tmp_path: Path, rung: str
 ) -> None:
     twice = ["halt e30=", "halt e30=", "latched yes", "latched no", *FENCED, *FENCED]
-    climbed, asked = press(tmp_path, **{"quiesce": ACTIVE, rung: [*twice, "killed 1", "killed 2"]})
-    assert (climbed.end, asked) == (End.DEAD, ["quiesce", "fence", "kill", "look"])
+    climbed, asked = press(tmp_path, **{"halt": ACTIVE, rung: [*twice, "killed 1", "killed 2"]})
+    assert (climbed.end, asked) == (End.DEAD, ["halt", "fence", "kill", "look"])
     assert stopped(climbed) is (rung != "fence"), "two words about the fence are none"
 
 
@@ -160,9 +185,9 @@ def test_p6_a_host_that_says_one_thing_twice_keeps_no_other_from_stopping(
 def test_p6_dead_and_nobody_knows_whether_it_is_fenced_is_not_stopped(
     tmp_path: Path, fence: object
 ) -> None:
-    climbed, _ = press(tmp_path, quiesce=ACTIVE, fence=fence)
+    climbed, _ = press(tmp_path, halt=ACTIVE, fence=fence)
     assert (climbed.end, stopped(climbed)) == (End.DEAD, False)
-    climbed, _ = press(tmp_path, quiesce=ACTIVE, fence=fence, look=[*EMPTY, "fenced "])
+    climbed, _ = press(tmp_path, halt=ACTIVE, fence=fence, look=[*EMPTY, "fenced "])
     assert (climbed.end, stopped(climbed)) == (End.DEAD, True), "the host shows it at last"
 
 
@@ -176,10 +201,9 @@ def test_a_client_that_is_not_there_is_a_host_out_of_reach() -> None:
 @pytest.mark.usefixtures("swift")
 def test_p6_one_host_that_hangs_delays_no_other(tmp_path: Path) -> None:
     script = tmp_path / "helper.py"
-    script.write_text(HELPER)
+    script.write_text(AGENT)
     log = tmp_path / "log"
-    good = f'{{"quiesce": {HALTED!s}, "log": "{log}"}}'.replace("'", '"')
-    bad = f'{{"quiesce": "mute", "log": "{log}"}}'
+    good, bad = (json.dumps({"halt": said, "log": str(log)}) for said in (HALTED, "mute"))
     targets = [
         Target(f"router{n}", (sys.executable, "-I", str(script), bad if n == 1 else good))
         for n in range(1, 5)
@@ -196,8 +220,8 @@ def test_p6_one_host_that_hangs_delays_no_other(tmp_path: Path) -> None:
 @pytest.mark.parametrize("flood", ["flood", "flood beside"])
 def test_p6_one_host_that_floods_us_delays_no_other(tmp_path: Path, flood: str) -> None:
     script, log = tmp_path / "helper.py", tmp_path / "log"
-    script.write_text(HELPER)
-    good, bad = (json.dumps({"quiesce": said, "log": str(log)}) for said in (HALTED, flood))
+    script.write_text(AGENT)
+    good, bad = (json.dumps({"halt": said, "log": str(log)}) for said in (HALTED, flood))
     targets = [
         Target(f"router{n}", (sys.executable, "-I", str(script), bad if n == 1 else good))
         for n in range(1, 4)
@@ -222,8 +246,8 @@ sys.exit(255)
 
 def test_p6_a_person_s_own_broken_ssh_configuration_is_gone_around(tmp_path: Path) -> None:
     script, log = tmp_path / "helper.py", tmp_path / "log"
-    script.write_text(HELPER)
-    said = json.dumps({"quiesce": HALTED, "log": str(log)})
+    script.write_text(AGENT)
+    said = json.dumps({"halt": HALTED, "log": str(log)})
     argv = (sys.executable, "-I", "-c", BROKEN, said)
     order = StopRequest("me@here", "runaway", "ab", time.time())
 
@@ -238,8 +262,8 @@ def test_p6_a_person_s_own_broken_ssh_configuration_is_gone_around(tmp_path: Pat
 @pytest.mark.usefixtures("swift")
 def test_p6_an_agent_that_never_answers_is_gone_around(tmp_path: Path) -> None:
     script, log = tmp_path / "helper.py", tmp_path / "log"
-    script.write_text(HELPER)
-    mute, good = (json.dumps({"quiesce": said, "log": str(log)}) for said in ("mute", HALTED))
+    script.write_text(AGENT)
+    mute, good = (json.dumps({"halt": said, "log": str(log)}) for said in ("mute", HALTED))
     argv = (sys.executable, "-I", str(script))
     order = StopRequest("me@here", "runaway", "ab", time.time())
     target = Target("router1", (*argv, mute), (*argv, good))
@@ -248,8 +272,8 @@ def test_p6_an_agent_that_never_answers_is_gone_around(tmp_path: Path) -> None:
 
 def test_p6_a_host_that_was_named_twice_comes_to_an_end_twice(tmp_path: Path) -> None:
     script, log = tmp_path / "helper.py", tmp_path / "log"
-    script.write_text(HELPER)
-    good = json.dumps({"quiesce": HALTED, "log": str(log)})
+    script.write_text(AGENT)
+    good = json.dumps({"halt": HALTED, "log": str(log)})
     target = Target("router1", (sys.executable, "-I", str(script), good))
     order = StopRequest("me@here", "runaway", "ab", time.time())
     ended = escalate_all([target, target], order, ends=time.monotonic() + 20)
@@ -288,14 +312,14 @@ LATCHED = "halted latch ab by me@here reason runaway since 1"
 def test_p6_a_mask_that_a_deployment_may_lift_is_no_fence(
     tmp_path: Path, fence: list[str], look: list[str], guarded: bool
 ) -> None:
-    climbed, _ = press(tmp_path, quiesce=ACTIVE, fence=fence, look=look)
+    climbed, _ = press(tmp_path, halt=ACTIVE, fence=fence, look=look)
     assert (climbed.end, stopped(climbed)) == (End.DEAD, guarded)
     assert any(note.startswith(table.UNGUARDED) for note in climbed.notes) is not guarded
 
 
 @pytest.mark.usefixtures("swift")
 @pytest.mark.parametrize(
-    ("quiesce", "only", "known"),
+    ("halt", "only", "known"),
     [
         ("hang", "7d29364f", False),
         ("die", "7d29364f", False),
@@ -306,9 +330,9 @@ def test_p6_a_mask_that_a_deployment_may_lift_is_no_fence(
     ids=str,
 )
 def test_what_was_stopped_without_having_said_what_it_runs_says_so(
-    tmp_path: Path, quiesce: object, only: str, known: bool
+    tmp_path: Path, halt: object, only: str, known: bool
 ) -> None:
-    climbed, asked = press(tmp_path, only=only, quiesce=quiesce)
+    climbed, asked = press(tmp_path, only=only, halt=halt)
     assert (climbed.end, stopped(climbed)) == (End.DEAD, True), "in doubt it is stopped"
-    assert asked == ["quiesce", "fence", "kill", "look"]
+    assert asked == ["halt", "fence", "kill", "look"]
     assert ("its release was not known" in climbed.notes) is not known

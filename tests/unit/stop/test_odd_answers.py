@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import sys
 from pathlib import Path
 
 import pytest
 
-from deploytool.fleet.protocol import Reply
+from deploytool.agent.model import Asked
+from deploytool.agent.requests import Answer, Told
 from deploytool.stop.targets import StopTargets
 from deploytool.stop.witness import ask_witness
 from deploytool.watch.lease import Lease
@@ -17,8 +17,8 @@ from deploytool.watch.lease import Lease
 HUGE = 10**400
 
 
-def answer(text: str) -> Reply:
-    return Reply((("lease", base64.b64encode(text.encode()).decode()),))
+def answer(text: str) -> Answer:
+    return Told(said=Asked(way="command", code=0, answer=text))
 
 
 def renewal(lease_s: object, left_s: object = 1) -> str:
@@ -28,14 +28,17 @@ def renewal(lease_s: object, left_s: object = 1) -> str:
 @pytest.mark.parametrize(
     "reply",
     [
-        Reply((*answer(renewal(10)).lines, *answer(renewal(10)).lines)),
-        answer("[" * 100_000),
+        Answer(),
+        answer(renewal(10) + renewal(10)),
+        answer("[" * 50_000),
+        answer(json.dumps({"nonce": "a b", "lease_s": 10, "left_s": 1})),
+        answer(json.dumps({"nonce": 7, "lease_s": 10, "left_s": 1})),
         *map(answer, (renewal(HUGE), renewal(10, HUGE), renewal(float("inf")), renewal(-1))),
         answer(renewal(float("nan"))),
     ],
 )
 def test_p6_an_odd_answer_to_a_renewal_is_that_host_s_trouble_and_ends_no_watch(
-    reply: Reply,
+    reply: Answer,
 ) -> None:
     lease = Lease("router1")
     assert lease.learn(reply, 1000.0)

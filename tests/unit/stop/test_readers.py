@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deploytool.errors import InputError
-from deploytool.fleet.helper import invocation
 from deploytool.fleet.inventory import load_inventory
 from deploytool.fleet.model import Inventory
 from deploytool.fleet.paths import PlainNames, expand_home, folder_of, home
+from deploytool.fleet.prepared import invocation
 from deploytool.stop.targets import Target, read_targets
 
 ODD = string.ascii_letters + string.digits + "%${}\"' #=:,;&*!|>@`~\\-.[]?é中\U0001f511"

@@ -14,18 +14,19 @@ from typing import Any
 
 import pytest
 
+from deploytool.agent.requests import Answer
 from deploytool.cli import stopnow
 from deploytool.fleet.protocol import Reply
 from deploytool.stop import escalation, runner
 from deploytool.stop.model import Event, Rung
 from deploytool.stop.silence import WATCH_AT_MOST_S
 
-from .bad import ACTIVE, HALTED, UNCOUNTED, halted
+from .bad import ACTIVE, TWICE, UNCOUNTED, halted
 from .conftest import HOSTS, Keys
 
 
 def all_halted(keys: Keys) -> bool:
-    return all(keys.told(host) == ["quiesce"] for host in HOSTS)
+    return all(keys.told(host) == ["halt"] for host in HOSTS)
 
 
 def test_it_ends_with_0_where_all_stopped_and_the_silence_was_seen(keys: Keys) -> None:
@@ -57,7 +58,7 @@ def test_p6_only_names_that_nobody_has_are_an_error(keys: Keys) -> None:
 def test_p6_a_host_that_is_named_twice_is_told_once(keys: Keys) -> None:
     ended = keys.press("--host", "router1", "--host", "router1")
     assert (ended.code, ended.ends) == (0, {"router1": "HALTED"})
-    assert keys.told("router1") == ["quiesce"]
+    assert keys.told("router1") == ["halt"]
 
 
 # --- this machine ---------------------------------------------------------------------------------
@@ -89,7 +90,7 @@ def test_p6_a_reason_in_no_alphabet_stops_nothing(keys: Keys) -> None:
 
 
 def test_p6_a_terminal_that_hangs_up_leaves_no_host_on_the_ladder(keys: Keys) -> None:
-    keys.says("router1", 1, quiesce=ACTIVE, fence="slow")
+    keys.says("router1", 1, halt=ACTIVE, fence="slow")
     process = keys.pressed()
     until = time.monotonic() + 20
     while "fence" not in keys.told("router1"):
@@ -98,12 +99,12 @@ def test_p6_a_terminal_that_hangs_up_leaves_no_host_on_the_ladder(keys: Keys) ->
     process.send_signal(signal.SIGHUP)
     process.communicate(timeout=30)
     assert process.returncode == 0
-    assert keys.told("router1") == ["quiesce", "fence", "kill", "look"]
+    assert keys.told("router1") == ["halt", "fence", "kill", "look"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_who_breaks_it_off_is_told_what_is_left(keys: Keys, number: int) -> None:
-    keys.says("router1", 1, quiesce="mute")
+    keys.says("router1", 1, halt="mute")
     process = keys.pressed()
     until = time.monotonic() + 20
     while not all(keys.told(host) for host in HOSTS):
@@ -133,12 +134,12 @@ def test_p6_both_entries_of_a_host_that_is_declared_twice_are_told(keys: Keys) -
     text = keys.inventory.read_text()
     keys.inventory.write_text(text.replace("  router3:\n", "  router2:\n"))
     ended = keys.press("--host", "router2")
-    assert all(keys.told(host) == ["quiesce"] for host in ("router2", "router3"))
+    assert all(keys.told(host) == ["halt"] for host in ("router2", "router3"))
     assert ended.code == 6, "the witness knows one of them only"
 
 
 def test_p6_a_lease_that_can_t_be_one_names_no_instant(keys: Keys) -> None:
-    keys.says("router1", 1, quiesce="hang", fence="hang", kill="hang", look="hang")
+    keys.says("router1", 1, halt="hang", fence="hang", kill="hang", look="hang")
     keys.declare(lease_s=float("inf"))
     (keys.folder / "says" / "192.0.2.1").unlink()  # its client ends at once, as if unreachable
     ended = keys.press("--host", "router1")
@@ -148,7 +149,7 @@ def test_p6_a_lease_that_can_t_be_one_names_no_instant(keys: Keys) -> None:
 
 def test_p6_the_end_of_a_lease_is_named_before_anybody_else_is_waited_for(keys: Keys) -> None:
     (keys.folder / "says" / "192.0.2.1").unlink()
-    keys.says("router2", 2, quiesce=ACTIVE, fence="slow")
+    keys.says("router2", 2, halt=ACTIVE, fence="slow")
     keys.declare(lease_s=20.0)
     began = time.time()
     process = keys.pressed("--host", "router1", "--host", "router2")
@@ -166,7 +167,7 @@ def test_p6_the_end_of_a_lease_is_named_before_anybody_else_is_waited_for(keys: 
 
 
 def test_p6_a_host_that_says_things_twice_spoils_nobody_else(keys: Keys) -> None:
-    keys.says("router1", 1, quiesce=[*HALTED, *HALTED], kill=["killed 1"] * 2)
+    keys.says("router1", 1, halt=TWICE, kill=["killed 1"] * 2)
     ended = keys.press()
     assert ended.code == 0, ended
     assert ended.ends == {"router1": "DEAD", "router2": "HALTED", "router3": "HALTED"}
@@ -209,7 +210,7 @@ def test_a_witness_that_is_slow_is_asked_twice_all_the_same(keys: Keys) -> None:
 
 def test_a_silence_that_has_begun_is_watched_to_its_end_by_a_slow_witness(keys: Keys) -> None:
     """It takes 2.5 s to answer, and the host's rate asks for 4.9 s."""
-    keys.says("router1", 1, quiesce=halted(children=9, counted_s=60, last_ago_s=1, gap_s=0.35))
+    keys.says("router1", 1, halt=halted(children=9, counted_s=60, last_ago_s=1, gap_s=0.35))
     said = saying("{'taken': t, 'last_child': {'router1': t0}, 'x': time.sleep(2.5)}")
     keys.witness([*said[:2], f"{halted_at(keys)}{said[2]}"])
     ended = keys.press("--host", "router1")
@@ -276,7 +277,7 @@ def test_p6_a_witness_of_another_fleet_shows_nothing(keys: Keys) -> None:
 def test_p6_a_router_that_can_t_be_asked_for_its_last_order_is_not_called_silent(
     keys: Keys,
 ) -> None:
-    keys.says("router1", 1, quiesce=UNCOUNTED)
+    keys.says("router1", 1, halt=UNCOUNTED)
     ended = keys.press("--host", "router1")
     (row,) = ended.document["hosts"]
     assert (ended.code, row["end"], row["silent"]) == (6, "HALTED", False)
@@ -294,7 +295,7 @@ def test_p6_a_witness_that_saw_another_last_order_than_the_router_shows_no_silen
     keys: Keys,
 ) -> None:
     """It repeats what it knew when the router had sent more since: a drop copy that lags."""
-    keys.says("router1", 1, quiesce=halted(children=9, counted_s=60, last_ago_s=1, gap_s=0.01))
+    keys.says("router1", 1, halt=halted(children=9, counted_s=60, last_ago_s=1, gap_s=0.01))
     for at, code in (("t0", 0), ("t0 - 20", 6)):
         said = saying(f"{{'taken': t, 'last_child': {{'router1': {at}}}}}")
         keys.witness([*said[:2], f"{halted_at(keys)}{said[2]}"])
@@ -356,26 +357,27 @@ def test_p6_what_can_t_be_said_of_a_host_leaves_no_other_on_its_ladder(
     keys: Keys, in_here: InHere, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (keys.folder / "says" / "192.0.2.1").unlink()  # out of reach: the end of its lease is named
-    keys.says("router2", 2, quiesce=ACTIVE, fence="slow", look=["alive 7"])
-    keys.says("router3", 3, quiesce=ACTIVE, fence="slow")
+    keys.says("router2", 2, halt=ACTIVE, fence="slow", look=["alive 7"])
+    keys.says("router3", 3, halt=ACTIVE, fence="slow")
     monkeypatch.setattr(runner, "lease_end", breaks)
     code, said = in_here()
     assert code == 6
     assert "NOT shown to have stopped: router1, router2." in said["means"]
     assert said["unended"] == ["router1", "router2"]
-    assert keys.told("router3") == ["quiesce", "fence", "kill", "look"]
+    assert keys.told("router3") == ["halt", "fence", "kill", "look"]
     assert "router3: DEAD" in said["details"]
 
 
 def test_p6_a_bug_that_meets_one_host_stands_in_its_row_alone(
     keys: Keys, in_here: InHere, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keys.says("router2", 2, quiesce=ACTIVE)
-    keys.says("router3", 3, quiesce=ACTIVE, fence="slow")
+    keys.says("router2", 2, halt=ACTIVE)
+    keys.says("router3", 3, halt=ACTIVE, fence="slow")
     whole = escalation.event_of
 
-    def event_of(rung: Rung, reply: Reply) -> tuple[Event, str]:
-        return breaks() if rung is Rung.FENCE and reply.one("masked") else whole(rung, reply)
+    def event_of(rung: Rung, reply: Reply | Answer) -> tuple[Event, str]:
+        odd = isinstance(reply, Reply) and rung is Rung.FENCE and reply.one("masked")
+        return breaks() if odd else whole(rung, reply)
 
     monkeypatch.setattr(escalation, "event_of", event_of)
     code, said = in_here()

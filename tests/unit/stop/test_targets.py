@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from deploytool.errors import InputError
-from deploytool.fleet.helper import invocation
 from deploytool.fleet.inventory import load_inventory, parse_inventory
+from deploytool.fleet.prepared import invocation
 from deploytool.stop.model import End, Heard, HostOutcome, Own, StopRequest, Witnessed
 from deploytool.stop.outcome import StopOutcome, conclude, make_row
 from deploytool.stop.targets import StopTargets, read_targets

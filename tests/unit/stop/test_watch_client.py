@@ -155,7 +155,7 @@ def test_p6_a_watch_that_is_none_or_dies_delays_nobody(
     door.say(*said)
     answer = pressed()
     assert all(one.end is End.HALTED and one.at_s < 5 for one in answer.rows), answer
-    assert all(keys.told(host) == ["quiesce"] for host in HOSTS)
+    assert all(keys.told(host) == ["halt"] for host in HOSTS)
 
 
 def test_p6_a_watch_that_hangs_from_the_start_is_waited_for_an_instant(
@@ -164,7 +164,7 @@ def test_p6_a_watch_that_hangs_from_the_start_is_waited_for_an_instant(
     assert door.path.is_socket()  # it listens, and accepts nobody
     answer = pressed()
     assert all(one.end is End.HALTED and one.at_s < 5 for one in answer.rows), answer
-    assert all(keys.told(host) == ["quiesce"] for host in HOSTS)
+    assert all(keys.told(host) == ["halt"] for host in HOSTS)
 
 
 def test_p6_a_watch_that_hangs_after_it_began_is_not_waited_for_with_the_others(
@@ -175,7 +175,7 @@ def test_p6_a_watch_that_hangs_after_it_began_is_not_waited_for_with_the_others(
 ) -> None:
     monkeypatch.setattr(runner, "WARM_S", 0.8)
     monkeypatch.setattr(runner, "STOP_S", 3.0)
-    keys.says("router3", 3, quiesce="mute")
+    keys.says("router3", 3, halt="mute")
     door.say(TAKING, {"heard": "router1"}, stay=True)
     answer = pressed()
     assert (row(answer, "router1").end, row(answer, "router2").end) == (End.HALTED, End.HALTED)
@@ -186,7 +186,7 @@ def test_p6_a_watch_that_hangs_after_it_began_is_not_waited_for_with_the_others(
 def test_p6_whom_the_watch_stops_we_need_not_reach(
     keys: Keys, door: Door, pressed: Callable[..., StopOutcome]
 ) -> None:
-    keys.says("router1", 1, quiesce="mute")
+    keys.says("router1", 1, halt="mute")
     door.say(TAKING, *map(climbed, HOSTS), {"over": True})
     began = time.monotonic()
     answer = pressed()
@@ -198,11 +198,11 @@ def test_p6_a_watch_of_another_inventory_is_not_believed(
     keys: Keys, door: Door, pressed: Callable[..., StopOutcome]
 ) -> None:
     """It stops what it knows; whether these are the hosts that are meant now, nobody knows."""
-    keys.says("router1", 1, quiesce=ACTIVE)
+    keys.says("router1", 1, halt=ACTIVE)
     door.say({**TAKING, "changed": True}, *map(climbed, HOSTS), {"over": True})
     answer = pressed()
     assert row(answer, "router1").end is End.DEAD
-    assert all(keys.told(host)[0] == "quiesce" for host in HOSTS)
+    assert all(keys.told(host)[0] == "halt" for host in HOSTS)
     assert any("has changed" in text for text in answer.trouble)
 
 
@@ -279,7 +279,7 @@ def test_p6_a_socket_that_somebody_else_may_write_to_is_not_asked(
     door.say(TAKING, *map(climbed, HOSTS), {"over": True})
     answer = pressed()
     assert not door.asked
-    assert all(keys.told(host) == ["quiesce"] for host in HOSTS)
+    assert all(keys.told(host) == ["halt"] for host in HOSTS)
     assert any("not this user's alone" in text for text in answer.trouble)
 
 

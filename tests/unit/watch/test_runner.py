@@ -2,37 +2,40 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from deploytool.agent.model import Asked, Finished, Latch, Manifest, RolloutMark
+from deploytool.agent.requests import Answer, RenewLease, Request, Shown, Told
 from deploytool.errors import FaultKind, HostFault
 from deploytool.fleet.model import Inventory
-from deploytool.fleet.protocol import Call, Reply
 from deploytool.parity.judge import judge
-from deploytool.parity.model import Evidence, Finished, Halt, RolloutMark, Verdict
+from deploytool.parity.model import Evidence, Verdict
 from deploytool.simulation import fleet, program
 from deploytool.simulation.host import SimulatedHost
 from deploytool.stop.targets import StopTargets, Target
 from deploytool.watch import runner
 from deploytool.watch.checks import carry_status, declared_by, drifts, meant, own_manifest, passing
-from deploytool.watch.lease import NO_NONCE, Lease
+from deploytool.watch.connection import Answered
+from deploytool.watch.lease import Lease
 from deploytool.watch.runner import Policy, Watch, WatchSummary
 from deploytool.watch.server import StopServer
-from tests.unit.evidences import MANIFEST, OTHER_SHA, good, rendered
+from tests.unit.evidences import MANIFEST, OTHER_SHA, but, good, rendered
 
 OLD, NEW = program.build("2026.0"), program.build("2026.1")
 LEASE_S = 20.0
 
 
 def rolling(evidence: Evidence, target: str | None, before: str | None) -> Evidence:
-    return replace(evidence, rollout=RolloutMark("p", target, before, "activated", 1))
+    return but(
+        evidence,
+        rollout=RolloutMark(plan="p", target=target, before=before, phase="activating", since=1),
+    )
 
 
 # --- pure -----------------------------------------------------------------------------------------
@@ -47,31 +50,31 @@ def test_a_host_is_meant_to_run_what_is_declared_or_what_a_rollout_brings_or_tak
 
 def test_a_host_s_own_manifest_is_believed_only_for_the_bytes_that_it_digested() -> None:
     assert own_manifest(good()) == MANIFEST
-    assert own_manifest(replace(good(), manifest_sha=OTHER_SHA)) is None
-    assert own_manifest(replace(good(), current=f"releases/{OTHER_SHA}")) is None
-    assert own_manifest(replace(good(), manifest=b"{}")) is None
-    assert own_manifest(replace(good(), manifest=None)) is None
+    assert own_manifest(but(good(), manifest=Manifest(sha=OTHER_SHA, text="{}"))) is None
+    assert own_manifest(but(good(), current=f"releases/{OTHER_SHA}")) is None
+    assert own_manifest(but(good(), manifest=b"{}")) is None
+    assert own_manifest(but(good(), manifest=None)) is None
 
 
 def test_what_a_process_said_is_carried_over_for_that_process_alone() -> None:
-    mute = replace(good(), status=None)
+    mute = but(good(), status=None)
     assert carry_status(mute, good()).status == good().status
     assert carry_status(mute, None).status is None
     main = mute.processes[mute.main_pid]
-    younger = {**mute.processes, main.pid: replace(main, start=main.start + 1)}
-    assert carry_status(replace(mute, processes=younger), good()).status is None
-    assert carry_status(replace(mute, boot="another"), good()).status is None
+    younger = (main.but(start=main.start + 1),)
+    assert carry_status(but(mute, processes=younger), good()).status is None
+    assert carry_status(but(mute, boot="another"), good()).status is None
 
 
-HALT = Halt("ab12", "me@here", "runaway orders", 1, fenced=False)
+LATCH = Latch(latch="ab12", by="me@here", reason="runaway orders", since=1)
 
 
-def saying(state: str, halt: Halt | None = HALT) -> Evidence:
-    return replace(good(), halt=halt, status={**(good().status or {}), "trading_state": state})
+def saying(state: str, latch: Latch | None = LATCH) -> Evidence:
+    return but(good(), latch=latch, status={**(good().status or {}), "trading_state": state})
 
 
 def test_p6_what_was_stopped_has_to_say_anew_where_it_stands() -> None:
-    mute = replace(good(), status=None, halt=HALT)
+    mute = but(good(), status=None, latch=LATCH)
     for before in (good(), saying("HALTED"), saying("ACTIVE")):
         assert carry_status(mute, before).status is None
 
@@ -83,15 +86,17 @@ def test_between_the_latch_and_the_halt_nothing_is_drift() -> None:
     assert not passing(saying("ACTIVE"), saying("ACTIVE")), "twice is no moment"
     assert not passing(saying("HALTED"), saying("ACTIVE"))
     assert not passing(saying("ACTIVE", None), good())
-    assert not passing(replace(good(), halt=HALT, status=None), good())
+    assert not passing(but(good(), latch=LATCH, status=None), good())
 
 
 # --- leases ---------------------------------------------------------------------------------------
 
 
-def answer(said: object) -> Reply:
+def answer(said: object) -> Answer:
+    if isinstance(said, str) and "refused" in said:
+        return Told(said=Asked(way="command", code=3, answer="", errors=said))
     text = said if isinstance(said, str) else json.dumps(said)
-    return Reply((("lease", base64.b64encode(text.encode()).decode()),))
+    return Told(said=Asked(way="command", code=0, answer=text))
 
 
 GIVEN = {"nonce": "n1", "left_s": 0.0, "lease_s": LEASE_S}
@@ -99,16 +104,16 @@ GIVEN = {"nonce": "n1", "left_s": 0.0, "lease_s": LEASE_S}
 
 def test_a_lease_is_known_by_the_newest_nonce_that_came() -> None:
     lease = Lease("router1")
-    assert (lease.known, lease.call().arguments) == (None, (("lease", NO_NONCE),))
+    assert (lease.known, lease.request()) == (None, RenewLease())
     assert lease.learn(answer(GIVEN), 100.0) == ""
     assert lease.known is not None
     assert (lease.known.wall, lease.known.lease_s, lease.known.taken) == (100.0, LEASE_S, False)
-    assert lease.call().arguments == (("lease", "n1"),)
+    assert lease.request() == RenewLease(nonce="n1")
 
 
 @pytest.mark.parametrize(
     "said",
-    ["", "[]", "7", "{}", '{"nonce": "x", "left_s": "soon", "lease_s": 1}', "[" * 100_000],
+    ["", "[]", "7", "{}", '{"nonce": "x", "left_s": "soon", "lease_s": 1}', "[" * 50_000],
     ids=lambda said: said[:20],
 )
 def test_p6_an_odd_answer_to_a_renewal_changes_nothing_and_ends_nothing(said: str) -> None:
@@ -117,7 +122,7 @@ def test_p6_an_odd_answer_to_a_renewal_changes_nothing_and_ends_nothing(said: st
     assert lease.learn(answer(said), 200.0)
     assert lease.known is not None
     assert lease.known.wall == 100.0
-    assert lease.learn(Reply((*answer(GIVEN).lines, *answer(GIVEN).lines)), 300.0)
+    assert lease.learn(Answer(), 300.0)
     assert lease.known.wall == 100.0
 
 
@@ -136,7 +141,7 @@ def test_a_nonce_that_is_lost_is_asked_for_anew() -> None:
     lease = Lease("router1")
     lease.learn(answer(GIVEN), 100.0)
     lease.learn(answer("router: refused (LEASE_NONCE): stale"), 105.0)
-    assert lease.call().arguments == (("lease", NO_NONCE),)
+    assert lease.request() == RenewLease()
 
 
 # --- a watch over simulated hosts -----------------------------------------------------------------
@@ -178,7 +183,7 @@ class Line:
 
     def __init__(self, target: Target) -> None:
         self._host = target.host
-        self._waiting: tuple[Call, Callable[[Reply | HostFault], None]] | None = None
+        self._waiting: tuple[Request, Answered] | None = None
         self.line = None
         self.ready, self.idle = False, False
 
@@ -186,8 +191,8 @@ class Line:
     def free(self) -> bool:
         return self._waiting is None
 
-    def ask(self, call: Call, answered: Callable[[Reply | HostFault], None]) -> None:
-        self._waiting = (call, answered)
+    def ask(self, request: Request, answered: Answered) -> None:
+        self._waiting = (request, answered)
 
     def hear(self) -> None:
         """Nothing is ever heard between ticks."""
@@ -196,27 +201,28 @@ class Line:
         if self._waiting is None:
             return
         host = self.hosts[self._host]
-        call, answered = self._waiting
+        request, answered = self._waiting
         if host is None:
             return  # it hangs: the round has to end without it
         self._waiting = None
-        if call.verb == "lease":
-            answered(self._lease(host, dict(call.arguments)["lease"]))
+        asked_at = time.time()
+        if isinstance(request, RenewLease):
+            answered(self._lease(host, request.nonce), asked_at)
             return
         try:
-            reply = host.call(call, deadline_s=1.0)
+            answer = host.call(request, deadline_s=1.0)
         except HostFault as fault:
-            answered(fault)
+            answered(fault, asked_at)
         else:
-            answered(reply)
+            answered(answer, asked_at)
 
-    def _lease(self, host: SimulatedHost, nonce: str) -> Reply:
+    def _lease(self, host: SimulatedHost, nonce: str | None) -> Answer:
         """As a router does it: a nonce is of one process, and another one refuses it."""
-        main = host.helper.service.main
+        main = host.service.main
         mine = f"n{main.pid if main else 0}"
-        if nonce not in {NO_NONCE, mine}:
+        if nonce not in {None, mine}:
             return answer("router: refused (LEASE_NONCE): not of mine")
-        if nonce != NO_NONCE and main is not None:
+        if nonce is not None and main is not None:
             self.renewed.setdefault(self._host, []).append(main.pid)
             if self._host == "router8":
                 Line.then()
@@ -292,7 +298,7 @@ def test_all_that_match_are_renewed(seen: Callable[..., WatchSummary]) -> None:
 def test_p7_a_fleet_that_was_left_mixed_is_said_once(seen: Callable[..., WatchSummary]) -> None:
     held = other("router2", NEW)
     text = "verdict MIXED\nholder ann@desk\nplan p\nnext resume-or-rollback\nsince 1\n"
-    held.helper.put("held", text)
+    held.put_mark("held", text)
     assert seen(rounds=4, router2=held).rounds >= 4
     (line,) = (line for line in Line.said if "MIXED since" in line)
     assert line.startswith("router2: MIXED since 1970-01-01 00:00:01Z, left by ann@desk")
@@ -321,11 +327,12 @@ def test_p6_an_old_process_behind_a_new_link_is_not_renewed(
     seen: Callable[..., WatchSummary],
 ) -> None:
     stale = other("router8", NEW)
-    disk, root = stale.helper.machine.disk, stale.helper.service.root
-    disk.put(f"{root}/releases/{OLD[0].sha256}/router", OLD[1], 0o555)
-    disk.link(f"{root}/current", f"releases/{OLD[0].sha256}")
-    stale.helper.service.start()
-    disk.link(f"{root}/current", f"releases/{NEW[0].sha256}")
+    computer, root = stale.computer, stale.root
+    computer.put(f"{root}/releases/{OLD[0].sha256}/router", OLD[1], 0o555)
+    computer.link(f"{root}/current", f"releases/{OLD[0].sha256}")
+    stale.service.stop()
+    stale.service.start()
+    computer.link(f"{root}/current", f"releases/{NEW[0].sha256}")
     found = seen(router8=stale)
     assert set(found.drifted) == {"router8"}
     assert "router8" not in Line.renewed
@@ -334,10 +341,9 @@ def test_p6_an_old_process_behind_a_new_link_is_not_renewed(
 def halting(host: str, *, obeys: bool) -> SimulatedHost:
     """A host that somebody stopped; one that does not obey says ACTIVE all the same."""
     made = other(host, NEW)
-    disk, root = made.helper.machine.disk, made.helper.service.root
-    disk.put(f"{root}/state/halted", b"latch ab12\nby me\nreason r\nsince 1\n")
+    made.put_mark("halted", "latch ab12\nby me\nreason r\nsince 1\n")
     if obeys:
-        disk.put(f"{root}/state/service/halted", b"")
+        made.halts_itself()
     return made
 
 
@@ -357,9 +363,8 @@ def test_p6_a_stop_under_way_is_no_drift_whatever_was_said_before(
 ) -> None:
     def stop(host: SimulatedHost | None) -> None:
         if host is not None:
-            disk, root = host.helper.machine.disk, host.helper.service.root
-            disk.put(f"{root}/state/halted", b"latch ab12\nby me\nreason r\nsince 1\n")
-            disk.put(f"{root}/state/service/halted", b"")
+            host.put_mark("halted", "latch ab12\nby me\nreason r\nsince 1\n")
+            host.halts_itself()
 
     found = seen(rounds=10, then=stop)
     assert not found.drifted
@@ -370,16 +375,16 @@ def answers(host: SimulatedHost, monkeypatch: pytest.MonkeyPatch, *states: str |
     """What its process says at each look that asks it, the last again and again; None: nothing."""
     left, call = list(states), host.call
 
-    def answer_to(asked: Call, *, deadline_s: float) -> Reply:
-        reply = call(asked, deadline_s=deadline_s)
-        if ("status" not in dict(reply.lines)) or asked.verb != "probe":
-            return reply
+    def answer_to(asked: Request, *, deadline_s: float) -> Answer:
+        answer = call(asked, deadline_s=deadline_s)
+        if not isinstance(answer, Shown) or answer.evidence.status is None:
+            return answer
         state = left.pop(0) if len(left) > 1 else left[0]
-        said = json.loads(base64.b64decode(dict(reply.lines)["status"]))
+        said = json.loads(answer.evidence.status.answer)
         del said["trading_state"]
         said |= {} if state is None else {"trading_state": state}
-        told = base64.b64encode(json.dumps(said).encode()).decode()
-        return Reply(tuple((k, told if k == "status" else v) for k, v in reply.lines))
+        status = answer.evidence.status.but(answer=json.dumps(said))
+        return answer.but(evidence=answer.evidence.but(status=status))
 
     monkeypatch.setattr(host, "call", answer_to)
 
@@ -411,16 +416,16 @@ def restarts(verified: bool) -> Callable[[SimulatedHost | None], None]:
     def restart(host: SimulatedHost | None) -> None:
         if host is None or done:
             return
-        service = host.helper.service
+        service = host.service
         service.stop()
         service.start()
         assert service.main is not None
         done.append(service.main.pid)
         if verified:
             mark = {"release": NEW[0].sha256, "pid": service.main.pid, "start": service.main.start}
-            mark |= {"boot": host.helper.machine.boot_id, "token": 2, "since": 2}
+            mark |= {"boot": host.computer.boot_id, "token": 2, "since": 2}
             text = "".join(f"{key} {value}\n" for key, value in mark.items())
-            host.helper.machine.disk.put(f"{service.root}/state/verified", text.encode())
+            host.computer.put(f"{service.root}/state/verified", text.encode())
 
     return restart
 
@@ -463,15 +468,15 @@ def test_p6_a_rolling_deployment_halts_nobody(
 ) -> None:
     """On either of its two releases a host is what it is meant to be."""
     moving = other("router2", release)
-    root = moving.helper.service.root
+    root = moving.service.root
     target, before = NEW[0].sha256, OLD[0].sha256
     text = f"plan p\ntarget {target}\nbefore {before}\nphase activated\nsince 1\n"
-    moving.helper.machine.disk.put(f"{root}/state/rollout", text.encode())
+    moving.computer.put(f"{root}/state/rollout", text.encode())
     found = seen(router2=moving)
     assert not found.drifted
     assert set(Line.renewed) == set(rendered().inventory.names)
     stray = other("router2", program.build("2026.9"))
-    stray.helper.machine.disk.put(f"{root}/state/rollout", text.encode())
+    stray.computer.put(f"{root}/state/rollout", text.encode())
     seen(router2=stray)
     assert "router2" not in Line.renewed, "a third one is not"
 
@@ -495,10 +500,10 @@ def test_the_last_sure_picture_is_kept(seen: Callable[..., WatchSummary]) -> Non
 def test_only_a_finished_rollout_declares_another_release(
     finished: str | None, odd: str | None, *, declares: bool
 ) -> None:
-    mark = Finished("p", finished, OTHER_SHA) if finished else None
+    mark = Finished(plan="p", target=finished, before=OTHER_SHA) if finished else None
     inventory = rendered().inventory
     found: dict[str, Evidence | HostFault] = {
-        host: replace(good(host), finished=mark) for host in inventory.names
+        host: but(good(host), finished=mark) for host in inventory.names
     }
     if odd is not None:
         found[odd] = HostFault(FaultKind.UNREACHABLE, "gone")
@@ -512,7 +517,7 @@ def test_only_a_finished_rollout_declares_another_release(
 def test_during_a_rollout_nothing_is_drift() -> None:
     inventory = rendered().inventory
     found: dict[str, Evidence | HostFault] = {host: good(host) for host in inventory.names}
-    switched = replace(good("router8"), current=f"releases/{OTHER_SHA}")
+    switched = but(good("router8"), current=f"releases/{OTHER_SHA}")
     found["router8"] = switched
     assert set(drifts(judge(inventory, found, MANIFEST))) == {"router8"}
     found["router8"] = rolling(switched, OTHER_SHA, MANIFEST.sha256)

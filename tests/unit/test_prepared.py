@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -9,9 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deploytool.fleet.helper import host_files, invocation
+from deploytool.agent.marks import text_of
+from deploytool.agent.model import Deadman
+from deploytool.agent.settings import Settings
 from deploytool.fleet.inventory import parse_inventory
 from deploytool.fleet.model import Inventory
+from deploytool.fleet.prepared import host_files, invocation
 from deploytool.simulation import fleet
 
 SYSTEMD, PROCESS = fleet.inventory(2, "systemd"), fleet.inventory(2, "process")
@@ -24,16 +29,11 @@ def saying(inventory: Inventory, argv: tuple[str, ...]) -> Inventory:
 
 
 def words(inventory: Inventory, current: str = "/opt/router/current") -> list[str]:
-    """The words that the rendered function really gives to a program, by a real sh."""
-    helper = host_files(inventory, "router1", "deploy").helper
-    function = next(line for line in helper.splitlines() if line.startswith("run_status() {"))
-    script = f"{function}\nCUR=$1\nrun_status printf '%s\\0'"
-    done = subprocess.run(
-        ["sh", "-c", script, "sh", current], capture_output=True, text=True, timeout=10, cwd="/"
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    return done.stdout.split("\0")[:-1]
+    """The words that the agent really gives to a program: out of its own file, filled in."""
+    _, _, packed = host_files(inventory, "router1", "deploy").agent.partition(b"\n#@AGENT@\n")
+    _, _, parts = packed.partition(b"\n\n")
+    read = Settings.from_json(json.loads(parts[: parts.index(b"\n")]), strict=True)
+    return list(read.status.filled(current=current))
 
 
 HOSTILE = [
@@ -60,7 +60,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("word", HOSTILE)
-def test_no_argument_breaks_out_of_the_helper(word: str) -> None:
+def test_no_argument_breaks_out_of_the_agent_s_settings(word: str) -> None:
     argv = ("{current}/router", word, f"x{{current}}{word}") if word != "{}" else ("{current}/r",)
     got = words(saying(SYSTEMD, argv))
     assert got == [a.replace("{current}", "/opt/router/current") for a in argv]
@@ -78,31 +78,21 @@ def test_any_arguments_come_out_as_they_went_in(argv: list[str], current: str) -
     assert got == [current, *argv]
 
 
-@pytest.mark.parametrize("inventory", [SYSTEMD, PROCESS], ids=["systemd", "process"])
-def test_the_helper_is_a_posix_script(inventory: Inventory, tmp_path: Path) -> None:
-    files = host_files(inventory, "router1", "deploy")
-    assert "#@SETTINGS@" not in files.helper
-    path = tmp_path / "helper"
-    path.write_text(files.helper)
-    done = subprocess.run(["sh", "-n", path], capture_output=True, timeout=10)
-    assert (done.returncode, done.stderr) == (0, b"")
+def test_p1_any_change_of_the_service_is_another_agent() -> None:
+    digest = host_files(SYSTEMD, "router1", "deploy").agent_digest
+    assert host_files(SYSTEMD, "router1", "another").agent_digest == digest
+    assert host_files(PROCESS, "router1", "deploy").agent_digest != digest
+    assert host_files(saying(SYSTEMD, ("x",)), "router1", "deploy").agent_digest != digest
 
 
-def test_p1_any_change_of_the_service_is_another_helper() -> None:
-    digest = host_files(SYSTEMD, "router1", "deploy").helper_digest
-    assert host_files(SYSTEMD, "router1", "another").helper_digest == digest
-    assert host_files(PROCESS, "router1", "deploy").helper_digest != digest
-    assert host_files(saying(SYSTEMD, ("x",)), "router1", "deploy").helper_digest != digest
-
-
-def test_sudo_allows_the_helper_and_no_arguments() -> None:
+def test_sudo_allows_the_agent_and_no_arguments() -> None:
     files = host_files(SYSTEMD, "router1", "deploy")
     assert files.sudoers is not None
     rules = [line for line in files.sudoers.splitlines() if line.startswith("deploy ")]
-    assert rules == [f'deploy ALL=(root) NOPASSWD: {files.helper_path} ""']
+    assert rules == [f'deploy ALL=(root) NOPASSWD: {files.agent_path} ""']
     assert "*" not in files.sudoers
-    assert invocation(SYSTEMD, "router1") == f"exec sudo -n {files.helper_path}"
-    assert not files.helper_path.startswith(SYSTEMD.root("router1")), "root's, not the fleet's"
+    assert invocation(SYSTEMD, "router1") == f"exec sudo -n {files.agent_path}"
+    assert not files.agent_path.startswith(SYSTEMD.root("router1")), "root's, not the fleet's"
 
 
 def test_without_systemd_there_is_no_unit_and_no_sudo() -> None:
@@ -121,10 +111,11 @@ def test_the_unit_starts_exactly_the_words_of_the_inventory() -> None:
     assert line == f"ExecStart={wanted}"
 
 
-def test_a_request_cant_name_a_path() -> None:
-    """The helper takes no argument, and its request's keys are words and digests."""
-    helper = host_files(PROCESS, "router1", "deploy").helper
-    done = subprocess.run(["sh", "-c", helper, "sh", "probe"], capture_output=True, timeout=10)
+def test_a_request_cant_name_a_path(tmp_path: Path) -> None:
+    """The agent takes no argument, and its requests' fields are words and digests."""
+    agent = host_files(PROCESS, "router1", "deploy").agent
+    (tmp_path / "agent").write_bytes(agent)
+    done = subprocess.run(["sh", tmp_path / "agent", "probe"], capture_output=True, timeout=10)
     assert (done.returncode, done.stdout) == (64, b"")
 
 
@@ -139,6 +130,25 @@ waves: [rest]
 hosts: {one: {address: a, vars: {x: "$(id)"}}}
 """
     inventory = parse_inventory(text, "f.yaml")
-    helper = host_files(inventory, "one", "d").helper
-    assert "run_start() { \"$@\" '$(id)'; }" in helper
-    assert 'run_status() { "$@" /srv/one/state/service /srv/one; }' in helper
+    said = host_files(inventory, "one", "d").settings
+    assert said.start.filled() == ("$(id)",)
+    assert said.status.filled() == ("/srv/one/state/service", "/srv/one")
+    assert said.root == "/srv/one"
+
+
+@pytest.mark.parametrize("seen", ["another", "this"])
+def test_p7_the_unit_starts_what_awaits_a_confirmation_in_the_boot_of_its_activation_alone(
+    seen: str, tmp_path: Path
+) -> None:
+    unit = host_files(SYSTEMD, "router1", "d").unit
+    assert unit is not None
+    (line,) = [text for text in unit.splitlines() if "boot_id" in text]
+    script = shlex.split(line.removeprefix("ExecCondition=").replace("$$", "$"))[2]
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    awaited = Deadman(boot=boot if seen == "this" else "b" * 8, token=3, seconds=60, armed=1)
+    mark = tmp_path / "deadman"
+    for there, starts in ((False, True), (True, seen == "this")):
+        if there:
+            mark.write_text(text_of(awaited))
+        done = subprocess.run(["/bin/sh", "-c", script, mark], timeout=10)
+        assert (done.returncode == 0) is starts
