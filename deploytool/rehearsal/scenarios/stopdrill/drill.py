@@ -50,6 +50,8 @@ class _Cast:
     revived: str | None
     visited: str
     """On whose machine an old build was left running, outside of the release root."""
+    seen: bool
+    """Root sees the whole host there: the stop finds the old build by its bytes, and kills it."""
 
 
 def stop_drill(stage: Stage, showing: Showing) -> None:
@@ -57,7 +59,8 @@ def stop_drill(stage: Stage, showing: Showing) -> None:
     failures.needs()
     names = [host.name for host in stage.record.hosts]
     hung, cut_off, deaf, revived = names[-4:]
-    cast = _Cast(hung, cut_off, deaf, revived if stage.fleet.kind != "local" else None, names[1])
+    machines = stage.fleet.kind != "local"
+    cast = _Cast(hung, cut_off, deaf, revived if machines else None, names[1], machines)
     # The store is where the release that is deployed lies: two folders up from its artifact.
     store = Path(stage.baseline.artifact).parents[1]
     ghost, old = build_deaf(store, stage.source), build(store, stage.source, _OLD)
@@ -158,6 +161,11 @@ def _all_at_once(
         showing.point(False, said.errors[-1000:])  # noqa: FBT003 the point did not hold
         return rows
     _judge(showing, cast, said, rows, answered - pressed)
+    found = not left.runs()
+    how = (
+        "found by its bytes, and killed" if found else "not seen without root; the market heard it"
+    )
+    showing.point(found == cast.seen, f"{cast.visited}: the old build was {how}")
     left.end()
     ended = time.monotonic()
     _at_the_lease_end(trading, showing, cast, rows[cast.cut_off], (pressed, answered))
@@ -193,7 +201,8 @@ def _judge(
     showing: Showing, cast: _Cast, said: Said, rows: Mapping[str, Mapping[str, Any]], took_s: float
 ) -> None:
     ends = report.ends(rows)
-    killed = [host for host in (cast.hung, cast.deaf, cast.revived) if host is not None]
+    visited = cast.visited if cast.seen else None
+    killed = [host for host in (cast.hung, cast.deaf, cast.revived, visited) if host is not None]
     obeyed = [host for host in rows if host not in {*killed, cast.cut_off}]
     showing.point(
         all(ends[host] == "HALTED" for host in obeyed),

@@ -46,10 +46,15 @@ class Stray:
     folder: str
     pid: str
 
+    def runs(self) -> bool:
+        """Whether it still does; a host that can't be asked raises EnvironmentProblem."""
+        script = f"test -d /proc/{self.pid} && echo yes || echo no"
+        return self.host_shell.shell(script).strip() == "yes"
+
     def end(self) -> None:
         """Ends it, as whoever finds it would."""
         with suppress(EnvironmentProblem):
-            self.host_shell.shell(f"kill -s KILL {self.pid} && rm -rf {shlex.quote(self.folder)}")
+            self.host_shell.shell(f"kill -s KILL {self.pid}; rm -rf {shlex.quote(self.folder)}")
 
 
 @contextmanager
