@@ -165,10 +165,13 @@ def _broke(error: Exception, course: Course) -> int:
     from deploytool.cli.output import report_bug
     from deploytool.errors import StopNotConfirmed
 
+    what = f"A bug of deploytool: {type(error).__name__}: {error}"
     try:
         where = f"Send us the report in {report_bug()}."
     except OSError as unwritten:
         where = f"Its report can't be written ({unwritten})."
+    if isinstance(error, MemoryError):
+        what, where = "This machine has no memory left for deploytool.", "Or run it elsewhere."
     if not course.names:
         means = "Whether any host was stopped is not known; all of them may go on sending orders."
     elif course.unended:
@@ -178,7 +181,7 @@ def _broke(error: Exception, course: Course) -> int:
             f"All {len(course.names)} say that they stopped; nobody else was seen to confirm it."
         )
     said = StopNotConfirmed(
-        f"A bug of deploytool: {type(error).__name__}: {error}",
+        what,
         means,
         f"The same again: {_typed()}. {where}",
         tuple(f"{host}: {one.end.value}" for host, one in sorted(course.climbed.items())),

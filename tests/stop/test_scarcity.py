@@ -123,3 +123,16 @@ def test_p6_a_watch_without_room_says_so_and_leaves_the_hosts_to_the_stop(desk: 
     )
     assert watched.code == 5, watched
     assert "no room for one more connection" in watched.out + watched.err
+
+
+@pytest.mark.parametrize("room_mb", [26, 40])
+def test_p6_with_little_memory_each_host_is_told_or_it_says_why(desk: Desk, room_mb: int) -> None:
+    """The room is the tool's own and each ``ssh``'s: the less there is, the fewer can be told."""
+    ended = desk.tool(
+        *("stop", "-i", str(many(desk, 12)), "--all", "--json"),
+        preexec_fn=limited(resource.RLIMIT_AS, room_mb << 20),
+    )
+    assert ended.code == 6, ended
+    rows = ended.document.get("hosts", [])
+    assert {row["stopped"] for row in rows} == ({True} if room_mb == 40 else set()), ended
+    assert len(rows) == 12 or "no memory left" in ended.err, ended

@@ -331,7 +331,8 @@ def _honest(world: World, report: Report, error: DeploytoolError | None) -> None
 
 
 def _was_last_look(host: SimulatedHost, moment: CallPoint) -> bool:
-    looks = [i for i, m in enumerate(host.moments) if m.verb == "flag_observe" and m.part == "told"]
+    shown = "flag show, done"  # the process has answered; what becomes of it now is not in it
+    looks = [i for i, m in enumerate(host.moments) if m.part.endswith(shown)]
     return host.moments.index(moment) >= looks[-1] if looks else False
 
 
