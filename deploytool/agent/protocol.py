@@ -12,7 +12,9 @@ and its answer three, after whatever a login shell printed::
     deploytool NONCE end ok|refused
 
 Only what stands between the two lines that carry the nonce is an answer. JSON escapes line breaks,
-so neither object can end its line. The verbs of a stop's last rungs keep the format of version 1
+so neither object can end its line. Before a conversation's first answer the shell that starts
+Python prints ``deploytool NONCE arrived``: the host was reached, and what is missing from then on
+is the agent's. The verbs of a stop's last rungs keep the format of version 1
 (``deploytool/1``), which hosts prepared by any release understand: see ``last_rungs.sh``.
 """
 
@@ -86,6 +88,11 @@ def parse_request(kind: type[Request], line: bytes) -> Request:
     return kind.from_json(parse_json(line, REQUEST_AT_MOST), strict=True)
 
 
+def arrived(nonce: str) -> bytes:
+    """What the shell prints before Python starts (``stub.sh``)."""
+    return f"deploytool {nonce} arrived\n".encode("ascii")
+
+
 def answer_begin(nonce: str) -> bytes:
     """What is sent as soon as a request is read: whoever waits knows that it has arrived."""
     return f"\ndeploytool {nonce} begin\n".encode("ascii")
@@ -117,6 +124,8 @@ def parse_answer(output: bytes, nonce: str, request: Request) -> Answer | Refuse
     begin, end = b"deploytool %s begin\n" % nonce.encode(), answer_end(nonce)
     at = 0 if output.startswith(begin) else output.find(b"\n" + begin) + 1
     if not at and not output.startswith(begin):
+        if arrived(nonce) in output:
+            raise NoAnswer("Python on this host ended without a word", begun=False)
         raise NoAnswer("no answer in what it printed", begun=False, ended=b"\n" + end in output)
     body, newline, rest = output[at + len(begin) :].partition(b"\n")
     if not newline or not rest.startswith(end) or b"\n" not in rest:

@@ -58,6 +58,7 @@ else:
 '
 
 become_agent() {
+    printf '\ndeploytool %s arrived\n' "$nonce" # that this host was reached, whatever Python does now
     # All that sudo allows the deploy account is this very file; root itself comes by a shell, or without sudo.
     caller=root && [ "${SUDO_COMMAND:-}" != "$0" ] || caller=deploy
     for python in /usr/bin/python3 /usr/local/bin/python3; do

@@ -14,7 +14,7 @@ import subprocess
 import time
 from contextlib import suppress
 
-from deploytool.agent.protocol import request_bytes
+from deploytool.agent.protocol import arrived, request_bytes
 from deploytool.agent.requests import Answer, Request
 from deploytool.errors import FaultKind, HostFault
 from deploytool.fleet.protocol import (
@@ -108,7 +108,7 @@ class SshChannel:
         self.of_agent = False
         """Whether it was asked in the agent's own format: the last rungs then need a new line."""
         self.reached = False
-        """Whether the agent has ever begun to answer."""
+        """Whether the host has ever printed a word of ours: its shell's, or its agent's."""
         self.begun = False
         """Whether it has begun to answer what was asked last."""
         self.over = False
@@ -179,6 +179,7 @@ class SshChannel:
             if ended:
                 raise self._fault(changes=False)
             return None
+        self.reached = self.reached or arrived(self._nonce) in self._heard
         if f"deploytool {self._nonce} begin".encode() in self._heard:
             self.begun = self.reached = True
         if f"\ndeploytool {self._nonce} end ".encode() in self._heard and (
@@ -210,7 +211,7 @@ class SshChannel:
             self._process.wait(timeout=0.2)
         self._read(self.stderr, self._errors)
         lines = self.said.strip().splitlines()
-        if self._process.returncode == 0 and self.of_agent and not self.begun:
+        if self._process.returncode == 0 and self.of_agent and not self.reached:
             # The helper of deploytool 0.1.0 ends without a word; an agent answers first.
             text = "it was made ready by deploytool 0.1.0, which knows the last rungs alone"
             return HostFault(FaultKind.AGENT, text, code=OTHER_VERSION)

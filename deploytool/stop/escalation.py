@@ -26,16 +26,22 @@ from deploytool.errors import FaultKind, HostFault
 from deploytool.fleet.protocol import Call, Reply, excerpt
 from deploytool.stop.channel import NoRoom, SshChannel
 from deploytool.stop.model import End, Event, HostOutcome, Own, Rung, Step, StopRequest
-from deploytool.stop.table import CONNECT_S, DEADLINE_S, FIRST, ON_HOST_S, UNGUARDED, advance
+from deploytool.stop.table import (
+    ANSWERS_S,
+    CONNECT_S,
+    DEADLINE_S,
+    FIRST,
+    ON_HOST_S,
+    UNGUARDED,
+    advance,
+)
 from deploytool.stop.targets import Target, unverified
 
 _BESIDE_S = 0.02
 _PAUSE_S = 0.2
 """Between two knocks at a door that was shut at once."""
 FIRST_WORD_S = 6.0
-"""Until a host that let us in must have begun to answer; a line that stays silent is dead."""
-GIVEN_S = 3.0
-"""The same for a line that was open beforehand: one that died unseen is soon replaced."""
+"""Until a host that let us in must have printed a word; a line that stays silent is dead."""
 _ROOM_S = 0.02
 """Between two tries to find room for the host whose turn is next."""
 _NO_PIN = "host key is known for"
@@ -212,6 +218,8 @@ class HostEscalation:
         """Whether it has answered to the rung that asks which release it runs."""
         self.wakes = 0.0
         """When something is due here though nothing was heard (``time.monotonic``)."""
+        self._began = 0.0
+        """When the host was told what its rung says (``time.monotonic``)."""
         self._pausing = False
         self.heard = False
         """Whether the host has begun to answer, on whichever rung."""
@@ -233,7 +241,7 @@ class HostEscalation:
         rung = self.rung
         assert isinstance(rung, Rung)  # noqa: S101 nothing begins at an end
         self._pausing, self.waits, self._scarce = False, False, ""
-        patience = GIVEN_S if self.line is self._given else FIRST_WORD_S
+        patience = ANSWERS_S if self.line is self._given else FIRST_WORD_S
         try:
             asks = self._asks(rung)
             if self.line is not None and self.line.of_agent and isinstance(asks, Call):
@@ -249,7 +257,8 @@ class HostEscalation:
         except HostFault as fault:
             self._happened(Event.UNREACHABLE, fault.text)
             return
-        self.wakes = time.monotonic() + patience
+        self._began = time.monotonic()
+        self.wakes = self._began + patience
 
     def _asks(self, rung: Rung) -> Call | Request:
         """What it is told: an agent that has answered looks at the whole host."""
@@ -264,7 +273,7 @@ class HostEscalation:
         line, rung = self.line, self.rung
         if line is None or not isinstance(rung, Rung):
             return
-        begun = line.begun
+        reached, begun = line.reached, line.begun
         try:
             reply = line.hear()
         except HostFault as fault:
@@ -279,9 +288,13 @@ class HostEscalation:
             else:
                 self._happened(event, fault.text)
             return
+        now = time.monotonic()
+        if line.reached and not reached:
+            self.heard = True
+            self.wakes = now + max(ANSWERS_S, now - self._began)
         if line.begun and not begun:
             self.heard = True
-            self.wakes = time.monotonic() + DEADLINE_S[rung]
+            self.wakes = now + DEADLINE_S[rung]
         if reply is not None:
             try:
                 self._note(rung, reply)
@@ -301,15 +314,25 @@ class HostEscalation:
         return event
 
     def late(self) -> None:
-        """Its time is up: the line is given up, and the next rung has a new one."""
+        """Its time is up: the line is given up, and the next rung has a new one.
+
+        What has arrived meanwhile counts: it may be this machine that was slow.
+        """
         if self._pausing:
             self.begin()
             return
+        self.listen()
+        if self.wakes > time.monotonic() or self.over:
+            return
         event, self._speaks = self._without_answer(Event.LATE), False
+        text = "no answer in time"
         if self.line is not None and not self.line.reached:
             self._go_spare()
+        elif event is Event.LATE and self.line is not None and not self.line.begun:
+            waited_s = time.monotonic() - self._began
+            text = f"the host was reached, and its agent did not answer within {waited_s:.1f} s"
         self._drop()
-        self._happened(event, "no answer in time")
+        self._happened(event, text)
 
     def _go_spare(self) -> None:
         """What broke, or never answered, may be the person's own configuration or agent."""

@@ -66,6 +66,12 @@ DEADLINE_S: Mapping[Rung, float] = MappingProxyType(
     }
 )
 """How long we wait for the answer to a rung once the host was reached; then the next is tried."""
+ANSWERS_S = 1.0
+"""How long an agent may take to acknowledge what its host has read; then the last rungs are told.
+
+Where letting us in took longer, the agent has as long: such a host is slow, and not broken. A line
+that was open beforehand and stays silent for this long is replaced by a new one first.
+"""
 CONNECT_S = 6
 """How long a host may take to let us in, in whole seconds (ssh_config(5), ConnectTimeout).
 

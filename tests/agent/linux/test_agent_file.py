@@ -22,10 +22,12 @@ from deploytool.agent.protocol import (
     REQUEST_AT_MOST,
     answer_begin,
     answer_end,
+    arrived,
     parse_answer,
     request_bytes,
 )
 from deploytool.agent.requests import (
+    Halt,
     LatchShown,
     Probe,
     Refused,
@@ -82,7 +84,8 @@ def test_it_says_the_digest_of_the_very_file_that_runs(place: Place) -> None:
 
 def test_several_requests_are_answered_in_turn(place: Place) -> None:
     ran = place.raw(LATCH * 3)
-    assert ran.output == (answer_begin(NONCE) + b"{}\n" + answer_end(NONCE) + b"ok\n") * 3
+    answers = (answer_begin(NONCE) + b"{}\n" + answer_end(NONCE) + b"ok\n") * 3
+    assert ran.output == b"\n" + arrived(NONCE) + answers
     assert (ran.code, ran.errors) == (0, b"")
 
 
@@ -489,12 +492,31 @@ def test_what_is_in_progress_is_carried_to_its_end(place: Place) -> None:
         assert agent.stdout is not None
         agent.stdin.write(renew)
         agent.stdin.close()
-        assert os.read(agent.stdout.fileno(), 100) == answer_begin(NONCE)
+        heard = b""
+        while answer_begin(NONCE) not in heard:
+            heard += os.read(agent.stdout.fileno(), 100)
         agent.stdout.close()  # the connection is gone
         for number in (signal.SIGHUP, signal.SIGTERM):
             agent.send_signal(number)
         agent.wait(20)
     assert done.exists()
+
+
+def test_a_halt_that_no_one_waits_for_any_more_is_not_carried_out(place: Place) -> None:
+    """The last rungs have been told meanwhile: Python was too slow for the one who asked."""
+    halt = Halt(latch="ab12", by="ann", reason="r", since=1796000000, seconds=1)
+    reads, writes = os.pipe()
+    os.close(reads)
+    try:
+        subprocess.run(
+            [place.agent], input=request_bytes(halt, NONCE), stdout=writes, check=False,
+            stderr=subprocess.DEVNULL, env=place.environment, timeout=60,
+        )  # fmt: skip
+    finally:
+        os.close(writes)
+    assert not (place.state / "halted").exists()
+    place.ask(halt)
+    assert (place.state / "halted").exists()
 
 
 def test_an_answer_to_nobody_ends_it_without_noise(place: Place) -> None:

@@ -62,6 +62,18 @@ while True:
     if answer == "hang":
         print(f"\\ndeploytool {nonce} begin", flush=True)
         time.sleep(60)
+    if answer == "begun, late":
+        print(f"\\ndeploytool {nonce} begin", flush=True)
+        time.sleep(SAYS["late_s"])
+        print(json.dumps(SAYS["then"]) + f"\\ndeploytool {nonce} end ok", flush=True)
+        continue
+    if isinstance(answer, str) and answer.startswith("arrived"):  # before Python begins
+        time.sleep(SAYS.get("before_s", 0))
+        print(f"\\ndeploytool {nonce} arrived", flush=True)
+        if answer == "arrived, dies":
+            sys.exit(SAYS.get("code", 137))
+        time.sleep(60 if answer == "arrived" else SAYS["late_s"])
+        answer = SAYS.get("then")
     if answer == "mute":
         time.sleep(60)
     if answer == "slow":

@@ -116,6 +116,46 @@ def test_p6_a_host_that_hangs_on_a_rung_is_told_the_next_over_another_line(tmp_p
     assert [step.event for step in climbed.steps[:2]] == [Event.LATE, Event.LATE]
 
 
+@pytest.mark.parametrize("code", [0, 1, 137])
+def test_p6_a_host_whose_python_dies_without_a_word_is_fenced_and_killed(
+    tmp_path: Path, code: int
+) -> None:
+    climbed, asked = press(tmp_path, halt="arrived, dies", code=code)
+    assert (climbed.end, asked) == (End.DEAD, ["halt", "fence", "kill", "look"])
+    assert climbed.steps[0].event is Event.LOST
+    assert "0.1.0" not in climbed.steps[0].text
+
+
+def test_p6_a_host_whose_python_hangs_is_fenced_and_killed_after_the_stated_second(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(escalation, "FIRST_WORD_S", 1000.0)
+    monkeypatch.setattr(escalation, "ANSWERS_S", 0.4)
+    climbed, asked = press(tmp_path, halt="arrived")
+    assert (climbed.end, asked) == (End.DEAD, ["halt", "fence", "kill", "look"])
+    assert climbed.steps[0].event is Event.LATE
+    assert "its agent did not answer within" in climbed.steps[0].text
+
+
+def test_p6_a_slow_agent_of_a_host_that_is_slow_to_let_us_in_is_not_raced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has at least as long as it took to get there: then the host is slow, not broken."""
+    monkeypatch.setattr(escalation, "ANSWERS_S", 0.0)
+    slow = {"halt": "arrived, late", "before_s": 2.0, "late_s": 0.5, "then": HALTED}
+    climbed, asked = press(tmp_path, **slow)
+    assert (climbed.end, asked) == (End.HALTED, ["halt"])
+
+
+def test_p6_a_halt_that_was_acknowledged_keeps_its_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(escalation, "ANSWERS_S", 0.0)
+    monkeypatch.setattr(escalation, "FIRST_WORD_S", 1000.0)
+    climbed, asked = press(tmp_path, halt="begun, late", late_s=1.0, then=HALTED)
+    assert (climbed.end, asked) == (End.HALTED, ["halt"])
+
+
 @pytest.mark.usefixtures("swift")
 def test_p6_a_host_that_never_says_a_word_is_out_of_reach(tmp_path: Path) -> None:
     climbed, _ = press(tmp_path, halt="mute")
