@@ -21,12 +21,15 @@ read_keys() { # -> latch by reason since seconds, checked; fails where the reque
     return 1
 }
 
-group_members() { # NAME -> GROUP, its folder, and MEMBERS; fails where there are none
+group_members() { # NAME -> GROUP, its folder, and MEMBERS, of groups below it too; fails where there are none
+    set +f
     for GROUP in "/sys/fs/cgroup$1" "/sys/fs/cgroup/systemd$1" "/sys/fs/cgroup/unified$1"; do
-        [ -z "$1" ] || MEMBERS=$(timeout -k 1 2 cat "$GROUP/cgroup.procs" 2>/dev/null | tr '\n' ' ')
-        [ -z "$MEMBERS" ] || return 0
+        [ -z "$1" ] || MEMBERS=$(timeout -k 1 2 cat "$GROUP"/cgroup.procs "$GROUP"/*/cgroup.procs "$GROUP"/*/*/cgroup.procs 2>/dev/null |
+            grep -xv '[01]' | tr '\n' ' ') # 0 is a process of another namespace, and to kill(2) a whole group
+        [ -z "$MEMBERS" ] || break
     done
-    return 1
+    set -f
+    [ -n "$MEMBERS" ]
 }
 
 members() { # -> MEMBERS: the service's processes by its supervisor's own list; GROUP, its folder
@@ -45,14 +48,15 @@ members() { # -> MEMBERS: the service's processes by its supervisor's own list; 
         group_members "$(timeout -k 1 2 systemctl show "$NAME.service" -p ControlGroup --value 2>/dev/null)" || GROUP=''
 }
 
-ours() { # -> OURS: those, and every other process that executes or holds a file below the releases
-    members
-    OURS=" $MEMBERS " pid=''
+ours() { # -> OURS: MEMBERS, and every other process that executes or holds a file below the releases; WHOLE, unless cut short
+    OURS=" $MEMBERS " pid='' WHOLE=yes
     IFS='
 '
-    set +f # what is listed has a bound of time, and names are shown in one line each
-    for line in $(timeout -k 1 3 ls -lq /proc/[0-9]*/exe /proc/[0-9]*/fd 2>/dev/null | grep -F -e '/proc/' -e " -> $ROOT/releases/"); do
+    set +f # what is listed has a bound of time, and names are shown in one line each; -n asks no directory of accounts
+    for line in $({ timeout -k 1 3 ls -lnq /proc/[0-9]*/exe /proc/[0-9]*/fd 2>/dev/null || [ $? -lt 124 ] || echo cut-short; } |
+        grep -F -e '/fd:' -e " -> $ROOT/releases/" -e cut-short); do
         case $line in
+        cut-short) WHOLE='' && continue ;;
         /proc/*/fd:) pid=${line#/proc/} pid=${pid%/fd:} && continue ;;
         *" -> $ROOT/releases/.incoming."*) continue ;;
         *"/exe -> $ROOT/releases/"*) pid=${line%%/exe -> *} pid=${pid##*/proc/} ;;
@@ -91,13 +95,38 @@ fence() { # first so that neither the supervisor nor a reboot revives it
     say "fenced $fenced"
 }
 
-kill_all() { # whatever the service or a stray of this root is, ends now
-    tries=$((seconds * 10)) killed=0
+kill_these() { # PID...
+    for pid in "$@"; do
+        kill -s KILL "$pid" 2>/dev/null || continue
+        case $KILLED in *" $pid "*) ;; *) KILLED="$KILLED$pid " killed=$((killed + 1)) ;; esac
+    done
+}
+
+kill_group() { # what the control group names, and what is born in it meanwhile
+    members
+    passes=20
     # shellcheck disable=SC2086 # the numbers are split on purpose
-    while ours && set -- $OURS && [ $# -gt 0 ]; do
-        [ -z "$GROUP" ] || echo 1 2>/dev/null >"$GROUP/cgroup.kill" || :
-        for pid in "$@"; do kill -s KILL "$pid" 2>/dev/null && killed=$((killed + 1)); done
-        [ $((tries = tries - 1)) -gt 0 ] || break
+    while [ -n "$MEMBERS" ] && [ $((passes = passes - 1)) -ge 0 ]; do
+        [ -z "$GROUP" ] || echo 1 2>/dev/null >"$GROUP/cgroup.kill" || echo 1 2>/dev/null >"$GROUP/cgroup.freeze" || :
+        kill_these $MEMBERS
+        members
+    done
+    [ -z "$GROUP" ] || echo 0 2>/dev/null >"$GROUP/cgroup.freeze" || :
+}
+
+kill_all() { # the service first, which needs no look at the host; then strays of this root, until a look finds none
+    IFS=. read -r until rest </proc/uptime
+    IFS=' ' until=$((until + seconds)) killed=0 KILLED=' '
+    while :; do
+        kill_group
+        ours
+        # shellcheck disable=SC2086
+        set -- $OURS
+        kill_these "$@"
+        [ $#$WHOLE != 0yes ] || break
+        IFS=. read -r now rest </proc/uptime
+        IFS=' '
+        [ "$now" -lt $until ] || break
         sleep 0.1
     done
     say "killed $killed"
@@ -112,16 +141,21 @@ latch_artifact() {
 }
 
 look() { # what is alive of the service and of this release root, who listens, and what stops it
+    members
     ours
+    seen=''
     for pid in $OURS; do
         IFS= read -r stat 2>/dev/null <"/proc/$pid/stat" || continue
-        case "${stat##*) }" in [ZX]*) ;; *) say "alive $pid" ;; esac
+        case "${stat##*) }" in [ZX]*) ;; *) seen=yes && say "alive $pid" ;; esac
     done
-    listens=$(timeout -k 1 3 cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | grep -F ' 0A ')
+    listens=$({ timeout -k 1 3 cat /proc/net/tcp /proc/net/tcp6 2>/dev/null || [ $? -lt 124 ] || echo cut-short; } |
+        grep -F -e ' 0A ' -e cut-short)
     for port in $PORTS; do
         hex=:$(printf '%04X' "$port") nowhere=00000000
-        case $listens in *"$hex $nowhere:0000 0A "* | *"$hex $nowhere$nowhere$nowhere$nowhere:0000 0A "*) say "open $port" ;; esac
+        case $listens in *"$hex $nowhere:0000 0A "* | *"$hex $nowhere$nowhere$nowhere$nowhere:0000 0A "*) seen=yes && say "open $port" ;; esac
     done
+    case $listens in *cut-short*) WHOLE='' ;; esac
+    [ -n "$WHOLE$seen" ] || refuse cannot-look 'this host was too slow to be inspected'
     [ ! -e "$STATE/halted" ] || say "halted $(tr '\n' ' ' <"$STATE/halted")"
     [ ! -e "$STATE/fenced" ] || say fenced
 }

@@ -60,9 +60,9 @@ DEADLINE_S: Mapping[Rung, float] = MappingProxyType(
         Rung.AGAIN: 6.0,
         Rung.FENCE: 5.0,
         Rung.KILL: 7.0,
-        Rung.LOOK: 3.0,
+        Rung.LOOK: 5.0,
         Rung.KILL_AGAIN: 7.0,
-        Rung.LOOK_AGAIN: 3.0,
+        Rung.LOOK_AGAIN: 5.0,
     }
 )
 """How long we wait for the answer to a rung once the host was reached; then the next is tried."""

@@ -7,11 +7,13 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
+from deploytool.agent.linux.processes import _HIERARCHIES
 from deploytool.agent.protocol import answer_end, parse_answer, request_bytes
 from deploytool.agent.requests import Answer, Refused, Request
 from deploytool.agent.settings import Command, Settings
@@ -127,3 +129,51 @@ def eventually(holds: Callable[[], object], within_s: float = 20.0) -> None:
     while not holds():
         assert time.monotonic() < until, "it did not come true"
         time.sleep(0.02)
+
+
+@contextmanager
+def running(*argv: str | Path, **options: object) -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen(argv, **options) as process:  # type: ignore[call-overload] # as given
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def members(group: Path) -> list[str]:
+    """The processes of a control group and of the one below it."""
+    folders = (group, group / "below")
+    return [pid for folder in folders for pid in (folder / "cgroup.procs").read_text().split()]
+
+
+@pytest.fixture
+def group() -> Iterator[Path]:
+    """A control group of its own where systemd has those of services; of version 2, if possible."""
+    as_root()
+    for hierarchy in reversed(_HIERARCHIES):
+        folder = Path(hierarchy) / "system.slice" / f"deploytool-test-{os.getpid()}.service"
+        if not (Path(hierarchy) / "cgroup.procs").exists():
+            continue
+        try:
+            (folder / "below").mkdir(parents=True)
+        except OSError:
+            continue
+        break
+    else:
+        unable("no control group can be made here")
+    try:
+        yield folder
+    finally:
+        eventually(lambda: not members(folder))
+        (folder / "below").rmdir()
+        folder.rmdir()
+
+
+@contextmanager
+def breeding(group: Path) -> Iterator[None]:
+    """A process of a group that starts others again and again, and one in the group below."""
+    breeds = 'echo $$ >"$1/cgroup.procs"; while :; do sleep 5 & sleep 0.01; done'
+    quiet = 'echo $$ >"$1/below/cgroup.procs"; exec sleep 60'
+    with running("sh", "-c", breeds, "sh", group), running("sh", "-c", quiet, "sh", group):
+        eventually(lambda: len(members(group)) > 4)
+        yield

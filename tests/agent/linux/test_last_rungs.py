@@ -8,8 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,7 @@ from deploytool.agent.linux import proc
 from deploytool.agent.linux.files import LinuxFiles
 from deploytool.agent.model import Latch
 
-from .conftest import PYTHON, Place, Ran, as_root, eventually
+from .conftest import PYTHON, Place, Ran, as_root, breeding, eventually, members, running
 
 KEYS = {"by": "ann", "reason": "much+too+much", "latch": "ab12", "since": "1796000000"}
 
@@ -53,15 +52,6 @@ def release(place: Place) -> Path:
     path.parent.mkdir()
     shutil.copy("/usr/bin/sleep", path)
     return path
-
-
-@contextmanager
-def running(*argv: str | Path, **options: object) -> Iterator[subprocess.Popen[bytes]]:
-    with subprocess.Popen(argv, **options) as process:  # type: ignore[call-overload] # as given
-        try:
-            yield process
-        finally:
-            process.kill()
 
 
 def serves(place: Place, process: subprocess.Popen[bytes]) -> None:
@@ -102,8 +92,7 @@ def test_kill_ends_the_service_and_strays_and_no_one_else(place: Place, release:
             process.stdout.readline()
         eventually(lambda: os.readlink(f"/proc/{stray.pid}/exe") == str(release))
         serves(place, main)
-        found = set(lines(place.raw(LOOK)))
-        assert found == {f"alive {one.pid}" for one in (main, stray, held)}
+        assert set(alive(place)) == {f"alive {one.pid}" for one in (main, stray, held)}
         assert "killed" in lines(place.raw(KILL))[0]
         for process in (main, stray, held):
             assert process.wait(20) == -signal.SIGKILL
@@ -279,3 +268,51 @@ def test_kill_has_a_bound_where_a_process_can_not_be_killed(place: Place, second
 def test_it_goes_on_in_the_same_conversation_after_the_last_rungs(place: Place) -> None:
     ran = place.raw(LOOK + b"deploytool/2 0b latch\n{}\n" + b"deploytool/2 0c latch\n{}\n")
     assert ran.output.count(b" end ok\n") == 3
+
+
+@pytest.mark.parametrize("by", ["cgroup.kill", "cgroup.freeze", "each"])
+def test_kill_ends_a_control_group_that_breeds_and_what_is_below_it(
+    place: Place, group: Path, by: str
+) -> None:
+    """What the group names is killed first: in one write, frozen, or until it is empty."""
+    place.settings = place.settings.but(supervisor="systemd", name=group.name[: -len(".service")])
+    place.write_agent()
+    ways = ["cgroup.kill", "cgroup.freeze", "each"]
+    hidden = [path for name in ways[: ways.index(by)] if (path := group / name).exists()]
+    script = "".join(f"mount --bind /dev/full {path}\n" for path in hidden)
+    with breeding(group):
+        ended = subprocess.run(
+            ["unshare", "--mount", "sh", "-ec", f"{script}exec {place.agent}"],
+            input=KILL + LOOK, capture_output=True, env=place.environment, timeout=60,
+        )  # fmt: skip
+        assert ended.stdout.count(b" end ok\n") == 2, ended
+        assert b"\nalive " not in ended.stdout, ended
+        assert not members(group)
+
+
+def test_long_arguments_keep_no_hung_service_alive(place: Place, release: Path) -> None:
+    """Twelve processes with 1.7 MB of arguments each: nothing of a stop reads what they say."""
+    many = ["0" * 100_000] * 17
+    with ExitStack() as stack:
+        hung = [stack.enter_context(running(release, "60", *many)) for _ in range(6)]
+        for _ in range(6):
+            stack.enter_context(running("sleep", "60", *many))
+        for process in hung:
+            process.send_signal(signal.SIGSTOP)
+        serves(place, hung[0])
+        ended = lines(place.raw(KILL))
+        assert ended == [f"killed {len(hung)}"]
+        assert alive(place) == []
+
+
+def test_a_look_that_is_cut_short_shows_nothing(place: Place) -> None:
+    """Else a host that is too slow to list its processes would be taken for an empty one."""
+
+    def hangs(content: bytes) -> bytes:
+        lists = b"timeout -k 1 3 ls -lnq "
+        assert content.count(lists) == 1
+        return content.replace(lists, b"timeout -k 1 0.1 sh -c 'exec sleep 9' ")
+
+    place.write_agent(hangs)
+    assert b"end refused cannot-look " in place.raw(LOOK).output
+    assert lines(place.raw(asked("kill", seconds="1", **KEYS))) == ["killed 0"]

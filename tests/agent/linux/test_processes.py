@@ -9,8 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -20,7 +19,7 @@ from deploytool.agent.linux.processes import LinuxProcesses
 from deploytool.agent.port import Interest, View
 from tests.unable import unable
 
-from .conftest import as_root, eventually
+from .conftest import as_root, breeding, eventually, running
 
 PROCESSES = LinuxProcesses("/usr/local/libexec/deploytool/router/agent")
 ACCOUNT = 65534
@@ -34,15 +33,6 @@ def release(tmp_path: Path) -> Path:
     path.parent.mkdir(parents=True)
     shutil.copy("/usr/bin/sleep", path)
     return path
-
-
-@contextmanager
-def running(*argv: str | Path, **options: object) -> Iterator[subprocess.Popen[bytes]]:
-    with subprocess.Popen(argv, **options) as process:  # type: ignore[call-overload] # as given
-        try:
-            yield process
-        finally:
-            process.kill()
 
 
 def interest(release: Path, **more: object) -> Interest:
@@ -320,30 +310,6 @@ def test_a_group_that_is_none_has_nobody(name: str) -> None:
     assert PROCESSES.kill_group(name) == 0
 
 
-@pytest.fixture
-def group() -> Iterator[Path]:
-    """A control group of its own, in whichever hierarchy systemd would use here."""
-    as_root()
-    for hierarchy in reversed(processes._HIERARCHIES):
-        folder = Path(hierarchy) / f"deploytool-test-{os.getpid()}"
-        if not (Path(hierarchy) / "cgroup.procs").exists():
-            continue
-        try:
-            (folder / "below").mkdir(parents=True)
-        except OSError:
-            continue
-        if (folder / "cgroup.procs").exists():
-            break
-    else:
-        unable("no control group can be made here")
-    try:
-        yield folder
-    finally:
-        eventually(lambda: not PROCESSES.group(f"/{folder.name}"))
-        (folder / "below").rmdir()
-        folder.rmdir()
-
-
 @pytest.mark.parametrize("with_kill", [True, False])
 def test_a_group_is_killed_whole_also_while_it_breeds(
     group: Path, monkeypatch: pytest.MonkeyPatch, *, with_kill: bool
@@ -355,11 +321,8 @@ def test_a_group_is_killed_whole_also_while_it_breeds(
             "_write",
             lambda path, text: not path.endswith("cgroup.kill") and real(path, text),
         )
-    name = f"/{group.name}"
-    breeds = 'echo $$ >"$1/cgroup.procs"; while :; do sleep 5 & sleep 0.01; done'
-    quiet = 'echo $$ >"$1/below/cgroup.procs"; exec sleep 60'
-    with running("sh", "-c", breeds, "sh", group), running("sh", "-c", quiet, "sh", group):
-        eventually(lambda: len(PROCESSES.group(name)) > 4)
+    name = f"/system.slice/{group.name}"
+    with breeding(group):
         assert PROCESSES.kill_group(name) > 4
         eventually(lambda: not PROCESSES.group(name))
     assert PROCESSES.kill_group(name) == 0
