@@ -274,16 +274,20 @@ def test_it_goes_on_in_the_same_conversation_after_the_last_rungs(place: Place) 
 def test_kill_ends_a_control_group_that_breeds_and_what_is_below_it(
     place: Place, group: Path, by: str
 ) -> None:
-    """What the group names is killed first: in one write, frozen, or until it is empty."""
+    """What the group names is killed first: in one write, frozen, or until it is empty.
+
+    In a single pass: no list of the whole host, which takes longer, is waited for.
+    """
     place.settings = place.settings.but(supervisor="systemd", name=group.name[: -len(".service")])
     place.write_agent()
     ways = ["cgroup.kill", "cgroup.freeze", "each"]
     hidden = [path for name in ways[: ways.index(by)] if (path := group / name).exists()]
     script = "".join(f"mount --bind /dev/full {path}\n" for path in hidden)
+    told = asked("kill", seconds="0", **KEYS) + LOOK
     with breeding(group):
         ended = subprocess.run(
             ["unshare", "--mount", "sh", "-ec", f"{script}exec {place.agent}"],
-            input=KILL + LOOK, capture_output=True, env=place.environment, timeout=60,
+            input=told, capture_output=True, env=place.environment, timeout=60,
         )  # fmt: skip
         assert ended.stdout.count(b" end ok\n") == 2, ended
         assert b"\nalive " not in ended.stdout, ended
