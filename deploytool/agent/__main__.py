@@ -10,7 +10,6 @@ import errno
 import hashlib
 import os
 import select
-import signal
 import sys
 import time
 
@@ -28,6 +27,7 @@ from deploytool.agent.record import Malformed
 from deploytool.agent.requests import LetIn, Refused
 from deploytool.agent.serve import serve
 from deploytool.agent.settings import Settings
+from deploytool.agent.signals import signal
 from deploytool.agent.words import is_hex
 
 TYPE_CHECKING = False

@@ -20,8 +20,7 @@ is the agent's. The verbs of a stop's last rungs keep the format of version 1
 
 from __future__ import annotations
 
-import json
-
+from deploytool.agent import jsontext
 from deploytool.agent.record import Malformed
 from deploytool.agent.requests import ANSWERS, VERBS, Refused
 from deploytool.agent.words import is_hex
@@ -153,9 +152,7 @@ def parse_json(text: bytes, at_most: int) -> object:
         if depth > DEPTH_AT_MOST:
             raise Malformed("JSON", f"at most {DEPTH_AT_MOST} levels", depth)
     try:
-        return json.loads(
-            text.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_constant
-        )
+        return jsontext.loads(text.decode("utf-8"), _once, _no_constant)
     except (ValueError, RecursionError) as error:
         if isinstance(error, Malformed):
             raise
@@ -178,5 +175,5 @@ def _no_constant(word: str) -> object:
 
 
 def _line(record: Record) -> bytes:
-    text = json.dumps(record.to_json(), separators=(",", ":"), allow_nan=False)
+    text = jsontext.dumps(record.to_json())
     return text.encode("ascii") + b"\n"

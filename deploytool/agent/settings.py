@@ -5,9 +5,7 @@ A request can't name a path or a program: whatever may be touched or run is name
 
 from __future__ import annotations
 
-import hashlib
-import json
-
+from deploytool.agent import jsontext
 from deploytool.agent.model import Made, Property
 from deploytool.agent.record import Record
 
@@ -102,9 +100,11 @@ class Settings(Record):
         return made
 
     def _digested(self) -> Made:
+        import hashlib  # a halt does without
+
         found = []
         for name, value in self.but(tool="").to_json().items():
-            text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+            text = jsontext.dumps(value, sort=True)
             digest = hashlib.sha256(text.encode("ascii")).hexdigest()[:_DIGITS]
             found.append(Property(name=name, value=digest))
         return Made(tool=self.tool, settings=tuple(found))

@@ -82,7 +82,7 @@ main() {
         format=${1-} nonce=${2-} verb=${3-}
         case $nonce in '' | *[!0-9a-f]*) exit 64 ;; esac
         case $format in
-        deploytool/2) become_agent ;;
+        deploytool/2) [ -n "$verb" ] && become_agent || exit 64 ;;
         deploytool/1) answer_last_rung "$verb" ;;
         *) exit 64 ;;
         esac

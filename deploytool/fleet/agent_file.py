@@ -1,7 +1,8 @@
 """The host agent as the one file that a host gets: a shell script with Python behind it.
 
 It is the same bytes wherever it is rendered, so that its digest is known before a host is asked:
-sources as they are, in the order of their names, and no bytecode.
+sources in the order of their names, and no bytecode. What only people and type checkers read is
+left out: each host would pay for it whenever the agent starts.
 """
 
 from __future__ import annotations
@@ -84,7 +85,34 @@ def _modules(folder: Traversable, package: str) -> Iterator[tuple[str, bytes]]:
             yield from _modules(entry, f"{package}.{entry.name}")
         elif ending == "py":
             name = f"{package}/" if stem == "__init__" else f"{package}.{stem}"
-            yield name, entry.read_bytes().replace(b"\r\n", b"\n")
+            yield name, _lean(entry.read_text(encoding="ascii")).encode("ascii")
+
+
+def _lean(source: str) -> str:
+    """A module without docstrings, comments, and imports for type checkers.
+
+    By lines, and only as this repository writes them: a test compares each module's syntax tree.
+    """
+    kept: list[str] = []
+    in_text = in_types = False
+    for line in source.splitlines():
+        text = line.strip()
+        if in_text:
+            in_text = not text.endswith('"""')
+            continue
+        in_types = in_types and line[:1] in ("", " ")
+        if in_types or not text or text.startswith("#"):
+            continue
+        if text.startswith('"""'):
+            in_text = text.count('"""') == 1
+            if kept and kept[-1].endswith(":"):
+                kept.append(line[: -len(line.lstrip())] + "pass")
+            continue
+        kept.append(line)
+        if line == "if TYPE_CHECKING:":
+            in_types = True
+            kept.append("    pass")
+    return "\n".join(kept) + "\n"
 
 
 def _text(name: str) -> str:

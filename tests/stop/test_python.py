@@ -40,8 +40,8 @@ def library() -> Path:
 def mounts(how: str, folder: Path) -> list[str]:
     """What is mounted over the host's own, in its namespace alone."""
     folder.mkdir()
-    if how == "no json":
-        return [f"mount --bind {folder} {library()}/json"]
+    if how == "no hashlib":
+        return [f"mount --bind /dev/null {library()}/hashlib.py"]
     if how == "no encodings":
         return [f"mount --bind {folder} {library()}/encodings"]
     (folder / OWN).touch()
@@ -77,7 +77,7 @@ def sshd(desk: Desk, host: str, script: list[str]) -> None:
 
 @pytest.mark.parametrize(
     "faults",
-    [("absent", "hangs", "no json"), ("out of memory", "no encodings", "slow")],
+    [("absent", "hangs", "no hashlib"), ("out of memory", "no encodings", "slow")],
     ids=", ".join,
 )
 def test_p6_a_stop_needs_no_python_and_a_deployment_names_the_hosts_without(

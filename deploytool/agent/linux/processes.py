@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import time
 
 from deploytool.agent.linux.hashing import digest_descriptor
@@ -17,6 +16,7 @@ from deploytool.agent.linux.proc import (
     shown,
     start_of,
 )
+from deploytool.agent.signals import signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

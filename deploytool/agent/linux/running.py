@@ -10,10 +10,10 @@ import errno
 import os
 import resource
 import select
-import signal
 import time
 
 from deploytool.agent.linux.machine import PATH
+from deploytool.agent.signals import signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

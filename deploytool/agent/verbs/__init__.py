@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib import import_module
+import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,5 +40,7 @@ _MODULES = {
 
 def find(verb: str) -> Verb:
     """The function that does a verb."""
-    found: Verb = getattr(import_module(f"{__name__}.{_MODULES[verb]}"), verb)
+    name = f"{__name__}.{_MODULES[verb]}"
+    __import__(name)  # importing importlib itself would cost a host more
+    found: Verb = getattr(sys.modules[name], verb)
     return found

@@ -7,8 +7,6 @@ undone is done again where another stop holds by then.
 
 from __future__ import annotations
 
-import json
-
 from deploytool.agent import marks
 from deploytool.agent.host import Refusal, attempt, writing
 from deploytool.agent.model import Latch
@@ -65,6 +63,8 @@ def parse_signed(content: bytes) -> tuple[StartRequest, bytes, str]:
     line, newline, signature = content.partition(b"\n")
     found = parse_json(line, DOCUMENT_AT_MOST)
     start = StartRequest.from_json(found, "request to start", strict=True)
+    import json  # its one spelling keeps other letters than ASCII
+
     canonical = json.dumps(found, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     if canonical.encode("utf-8", "replace") != line:
         raise Malformed("request to start", "sorted keys and no blanks", line)

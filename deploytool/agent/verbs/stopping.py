@@ -14,13 +14,13 @@ from deploytool.agent.model import Latch, RolloutMark, Survey
 from deploytool.agent.port import UnitState
 from deploytool.agent.record import Malformed
 from deploytool.agent.requests import Halted, Killed, LatchShown, Surveyed
+from deploytool.agent.signals import signal
 from deploytool.agent.verbs.latches import halt_artifact, says_halted, write_latch
 from deploytool.agent.verbs.service import usual_group
 from deploytool.agent.verbs.sighting import sight
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import signal as _signal
     from collections.abc import Mapping
 
     from deploytool.agent.acting import FileKey
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from deploytool.agent.port import Payload
     from deploytool.agent.requests import Halt, KillStrays, LookAfterStop, ShowLatch
     from deploytool.agent.verbs.sighting import Sighting
-else:
-    import _signal
 
 PASSING_S = 0.3
 """A client that someone runs ends within that time; what acts as the service does not."""
@@ -127,7 +125,7 @@ def _unit(host: Host) -> UnitState:
 def _signal_service(host: Host, name: str) -> None:
     """Sends the artifact's own signal to every process of the service."""
     processes = host.system.processes
-    number = int(getattr(_signal, f"SIG{name}"))
+    number = int(getattr(signal, f"SIG{name}"))
     unit = _unit(host)
     for pid in processes.group(unit.group) if unit.group else (unit.main,):
         process = processes.process(pid) if pid > 1 else None
