@@ -39,7 +39,7 @@ check: ## lint, types, import rules, shell scripts, and the gate on this reposit
 	PYTHONPATH=router_binary $(BIN)/lint-imports --config router_binary/.importlinter
 	git ls-files -z -- '*.sh' scripts vagrant/build-box .ci/run ':!deploytool/agent' | \
 		xargs -0 shellcheck
-	cat deploytool/agent/last_rungs.sh deploytool/agent/stub.sh | shellcheck -
+	cat deploytool/agent/last_rungs.sh deploytool/agent/trusted.sh deploytool/agent/stub.sh | shellcheck -
 	VAGRANT_HOME=$(CURDIR)/.deploytool/vagrant-home VAGRANT_DEFAULT_PROVIDER=libvirt \
 		VAGRANT_DOTFILE_PATH=$(CURDIR)/.deploytool/vagrant-machines vagrant validate
 	$(BIN)/deploytool gate --branch HEAD --skip GATE_REHEARSED

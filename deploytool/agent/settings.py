@@ -63,6 +63,8 @@ class Settings(Record):
     """The account that the service runs as; None: the agent's own (no root on this host)."""
     supervisor: Word
     """``systemd`` or ``process``."""
+    python: Path | None = None
+    """The interpreter that the agent is started with; None: the system's."""
     start: Command
     version: Command
     status: Command

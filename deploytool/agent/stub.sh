@@ -61,10 +61,12 @@ become_agent() {
     printf '\ndeploytool %s arrived\n' "$nonce" # that this host was reached, whatever Python does now
     # All that sudo allows the deploy account is this very file; root itself comes by a shell, or without sudo.
     caller=root && [ "${SUDO_COMMAND:-}" != "$0" ] || caller=deploy
-    for python in /usr/bin/python3 /usr/local/bin/python3; do
+    pythons=${PYTHON:-/usr/bin/python3 /usr/local/bin/python3} why='is not on this host'
+    [ -z "$PYTHON" ] || [ ! -x "$PYTHON" ] || trusted "$PYTHON" || pythons='' why='can be changed by others than root'
+    for python in $pythons; do
         [ ! -x "$python" ] || exec env -i PATH="$PATH" LANG=C "$python" -I -S -B -X utf8 -c "$BOOT" "$0" "$nonce" "$verb" "$caller"
     done
-    printf '\ndeploytool %s begin\n{"code":"lacks-program","text":"python3 is not on this host"}\n' "$nonce"
+    printf '\ndeploytool %s begin\n{"code":"lacks-program","text":"%s %s"}\n' "$nonce" "${PYTHON:-python3}" "$why"
     finish refused
     exit 0
 }
@@ -82,7 +84,10 @@ main() {
         format=${1-} nonce=${2-} verb=${3-}
         case $nonce in '' | *[!0-9a-f]*) exit 64 ;; esac
         case $format in
-        deploytool/2) [ -n "$verb" ] && become_agent || exit 64 ;;
+        deploytool/2)
+            [ -n "$verb" ] || exit 64
+            become_agent
+            ;;
         deploytool/1) answer_last_rung "$verb" ;;
         *) exit 64 ;;
         esac

@@ -42,7 +42,7 @@ def agent_file(settings: Settings) -> bytes:
     shell = _HEAD.format(name=settings.name, fleet=settings.fleet, marker=MARKER)
     for name, value in _assignments(settings).items():
         shell += f"{name}={shlex.quote(value)}\n"
-    shell += _text("last_rungs.sh") + _text("stub.sh")
+    shell += "".join(map(_text, ("last_rungs.sh", "trusted.sh", "stub.sh")))
     parts = {"settings": _json(settings), **_sources()}
     index = "".join(f"{name} {len(content)}\n" for name, content in parts.items())
     head = f'{shell}\nmain "$@"\nexit\n{MARKER}\n{index}\n'
@@ -56,12 +56,13 @@ def agent_digest(settings: Settings) -> Digest:
 
 
 def _assignments(settings: Settings) -> dict[str, str]:
-    """What the last rungs need to know."""
+    """What the shell needs to know."""
     return {
         "ROOT": settings.root,
         "NAME": settings.name,
         "SUPERVISOR": settings.supervisor,
         "HALT_SIGNAL": settings.halt_signal or "",
+        "PYTHON": settings.python or "",
         "PORTS": " ".join(map(str, settings.ports)),
     }
 

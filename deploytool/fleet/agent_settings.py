@@ -57,6 +57,7 @@ def settings_of(inventory: Inventory, host: str) -> Settings:
         root=root,
         account=service_account(inventory),
         supervisor=service.supervisor,
+        python=service.python,
         start=_command(service.start, inventory, host),
         version=_command(service.version, inventory, host),
         status=_command(service.status, inventory, host),

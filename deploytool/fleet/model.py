@@ -74,6 +74,9 @@ HostName = Annotated[str, StringConstraints(pattern=f"^{HOST}$")]
 Account = Annotated[str, StringConstraints(pattern=f"^{ACCOUNT}$")]
 Line = Annotated[str, StringConstraints(min_length=1, max_length=1024), AfterValidator(_one_line)]
 RootPath = Annotated[Line, AfterValidator(_absolute), AfterValidator(_plain)]
+Program = Annotated[
+    Line, AfterValidator(_absolute), StringConstraints(pattern=r"^[A-Za-z0-9/._+-]+$")
+]
 HostPath = Annotated[Line, AfterValidator(_absolute_or_in_root)]
 Argv = Annotated[tuple[Line, ...], Field(min_length=1, max_length=64)]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
@@ -102,6 +105,8 @@ class Service(Frozen):
     name: Name
     user: Account | None = None
     supervisor: Literal["systemd", "process"]
+    python: Program | None = None
+    """The agent's interpreter; None: the system's. Only root may be able to change it."""
     start: Argv
     version: Argv
     status: Argv

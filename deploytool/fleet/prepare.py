@@ -80,6 +80,7 @@ def render_script(
         "DEPLOY": deploy,
         "ACCOUNT": service_account(inventory) or "",
         "AUTHORIZE": authorize or "",
+        "PYTHON": files.settings.python or "",
         "AGENT_PATH": files.agent_path,
         "AGENT": files.agent.decode(),
         "UNIT_PATH": files.unit_path or "",
@@ -89,8 +90,10 @@ def render_script(
         "SUDOERS_PATH": files.sudoers_path or "",
         "SUDOERS": files.sudoers or "",
     }
-    script = resources.files("deploytool.fleet").joinpath("prepare.sh").read_text(encoding="utf-8")
-    return "\n".join([*assignments(settings), script])
+    trusted = resources.files("deploytool.agent").joinpath("trusted.sh")
+    script = resources.files("deploytool.fleet").joinpath("prepare.sh")
+    texts = (part.read_text(encoding="utf-8") for part in (trusted, script))
+    return "\n".join([*assignments(settings), *texts])
 
 
 def _prepare_host(inventory: Inventory, host: str, admin: Admin) -> Prepared:

@@ -99,13 +99,14 @@ at_least() { # WHAT LEAST FOUND WHY: a version, by its first number
 }
 
 python_there() { # the one that the agent is started with is new enough
-    for python in /usr/bin/python3 /usr/local/bin/python3; do
+    for python in ${PYTHON:-/usr/bin/python3 /usr/local/bin/python3}; do
         [ -x "$python" ] || continue
+        [ -z "$PYTHON" ] || trusted "$python" || no "$python can be changed by others than root"
         "$python" -I -S -c 'import sys; sys.exit(sys.version_info < (3, 9))' 2>/dev/null ||
             no "Python 3.9 or newer is needed on this host; $python is $("$python" -V 2>&1)"
         return
     done
-    no 'Python 3.9 or newer is needed on this host, as /usr/bin/python3 or /usr/local/bin/python3'
+    no "Python 3.9 or newer is needed on this host, as ${PYTHON:-/usr/bin/python3 or /usr/local/bin/python3}"
 }
 
 # What the agent is, and what the last rungs of a stop are made of.

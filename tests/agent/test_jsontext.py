@@ -1,4 +1,4 @@
-"""JSON without the module ``json``: it reads and writes what that does, and refuses what it does."""
+"""JSON without the module ``json``: reads, writes and refuses the same."""
 
 from __future__ import annotations
 

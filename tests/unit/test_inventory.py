@@ -67,6 +67,9 @@ def test_the_example_is_one() -> None:
     assert len(parse(EXAMPLE.read_text()).hosts) == 8
 
 
+NAMED = "supervisor: systemd"
+
+
 @pytest.mark.parametrize(
     ("old", "new", "line", "path", "word"),
     [
@@ -84,6 +87,10 @@ def test_the_example_is_one() -> None:
         ("release_root: /opt/router", "release_root: /", 3, "release_root", "'/'"),
         ("supervisor: systemd", "supervisor: launchd", 6, "service.supervisor", "launchd"),
         ("supervisor: systemd", "supervisor: systemd\n  speed: 3", 7, "service.speed", "not a key"),
+        (NAMED, f"{NAMED}\n  python: python3", 7, "service.python", "absolute"),
+        (NAMED, f"{NAMED}\n  python: /opt/../python3", 7, "service.python", "'..'"),
+        (NAMED, f"{NAMED}\n  python: /opt/py thon3", 7, "service.python", "blanks"),
+        (NAMED, f"{NAMED}\n  python: '/opt/$(id)'", 7, "service.python", ""),
         ('"{listen}"', '"{port}"', 7, "service.start.2", "{port}"),
         ("waves: [1, rest]", "waves: [rest, 1]", 12, "waves", "last wave only"),
         ("waves: [1, rest]", "waves: [1]", 12, "waves", "end with 'rest'"),

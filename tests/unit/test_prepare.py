@@ -13,6 +13,8 @@ from deploytool.fleet.prepare import Prepared, what_left
 
 SCRIPT = resources.files("deploytool.fleet").joinpath("prepare.sh").read_text(encoding="utf-8")
 LET_IN = re.search(r"^let_in\(\) \{.*?^\}\n", SCRIPT, re.MULTILINE | re.DOTALL)
+PYTHON = re.search(r"^python_there\(\) \{.*?^\}\n", SCRIPT, re.MULTILINE | re.DOTALL)
+TRUSTED = resources.files("deploytool.agent").joinpath("trusted.sh").read_text(encoding="utf-8")
 SYSTEMD = """
 changed() { printf 'changed %s\\n' "$1"; }
 no() { printf 'no %s\\n' "$*"; exit 1; }
@@ -40,6 +42,25 @@ def let_in(root: Path, unit: str, *marks: str) -> tuple[list[str], str]:
     )
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout.splitlines(), (root / "unit").read_text().strip()
+
+
+def python_there(python: str | Path) -> str:
+    """What a preparation says of an interpreter; empty where it takes it."""
+    assert PYTHON is not None
+    script = f"set -uf\nPYTHON=$1\n{SYSTEMD}\n{TRUSTED}\n{PYTHON.group(0)}\npython_there"
+    done = subprocess.run(
+        ["sh", "-c", script, "sh", str(python)], capture_output=True, text=True, timeout=10
+    )
+    return done.stdout
+
+
+def test_an_interpreter_that_others_may_change_is_refused(tmp_path: Path) -> None:
+    real = Path("/usr/bin/python3").resolve()
+    assert python_there("") == python_there(real) == ""
+    link = tmp_path / "python3"
+    link.symlink_to(real)
+    assert python_there(link) == f"no {link} can be changed by others than root\n", "/tmp is theirs"
+    assert "as /no/such/python3" in python_there("/no/such/python3")
 
 
 def test_it_is_called_where_a_unit_is_placed() -> None:

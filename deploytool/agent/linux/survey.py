@@ -391,12 +391,15 @@ def _line(seen: dict[int, Seen], pid: int) -> Iterator[int]:
 
 def executable_mappings(folder: int) -> Iterator[tuple[str, bytes, bytes]]:
     """Address range, device with inode, and path of every file that is mapped executable."""
-    for line in read_all("maps", folder, MAPS_AT_MOST).split(b"\n"):
-        if b"xp " not in line and b"xs " not in line:
-            continue
-        fields = line.split(None, 5)
-        if len(fields) == 6 and fields[1][2:3] == b"x" and fields[4] != b"0":
-            yield fields[0].decode("ascii"), fields[3] + b":" + fields[4], fields[5]
+    content = read_all("maps", folder, MAPS_AT_MOST)
+    for mark in (b"xp ", b"xs "):  # most lines are of other mappings: they are not taken apart
+        at = content.find(mark)
+        while at >= 0:
+            end = content.find(b"\n", at)
+            fields = content[content.rfind(b"\n", 0, at) + 1 : end].split(None, 5)
+            if len(fields) == 6 and fields[1][2:] == mark[:2] and fields[4] != b"0":
+                yield fields[0].decode("ascii"), fields[3] + b":" + fields[4], fields[5]
+            at = content.find(mark, end)
 
 
 def _stat_mapped(span: str, path: bytes, folder: int) -> os.stat_result | None:

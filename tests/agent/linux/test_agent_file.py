@@ -427,11 +427,8 @@ def _pythons() -> list[str]:
 
 @pytest.mark.parametrize("python", _pythons())
 def test_every_python_answers_or_says_that_it_is_too_old(place: Place, python: str) -> None:
-    def with_it(content: bytes) -> bytes:
-        assert content.count(b"for python in /usr/bin/python3 ") == 1
-        return content.replace(b"/usr/bin/python3 ", python.encode() + b" ")
-
-    place.write_agent(with_it)
+    place.settings = place.settings.but(python=python)
+    place.write_agent()
     if int(python.rpartition(".")[2]) < 9:
         found = refusal(place.raw(LATCH))
         assert found.code == "lacks-program"
@@ -442,6 +439,18 @@ def test_every_python_answers_or_says_that_it_is_too_old(place: Place, python: s
     assert shown.evidence.machine == Path("/etc/machine-id").read_text().strip()
     ran = place.raw(LATCH)
     assert (ran.errors, ran.code) == (b"", 0)
+
+
+def test_another_python_is_one_that_only_root_may_change(place: Place) -> None:
+    """What leads to it counts too: a link below a folder that is everyone's."""
+    link = place.root / "python3"
+    link.symlink_to(PYTHON)
+    for path, why in ((link, "can be changed by others"), (Path("/no/python3"), "is not on this")):
+        place.settings = place.settings.but(python=str(path))
+        place.write_agent()
+        found = refusal(place.raw(LATCH))
+        assert found.code == "lacks-program"
+        assert found.text.startswith(f"{path} {why}"), found
 
 
 def test_its_first_lines_are_read_by_any_python() -> None:
