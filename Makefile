@@ -1,6 +1,6 @@
 # Every target installs what it needs first; `scripts/setup` does nothing when all is there.
 .DEFAULT_GOAL := help
-.PHONY: help rehearse rehearse-vagrant test matrix check bench lock clean
+.PHONY: help rehearse rehearse-vagrant test matrix check docs bench lock clean
 
 BIN := .venv/bin
 
@@ -29,7 +29,7 @@ matrix: ## play many faults, pairs of them, and crashes on simulated fleets: hou
 		tests/simulated/test_single_faults.py tests/simulated/test_pairs.py \
 		tests/simulated/test_crashes.py
 
-check: ## lint, types, import rules, shell scripts, and the gate on this repository
+check: ## lint, types, import rules, shell scripts, docs, and the gate on this repository
 	@scripts/setup check
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -37,12 +37,18 @@ check: ## lint, types, import rules, shell scripts, and the gate on this reposit
 		--exclude typing.dataclass_transform deploytool/agent
 	$(BIN)/lint-imports
 	PYTHONPATH=router_binary $(BIN)/lint-imports --config router_binary/.importlinter
-	git ls-files -z -- '*.sh' scripts vagrant/build-box .ci/run ':!deploytool/agent' | \
+	git ls-files -z -- '*.sh' scripts vagrant/build-box .ci/run ':!deploytool/agent' ':!scripts/*.py' | \
 		xargs -0 shellcheck
 	cat deploytool/agent/last_rungs.sh deploytool/agent/trusted.sh deploytool/agent/stub.sh | shellcheck -
 	VAGRANT_HOME=$(CURDIR)/.deploytool/vagrant-home VAGRANT_DEFAULT_PROVIDER=libvirt \
 		VAGRANT_DOTFILE_PATH=$(CURDIR)/.deploytool/vagrant-machines vagrant validate
+	$(BIN)/mkdocs build --quiet
 	$(BIN)/deploytool gate --branch HEAD --skip GATE_REHEARSED
+
+docs: ## draw what the docs take from the code, and build the site: build/site
+	@scripts/setup
+	@$(BIN)/python scripts/docs.py
+	@$(BIN)/mkdocs build
 
 bench: ## measure a verified deploy beside other tools; writes benchmarks/RESULTS.md
 	@scripts/setup bench

@@ -1,7 +1,7 @@
 """Records of rehearsals: what one says, its one spelling in bytes, and what it shows. Pure.
 
 A record is written by the rehearsal itself, and signed by whoever rehearsed. A digest in the
-record alone would show nothing: who edits it computes it anew. See docs/decisions/records.md.
+record alone would show nothing: who edits it computes it anew. See docs/decisions/0008-records.md.
 """
 
 from __future__ import annotations

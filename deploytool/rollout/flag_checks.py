@@ -1,4 +1,42 @@
-"""Before a build runs: no flag is armed (P3), no sender uses a bit that it reads otherwise (P5)."""
+"""Before a build runs: no flag is armed (P3), and no bit in use changes its meaning (P5).
+
+Theory of operation
+-------------------
+A flag is a bit in the messages that senders send. A build obeys it by its own flag table, whether
+it was armed or not. Two questions follow:
+
+- ``armed`` (P3): is a runtime flag armed on any host? A host whose process does not report its
+  flags is an obstacle, unless its manifest shows that its build has no runtime flag.
+- ``readings`` (P5): would the build that is about to run interpret a bit in use differently from a
+  build that runs now?
+
+``rollout/admission.py`` asks both for `plan` and `--disarm`; ``effects/prepare.py`` before the
+locks and under them; ``effects/forward.py`` asks the second before each wave is switched, and
+``effects/revert.py`` before the first host goes back.
+
+``readings`` works in four steps:
+
+1. Collect the builds that serve: every process on every host, wherever ``current`` points. Where
+   senders can be asked, a build that was active where the process has died counts too: orders that
+   it took may still be open.
+2. Find the manifest of each of those builds, from what any host shows and from the targets
+   of the rollout. Each manifest that is shown for a build is compared, so that one host's lie
+   hides nothing. A build without a manifest interprets every bit differently from every build but
+   itself.
+3. For each different target build, compare flag tables (``registry/compatibility.py``) and ask the
+   senders which bits are in use. Senders that cannot be observed count as using all of them.
+4. If an obstacle is left, probe once more: it falls if every process was seen HALTED just now under
+   a latch of ``deploytool stop``, which outlives the switch. Whoever starts the host later is asked
+   the same (``start/flag_checks.py``).
+
+Decision 6 (``docs/decisions/0006-bits-in-use.md``) says why, and what this cannot find.
+
+What may never happen
+---------------------
+- "Not known" passes: an unanswered probe, an unreadable table and silent senders are obstacles.
+- An old answer counts: the senders are asked at each check, and HALTED is probed anew.
+- A host's word about its own build vouches for another host.
+"""
 
 from __future__ import annotations
 

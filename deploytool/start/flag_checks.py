@@ -1,4 +1,11 @@
-"""Before a host trades again: what the senders use means to its build what they mean by it (P5)."""
+"""Checks, before a host resumes, that its build interprets every bit in use as intended (P5).
+
+A host that was stopped may have been given another build under its latch. It keeps the name of the
+release that served when it was stopped (``state/meant``) until it is started. ``start/runner.py``
+calls ``flag_objections`` twice: when a start is asked for, and right before it is done. Each bit
+that the senders use now must be one that the build carries out, and must mean there what it meant
+to the release that served. What cannot be read interprets every bit differently.
+"""
 
 from __future__ import annotations
 

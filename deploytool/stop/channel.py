@@ -1,7 +1,7 @@
 """One line to one host's agent: the stock ``ssh`` client, asked and heard without ever waiting.
 
 Everything else goes over fabric and paramiko. A stop does not: OpenSSH's client starts in a tenth
-of the time, and what breaks the one should not break the other (docs/decisions/stop.md).
+of the time, and what breaks the one should not break the other (docs/decisions/0009-stop.md).
 """
 
 from __future__ import annotations

@@ -1,4 +1,40 @@
-"""Climbs the ladder with many hosts at once, in one thread, and waits for none of them alone."""
+"""Escalates a stop on many hosts at once, in one thread, and waits for none of them alone.
+
+Theory of operation
+-------------------
+``stop/runner.py`` calls ``escalate_all`` (the cold way). A watch builds ``HostEscalation`` over
+connections that are open already and drives an ``Escalation`` in its own loop (the warm way).
+
+Each host climbs the rungs of ``stop/table.py`` by itself: quiesce, again, fence, kill, look, and
+kill and look once more. ``HostEscalation`` is one host on its way up:
+
+1. ``begin`` sends what the rung says. The first rung is the agent's (format 2). All others need no
+   agent and no Python (format 1), so a change from one to the other opens a new connection.
+2. ``listen`` takes in what arrived; ``event_of`` turns a whole answer into an event.
+3. ``late`` is called when the deadline in ``wakes`` has passed: the connection is given up.
+4. Each event goes to the table, which names the next rung or an end. ``climbed`` returns the
+   outcome.
+
+``Escalation`` holds all hosts of one stop: it waits on their connections with one selector, calls
+``done`` as each host ends, and gives turns to hosts for which this machine has no room yet (file
+descriptors, processes). ``escalate_all`` adds the deadline for all of them, and asks ``beside``
+between waits which hosts join and which need not go on, because a watch has stopped them.
+
+A connection that fails before the host said anything is tried once more, past the user's own SSH
+configuration (``_go_spare``). A host whose key is not pinned, in a file that cannot be used, is
+told without verification (``_go_unverified``): it is asked to stop, and no answer counts.
+
+What may never happen
+---------------------
+- One host's failure, flood, hang or bug of ours keeps another host from its next rung
+  (``_guarded``).
+- A host is killed before a fence was tried: its supervisor would start it again.
+- A rung is waited for without a deadline, or an escalation has no end: the table only goes up.
+- An end says more than the last answer showed. A lost answer is not success; an empty process list
+  is DEAD, and counts as stopped only where the host shows that nothing starts the service again.
+- An unverified host is reported as stopped.
+- A host is left out silently: whoever still climbs when time is up is named by ``give_up``.
+"""
 
 from __future__ import annotations
 

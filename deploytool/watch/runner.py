@@ -1,7 +1,42 @@
-"""``deploytool watch``: rounds, renewals and stops over lines that are kept open. One thread.
+"""``deploytool watch``: rounds, renewals and stops over connections that stay open. One thread.
 
-Whoever asks for a stop is heard before anything else, and before each renewal: what it was told to
-stop a watch does not renew.
+Theory of operation
+-------------------
+``cli/watching.py`` builds a ``Watch`` and calls ``run``, which returns when its time is up, the
+user ends it, or (``--until-drift``) a host drifts. A ``stop`` on the same machine reaches it
+through a Unix socket (``watch/server.py``), found by the inventory's path.
+
+Each host has up to three connections, so that none waits for another's slow answer:
+
+- ``_looks`` carries the probes of a round;
+- ``_hot`` stays idle, kept alive by small requests, and is lent to a stop: that makes a stop warm;
+- ``_renewers``, where the inventory has leases, carries renewals and nothing else.
+
+One turn of the loop does, in this order:
+
+1. ``_attend``: accept callers and read their requests to stop. This comes first, and once more
+   before each renewal and after each answer, so that no renewal leaves after a stop was heard.
+2. ``_due``: end a round that is late, begin the next one, renew leases that are due, repeat a stop
+   to a host that could not be reached before.
+3. ``_listen``: wait at most ``_TICK_S`` for any connection, take in what arrived, and let each
+   escalation in progress go on.
+
+A round asks every host once. When the last one has answered, or after ``_patience``, ``_judge``
+judges all of it: a host without an answer is UNKNOWN, and its last sure picture is shown with its
+age. Each ``ROUNDS_A_STATUS`` rounds the process itself is asked too; between them its last word is
+carried over, as long as it is the same process.
+
+The declared release is the one that the user pinned, or the one that the fleet was proven on. It
+follows a rollout only when every host has the mark of a finished one (``declared_by``).
+
+What may never happen
+---------------------
+- A lease is renewed for a host that a stop has named, here or elsewhere, unless the process itself
+  reports HALTED; or for a process that no round of its own found to be as declared. Whether a host
+  is renewed depends on that host alone: drift elsewhere stops no healthy host.
+- A failed probe counts as "no drift".
+- One host that hangs delays a round beyond ``_patience``, another host's renewal, or a stop.
+- A host that a stop could not reach is forgotten: it stays in ``_unstopped`` until it was told.
 """
 
 from __future__ import annotations

@@ -1,4 +1,38 @@
-"""The engine: parents in, children out, reports back. It has no socket and no clock."""
+"""The engine: parents in, children out, reports back. It has no socket and no clock.
+
+Theory of operation
+-------------------
+The server's loop (``server``) owns sockets and time. It calls the engine for each message of a
+client (``new_order``, ``cancel_order``, ``status_request``), hands each message of a market to the
+venue that it came from (``venues``, which calls ``fills``, ``advance`` and ``reconciled``), and
+calls ``turn`` at the end of each turn, before anything leaves. Operators come in by ``stop``,
+``resume`` and ``renew`` (``control``).
+
+A new parent goes through one path:
+
+1. It is recognised (the same order again is answered, not sent), checked for form, and its flag
+   word is checked against the flags that are armed now.
+2. ``_handle`` finds the strategy and terms behind its bits; a plain word gets ``Slicing``.
+3. The strategy plans the next slices. ``risk.clear`` checks limits, the latch, the lease and the
+   venues for all of them together, and reserves what they may use.
+4. ``adopt`` writes the parent down and counts it. ``gate.release`` turns the cleared plan into
+   child orders in the venues' buffers. It accepts nothing that ``risk.clear`` has not cleared.
+5. ``turn`` runs the circuit breakers and writes the record. Only then does the server send.
+
+When nothing of a parent works any more, ``advance`` plans the next slices and goes through 3 and 4
+again, or ``finish`` closes the parent.
+
+A stop latches first, on disk, then takes back what is still in a buffer, then cancels what works.
+A lease that has lapsed is a stop; ``look_at_lease`` is called before anything can leave.
+
+What may never happen
+---------------------
+- A child leaves on a path that passes neither ``risk`` nor ``gate``.
+- The children of a parent, filled and working, exceed its quantity.
+- A child leaves before its parent and itself are in the record, or after HALTED was answered.
+- A child's fate is guessed: one whose market session is gone stays in doubt (``lost``).
+- A restart trades on: flags come up off, the latch is read, the lease has to be renewed.
+"""
 
 import re
 from typing import Any, Final, NamedTuple

@@ -47,7 +47,7 @@ def test_the_manifest_is_what_the_contract_lists() -> None:
     assert members(2) == fields
 
 
-def test_p8_a_manifest_has_one_spelling() -> None:
+def test_p1_a_manifest_has_one_spelling() -> None:
     golden = (GOLDEN / "release.json").read_bytes()
     manifest = Manifest.parse(golden)
     assert manifest.canonical() == golden
@@ -66,7 +66,7 @@ def test_p8_a_manifest_has_one_spelling() -> None:
         lambda text: text.replace(b"4096", b"4096.0"),
     ],
 )
-def test_p8_any_other_spelling_is_no_manifest(spoil: Callable[[bytes], bytes]) -> None:
+def test_p1_any_other_spelling_is_no_manifest(spoil: Callable[[bytes], bytes]) -> None:
     golden = (GOLDEN / "release.json").read_bytes()
     assert spoil(golden) != golden
     with pytest.raises(ValueError, match=r"."):

@@ -183,7 +183,7 @@ def test_p3_the_whole_way_up_and_down(bench: Bench) -> None:
     assert bench.refused("prepare", sealed) in ("NONCE_EXPIRED", "CERTIFICATE"), "a replay"
 
 
-def test_p4_a_commit_that_nobody_settles_falls(bench: Bench) -> None:
+def test_p3_a_commit_that_nobody_settles_falls(bench: Bench) -> None:
     epoch = bench.flag("show")["epoch"] + 1
     bench.flag("prepare", bench.seal(bench.certificate(epoch)))
     bench.flag("commit")

@@ -144,7 +144,7 @@ def test_files_on_a_host_belong_to_root_and_only_root_may_write_them(trio: Trio)
     assert could == []
 
 
-def test_p8_no_private_key_and_no_secret_is_in_what_is_printed_or_left_on_hosts(
+def test_no_private_key_and_no_secret_is_in_what_is_printed_or_left_on_hosts(
     trio: Trio,
 ) -> None:
     desk, folder = trio.desk, trio.desk.containers.folder

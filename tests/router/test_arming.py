@@ -349,7 +349,7 @@ def test_p3_restarted_in_between_it_is_off_and_says_so_and_its_epoch_is_remember
         rig.refused(rig.seal(again), "CERTIFICATE", "is not newer than")
 
 
-def test_p4_a_commit_disarms_by_itself_and_says_so(rig: Rig) -> None:
+def test_p3_a_commit_disarms_by_itself_and_says_so(rig: Rig) -> None:
     rig.done("prepare", rig.seal(rig.certificate()))
     rig.done("commit")
     with Client(("127.0.0.1", rig.router.port)) as client:
@@ -363,7 +363,7 @@ def test_p4_a_commit_disarms_by_itself_and_says_so(rig: Rig) -> None:
     assert rig.ask("settle")["rule"] == "NOT_COMMITTED"
 
 
-def test_p4_a_router_that_was_frozen_past_the_limit_routes_nothing_flagged(rig: Rig) -> None:
+def test_p3_a_router_that_was_frozen_past_the_limit_routes_nothing_flagged(rig: Rig) -> None:
     assert rig.router.process is not None
     with Client(("127.0.0.1", rig.router.port)) as client:
         rig.done("prepare", rig.seal(rig.certificate()))

@@ -66,7 +66,7 @@ def test_only_runtime_flags_are_armed(rig: Rig) -> None:
             assert refused(lambda step=step, name=name: step(name)) == "FLAG_UNKNOWN"  # type: ignore[misc]
 
 
-def test_p4_a_commit_that_nobody_settles_falls_by_itself(rig: Rig) -> None:
+def test_p3_a_commit_that_nobody_settles_falls_by_itself(rig: Rig) -> None:
     promised(rig)
     rig.flags.commit(NAME)
     rig.now_s += 1.0
@@ -78,7 +78,7 @@ def test_p4_a_commit_that_nobody_settles_falls_by_itself(rig: Rig) -> None:
     assert "not settled in time" in rig.flags.states()[2]["why"]
 
 
-def test_p4_a_held_up_loop_obeys_nothing_past_the_limit(rig: Rig) -> None:
+def test_p3_a_held_up_loop_obeys_nothing_past_the_limit(rig: Rig) -> None:
     """No tick came: the process was stopped. The first message after it must not be routed."""
     promised(rig)
     rig.flags.commit(NAME)
@@ -93,7 +93,7 @@ def test_p4_a_held_up_loop_obeys_nothing_past_the_limit(rig: Rig) -> None:
     assert rig.engine.counters.flag_rejects == 2
 
 
-def test_p4_the_next_children_of_an_open_parent_are_fenced_at_the_limit_too(rig: Rig) -> None:
+def test_p3_the_next_children_of_an_open_parent_are_fenced_at_the_limit_too(rig: Rig) -> None:
     promised(rig)
     rig.flags.commit(NAME)
     rig.order("A", 300, flags=BIT)
@@ -208,7 +208,7 @@ STEPS = ("issue", "present", "promise", "commit", "settle", "disarm", "wait", "o
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.sampled_from(STEPS), max_size=30))
-def test_p4_no_sequence_of_steps_obeys_a_flag_that_was_not_armed(steps: list[str]) -> None:
+def test_p3_no_sequence_of_steps_obeys_a_flag_that_was_not_armed(steps: list[str]) -> None:
     """Obeyed only after promise and commit, and for longer than the limit only after settle."""
     oracle = Oracle()
     for name in steps:

@@ -58,7 +58,7 @@ def struck(**faults: dict[CallPoint, Fault]) -> Hosts:
 def test_p1_who_answers_goes_back_and_who_is_silent_is_named_and_holds_the_fleet(
     artifact: Path, verb: str
 ) -> None:
-    """See docs/decisions/back-without-the-silent.md."""
+    """See docs/decisions/0011-back-without-the-silent.md."""
     hosts = struck(router1={CallPoint(verb, 1 if verb == "renew" else 2, BEFORE): Fault.GONE})
     report, error = run(hosts, artifact)
     assert State.CHECKING_OLD in report.path

@@ -232,7 +232,7 @@ def test_two_roots_on_one_machine_are_two_hosts() -> None:
     parse(same.replace("/opt/router", "/opt/{host}/router"))
 
 
-def test_p8_the_digest_is_of_the_fleet_and_not_of_whoever_reaches_it() -> None:
+def test_the_digest_is_of_the_fleet_and_not_of_whoever_reaches_it() -> None:
     digest = parse(SMALL).digest()
     assert (
         parse(changed("  known_hosts: known_hosts", "  known_hosts: x\n  user: y")).digest()

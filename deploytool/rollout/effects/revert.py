@@ -21,7 +21,7 @@ class Revert(RolloutProgress):
         """Before one goes back: every touched host that answers must hold its old release.
 
         One that is silent keeps no other from going back, and the end from being one: see
-        docs/decisions/back-without-the-silent.md.
+        docs/decisions/0011-back-without-the-silent.md.
         """
         # Waits for whatever is still under way there, and refuses what would come later.
         if self._hosts.renew(self._touched):

@@ -60,7 +60,7 @@ def test_all_is_well() -> None:
     assert obstacles(situation()) == ()
 
 
-def test_of_all_6561_fleets_of_new_old_and_unreachable_hosts_one_may_arm() -> None:
+def test_p3_of_all_6561_fleets_of_new_old_and_unreachable_hosts_one_may_arm() -> None:
     """Held against the release that most hosts have, as a command does that names no release."""
     judged: dict[tuple[str, str, str | None], HostVerdict] = {}
     for (state, make), name, sha in product(STATES.items(), NAMES, (*MANIFESTS, None)):
@@ -88,7 +88,7 @@ def test_of_all_6561_fleets_of_new_old_and_unreachable_hosts_one_may_arm() -> No
 
 @pytest.mark.parametrize("state", ["old", "unreachable"])
 @pytest.mark.parametrize("name", NAMES)
-def test_one_host_of_eight_stands_in_the_way_and_is_named(name: str, state: str) -> None:
+def test_p3_one_host_of_eight_stands_in_the_way_and_is_named(name: str, state: str) -> None:
     seen = {host: new(host) for host in NAMES} | {name: STATES[state](name)}
     (found,) = [o for o in obstacles(situation(seen)) if o.rule == "ARM_PARITY"]
     assert found.host == name
@@ -127,7 +127,7 @@ DEADMAN = Deadman(boot="b", token=1, seconds=60, armed=1)
         ({"status": None}, "ARM_STATE", "does not say which flags"),
     ],
 )
-def test_a_host_stands_in_the_way(changes: dict[str, Any], rule: str, text: str) -> None:
+def test_p3_a_host_stands_in_the_way(changes: dict[str, Any], rule: str, text: str) -> None:
     found = [o for o in obstacles(changed("router8", **changes)) if o.rule == rule]
     assert [o.host for o in found] == ["router8"] * len(found)
     assert any(text in o.text for o in found), found
@@ -220,7 +220,7 @@ FULL = situation().round
         ),
     ],
 )
-def test_what_is_wrong_or_not_known_stands_in_the_way(
+def test_p3_what_is_wrong_or_not_known_stands_in_the_way(
     changes: dict[str, Any], host: str, rule: str, text: str
 ) -> None:
     found = obstacles(replace(situation(), **changes))

@@ -43,14 +43,14 @@ def refused(repo: Repo, branch: str | None = None, path: Path | None = None) -> 
     return error.value
 
 
-def test_the_incident_is_refused_in_the_working_tree(repo: Repo) -> None:
+def test_p4_the_incident_is_refused_in_the_working_tree(repo: Repo) -> None:
     repo.commit(BEFORE)
     assert rules(repo) == set()
     repo.write(INCIDENT)
     assert rules(repo) == {Rule.BIT_NO_REUSE}
 
 
-def test_the_incident_is_refused_in_history(repo: Repo) -> None:
+def test_p4_the_incident_is_refused_in_history(repo: Repo) -> None:
     first = repo.commit(BEFORE)
     repo.commit(INCIDENT)
     (refusal,) = linted(repo).refusals
@@ -60,7 +60,7 @@ def test_the_incident_is_refused_in_history(repo: Repo) -> None:
     assert "app/flags.yaml:11" in refusal.text
 
 
-def test_the_incident_is_refused_when_the_bit_was_free_for_a_while(repo: Repo) -> None:
+def test_p4_the_incident_is_refused_when_the_bit_was_free_for_a_while(repo: Repo) -> None:
     repo.commit(BEFORE)
     repo.commit(registry(flag("HIDDEN", 0)))
     repo.commit(registry(flag("HIDDEN", 0), flag("B", 5)))
@@ -76,7 +76,7 @@ def test_what_satisfies_the_rule_is_what_the_message_says(repo: Repo) -> None:
     assert rules(repo) == set()
 
 
-def test_a_merge_brings_what_it_brings(repo: Repo) -> None:
+def test_p4_a_merge_brings_what_it_brings(repo: Repo) -> None:
     """First parents only: what a side branch tried out and took back was never released."""
     repo.commit(registry(A))
     repo.git("checkout", "-q", "-b", "side")
@@ -92,7 +92,7 @@ def test_a_merge_brings_what_it_brings(repo: Repo) -> None:
     assert rules(repo) == set()
 
 
-def test_a_registry_is_followed_when_it_moves_twice_and_changes(repo: Repo) -> None:
+def test_p4_a_registry_is_followed_when_it_moves_twice_and_changes(repo: Repo) -> None:
     many = [flag(f"F{n}", n) for n in range(6, 12)]
     repo.commit(registry(POWER_PEG, *many), "first/table.yaml")
     repo.git("mv", "first", "second")
@@ -113,7 +113,7 @@ def test_a_file_that_was_no_registry_is_not_taken_for_its_past(repo: Repo) -> No
     assert rules(repo) == set()
 
 
-def test_an_old_build_s_registry_counts_even_when_it_was_deleted_later(repo: Repo) -> None:
+def test_p4_an_old_build_s_registry_counts_even_when_it_was_deleted_later(repo: Repo) -> None:
     repo.commit(registry(A))
     repo.commit(BEFORE, "app/history/flags-2011.yaml")
     repo.write(None, "app/history/flags-2011.yaml")
@@ -122,7 +122,7 @@ def test_an_old_build_s_registry_counts_even_when_it_was_deleted_later(repo: Rep
     assert Rule.BIT_NO_REUSE in rules(repo)
 
 
-def test_an_old_build_s_registry_counts_before_it_is_committed(repo: Repo) -> None:
+def test_p4_an_old_build_s_registry_counts_before_it_is_committed(repo: Repo) -> None:
     repo.commit(registry(A))
     repo.write(registry(A, RLP))
     repo.write(BEFORE, "app/history/anything.yaml")
@@ -146,7 +146,7 @@ def test_a_branch_is_named_where_none_is_checked_out(repo: Repo) -> None:
     assert "'main..feature'" in refused(repo, "main..feature").what
 
 
-def test_a_shallow_clone_is_refused(repo: Repo, make_repo: Callable[[str], Repo]) -> None:
+def test_p4_a_shallow_clone_is_refused(repo: Repo, make_repo: Callable[[str], Repo]) -> None:
     repo.commit(BEFORE)
     repo.commit(INCIDENT)
     clone = make_repo("clone")
@@ -176,7 +176,7 @@ def test_what_is_no_repository_or_never_was_committed_is_refused(
         lint(LintRequest(bare, repo.folder, None, tmp_path / "no-store"))
 
 
-def test_a_blob_that_is_missing_is_not_nothing(repo: Repo) -> None:
+def test_p4_a_blob_that_is_missing_is_not_nothing(repo: Repo) -> None:
     repo.commit(BEFORE)
     blob = repo.git("rev-parse", "HEAD:app/flags.yaml")
     repo.commit(INCIDENT)
@@ -186,7 +186,7 @@ def test_a_blob_that_is_missing_is_not_nothing(repo: Repo) -> None:
     assert "missing" in source.trouble
 
 
-def test_a_commit_that_was_replaced_or_grafted_away_counts(repo: Repo) -> None:
+def test_p4_a_commit_that_was_replaced_or_grafted_away_counts(repo: Repo) -> None:
     repo.commit("x", "other")
     start = repo.git("rev-parse", "HEAD")
     repo.commit(BEFORE)
@@ -230,7 +230,7 @@ def test_the_very_first_commit_counts_whatever_git_was_told_to_show(repo: Repo) 
     assert rules(repo) == {Rule.BIT_NO_REUSE}
 
 
-def test_a_version_that_nobody_can_read_is_excused_by_name_and_not_otherwise(repo: Repo) -> None:
+def test_p4_a_version_that_nobody_can_read_is_excused_by_name_and_not_otherwise(repo: Repo) -> None:
     repo.commit(registry(A))
     broken = repo.commit("flags: [")
     repo.commit(registry(A))

@@ -54,7 +54,7 @@ def live(host: str, flags: FlagTable | None) -> Evidence:
     return look(running, probe_request(), 5)
 
 
-def test_every_release_in_the_store_is_a_source(repo: Repo, tmp_path: Path) -> None:
+def test_p4_every_release_in_the_store_is_a_source(repo: Repo, tmp_path: Path) -> None:
     repo.commit(registry(HIDDEN))
     store = tmp_path / "store"
     release(tmp_path, registry(HIDDEN), HANDLER, "1")
@@ -113,7 +113,7 @@ def test_a_manifest_that_lies_about_its_table_is_trouble(repo: Repo, tmp_path: P
     assert "digest" in source.trouble
 
 
-def test_the_incident_is_refused_against_a_live_old_build(repo: Repo, tmp_path: Path) -> None:
+def test_p4_the_incident_is_refused_against_a_live_old_build(repo: Repo, tmp_path: Path) -> None:
     """The eighth server: its build is in no history and no store; only the host knows it."""
     repo.commit(registry(HIDDEN))
     repo.write(INCIDENT)
@@ -130,7 +130,7 @@ def test_the_incident_is_refused_against_a_live_old_build(repo: Repo, tmp_path: 
     assert error.exit_code == 3
 
 
-def test_a_host_whose_build_was_not_seen_is_never_nothing(repo: Repo, tmp_path: Path) -> None:
+def test_p4_a_host_whose_build_was_not_seen_is_never_nothing(repo: Repo, tmp_path: Path) -> None:
     repo.commit(registry(HIDDEN))
     good = live("router2", table(registry(HIDDEN)))
     other = Other(pid=9, role="acts", ways=("maps",), release="a" * 64, detail="/x")

@@ -30,7 +30,7 @@ def broken(now: str, *then: str) -> set[Rule]:
     return {refusal.rule for refusal in check_against(said(now), said(*then), "flags.yaml")}
 
 
-def test_the_incident_s_own_change_is_refused_and_the_message_says_what_satisfies() -> None:
+def test_p4_the_incident_s_own_change_is_refused_and_the_message_says_what_satisfies() -> None:
     (refusal,) = check_against(
         said(INCIDENT), parse_registry(BEFORE, "build 2011.4").entries, "flags.yaml"
     )
@@ -84,18 +84,18 @@ A, B = flag("A", 1), flag("B", 2)
         (registry(runtime("A", 1)), (registry(runtime("A", 1)), registry(A)), {SAME}),
     ],
 )
-def test_each_rule(now: str, then: tuple[str, ...], rules: set[Rule]) -> None:
+def test_p4_each_rule(now: str, then: tuple[str, ...], rules: set[Rule]) -> None:
     assert broken(now, *then) == rules
 
 
-def test_it_is_held_transitively() -> None:
+def test_p4_it_is_held_transitively() -> None:
     """Deleted in one version, and back with another meaning in a later one."""
     assert broken(registry(RLP), registry(POWER_PEG), NOTHING, NOTHING) == {BIT}
     assert broken(registry(flag("A", 1, meaning="Else.")), registry(A), NOTHING) == {SAME}
     assert broken(registry(flag("A", 2)), registry(A), registry(reserved("A", 1))) == {NAME, KEPT}
 
 
-def test_the_router_s_registry_holds_against_every_build_of_its_history() -> None:
+def test_p4_the_router_s_registry_holds_against_every_build_of_its_history() -> None:
     past = [e for path in SOURCE.rglob("flags*.yaml") for e in load_registry(path).entries]
     assert check_against(load_registry(SOURCE / "flags.yaml").entries, past) == ()
     assert {e.name for e in past} >= {"POWER_PEG", "RLP"}
@@ -158,7 +158,7 @@ def upheld(old: Entry, now: Iterable[Entry]) -> bool:
     return not others and (still or kept)
 
 
-def test_nothing_is_forgotten_in_any_small_world() -> None:
+def test_p4_nothing_is_forgotten_in_any_small_world() -> None:
     for now in WORLD:
         assert sound(now) == (check_against(now, ()) == ()), now
         for then in WORLD:
@@ -168,7 +168,7 @@ def test_nothing_is_forgotten_in_any_small_world() -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.sampled_from(SMALL), max_size=12))
-def test_whatever_the_past_was_reserving_it_all_satisfies_every_rule(past: list[Entry]) -> None:
+def test_p4_whatever_the_past_was_reserving_it_all_satisfies_every_rule(past: list[Entry]) -> None:
     pairs = sorted({(item.bit, item.name) for item in past})
     registry = [Entry(bit, name, True, f"{bit}{name}reserved", "p") for bit, name in pairs]
     assert check_against(registry, past) == ()

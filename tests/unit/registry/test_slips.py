@@ -33,7 +33,7 @@ def rules(repo: Repo, name: str = "app/flags.yaml") -> set[Rule]:
 
 
 @pytest.mark.parametrize("new", ["app/bits.yaml", "elsewhere/flags.yaml", "bits.yml"])
-def test_a_registry_that_went_and_came_back_by_another_name(new: str, repo: Repo) -> None:
+def test_p4_a_registry_that_went_and_came_back_by_another_name(new: str, repo: Repo) -> None:
     repo.commit(BEFORE)
     repo.write(None)
     repo.commit("nothing", "README")
@@ -41,7 +41,7 @@ def test_a_registry_that_went_and_came_back_by_another_name(new: str, repo: Repo
     assert Rule.BIT_NO_REUSE in rules(repo, new)
 
 
-def test_a_move_that_git_does_not_see_as_one(repo: Repo) -> None:
+def test_p4_a_move_that_git_does_not_see_as_one(repo: Repo) -> None:
     """So much is written around it in the same commit that nothing is alike."""
     repo.commit(BEFORE)
     repo.write(None)
@@ -50,7 +50,7 @@ def test_a_move_that_git_does_not_see_as_one(repo: Repo) -> None:
     assert Rule.BIT_NO_REUSE in rules(repo, "other/bits.yaml")
 
 
-def test_a_copy_beside_one_that_is_left_to_be_looked_at(repo: Repo) -> None:
+def test_p4_a_copy_beside_one_that_is_left_to_be_looked_at(repo: Repo) -> None:
     repo.commit(BEFORE)
     repo.commit(INCIDENT, "app/bits.yaml")
     assert Rule.BIT_NO_REUSE in rules(repo, "app/bits.yaml")
@@ -68,7 +68,7 @@ RECIPE = 'version: "9"\nregistry: own.yaml\nrehearsal_only: {only}\n'
 
 
 @pytest.mark.parametrize(("only", "expected"), [("false", {Rule.BIT_NO_REUSE}), ("true", set())])
-def test_a_build_with_its_own_registry_gives_no_bit_away(
+def test_p4_a_build_with_its_own_registry_gives_no_bit_away(
     only: str, expected: set[Rule], repo: Repo
 ) -> None:
     """Today's registry is left as it is: it keeps bit 3 reserved, and nobody reads it."""

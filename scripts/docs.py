@@ -1,0 +1,229 @@
+"""Writes the parts of ``docs/`` that are drawn from the code. A test fails while they differ.
+
+    .venv/bin/python scripts/docs.py
+
+Each part is between ``<!-- generated: NAME -->`` and ``<!-- end -->``. Everything else in a page is
+written by hand and stays.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+
+from deploytool import errors
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "deploytool"
+PROMISES = tuple(f"P{number}" for number in range(1, 9))
+_RULE = re.compile(
+    "(?:ARM|FLAGS?|GATE|LOCK|NOTHING|PLAN|PREFLIGHT|RELEASE|RESUME|START)(?:_[A-Z]+)+"
+)
+
+
+def tracked(pattern: str) -> list[Path]:
+    """The files of the repository that match; new ones that git does not ignore count too."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", pattern],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    ).stdout
+    return [ROOT / name for name in sorted(listed.split("\0")) if name and (ROOT / name).exists()]
+
+
+def summary(source: str) -> str:
+    """The first paragraph of a module's docstring, as one line."""
+    text = (ast.get_docstring(ast.parse(source)) or "").partition("\n\n")[0]
+    return " ".join(text.split())
+
+
+# --- promises -------------------------------------------------------------------------------------
+
+
+def tests_of(promise: str) -> Iterator[tuple[str, str]]:
+    """The test files that try to break a promise, each with what it says of itself.
+
+    A file counts where a test in it is named for the promise (``test_p3_...``), or its first
+    sentence names the promise.
+    """
+    named = re.compile(rf"def test_(?:p\d_)*{promise.lower()}_")
+    for path in tracked("tests/**/test_*.py"):
+        source = path.read_text(encoding="utf-8")
+        said = summary(source)
+        if named.search(source) or re.search(rf"\b{promise}\b", said):
+            yield path.relative_to(ROOT).as_posix(), said
+
+
+def promise_table(promise: str) -> str:
+    """The table of a promise's tests, or the sentence that says that it has none."""
+    rows = [f"| `{name}` | {said} |" for name, said in tests_of(promise)]
+    if not rows:
+        return "**Open: no test holds this promise yet.**"
+    return "\n".join(["| tests | what they try |", "|---|---|", *rows])
+
+
+# --- architecture ---------------------------------------------------------------------------------
+
+
+def layers() -> list[list[str]]:
+    """The packages, topmost first, as import-linter's contract has them."""
+    linter = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
+    (contract,) = (c for c in linter["importlinter"]["contracts"] if c["type"] == "layers")
+    return [[name.strip() for name in line.split("|")] for line in contract["layers"]]
+
+
+def imports() -> dict[str, set[str]]:
+    """Which package of deploytool imports which others, imports for type checking included."""
+    found: dict[str, set[str]] = {}
+    for path in tracked("deploytool/**.py"):
+        owner = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = []
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+            elif isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            for name in names:
+                parts = name.split(".")
+                if parts[0] == "deploytool" and len(parts) > 1 and parts[1] != owner:
+                    found.setdefault(owner, set()).add(parts[1])
+    return found
+
+
+def without_shortcuts(graph: Mapping[str, set[str]]) -> dict[str, set[str]]:
+    """The arrows that no longer path replaces, so that the diagram can be read."""
+
+    def reach(start: str) -> set[str]:
+        seen: set[str] = set()
+        todo = [start]
+        while todo:
+            for following in graph.get(todo.pop(), set()) - seen:
+                seen.add(following)
+                todo.append(following)
+        return seen
+
+    return {
+        source: {t for t in targets if not any(t in reach(o) for o in targets - {t})}
+        for source, targets in graph.items()
+    }
+
+
+def architecture_diagram() -> str:
+    """The packages by layer, and who imports whom."""
+    rows = [row for row in layers() if row != ["errors"]]
+    known = {name for row in rows for name in row}
+    graph = {name: imports().get(name, set()) & known for name in known}
+    lines = ["```mermaid", "flowchart TD"]
+    for number, row in enumerate(rows):
+        lines += [f"    subgraph layer{number}[ ]", *(f"        {name}" for name in row), "    end"]
+    for row in rows:
+        for name in row:
+            lines += [f"    {name} --> {other}" for other in sorted(without_shortcuts(graph)[name])]
+    return "\n".join([*lines, "```"])
+
+
+def package_table() -> str:
+    """Each package with its first sentence."""
+    lines = ["| package | holds |", "|---|---|"]
+    for row in layers():
+        for name in row:
+            path = PACKAGE / name / "__init__.py"
+            source = path if path.exists() else PACKAGE / f"{name}.py"
+            lines.append(f"| `{name}` | {summary(source.read_text(encoding='utf-8'))} |")
+    return "\n".join(lines)
+
+
+# --- reference ------------------------------------------------------------------------------------
+
+
+def exit_codes() -> str:
+    """Every exit code, from the classes that carry it."""
+    kinds = [
+        kind
+        for kind in vars(errors).values()
+        if isinstance(kind, type) and issubclass(kind, errors.DeploytoolError)
+    ]
+    rows = {0: ("", "Done, and proven on every declared host."), 1: ("", "A bug of deploytool.")}
+    for kind in kinds:
+        if kind is not errors.DeploytoolError and kind.exit_code not in rows:
+            text = (kind.__doc__ or "").partition("\n\n")[0]
+            rows[kind.exit_code] = (f"`{kind.__name__}`", " ".join(text.split()))
+    lines = ["| code | `error` in `--json` | meaning |", "|---|---|---|"]
+    return "\n".join([*lines, *(f"| {c} | {n} | {t} |" for c, (n, t) in sorted(rows.items()))])
+
+
+def fault_kinds() -> str:
+    """Why a host gave no usable answer, in the words that are printed."""
+    return "\n".join(f"- {kind.value}" for kind in errors.FaultKind)
+
+
+def rule_ids() -> set[str]:
+    """Every id of a rule that the program can name in a refusal."""
+    return {
+        node.value
+        for path in tracked("deploytool/**.py")
+        if path.relative_to(PACKAGE).parts[0] not in {"market", "simulation"}  # the router's codes
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and _RULE.fullmatch(node.value)
+    }
+
+
+# --- decisions ------------------------------------------------------------------------------------
+
+
+def decisions() -> str:
+    """Every decision, by its number."""
+    lines = ["| number | decision | accepted |", "|---|---|---|"]
+    for path in tracked("docs/decisions/[0-9]*.md"):
+        title, accepted = path.read_text(encoding="utf-8").split("\n")[:2]
+        date = re.match(r"Accepted (\d{4}-\d\d-\d\d)", accepted)
+        day = date[1] if date else "no date"
+        lines.append(f"| {path.name[:4]} | [{title[2:]}]({path.name}) | {day} |")
+    return "\n".join(lines)
+
+
+# --- pages ----------------------------------------------------------------------------------------
+
+PARTS: dict[str, Callable[[], str]] = {
+    **{f"tests of {name}": partial(promise_table, name) for name in PROMISES},
+    "packages": package_table,
+    "diagram": architecture_diagram,
+    "exit codes": exit_codes,
+    "fault kinds": fault_kinds,
+    "decisions": decisions,
+}
+_PART = re.compile(r"(<!-- generated: ([^>]+) -->\n).*?(\n<!-- end -->)", re.DOTALL)
+
+
+def drawn(page: str) -> str:
+    """A page with its generated parts as the code has them now.
+
+    Raises:
+        KeyError: it names a part that is not generated here.
+    """
+    return _PART.sub(lambda m: m[1] + PARTS[m[2]]() + m[3], page)
+
+
+def main() -> int:
+    """Writes every page that differs; says which."""
+    for path in tracked("docs/**.md"):
+        page = path.read_text(encoding="utf-8")
+        if (now := drawn(page)) != page:
+            path.write_text(now, encoding="utf-8")
+            print(path.relative_to(ROOT))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
