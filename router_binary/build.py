@@ -120,6 +120,8 @@ def pack(files: dict[str, bytes]) -> bytes:
 def git_state(source: Path) -> tuple[str | None, bool | None]:
     """Revision, and whether the sources are what it says; nulls outside git."""
     try:
+        # An installed source may lie in a folder of somebody else's repository.
+        _git(source, "ls-files", "--error-unmatch", "registry.py")
         revision = _git(source, "rev-parse", "HEAD")
         changed = _git(source, "status", "--porcelain", "--ignored=no", "--", ".")
     except (OSError, subprocess.CalledProcessError):

@@ -16,8 +16,12 @@ import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from deploytool import errors
+import typer
+
+from deploytool import __version__, errors
+from deploytool.cli.main import app
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "deploytool"
@@ -119,7 +123,7 @@ def without_shortcuts(graph: Mapping[str, set[str]]) -> dict[str, set[str]]:
 
 def architecture_diagram() -> str:
     """The packages by layer, and who imports whom."""
-    rows = [row for row in layers() if row != ["errors"]]
+    rows = [row for row in layers() if not {"errors", "__main__"} & {*row}]
     known = {name for row in rows for name in row}
     graph = {name: imports().get(name, set()) & known for name in known}
     lines = ["```mermaid", "flowchart TD"]
@@ -136,6 +140,8 @@ def package_table() -> str:
     lines = ["| package | holds |", "|---|---|"]
     for row in layers():
         for name in row:
+            if name == "__main__":
+                continue
             path = PACKAGE / name / "__init__.py"
             source = path if path.exists() else PACKAGE / f"{name}.py"
             lines.append(f"| `{name}` | {summary(source.read_text(encoding='utf-8'))} |")
@@ -145,8 +151,8 @@ def package_table() -> str:
 # --- reference ------------------------------------------------------------------------------------
 
 
-def exit_codes() -> str:
-    """Every exit code, from the classes that carry it."""
+def exit_rows() -> dict[int, tuple[str, str]]:
+    """Every exit code: the class that carries it, if one does, and its meaning."""
     kinds = [
         kind
         for kind in vars(errors).values()
@@ -157,8 +163,14 @@ def exit_codes() -> str:
         if kind is not errors.DeploytoolError and kind.exit_code not in rows:
             text = (kind.__doc__ or "").partition("\n\n")[0]
             rows[kind.exit_code] = (f"`{kind.__name__}`", " ".join(text.split()))
+    return rows
+
+
+def exit_codes() -> str:
+    """The same as a table."""
     lines = ["| code | `error` in `--json` | meaning |", "|---|---|---|"]
-    return "\n".join([*lines, *(f"| {c} | {n} | {t} |" for c, (n, t) in sorted(rows.items()))])
+    rows = sorted(exit_rows().items())
+    return "\n".join([*lines, *(f"| {code} | {name} | {text} |" for code, (name, text) in rows)])
 
 
 def fault_kinds() -> str:
@@ -193,6 +205,66 @@ def decisions() -> str:
     return "\n".join(lines)
 
 
+# --- the manual page ------------------------------------------------------------------------------
+
+MANUAL = ROOT / "docs" / "deploytool.1"
+
+
+def manual() -> str:
+    """The manual page, in roff: what ``--help`` says first of each command."""
+    root = typer.main.get_command(app)
+    lines = [
+        '.\\" Written by scripts/docs.py.',
+        f'.TH DEPLOYTOOL 1 "" "deploytool {__version__}" "User Commands"',
+        ".SH NAME",
+        "deploytool \\- put a build on a fleet over SSH and prove that every host runs it",
+        ".SH SYNOPSIS",
+        ".B deploytool",
+        ".I COMMAND",
+        "[\\fIOPTION\\fR ...]",
+        ".SH DESCRIPTION",
+        "Each command answers to \\fB\\-h\\fR with its options.",
+        "Every command takes \\fB\\-\\-json\\fR: one JSON document on standard output, and nothing else there.",
+        ".SH COMMANDS",
+    ]
+    for name, text in _commands(root, ""):
+        lines += [".TP", f".B {_roff(name)}", _roff(text)]
+    lines += [".SH EXIT STATUS"]
+    for code, (_, text) in sorted(exit_rows().items()):
+        lines += [".TP", f".B {code}", _roff(text.replace("``", ""))]
+    lines += [".SH ENVIRONMENT"]
+    for name, text in ENVIRONMENT.items():
+        lines += [".TP", f".B {name}", _roff(text)]
+    lines += [
+        ".SH FILES",
+        ".TP",
+        ".I .deploytool",
+        "Releases, journals, records and throwaway fleets: in the inventory's folder or the",
+        "nearest one above it that has such a folder, else in the working folder.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+ENVIRONMENT = {
+    "DEPLOYTOOL_HOME": "The folder to use instead of .deploytool.",
+    "DEPLOYTOOL_INVENTORY": "The inventory of commands that are given none with -i.",
+    "NO_COLOR": "Where set, nothing is coloured.",
+}
+
+
+def _commands(group: Any, before: str) -> Iterator[tuple[str, str]]:  # noqa: ANN401 click's, or typer's own copy of it
+    for name, command in sorted(group.commands.items()):
+        if hasattr(command, "commands"):
+            yield from _commands(command, f"{before}{name} ")
+        else:
+            text = (command.help or "").partition("\n\n")[0]
+            yield f"{before}{name}", " ".join(text.split())
+
+
+def _roff(text: str) -> str:
+    return text.replace("\\", "\\e").replace("-", "\\-").replace("\n'", "\n\\&'")
+
+
 # --- pages ----------------------------------------------------------------------------------------
 
 PARTS: dict[str, Callable[[], str]] = {
@@ -222,6 +294,7 @@ def main() -> int:
         if (now := drawn(page)) != page:
             path.write_text(now, encoding="utf-8")
             print(path.relative_to(ROOT))
+    MANUAL.write_text(manual(), encoding="utf-8")
     return 0
 
 

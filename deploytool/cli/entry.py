@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 
+_HELP = frozenset({"--help", "-h"})
+
 
 def main() -> None:
     """Does what was typed; ends the process with its exit code."""
     try:
-        if len(sys.argv) > 1 and sys.argv[1] == "stop" and "--help" not in sys.argv:
+        if len(sys.argv) > 1 and sys.argv[1] == "stop" and not _HELP & {*sys.argv}:
             from deploytool.cli.stopnow import run
 
             sys.exit(run(sys.argv[2:]))

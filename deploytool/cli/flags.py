@@ -78,7 +78,7 @@ def _check_store(store: Path) -> None:
     """
     from deploytool.errors import InputError
 
-    if store != DEFAULT_STORE and not store.is_dir():
+    if store.parts[-2:] != DEFAULT_STORE.parts and not store.is_dir():
         raise InputError(
             f"There is no store {store}.",
             "Nothing was touched, and nothing is proven about any flag.",

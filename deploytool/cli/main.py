@@ -26,7 +26,7 @@ from deploytool.errors import DeploytoolError, InputError, Interrupted
 app = typer.Typer(
     name="deploytool",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help=(
@@ -76,7 +76,7 @@ _USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
 
 def _run() -> int:
     try:
-        ended = app(standalone_mode=False)
+        ended = app(standalone_mode=False, prog_name="deploytool")
     except Ended as end:
         show_error(end.error)
         return end.error.exit_code

@@ -7,15 +7,38 @@ from typing import Annotated
 
 import typer
 
+from deploytool.home import NAME, home
+
+
+def settled(context: typer.Context, option: typer.CallbackParam, value: Path) -> Path:
+    """Moves a default such as ``.deploytool/store`` to the folder that ``home`` finds.
+
+    A path that was typed stays as it is. The inventory was read before, because it was typed.
+    """
+    source = context.get_parameter_source(option.name or "")
+    if source is None or source.name != "DEFAULT":
+        return value
+    named = context.params.get("inventory")
+    first = named[0] if isinstance(named, list | tuple) and named else named
+    return home(first if isinstance(first, Path) else None) / value.relative_to(NAME)
+
+
 InventoryOption = Annotated[
     Path,
-    typer.Option("--inventory", "-i", help="The fleet's YAML file.", show_default=False),
+    typer.Option(
+        "--inventory",
+        "-i",
+        envvar="DEPLOYTOOL_INVENTORY",
+        help="The fleet's YAML file.",
+        show_default=False,
+    ),
 ]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="One JSON document on stdout, nothing else there.")
 ]
 StoreOption = Annotated[
-    Path, typer.Option("--store", help="Where releases are kept on this machine.")
+    Path,
+    typer.Option("--store", callback=settled, help="Where releases are kept on this machine."),
 ]
 ReleaseArgument = Annotated[
     str,
@@ -27,6 +50,9 @@ ReleaseArgument = Annotated[
 ]
 DEFAULT_STORE = Path(".deploytool/store")
 JournalOption = Annotated[
-    Path, typer.Option("--journal", help="The folder where rollouts are written down.")
+    Path,
+    typer.Option(
+        "--journal", callback=settled, help="The folder where rollouts are written down."
+    ),
 ]
 DEFAULT_JOURNAL = Path(".deploytool/journal")

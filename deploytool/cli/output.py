@@ -27,7 +27,7 @@ def inventory_named() -> str:
             return quote(following)
         if word.startswith("--inventory="):
             return quote(word.partition("=")[2])
-    return "INVENTORY"
+    return quote(os.environ.get("DEPLOYTOOL_INVENTORY") or "INVENTORY")
 
 
 def report_bug() -> str:

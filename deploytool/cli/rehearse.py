@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deploytool.cli.fleet import FleetKind, take_away
-from deploytool.cli.options import JsonOption
+from deploytool.cli.options import JsonOption, settled
 from deploytool.cli.output import finish, say
 
 if TYPE_CHECKING:
@@ -168,7 +168,10 @@ def rehearse(
         typer.Option("--inventory", "-i", help="Rehearse with the hosts and waves of this fleet."),
     ] = None,
     record: Annotated[
-        Path, typer.Option("--record", help="The folder where what showed is written down.")
+        Path,
+        typer.Option(
+            "--record", callback=settled, help="The folder where what showed is written down."
+        ),
     ] = Path(".deploytool/records"),
     sign: Annotated[
         Path | None,
@@ -195,16 +198,19 @@ def rehearse(
     del json
     from deploytool.errors import Interrupted, NotProven
     from deploytool.fleet.inventory import load_inventory
+    from deploytool.home import home
     from deploytool.rehearsal.fleets import open_fleet
     from deploytool.rehearsal.playing import fitting
     from deploytool.rehearsal.recording import RehearsalRecorder
     from deploytool.rehearsal.stage import Stage
     from deploytool.release.build import build
+    from deploytool.shipped import router_source
 
     if only_list:
         _list()
         return
-    folder = Path(".deploytool/rehearsal")
+    source = router_source(source)
+    folder = home() / "rehearsal"
     scenarios = _chosen(scenario or [], kind)
     like = None if inventory is None else load_inventory(inventory)
     store = folder / "store"

@@ -62,8 +62,9 @@ def build(
     """Build a router release, the same to the byte everywhere."""
     del json
     from deploytool.release.build import build as make
+    from deploytool.shipped import router_source
 
-    release = make(store, source, name)
+    release = make(store, router_source(source), name)
     say(f"Built {release.label}")
     say(f"  {Path(release.artifact).parent}")
     document(_said(release))

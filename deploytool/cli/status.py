@@ -106,26 +106,32 @@ def verify(
     ] = None,
     spec: Annotated[
         Path | None,
-        typer.Option("--spec", help="A folder of testinfra specs; they run on every host too."),
+        typer.Option(
+            "--spec", help="A folder of your own testinfra specs, instead of the ones that ship."
+        ),
     ] = None,
     store: StoreOption = DEFAULT_STORE,
     *,
     json: JsonOption = False,
 ) -> None:
-    """Status, and your own testinfra specs on every host.
+    """Status, and testinfra specs on every host: your own, or the ones that ship.
 
-    A host without a result is a failure (exit 5), as is a folder without specs (exit 2).
+    The ones that ship look at a fleet in parity once more, past its agent: with testinfra, over
+    OpenSSH, as the deploy account. A host without a result is a failure (exit 5), as is a folder
+    without specs (exit 2).
     """
     del json
     from deploytool.cli.screen import round_document, show_notices, show_round
     from deploytool.errors import NotProven
     from deploytool.fleet.inventory import load_inventory
     from deploytool.parity.model import Parity
-    from deploytool.parity.testinfra_specs import run_specs
+    from deploytool.parity.testinfra_specs import OWN, run_specs
     from deploytool.rollout.outcome import host_lines, not_proven
 
     results = run_specs(load_inventory(inventory), spec) if spec is not None else ()
     taken = _look(inventory, release, store)
+    if spec is None and taken.parity is Parity.PARITY:
+        results = run_specs(load_inventory(inventory), OWN)
     show_round(taken)
     lines = show_notices(taken, inventory)
     failed = tuple(result for result in results if not result.good)
@@ -139,17 +145,13 @@ def verify(
         error.details += tuple(f"{r.host}: {line}" for r in failed for line in r.lines)
     elif failed:
         error = NotProven(
-            f"The specs in {spec} are not fulfilled on {len(failed)} of {len(results)} hosts.",
-            "The release is the same everywhere; what your specs ask for is not.",
-            f"deploytool verify -i {inventory} --spec {spec}",
+            f"The specs in {spec or OWN} fail on {len(failed)} of {len(results)} hosts.",
+            "The release is the same everywhere; what the specs ask for is not.",
+            f"deploytool verify -i {inventory}" + (f" --spec {spec}" if spec else ""),
             tuple(f"{r.host}: {line}" for r in failed for line in r.lines) + host_lines(taken),
         )
     else:
-        say(
-            f"PARITY on {taken.label}, and every spec holds."
-            if results
-            else f"PARITY on {taken.label}."
-        )
+        say(f"PARITY on {taken.label}, and every spec holds.")
     specs = [
         {"host": r.host, "good": r.good, "passed": r.passed, "lines": list(r.lines)}
         for r in results

@@ -47,6 +47,7 @@ class StopWords:
         chosen = bool(self.hosts) + self.every + bool(self.release)
         if chosen != 1:
             raise UsageError("say what to stop with one of --host, --all, --release")
+        self.inventory = self.inventory or os.environ.get("DEPLOYTOOL_INVENTORY", "")
         if not self.inventory:
             raise UsageError("name the fleet's inventory with -i")
         if self.release and (len(self.release) < 6 or not set(self.release) <= _HEXADECIMAL):

@@ -18,7 +18,7 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import AfterValidator, Field, ValidationError
 
-from deploytool.errors import InputError
+from deploytool.errors import EnvironmentProblem, InputError
 from deploytool.fleet.model import Frozen
 from deploytool.fleet.yaml_source import Document, from_pydantic, named
 from deploytool.gate.check_flags import Found
@@ -181,8 +181,15 @@ def _python(release: Release) -> dict[str, str]:
 
 
 def _vulture(subject: Subject, release: Release, shipped: dict[str, str]) -> Iterator[_Unused]:
-    from vulture import Vulture
-    from vulture.utils import ExitCode
+    try:
+        from vulture import Vulture
+        from vulture.utils import ExitCode
+    except ImportError:
+        raise EnvironmentProblem(
+            "vulture is not installed, which finds code that nothing uses.",
+            "Nothing was touched, and nothing is known of what the artifact does not use.",
+            "pip install 'deploytool[gate]', or leave this out: --skip GATE_DEAD_CODE",
+        ) from None
 
     folder = (subject.scratch / "source" / str(release.digest)).resolve()
     for name, text in shipped.items():

@@ -1,4 +1,4 @@
-"""Runs the user's own testinfra specs on every declared host: a second pair of eyes.
+"""Runs testinfra specs on every declared host, the user's or our own: a second pair of eyes.
 
 The specs run in a process of their own, over OpenSSH with the fleet's pinned keys. A host for
 which no test ran is a failure: a run that skipped everything must not look like one that passed.
@@ -6,6 +6,7 @@ which no test ran is a failure: a run that skipped everything must not look like
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -20,6 +21,8 @@ from deploytool.fleet.paths import PlainNames
 from deploytool.fleet.sshconfig import Route, route
 
 _DEADLINE_S = 900
+OWN = Path(__file__).parent / "specs"
+"""What is asked of hosts where the user names no specs."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,12 @@ def run_specs(inventory: Inventory, folder: Path) -> tuple[SpecResult, ...]:
         command += ["-c", os.devnull, f"--rootdir={folder}", "-o", "junit_family=xunit2"]
         try:
             done = subprocess.run(
-                command, capture_output=True, text=True, timeout=_DEADLINE_S, check=False
+                command,
+                capture_output=True,
+                text=True,
+                timeout=_DEADLINE_S,
+                check=False,
+                env={**os.environ, "DEPLOYTOOL_SPEC": _facts(inventory)},
             )
         except subprocess.TimeoutExpired as error:
             raise EnvironmentProblem(
@@ -134,6 +142,18 @@ def run_specs(inventory: Inventory, folder: Path) -> tuple[SpecResult, ...]:
                 tuple(done.stdout.strip().splitlines()[-15:]),
             )
         return read_results(inventory, ET.parse(report).getroot())  # noqa: S314 pytest wrote it just now
+
+
+def _facts(inventory: Inventory) -> str:
+    """What our own specs have to know of the fleet, as JSON."""
+    service = inventory.service
+    return json.dumps(
+        {
+            "roots": {_alias(name): inventory.root(name) for name in inventory.names},
+            "service": service.name,
+            "supervisor": service.supervisor,
+        }
+    )
 
 
 def read_results(inventory: Inventory, root: ET.Element) -> tuple[SpecResult, ...]:

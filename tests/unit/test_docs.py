@@ -32,6 +32,10 @@ def test_generated_parts_are_as_the_code_has_them(page: Path) -> None:
     assert docs.drawn(text) == text, "run: .venv/bin/python scripts/docs.py"
 
 
+def test_the_manual_page_names_the_commands_that_there_are() -> None:
+    assert docs.MANUAL.read_text(encoding="utf-8") == docs.manual()
+
+
 def test_every_promise_is_on_its_page_and_only_p8_is_open() -> None:
     page = (ROOT / "docs/promises.md").read_text(encoding="utf-8")
     assert set(re.findall(r"generated: tests of (P\d)", page)) == set(docs.PROMISES)

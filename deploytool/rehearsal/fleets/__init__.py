@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from deploytool.home import home
 from deploytool.rehearsal.fleets.model import Kind, Throwaway
 
 
 def default_folder(kind: Kind) -> Path:
     """Where a throwaway fleet of this kind lives unless a person says otherwise."""
-    return Path(".deploytool/fleets") / kind
+    return home() / "fleets" / kind
 
 
 def open_fleet(kind: Kind, folder: Path | None = None) -> Throwaway:

@@ -16,6 +16,7 @@ from deploytool.errors import EnvironmentProblem
 from deploytool.rehearsal.fleets.model import Progress
 from deploytool.rehearsal.fleets.processes import MARK
 from deploytool.rehearsal.fleets.run import run
+from deploytool.shipped import ROOT
 
 _BUILD_S = 1800.0
 _CLEAR_S = 120.0
@@ -23,15 +24,13 @@ _POLL_S = 1.0
 _SUMS = "SHA256SUMS"
 _FILES = ("machine.box", "disk.qcow2", "vmlinuz", "initrd.img")
 _SUM = re.compile(r"([0-9a-f]{64})  (\S+)")
-CHECKOUT = Path(__file__).resolve().parents[3]
-"""Where the Vagrantfile and the recipe lie: this is run from a checkout."""
 
 _HERE = Path(__file__).parent
 _RECIPE = (
-    CHECKOUT / "vagrant/build-box",
-    CHECKOUT / "vagrant/machine.sh",
-    CHECKOUT / "vagrant/machine.packages",
-    CHECKOUT / "vagrant/insecure.pub",
+    ROOT / "vagrant/build-box",
+    ROOT / "vagrant/machine.sh",
+    ROOT / "vagrant/machine.packages",
+    ROOT / "vagrant/insecure.pub",
     _HERE / "bare.sh",
     _HERE / "bare.packages",
 )
@@ -58,14 +57,14 @@ def recipe_digest() -> str:
     """Changes whenever anything does that a box is made from.
 
     Raises:
-        EnvironmentProblem: this is no checkout.
+        EnvironmentProblem: a file of the recipe is missing.
     """
     lacking = [str(path) for path in _RECIPE if not path.is_file()]
     if lacking:
         raise EnvironmentProblem(
             f"The recipe of the machines' box is not here: {', '.join(lacking)}.",
             "Nothing was started.",
-            "Run deploytool from a checkout of its repository: make rehearse-vagrant",
+            "Install deploytool again, or run it from a checkout of its repository.",
         )
     whole = hashlib.sha256()
     for path in _RECIPE:
@@ -77,7 +76,7 @@ def is_built(store: Path | None = None) -> bool:
     """Whether the box of this recipe is there, checked or not.
 
     Raises:
-        EnvironmentProblem: this is no checkout.
+        EnvironmentProblem: a file of the recipe is missing.
     """
     return ((store or default_store()) / recipe_digest() / _SUMS).is_file()
 
@@ -99,7 +98,7 @@ def ensure_box(progress: Progress, fleet: str, store: Path | None = None) -> Box
             if not (folder / _SUMS).is_file():
                 progress("building the machines' box: once on this machine, two minutes or more")
                 _clear(store)
-                build = [str(CHECKOUT / "vagrant/build-box"), str(folder)]
+                build = [str(ROOT / "vagrant/build-box"), str(folder)]
                 run(build, _BUILD_S, env={MARK: fleet}, keep=(lock,))
     _check(folder)
     return Box(folder.name, folder / "machine.box", folder / "vmlinuz", folder / "initrd.img")

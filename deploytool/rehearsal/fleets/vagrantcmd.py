@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploytool.errors import EnvironmentProblem
-from deploytool.rehearsal.fleets.box import CHECKOUT
 from deploytool.rehearsal.fleets.model import HostState
 from deploytool.rehearsal.fleets.processes import MARK
 from deploytool.rehearsal.fleets.run import attempt, find, run
+from deploytool.shipped import ROOT
 
 SETTINGS = "machines.json"
 _DOTFILE = "vagrant-machines"
@@ -55,7 +55,7 @@ class Vagrant:
     def __init__(self, folder: Path, fleet: str, provider: str) -> None:
         self._program = find("vagrant", "vagrant vagrant-libvirt")
         self._env = {
-            "VAGRANT_CWD": str(CHECKOUT),
+            "VAGRANT_CWD": str(ROOT),
             "VAGRANT_HOME": str(folder / "vagrant-home"),
             "VAGRANT_DOTFILE_PATH": str(folder / _DOTFILE),
             "VAGRANT_DEFAULT_PROVIDER": provider,
