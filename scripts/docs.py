@@ -223,8 +223,8 @@ def manual() -> str:
         ".I COMMAND",
         "[\\fIOPTION\\fR ...]",
         ".SH DESCRIPTION",
-        "Each command answers to \\fB\\-h\\fR with its options.",
-        "Every command takes \\fB\\-\\-json\\fR: one JSON document on standard output, and nothing else there.",
+        "Each command answers to \\fB\\-h\\fR with its options. With \\fB\\-\\-json\\fR it prints",
+        "one JSON document on standard output, and nothing else there.",
         ".SH COMMANDS",
     ]
     for name, text in _commands(root, ""):

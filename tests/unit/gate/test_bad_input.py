@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -56,6 +57,15 @@ def test_a_folder_that_is_no_repository(repository: GateRepository) -> None:
     report = repository.run()
     assert set(refused(report)) >= {"GATE_FLAGS", "GATE_MANIFEST", "GATE_INVENTORY"}
     assert "not in a git repository" in said(report, Check.FLAGS)
+    assert isinstance(verdict(report, "again"), InputError)
+
+
+def test_dead_code_without_vulture(
+    repository: GateRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "vulture", None)
+    report = repository.run(Check.DEAD_CODE)
+    assert "pip install 'deploytool[gate]'" in said(report, Check.DEAD_CODE)
     assert isinstance(verdict(report, "again"), InputError)
 
 
