@@ -14,8 +14,8 @@ import pytest
 
 from deploytool.release.build import build
 from deploytool.shipped import ROOT as CHECKOUT
-
 from tests.unable import unable
+
 from .test_docs import docs
 
 FLEET = Path(".deploytool/fleets/local/inventory.yaml")

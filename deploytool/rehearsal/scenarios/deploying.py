@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
+from deploytool.errors import NotProven
 from deploytool.parity.model import Verdict
 from deploytool.rehearsal.faults.copy import refuses_copies
 from deploytool.rehearsal.scenarios.model import Scenario, Showing
@@ -70,11 +69,12 @@ def missed_host(stage: Stage, showing: Showing) -> None:
         f"the old script, one copy refused by {victim}: exit {old_way.exit_code}, {old_way.text!r}",
     )
     after = stage.status()
-    shown = Counter(after.on(stage.candidate.digest))
+    new, old = after.on(stage.candidate.digest), after.on(stage.baseline.digest)
+    others = len(stage.record.hosts) - 1
     showing.point(
-        after.exit_code not in {0, 1} and after.on(stage.baseline.digest) == (victim,),
-        f"status: {_proven(after)}; {len(shown)} hosts switched, "
-        f"on the old build: {', '.join(after.on(stage.baseline.digest)) or 'none found'}",
+        after.exit_code == NotProven.exit_code and len(new) == others and old == (victim,),
+        f"status: exit {after.exit_code}: {len(new)} hosts on {stage.candidate.label}, "
+        f"on {stage.baseline.label}: {', '.join(old) or 'NONE FOUND'}",
     )
     reasons = (
         [item.findings for item in after.round.hosts if item.host == victim] if after.round else []
@@ -82,7 +82,7 @@ def missed_host(stage: Stage, showing: Showing) -> None:
     found = str(reasons[0][0]) if reasons and reasons[0] else "NOT FOUND"
     showing.point(found != "NOT FOUND", f"the missed host is named: {victim}: {found}")
     mended = stage.deploy(stage.candidate)
-    showing.point(mended.exit_code == 0, f"deploytool deploy mends it: {_proven(mended)}")
+    showing.point(mended.exit_code == 0, f"deploytool deploy fixes it: {_proven(mended)}")
 
 
 HEALTHY = Scenario("healthy", "a baseline and then a candidate, with orders flowing", healthy)
