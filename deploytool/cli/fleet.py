@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from deploytool.cli.alive import alive
 from deploytool.cli.options import JsonOption
 from deploytool.cli.output import document, finish, path_hint, say
 
@@ -102,7 +103,13 @@ def up(
 
     fleet = _open(kind, folder)
     try:
-        inventory = fleet.up(hosts, _progress)
+        with alive(lambda: "... the fleet comes up") as heard:
+
+            def progress(line: str) -> None:
+                _progress(line)
+                heard()
+
+            inventory = fleet.up(hosts, progress)
     except KeyboardInterrupt as stop:
         raise Interrupted(
             "You broke it off while the fleet came up.",

@@ -92,7 +92,7 @@ def gate(
     report = run(request, _asked(check or [], skip or []))
     error = verdict(report, _again(request, check or [], skip or []))
     for line in lines(report):
-        say(line)
+        say(line, "red" if line.startswith("FAIL") else "")
     if os.environ.get("GITHUB_ACTIONS") == "true":
         for line in github(report):
             say(line)
@@ -103,7 +103,7 @@ def gate(
     if error is None:
         count = len(report.results)
         out = f", {len(report.left_out)} not asked for" if report.left_out else ""
-        say(f"The gate lets it pass: {count} of {count} checks{out}.")
+        say(f"The gate lets it pass: {count} of {count} checks{out}.", "green")
     finish(document(report), error)
 
 

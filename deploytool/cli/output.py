@@ -12,6 +12,7 @@ from deploytool.errors import DeploytoolError, Interrupted, Refused
 from deploytool.fleet.protocol import one_line
 
 _SHOWN_AT_MOST = 64
+_STYLES = {"green": "32", "red": "1;31", "bold": "1"}
 
 
 def wants_json() -> bool:
@@ -73,15 +74,27 @@ def clean(text: str) -> str:
 
 def put(text: str, stream: TextIO) -> None:
     """Prints a line. A reader that has gone away stops nothing: the rest goes nowhere."""
+    put_as_is(clean(text), stream)
+
+
+def put_as_is(text: str, stream: TextIO) -> None:
+    """The same for a line that holds our own colours, and was cleaned before."""
     try:
-        print(clean(text), file=stream, flush=True)
+        print(text, file=stream, flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def say(text: str = "") -> None:
-    """A line for people."""
-    put(text, sys.stderr if wants_json() else sys.stdout)
+def say(text: str = "", style: str = "") -> None:
+    """A line for people; ``style`` as in ``painted``."""
+    stream = sys.stderr if wants_json() else sys.stdout
+    put_as_is(painted(text, style, stream), stream)
+
+
+def painted(text: str, style: str, stream: Any) -> str:  # noqa: ANN401 any text stream
+    """A cleaned text, in a style (``green``, ``red``, ``bold``) where the stream is a terminal."""
+    code = _STYLES.get(style) if colour(stream) else None
+    return clean(text) if code is None else f"\033[{code}m{clean(text)}\033[0m"
 
 
 def document(value: dict[str, Any]) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from deploytool.cli.alive import alive
 from deploytool.cli.fleet import FleetKind, take_away
 from deploytool.cli.options import JsonOption, settled
 from deploytool.cli.output import finish, say
@@ -99,7 +101,7 @@ def _say_figures(fleet: Throwaway) -> None:
 
 
 def _said(held: bool, text: str) -> None:  # noqa: FBT001 reads as: the point held
-    say(f"  {'ok  ' if held else 'FAIL'} {text}")
+    say(f"  {'ok  ' if held else 'FAIL'} {text}", "" if held else "red")
 
 
 def _faults(wish: Wish, folder: Path, recorder: RehearsalRecorder) -> None:
@@ -264,7 +266,8 @@ def _up(fleet: Throwaway, count: int, like: Inventory | None) -> Shape:
     from deploytool.rehearsal.recording import shape_now
 
     began = time.monotonic()
-    fleet.up(count, _waiting(FleetKind(fleet.kind)))
+    with alive(lambda: f"  ... bringing {count} hosts up"):
+        fleet.up(count, _waiting(FleetKind(fleet.kind)))
     if like is not None:
         text = fleet.inventory.read_text(encoding="utf-8")
         fleet.inventory.write_text(with_waves(text, like.waves), encoding="utf-8")
@@ -278,10 +281,16 @@ def _play(stage: Stage, scenarios: tuple[Scenario, ...]) -> list[Played]:
 
     results: list[Played] = []
     for item in scenarios:
-        say(f"\n{item.name}: {item.sentence}")
-        result = play(stage, item, _said)
-        word = "PASSED" if result.passed else "FAILED"
-        say(f"  {word} {result.scenario}, {result.seconds:.1f} s")
+        say(f"\n{item.name}: {item.sentence}", "bold")
+        with alive(partial("  ... {} goes on".format, item.name)) as heard:
+
+            def told(held: bool, text: str, heard: Callable[[], None] = heard) -> None:  # noqa: FBT001
+                _said(held, text)
+                heard()
+
+            result = play(stage, item, told)
+        word, style = ("PASSED", "green") if result.passed else ("FAILED", "red")
+        say(f"  {word} {result.scenario}, {result.seconds:.1f} s", style)
         results.append(result)
         if result.bug is not None:
             break

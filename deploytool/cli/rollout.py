@@ -218,7 +218,7 @@ def _run(
         if report.already:
             done = "was proven to run already"
         if report.round.parity is Parity.PARITY:
-            say(f"PARITY: {report.round.label} {done} on all {len(fleet.names)} hosts.")
+            say(f"PARITY: {report.round.label} {done} on all {len(fleet.names)} hosts.", "green")
         else:
             say(f"All {len(fleet.names)} hosts are proven to run nothing, as before.")
     if error is None and report.journal is not None:

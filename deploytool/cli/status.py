@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from deploytool.cli.alive import alive
 from deploytool.cli.options import DEFAULT_STORE, InventoryOption, JsonOption, StoreOption
-from deploytool.cli.output import finish, put, say
+from deploytool.cli.output import finish, say
 
 if TYPE_CHECKING:
     from deploytool.parity.model import Round
@@ -23,21 +22,15 @@ _QUIET_S = 3.0
 
 @contextmanager
 def waiting(names: tuple[str, ...], deadline_s: float) -> Iterator[Callable[[str, object], None]]:
-    """Says once, after a while, whom is waited for; yields what hears of each that answered."""
+    """Says every few seconds which hosts are waited for; yields what hears of each answer."""
     left = dict.fromkeys(names)
 
-    def tell() -> None:
-        if hosts := tuple(left):
-            text = f"waiting for {', '.join(hosts)} (each has {deadline_s:g} s to answer)"
-            put(text, sys.stderr)
+    def doing() -> str:
+        hosts = ", ".join(tuple(left))
+        return f"waiting for {hosts} (each has {deadline_s:g} s to answer)" if hosts else ""
 
-    timer = threading.Timer(_QUIET_S, tell)
-    timer.daemon = True
-    timer.start()
-    try:
+    with alive(doing, _QUIET_S):
         yield lambda host, _outcome: left.pop(host, None)
-    finally:
-        timer.cancel()
 
 
 def _look(inventory_path: Path, release: str | None, store: Path) -> Round:
@@ -90,7 +83,7 @@ def status(
     proven = taken.parity is Parity.PARITY
     count = f"{taken.count(Verdict.MATCH)} of {len(taken.hosts)} hosts"
     if proven:
-        say(f"PARITY: {count} proven on {taken.label}.")
+        say(f"PARITY: {count} proven on {taken.label}.", "green")
     error = (
         None
         if proven
