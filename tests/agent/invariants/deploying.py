@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from deploytool.agent.requests import (
-    Activate,
     Activated,
     Answer,
     Confirm,
@@ -14,9 +13,7 @@ from deploytool.agent.requests import (
     Probe,
     Refused,
     Request,
-    Stage,
     Staged,
-    TakeLock,
     Unlock,
 )
 from deploytool.simulation.memory.agent import Agent
@@ -25,6 +22,7 @@ from deploytool.simulation.memory.host import Host
 from deploytool.simulation.memory.host import settings as described
 from deploytool.simulation.memory.programs import Build, build
 from deploytool.simulation.memory.run import Hook, Run, Wait
+from tests.agent.verbs.ground import claim, staging, switch
 
 if TYPE_CHECKING:
     from deploytool.agent.port import Folder
@@ -64,42 +62,21 @@ class Deployer:
         self.done.append(name)
 
     def lock(self, take_over: int | None = None, before: str | None = None) -> None:
-        request = TakeLock(
-            holder=f"{self.plan}@here",
-            purpose=self.purpose,
-            plan=self.plan,
-            release=self.build.release,
-            take_over=take_over,
-            before=before,
-            knows_before=before is not None,
-        )
-        answer = self.ask(request)
+        wanted = {"purpose": self.purpose, "release": self.build.release, "take_over": take_over}
+        seen = {"before": before, "knows_before": before is not None}
+        answer = self.ask(claim(self.plan, f"{self.plan}@here", **wanted, **seen))
         assert isinstance(answer, Locked)
         self.token = answer.token
 
     def stage(self) -> None:
-        request = Stage(
-            token=self.token,
-            release=self.build.release,
-            artifact_size=len(self.build.artifact),
-            manifest=self.build.label,
-            manifest_size=len(self.build.manifest),
-            seconds=30,
-            latch=self.latch,
-        )
+        request = staging(self.build, self.token, latch=self.latch)
         answer = self.ask(request, self.build.manifest + self.build.artifact)
         assert isinstance(answer, Staged)
 
     def activate(self) -> None:
         show = Probe(release=self.build.release, manifest=self.build.label, only_target=True)
-        request = Activate(
-            token=self.token,
-            release=self.build.release,
-            deadman=self.deadman,
-            show=show,
-            latch=self.latch,
-        )
-        assert isinstance(self.ask(request), Activated)
+        words = {"deadman": self.deadman, "show": show, "latch": self.latch}
+        assert isinstance(self.ask(switch(self.build, self.token, **words)), Activated)
 
     def confirm(self) -> None:
         main = self.host.service.main
