@@ -157,11 +157,12 @@ class LinuxProcesses:
         from deploytool.agent.linux.sockets import Wanted, tables
 
         wanted = Wanted(ports, ())
-        return frozenset(
-            socket.port
-            for table in tables(None, "/proc/self/net")
-            for _, socket in wanted.match(table)
-        )
+        found: set[int] = set()
+        for table in tables(None, "/proc/self/net") if wanted.some else ():
+            found.update(socket.port for _, socket in wanted.match(table))
+            if found.issuperset(ports):
+                break  # each table costs the kernel 4 ms, however few sockets there are
+        return frozenset(found)
 
 
 def _signal_by_number(pid: int, start: int, number: int) -> bool:
