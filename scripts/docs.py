@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,8 @@ _RULE = re.compile(
 )
 
 
-def tracked(pattern: str) -> list[Path]:
+@cache
+def tracked(pattern: str) -> tuple[Path, ...]:
     """The files of the repository that match; new ones that git does not ignore count too."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", pattern],
@@ -41,7 +42,8 @@ def tracked(pattern: str) -> list[Path]:
         text=True,
         timeout=60,
     ).stdout
-    return [ROOT / name for name in sorted(listed.split("\0")) if name and (ROOT / name).exists()]
+    names = sorted(filter(None, listed.split("\0")))
+    return tuple(ROOT / name for name in names if (ROOT / name).exists())
 
 
 def summary(source: str) -> str:
@@ -53,6 +55,16 @@ def summary(source: str) -> str:
 # --- promises -------------------------------------------------------------------------------------
 
 
+@cache
+def _tests() -> tuple[tuple[str, str, str], ...]:
+    """Every test file: its name, its source, and what it says of itself."""
+    found = []
+    for path in tracked("tests/**/test_*.py"):
+        source = path.read_text(encoding="utf-8")
+        found.append((path.relative_to(ROOT).as_posix(), source, summary(source)))
+    return tuple(found)
+
+
 def tests_of(promise: str) -> Iterator[tuple[str, str]]:
     """The test files that try to break a promise, each with what it says of itself.
 
@@ -60,11 +72,9 @@ def tests_of(promise: str) -> Iterator[tuple[str, str]]:
     sentence names the promise.
     """
     named = re.compile(rf"def test_(?:p\d_)*{promise.lower()}_")
-    for path in tracked("tests/**/test_*.py"):
-        source = path.read_text(encoding="utf-8")
-        said = summary(source)
+    for name, source, said in _tests():
         if named.search(source) or re.search(rf"\b{promise}\b", said):
-            yield path.relative_to(ROOT).as_posix(), said
+            yield name, said
 
 
 def promise_table(promise: str) -> str:
@@ -125,13 +135,14 @@ def architecture_diagram() -> str:
     """The packages by layer, and who imports whom."""
     rows = [row for row in layers() if not {"errors", "__main__"} & {*row}]
     known = {name for row in rows for name in row}
-    graph = {name: imports().get(name, set()) & known for name in known}
+    imported = imports()
+    graph = without_shortcuts({name: imported.get(name, set()) & known for name in known})
     lines = ["```mermaid", "flowchart TD"]
     for number, row in enumerate(rows):
         lines += [f"    subgraph layer{number}[ ]", *(f"        {name}" for name in row), "    end"]
     for row in rows:
         for name in row:
-            lines += [f"    {name} --> {other}" for other in sorted(without_shortcuts(graph)[name])]
+            lines += [f"    {name} --> {other}" for other in sorted(graph[name])]
     return "\n".join([*lines, "```"])
 
 

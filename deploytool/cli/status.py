@@ -107,9 +107,9 @@ def verify(
     *,
     json: JsonOption = False,
 ) -> None:
-    """Status, and testinfra specs on every host: your own, or the ones that ship.
+    """Status, and testinfra specs on every host.
 
-    The ones that ship look at a fleet in parity once more, past its agent: with testinfra, over
+    With --spec they are your own. The ones that ship look at a fleet in parity once more, past its agent: with testinfra, over
     OpenSSH, as the deploy account. A host without a result is a failure (exit 5), as is a folder
     without specs (exit 2).
     """

@@ -18,6 +18,7 @@ from tests.unable import unable
 
 from .test_docs import docs
 
+pytestmark = pytest.mark.slow
 FLEET = Path(".deploytool/fleets/local/inventory.yaml")
 
 
