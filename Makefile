@@ -32,6 +32,7 @@ matrix: ## play many faults, pairs of them, and crashes on simulated fleets: hou
 check: ## lint, types, import rules, shell scripts, docs, and the gate on this repository
 	@scripts/setup check
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --quiet .
 	$(BIN)/mypy
 	$(BIN)/vermin --quiet --no-tips --violations --target=3.9- --exclude typing.Self \
 		--exclude typing.dataclass_transform deploytool/agent

@@ -98,9 +98,7 @@ class FlagHosts:
         outcomes: dict[str, HostFault | None] = {}
         left: Iterable[str] = self._hosts
         for _ in range(_DISARMS_AT_MOST):
-            outcomes |= self._each(
-                "disarmed", request, disarmed, hosts=left, insist=True
-            )
+            outcomes |= self._each("disarmed", request, disarmed, hosts=left, insist=True)
             left = [name for name, item in outcomes.items() if _worth_repeating(item)]
             if not left:
                 break

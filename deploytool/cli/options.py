@@ -51,8 +51,6 @@ ReleaseArgument = Annotated[
 DEFAULT_STORE = Path(".deploytool/store")
 JournalOption = Annotated[
     Path,
-    typer.Option(
-        "--journal", callback=settled, help="The folder where rollouts are written down."
-    ),
+    typer.Option("--journal", callback=settled, help="The folder where rollouts are written down."),
 ]
 DEFAULT_JOURNAL = Path(".deploytool/journal")

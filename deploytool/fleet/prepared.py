@@ -75,8 +75,7 @@ def _unit_quote(argument: str) -> str:
 
 
 _NOT_ORPHANED = (
-    'test ! -e "$$0" || '
-    'test "$$(head -n 1 "$$0")" = "boot $$(cat /proc/sys/kernel/random/boot_id)"'
+    'test ! -e "$$0" || test "$$(head -n 1 "$$0")" = "boot $$(cat /proc/sys/kernel/random/boot_id)"'
 )
 """Holds where no confirmation is awaited, or one is awaited since this boot."""
 

@@ -194,9 +194,7 @@ class Evidence:
     def others(self, *roles: str) -> tuple[Other, ...]:
         """Processes that are not the service's and have one of these roles, and did not end."""
         return tuple(
-            other
-            for other in self.shown.others
-            if other.role in roles and self.stayed(other.pid)
+            other for other in self.shown.others if other.role in roles and self.stayed(other.pid)
         )
 
     def stayed(self, pid: int) -> bool:

@@ -155,9 +155,7 @@ class Locks:
         faults = faults_of(outcomes)
         return {name: f for name, f in faults.items() if f.kind is FaultKind.REFUSED}
 
-    def _lock_all(
-        self, found: Mapping[str, Evidence], request: Callable[[str], TakeLock]
-    ) -> Taken:
+    def _lock_all(self, found: Mapping[str, Evidence], request: Callable[[str], TakeLock]) -> Taken:
         taken = Taken()
         order = sorted(found, key=lambda name: (found[name].identity, name))
         whole = len(found) == len(self._inventory.names)

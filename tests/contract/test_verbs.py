@@ -493,9 +493,7 @@ def test_p7_a_lock_without_its_mark_gets_it_when_it_is_asked_for_again(side: Sid
 
 def test_a_fleet_that_is_held_says_so_until_it_is_given_back(side: Side) -> None:
     token = lock(side)
-    said = MarkHold(
-        token=token, holder="me@here", plan="plan1", verdict="MIXED", next="resume"
-    )
+    said = MarkHold(token=token, holder="me@here", plan="plan1", verdict="MIXED", next="resume")
     assert refused(side, said.but(token=token + 1)) == "stale-token"
     assert asked(side, said) == Answer()
     hold = look(side).hold

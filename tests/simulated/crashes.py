@@ -103,9 +103,7 @@ class Watched:
         if here and self._crash is not None and self._crash.part == BEFORE:
             raise Killed
         try:
-            return self.host.call(
-                request, deadline_s=deadline_s, payload=payload, insist=insist
-            )
+            return self.host.call(request, deadline_s=deadline_s, payload=payload, insist=insist)
         finally:
             if here:
                 raise Killed

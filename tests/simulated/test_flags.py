@@ -594,8 +594,7 @@ def test_p5_hosts_that_were_halted_once_and_were_started_since_are_not_halted() 
 def test_p5_a_host_whose_process_has_died_is_not_halted_and_its_bits_are_meant_yet() -> None:
     halted = _saying(_shown(OLD), trading_state="HALTED", latch="ab12")
     dead = {
-        host: but(item, main=0, runs=(), processes=(), status=None)
-        for host, item in halted.items()
+        host: but(item, main=0, runs=(), processes=(), status=None) for host, item in halted.items()
     }
     assert _objected(dead, dead, 3)
     assert _objected(dead, dead, None), "nobody knows what is sent"
@@ -651,9 +650,7 @@ def _link_switched_to(old: Build) -> dict[str, Evidence]:
     host.computer.put(f"{folder}/release.json", old[0].canonical(), 0o444)
     host.computer.put(f"{folder}/{old[0].name}", old[1], 0o555)
     EVENTS[Fault.LINK_SWITCHED](host)
-    return {
-        name: look(host, probe_request(disk=False), 5) for name, host in hosts.items()
-    }
+    return {name: look(host, probe_request(disk=False), 5) for name, host in hosts.items()}
 
 
 def test_p5_what_runs_is_what_counts_wherever_a_link_leads() -> None:

@@ -21,6 +21,8 @@ from .cases import Case, deploy, lies, rendered
 from .sampling import ALL, Sampling
 
 Struck = tuple[CallPoint, Fault]
+
+
 def _pairs(
     firsts: list[Struck],
     seconds: list[Struck],

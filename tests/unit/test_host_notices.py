@@ -11,9 +11,7 @@ from deploytool.parity.model import Evidence
 from .evidences import but, good
 
 THEN = 1_354_320_000  # 2012-12-01 00:00:00Z
-HOLD = Hold(
-    verdict="MIXED", holder="ann@desk", plan="p1", next="resume-or-rollback", since=THEN
-)
+HOLD = Hold(verdict="MIXED", holder="ann@desk", plan="p1", next="resume-or-rollback", since=THEN)
 LOCK = Lock(token=7, holder="ann@desk", purpose="deploy", plan="p1", since=THEN)
 
 

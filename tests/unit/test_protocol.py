@@ -155,9 +155,7 @@ def test_p1_no_bytes_are_taken_for_an_agent_s_answer(garbage: bytes) -> None:
         assert isinstance(found, Locked)
 
 
-@pytest.mark.parametrize(
-    "answer", [Answer(), Locked(token=1)], ids=["nothing", "another"]
-)
+@pytest.mark.parametrize("answer", [Answer(), Locked(token=1)], ids=["nothing", "another"])
 def test_p1_an_answer_to_something_else_is_none_and_in_doubt(answer: Answer) -> None:
     with pytest.raises(HostFault) as caught:
         parse_answer(answer_bytes(NONCE, answer), NONCE, SWITCH)

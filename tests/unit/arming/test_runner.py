@@ -499,9 +499,7 @@ class Mortal:
         dies = self._count[0] == self._at
         if dies and not self._after:
             raise Killed
-        answer = self._host.call(
-            request, deadline_s=deadline_s, payload=payload, insist=insist
-        )
+        answer = self._host.call(request, deadline_s=deadline_s, payload=payload, insist=insist)
         if dies:
             raise Killed
         return answer
