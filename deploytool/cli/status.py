@@ -109,9 +109,9 @@ def verify(
 ) -> None:
     """Status, and testinfra specs on every host.
 
-    With --spec they are your own. The ones that ship look at a fleet in parity once more, past its agent: with testinfra, over
-    OpenSSH, as the deploy account. A host without a result is a failure (exit 5), as is a folder
-    without specs (exit 2).
+    With --spec they are your own. The ones that ship look at a fleet in parity once more, past its
+    agent: with testinfra, over OpenSSH, as the deploy account. A host without a result is a failure
+    (exit 5), as is a folder without specs (exit 2).
     """
     del json
     from deploytool.cli.screen import round_document, show_notices, show_round
