@@ -2,6 +2,9 @@
 
 Paramiko knows one agent (``SSH_AUTH_SOCK``), offers all of its keys or none, and takes none from
 it for a file that needs a passphrase. OpenSSH's ``IdentitiesOnly`` and ``IdentityAgent`` do more.
+It also offers a certificate in place of its key, where OpenSSH offers both. A host lets us try only
+so many keys, so the order is OpenSSH's, too (sshconnect2.c, ``pubkey_prepare``): certificates that
+are named, keys of the agent that a file names, its other keys, and then what only files hold.
 """
 
 from __future__ import annotations
@@ -9,36 +12,49 @@ from __future__ import annotations
 import base64
 import binascii
 import socket
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import paramiko
 from cryptography.exceptions import UnsupportedAlgorithm
-from paramiko.agent import AgentSSH
-from paramiko.pkey import UnknownKeyType
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    SSHCertificate,
+    load_ssh_public_identity,
+)
+from paramiko.agent import AgentKey, AgentSSH
+from paramiko.pkey import PublicBlob
 from paramiko.ssh_exception import AuthenticationException, BadAuthenticationType, SSHException
 
 from deploytool.fleet.sshconfig import Route
 
 _NEW_FORMAT = b"openssh-key-v1\0"
 _KEY_BYTES_AT_MOST = 64 * 1024
+_LISTING_S = 2.0
+"""How long an agent may take to list its keys: it is a process of this machine."""
 
 
 class Agent(AgentSSH):
     """The SSH agent behind a socket.
 
+    ``deadline_s``: how long it may take over a signature, for which it may ask a person.
+
     Raises:
-        OSError: nobody answers there, within ``deadline_s``.
-        SSHException: who answers is no agent.
+        OSError: nothing answers there in time.
+        SSHException: what answers is not an agent.
     """
 
     def __init__(self, path: str, deadline_s: float) -> None:
         super().__init__()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            self._socket.settimeout(deadline_s)
+            self._socket.settimeout(min(_LISTING_S, deadline_s))
             self._socket.connect(path)
             self._connect(self._socket)  # type: ignore[attr-defined] # left out of the stubs
+            self._socket.settimeout(deadline_s)
         except BaseException:
             self._socket.close()
             raise
@@ -82,7 +98,11 @@ class Credentials:
                 self._agent = Agent(self._way.agent, self._deadline_s)
             except (OSError, SSHException) as error:
                 self._unused.append(f"the agent at {self._way.agent} does not answer: {error}")
-        return self._agent.get_keys() if self._agent is not None else ()
+        keys = self._agent.get_keys() if self._agent is not None else ()
+        for key in keys:
+            if "-cert-" in key.get_name():  # paramiko would say that it is one, and send the key
+                key.public_blob = PublicBlob(key.get_name(), key.blob)  # type: ignore[assignment] # the stubs know None
+        return keys
 
     def _offer(self, transport: paramiko.Transport) -> list[str]:
         offered, further = 0, list[str]()
@@ -109,29 +129,90 @@ class Credentials:
         raise AuthenticationException("; ".join((text, *self._unused)))
 
     def _keys(self) -> Iterator[paramiko.PKey]:
-        named: set[bytes] = set()
-        for path in map(Path, self._way.identity_files):
-            own = from_file(path)
-            halves = public_halves(path) if own is None else {own.asbytes()}
-            named |= halves
-            if own is not None:
-                yield own
-            elif mine := [key for key in self._held() if key.asbytes() in halves]:
-                yield from mine
-            else:
-                why = "needs a passphrase, or is no key" if path.is_file() else "is not there"
-                self._unused.append(f"{path} {why}, and no agent holds it")
+        files = tuple(Path(file) for file in self._way.identity_files)
+        halves = {path: public_halves(path) for path in files}
+        named = set[bytes]().union(*halves.values())
+        for file in self._way.certificate_files:
+            yield from self._certified(Path(file), files)
+        held = [key for key in self._held() if key.asbytes() in named]
+        yield from held
         if not self._way.identities_only:
             yield from (key for key in self._held() if key.asbytes() not in named)
+        offered = {key.asbytes() for key in held}
+        for path in files:
+            if not halves[path] & offered:
+                if (own := from_file(path)) is not None:
+                    yield own
+                else:
+                    why = "needs a passphrase, or is not a key" if path.is_file() else "is missing"
+                    self._unused.append(f"{path} {why}, and no agent holds it")
+            if (beside := path.with_name(f"{path.name}-cert.pub")).is_file():
+                yield from self._certified(beside, (path,))
+
+    def _certified(self, path: Path, files: tuple[Path, ...]) -> Iterator[paramiko.PKey]:
+        """The key that a certificate is for, with the certificate in its place."""
+        if (found := _certificate(path)) is None:
+            self._unused.append(f"{path} is not a certificate that can be used here")
+            return
+        if not found.valid_now:
+            self._unused.append(f"the certificate {path} is not valid now: {found.valid}")
+        for key in (*self._held(), *filter(None, map(from_file, files))):
+            # Those of the agent are shared: each stands for itself too.
+            own = AgentKey(key.agent, key.blob) if isinstance(key, AgentKey) else key
+            if own.asbytes() == found.plain:
+                own.load_certificate(str(path))
+                yield own
+                return
+        self._unused.append(f"the key of the certificate {path} is missing")
+
+
+@dataclass(frozen=True)
+class _Certificate:
+    """What a certificate is for: the plain public key in SSH's encoding, and when."""
+
+    plain: bytes
+    after: int
+    before: int
+
+    @property
+    def valid_now(self) -> bool:
+        return self.after <= time.time() < self.before
+
+    @property
+    def valid(self) -> str:
+        """From when to when, in words."""
+        begins, ends = (_day(seconds) for seconds in (self.after, self.before))
+        return f"it is for {begins} to {ends}"
+
+
+def _day(seconds: int) -> str:
+    try:
+        return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
+    except (ValueError, OverflowError, OSError):
+        return "no end"
+
+
+def _certificate(path: Path) -> _Certificate | None:
+    """A user certificate; None where it is something else, or can't be read."""
+    try:
+        with path.open("rb") as file:
+            found = load_ssh_public_identity(file.read(_KEY_BYTES_AT_MOST))
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm):
+        return None
+    if not isinstance(found, SSHCertificate):
+        return None
+    line = found.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+    return _Certificate(base64.b64decode(line.split()[1]), found.valid_after, found.valid_before)
 
 
 def from_file(path: Path) -> paramiko.PKey | None:
-    """The private key in a file; None where it can't be used without more."""
-    try:
-        return paramiko.PKey.from_path(path)
-    except (OSError, ValueError, TypeError, SSHException, UnknownKeyType, UnsupportedAlgorithm):
-        # Encrypted, of a kind that only an agent can use, a public half, or not there.
-        return None
+    """The private key in a file, without its certificate; None where it can't be used as it is."""
+    for kind in (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey):
+        try:
+            return kind.from_private_key_file(str(path))
+        except (OSError, ValueError, TypeError, SSHException, UnsupportedAlgorithm):
+            continue  # of another kind, encrypted, only for an agent, a public half, or not there
+    return None
 
 
 def public_halves(path: Path) -> set[bytes]:

@@ -6,6 +6,7 @@ each is a mistake, named by its line, before anything is asked of a host.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -32,19 +33,46 @@ class Pins:
 
     lines: tuple[Pin, ...]
 
-    def of(self, name: str) -> dict[str, paramiko.PKey]:
-        """The keys pinned under this name, by type; the first of each type counts."""
-        found: dict[str, paramiko.PKey] = {}
-        for pin in self.lines:
-            if any(_is(name, said) for said in pin.names):
-                found.setdefault(pin.key.get_name(), pin.key)
-        return found
+    def of(self, name: str) -> tuple[paramiko.PKey, ...]:
+        """Every key that is pinned under this name, in the file's order: any of them will do."""
+        return tuple(pin.key for pin in self.lines if _names(pin.names, name.lower()))
+
+    def under(self, name: str, other: str | None) -> tuple[paramiko.PKey, ...]:
+        """The same as ``ssh`` looks: under ``name``, a key type it lacks then under ``other``."""
+        found = self.of(name)
+        kinds = {key.get_name() for key in found}
+        further = () if other is None else self.of(other)
+        return (*found, *(key for key in further if key.get_name() not in kinds))
 
 
-def _is(name: str, said: str) -> bool:
-    if said.startswith("|"):
-        return paramiko.HostKeys.hash_host(name, said) == said
-    return said == name
+def _names(patterns: tuple[str, ...], name: str) -> bool:
+    """Whether a line is about this host: sshd(8), "ssh_known_hosts file format".
+
+    A pattern with ``!`` that fits takes the whole line out, whatever else fits.
+    """
+    fits = False
+    for pattern in patterns:
+        if pattern.startswith("!"):
+            if _fits(pattern[1:], name):
+                return False
+        else:
+            fits = fits or _fits(pattern, name)
+    return fits
+
+
+def _fits(pattern: str, name: str) -> bool:
+    if pattern.startswith("|"):
+        return paramiko.HostKeys.hash_host(name, pattern) == pattern
+    if "*" not in pattern and "?" not in pattern:
+        return pattern.lower() == name
+    return _wild(pattern.lower()).fullmatch(name) is not None
+
+
+@lru_cache(maxsize=1024)
+def _wild(pattern: str) -> re.Pattern[str]:
+    """Only ``*`` and ``?`` are special: ``[`` stands before an address with a port."""
+    special = {"*": ".*", "?": "."}
+    return re.compile("".join(special.get(c) or re.escape(c) for c in pattern))
 
 
 def read_pins(path: Path) -> Pins:
@@ -68,7 +96,7 @@ def read_pins(path: Path) -> Pins:
         raise InputError(
             f"The pinned host keys in {path} have {len(mistakes)} lines that are not understood.",
             means,
-            "Mend the lines named here: each is NAMES KEYTYPE KEY, one public key of one host.",
+            "Fix the lines named here: each is NAMES KEYTYPE KEY, one public key of one host.",
             tuple(f"{path}:{number}: {why}" for number, why in mistakes),
         )
     return pins

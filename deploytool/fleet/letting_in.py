@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import replace
 from shlex import quote
 
 from deploytool.agent.protocol import request_bytes
@@ -25,11 +24,7 @@ def let_in(inventory: Inventory, host: str, admin: Admin, by: str, reason: str) 
     Raises:
         HostFault: it refused, or that is not known.
     """
-    way = route(inventory, host)
-    if admin.user is not None:
-        way = replace(way, user=admin.user)
-    if admin.identity_file is not None:
-        way = replace(way, identity_files=(admin.identity_file,), identities_only=True)
+    way = route(inventory, host).by(admin.user, admin.identity_file)
     service = inventory.service
     deadline_s = inventory.ssh.command_timeout_s + service.ready_timeout_s
     deadline_s += 2 * service.stop_timeout_s

@@ -91,6 +91,19 @@ class PlainNames:
                     options.append(f"{key}={name}")
         return tuple(options)
 
+    def holding(self, text: str) -> str:
+        """A plain name of a file in memory that holds ``text``, for as long as this object lives.
+
+        Raises:
+            OSError: this machine has no room for it.
+        """
+        descriptor = os.memfd_create("deploytool", os.MFD_CLOEXEC)
+        self._held[f"memory {descriptor}"] = descriptor
+        data = text.encode("utf-8", "surrogateescape")
+        while data:
+            data = data[os.write(descriptor, data) :]
+        return f"/proc/{os.getpid()}/fd/{descriptor}"
+
     def _held_as(self, path: str) -> str | None:
         if path not in self._held:
             try:

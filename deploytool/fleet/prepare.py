@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -22,7 +22,7 @@ from deploytool.fleet.model import Inventory
 from deploytool.fleet.prepared import assignments, host_files
 from deploytool.fleet.protocol import Call, excerpt, parse_reply
 from deploytool.fleet.session import Session
-from deploytool.fleet.sshconfig import Route, route
+from deploytool.fleet.sshconfig import route
 
 _DEADLINE_S = 120
 _NAMED = 3
@@ -98,11 +98,7 @@ def render_script(
 
 def _prepare_host(inventory: Inventory, host: str, admin: Admin) -> Prepared:
     target = route(inventory, host)
-    way: Route = target
-    if admin.user is not None:
-        way = replace(way, user=admin.user)
-    if admin.identity_file is not None:
-        way = replace(way, identity_files=(admin.identity_file,), identities_only=True)
+    way = target.by(admin.user, admin.identity_file)
     nonce = secrets.token_hex(16)
     script = render_script(inventory, host, target.user, admin.authorize, nonce)
     needs_root = inventory.service.supervisor == "systemd" and way.user != "root"

@@ -2,6 +2,7 @@
 
 Paramiko's own reader of ``~/.ssh/config`` silently ignores ``Include`` and more. What ``ssh -G``
 leaves for later (tokens such as ``%h``, the jumps of a jump host) is worked out here as ssh does.
+What our own settings decide (``openssh``) is in the answer of ``ssh -G`` already.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from pathlib import Path
 
 from deploytool.errors import EnvironmentProblem
 from deploytool.fleet.model import Inventory
-from deploytool.fleet.paths import expand_home, home
+from deploytool.fleet.openssh import configuration, settings
+from deploytool.fleet.paths import PlainNames, expand_home, home
 
 _DEADLINE_S = 10
 _JUMPS_AT_MOST = 4
@@ -37,14 +39,22 @@ class Route:
     user: str
     key_name: str
     """The name under which known_hosts must pin its key."""
+    other_name: str | None = None
+    """As ``ssh`` does, the bare name counts where none is pinned with the port; None: no other."""
     identity_files: tuple[str, ...] = ()
     """Those that are there, or whose public half (``.pub``) is: an agent may hold the rest.
 
     One that the inventory names stands here in any case.
     """
+    certificate_files: tuple[str, ...] = ()
+    """Certificates that are named (``CertificateFile``); one beside its key counts besides."""
     identities_only: bool = False
     agent: str | None = None
     """The agent's socket."""
+    family: str = "any"
+    """Which addresses of its name are tried: ``any``, ``inet`` or ``inet6``."""
+    bind_address: str | None = None
+    """Our own address on the line."""
     proxy_command: str | None = None
     """A line for the shell, with its tokens filled in."""
     jumps: tuple[Route, ...] = ()
@@ -53,6 +63,14 @@ class Route:
     def hops(self) -> tuple[Route, ...]:
         """All machines on the way, this one last."""
         return (*self.jumps, self)
+
+    def by(self, user: str | None, identity_file: str | None) -> Route:
+        """The same for another account, or with no other key than this; None changes nothing."""
+        way = self if user is None else replace(self, user=user)
+        if identity_file is None:
+            return way
+        own = (identity_file,)
+        return replace(way, identity_files=own, certificate_files=(), identities_only=True)
 
 
 def route(inventory: Inventory, host: str) -> Route:
@@ -66,8 +84,29 @@ def route(inventory: Inventory, host: str) -> Route:
     port = [] if spec.port is None else ["-p", str(spec.port)]
     user = spec.user or ssh.user
     identity = spec.identity_file or ssh.identity_file
-    asked = _ask(ssh.config_file, [*port, *(["-l", user] if user else [])], spec.address)
-    return _route(asked, ssh.config_file, identity, depth=0)
+    config = _Config(ssh.config_file, ssh.known_hosts, ssh.connect_timeout_s)
+    asked = _ask(config, [*port, *(["-l", user] if user else [])], spec.address)
+    return _route(asked, config, identity, depth=0)
+
+
+class _Config:
+    """What ``ssh -G`` is asked with: our settings, then the person's own.
+
+    Raises:
+        EnvironmentProblem: the file that the inventory names is not there.
+    """
+
+    def __init__(self, own: str | None, known_hosts: str, connect_timeout_s: float) -> None:
+        if own is not None and not os.access(own, os.R_OK):
+            raise EnvironmentProblem(
+                f"The SSH configuration {own} can't be read.",
+                "Nothing was touched.",
+                "Fix ssh.config_file in the inventory, or the file's permissions.",
+            )
+        self._plain = PlainNames()
+        options = settings(self._plain.of(known_hosts), connect_timeout_s)
+        self.own = own
+        self.whole = configuration(options, own, self._plain)
 
 
 @dataclass(frozen=True)
@@ -81,12 +120,24 @@ class _Answer:
         return self.said.get(key, [otherwise])[0]
 
 
-def _route(asked: _Answer, config: str | None, identity: str | None, depth: int) -> Route:
+_NOT_DONE = {
+    "BindInterface": "",
+    "PKCS11Provider": "none",
+    "RevokedHostKeys": "none",
+}
+"""What would change which keys are trusted or offered, and is refused: by its value for "unset"."""
+
+
+def _route(asked: _Answer, config: _Config, identity: str | None, depth: int) -> Route:
     hostname, port = asked.said["hostname"][0], int(asked.said["port"][0])
     alias = asked.one("hostkeyalias", "")
     jump, command = asked.one("proxyjump", "none"), asked.one("proxycommand", "none")
-    if command != "none" and asked.one("proxyusefdpass", "no") == "yes":
-        raise _not_done(f"ProxyUseFdpass, which {asked.name} has,", asked.name)
+    unset = dict(_NOT_DONE)
+    if command != "none":
+        unset["ProxyUseFdpass"] = "no"
+    for key, otherwise in unset.items():
+        if asked.one(key.lower(), otherwise) != otherwise:
+            raise _not_done(f"{key}, which {asked.name} has,", asked.name)
     jumps: tuple[Route, ...] = ()
     if jump != "none":
         jumps = _jumps(_expand(jump, "ProxyJump", asked, _ways(asked)), config, depth + 1)
@@ -95,9 +146,13 @@ def _route(asked: _Answer, config: str | None, identity: str | None, depth: int)
         port=port,
         user=asked.said["user"][0],
         key_name=alias or (hostname if port == 22 else f"[{hostname}]:{port}"),
+        other_name=None if alias or port == 22 else hostname,
         identity_files=_identity_files(asked, identity),
+        certificate_files=_certificate_files(asked),
         identities_only=bool(identity) or asked.one("identitiesonly", "no") == "yes",
         agent=_agent(asked),
+        family=asked.one("addressfamily", "any"),
+        bind_address=asked.one("bindaddress", "") or None,
         proxy_command=None
         if jumps or command == "none"
         else _expand(command, "ProxyCommand", asked, _ways(asked)),
@@ -105,7 +160,7 @@ def _route(asked: _Answer, config: str | None, identity: str | None, depth: int)
     )
 
 
-def _jumps(text: str, config: str | None, depth: int) -> tuple[Route, ...]:
+def _jumps(text: str, config: _Config, depth: int) -> tuple[Route, ...]:
     """``ProxyJump user@a:port,b``: each is itself a destination of OpenSSH's configuration.
 
     As with ssh, the first is reached by its own ``ProxyJump`` or ``ProxyCommand``, and each other
@@ -134,7 +189,7 @@ def _too_many(text: str) -> EnvironmentProblem:
     )
 
 
-def _destination(text: str, config: str | None) -> _Answer:
+def _destination(text: str, config: _Config) -> _Answer:
     user, _, place = text.strip().removeprefix("ssh://").rpartition("@")
     name, colon, port = place.rpartition(":")
     if not colon or not port.isdigit():
@@ -148,6 +203,11 @@ def _identity_files(asked: _Answer, identity: str | None) -> tuple[str, ...]:
         return (identity,)  # a person named it: where it is not there, that has to be said
     files = (_file(text, "IdentityFile", asked) for text in asked.said.get("identityfile", []))
     return tuple(file for file in files if Path(file).is_file() or Path(f"{file}.pub").is_file())
+
+
+def _certificate_files(asked: _Answer) -> tuple[str, ...]:
+    files = (_file(t, "CertificateFile", asked) for t in asked.said.get("certificatefile", []))
+    return tuple(file for file in files if Path(file).is_file())
 
 
 def _agent(asked: _Answer) -> str | None:
@@ -218,8 +278,9 @@ def _not_done(what: str, name: str) -> EnvironmentProblem:
     )
 
 
-def _ask(config: str | None, arguments: list[str], name: str) -> _Answer:
-    command = ["ssh", "-G", *(["-F", config] if config else []), *arguments, name]
+def _ask(config: _Config, arguments: list[str], name: str) -> _Answer:
+    command = ["ssh", "-G", "-F", config.whole, *arguments, name]
+    by_hand = " ".join(["ssh", "-G", *(["-F", config.own] if config.own else []), *arguments, name])
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=_DEADLINE_S, check=False
@@ -232,7 +293,7 @@ def _ask(config: str | None, arguments: list[str], name: str) -> _Answer:
         ) from error
     except subprocess.TimeoutExpired as error:
         raise EnvironmentProblem(
-            f"'{' '.join(command)}' did not answer within {_DEADLINE_S} s.",
+            f"'{by_hand}' did not answer within {_DEADLINE_S} s.",
             "Nothing was touched.",
             "Look for a 'Match exec' in the SSH configuration that hangs.",
         ) from error
@@ -240,7 +301,7 @@ def _ask(config: str | None, arguments: list[str], name: str) -> _Answer:
         raise EnvironmentProblem(
             f"OpenSSH refuses its configuration: {done.stderr.strip()}",
             "Nothing was touched.",
-            f"Try it by hand: {' '.join(command)}",
+            f"Try it by hand: {by_hand}",
         )
     said: dict[str, list[str]] = {}
     for line in done.stdout.splitlines():

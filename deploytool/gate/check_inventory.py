@@ -74,12 +74,12 @@ def _keys(declared: Declared) -> Iterator[GateFinding]:
     per_host_root = "{host}" in declared.inventory.release_root
     for name in declared.inventory.names:
         spec = declared.inventory.hosts[name]
-        keys = pinned.of(key_name(spec))
+        keys = pinned.under(key_name(spec), spec.address)
         if not keys:
             text = f"no host key is pinned for {name} ({key_name(spec)}) in {known.name}"
             remedy = f"read the key at its console, and write it to {known.name}"
             yield GateFinding(RULE, path, declared.line("hosts", name), text, remedy)
-        for key in keys.values():
+        for key in keys:
             owners[key.asbytes()].append(name)
     for names in owners.values():
         if len(names) > 1 and not per_host_root:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from deploytool.errors import EnvironmentProblem, InputError
 from deploytool.fleet.model import Inventory
+from deploytool.fleet.openssh import settings
 from deploytool.fleet.paths import PlainNames
 from deploytool.fleet.sshconfig import Route, route
 
@@ -53,15 +54,10 @@ def ssh_config(inventory: Inventory, routes: dict[str, Route], plain: PlainNames
             names = f"{name} {_alias(name)}" if last else f"{_alias(name)}via{number + 1}"
             blocks.append(_block(names, hop, before, plain))
             before = names
-    strict = [
-        "Host *",
-        "  StrictHostKeyChecking yes",
-        "  BatchMode yes",
-        f"  UserKnownHostsFile {plain.of(inventory.ssh.known_hosts)}",
-        "  GlobalKnownHostsFile /dev/null",
-        f"  ConnectTimeout {max(1, round(inventory.ssh.connect_timeout_s))}",
-    ]
-    return "\n".join([*blocks, *strict]) + "\n"
+    strict = settings(plain.of(inventory.ssh.known_hosts), inventory.ssh.connect_timeout_s)
+    # testinfra keeps a connection for many commands, and says so on the command line.
+    kept = (f"  {key} {value}" for key, value in strict if not key.startswith("Control"))
+    return "\n".join(["Host *", *kept, *blocks]) + "\n"
 
 
 def _block(names: str, hop: Route, before: str | None, plain: PlainNames) -> str:
@@ -72,8 +68,12 @@ def _block(names: str, hop: Route, before: str | None, plain: PlainNames) -> str
         f"  HostName {hop.hostname}",
         f"  Port {hop.port}",
         f"  User {hop.user}",
-        f"  HostKeyAlias {hop.key_name}",
+        # Under an alias ssh doesn't look for the bare name, as it does beside a port.
+        *([] if hop.other_name else [f"  HostKeyAlias {hop.key_name}"]),
+        f"  AddressFamily {hop.family}",
+        *([f"  BindAddress {hop.bind_address}"] if hop.bind_address else []),
         *(f"  {option}" for file in hop.identity_files for option in plain.identity(file)),
+        *(f"  CertificateFile {plain.of(file)}" for file in hop.certificate_files),
         *(["  IdentitiesOnly yes"] if hop.identities_only else []),
         f"  IdentityAgent {plain.of(hop.agent) if hop.agent else 'none'}",
         *([f"  ProxyCommand {command}"] if command else []),

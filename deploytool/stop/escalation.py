@@ -381,7 +381,7 @@ class HostEscalation:
         """
         text = "no key is pinned for it; it is told without, and not believed"
         self._add(rung, Event.UNREACHABLE, text)
-        self._argv, self._unverified = unverified(self._argv), True
+        self._argv, self._unverified = unverified(self.target, self._argv), True
         self._tells = replace(self._order, by="unverified", reason="the host key is not verified")
         self.begin()
 

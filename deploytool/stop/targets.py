@@ -20,27 +20,12 @@ import yaml
 from deploytool.errors import InputError
 from deploytool.fleet.agent_command import agent_path, invocation
 from deploytool.fleet.names import ACCOUNT, ADDRESS, HOST, NAME, ROOT, UPWARDS
+from deploytool.fleet.openssh import UNVERIFIED, as_words, configuration, settings
 from deploytool.fleet.paths import PlainNames, folder_of, located
 from deploytool.fleet.pinlines import flaw
 from deploytool.stop.reading import Found, read_inventory
 from deploytool.stop.table import CONNECT_S
 
-_OPTIONS = (
-    *("BatchMode=yes", "StrictHostKeyChecking=yes", "GlobalKnownHostsFile=/dev/null"),
-    *("UpdateHostKeys=no", "ControlMaster=no", "ControlPath=none", "ClearAllForwardings=yes"),
-    *("ForwardAgent=no", "ForwardX11=no", "PermitLocalCommand=no", "RemoteCommand=none"),
-    *("RequestTTY=no", "GSSAPIAuthentication=no", "LogLevel=ERROR", "Compression=no"),
-    *("ServerAliveInterval=5", "ServerAliveCountMax=3"),
-)
-"""Nothing that the person's own configuration says may change what is run, or ask a question."""
-_UNVERIFIED = (
-    *("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "CheckHostIP=no"),
-    *("VerifyHostKeyDNS=no", "PreferredAuthentications=publickey", "PasswordAuthentication=no"),
-    *("KbdInteractiveAuthentication=no", "HostbasedAuthentication=no", "IdentitiesOnly=yes"),
-    *("AddKeysToAgent=no", "Tunnel=no"),
-)
-"""Only for a halt to a host for which no usable file pins a key: whatever answers gets nothing but
-the stop, no secret can leak to it, and nothing that it answers is believed (docs/stop.md)."""
 _LEASE_AT_MOST_S = 3600.0
 _SILENCE_AT_MOST_S = 60.0
 """Nobody waits longer for one answer of a witness, whatever the inventory says."""
@@ -60,6 +45,8 @@ class Target:
     unpinned: str = ""
     """Why the pinned keys are of no use where the client finds none for this host; empty where
     they are all readable: then a host without one is told nothing."""
+    configurations: tuple[str, str] = ("", "")
+    """The one in ``argv``, and the one that stands for it where no key can be verified."""
 
 
 @dataclass(frozen=True)
@@ -101,14 +88,15 @@ class StopTargets:
         return found
 
 
-def unverified(argv: tuple[str, ...]) -> tuple[str, ...]:
+def unverified(target: Target, argv: tuple[str, ...]) -> tuple[str, ...]:
     """The same command, for a host whose key nobody can verify.
 
     What comes first counts, for ssh(1). Nothing is written down of the key, and there is nothing
     for an impostor to take: no password, nothing forwarded, no key of an agent that no file names.
     """
-    options = (f"-o{option}" for option in _UNVERIFIED)
-    return (argv[0], *options, *argv[1:])
+    strict, lax = target.configurations
+    words = (lax if strict and word == strict else word for word in argv[1:])
+    return (argv[0], *as_words(UNVERIFIED), *words)
 
 
 class _Unfit(Exception):
@@ -140,9 +128,13 @@ def _card(found: Found, folder: Path) -> StopTargets:
     name = _fits(NAME, service.get("name"), "service.name")
     root = _fits(ROOT, top.get("release_root"), "release_root")
     plain = PlainNames()
-    common = _common(ssh, folder, plain)
     known_hosts = located(folder, str(ssh.get("known_hosts")))
     unpinned = f"{known_hosts} {why}" if (why := flaw(known_hosts)) else ""
+    options = settings(plain.of(str(known_hosts)), CONNECT_S)
+    own = str(located(folder, str(ssh["config_file"]))) if ssh.get("config_file") else None
+    strict = configuration(options, own, plain)
+    # Only a flawed file needs it: each is a descriptor that is held for as long as the stop lasts.
+    lax = configuration((*UNVERIFIED, *options), own, plain) if unpinned else ""
     if found.hosts is None:
         raise _Unfit("hosts is no mapping")
     entries: list[tuple[str, str, Any]] = []
@@ -166,8 +158,9 @@ def _card(found: Found, folder: Path) -> StopTargets:
         except (_Unfit, ValueError, TypeError) as error:
             unfit[shown] = " ".join(str(error).split())
             continue
-        spare = (*common, *_spare(ssh, entry), *way)
-        targets.append(Target(shown, (*common, *way), spare, unpinned))
+        argv = ("ssh", "-T", "-F", strict, *way)
+        spare = ("ssh", "-T", *_spare(ssh, entry, options, strict), *way)
+        targets.append(Target(shown, argv, spare, unpinned, (strict, lax)))
     if not targets:
         raise _Unfit("; ".join(unfit.values()) or "it declares no host")
     silence = top.get("silence")
@@ -197,20 +190,11 @@ def _doubt(expect: object, count: int, trouble: str) -> str:
     return "; ".join(doubts)
 
 
-def _common(ssh: dict[Any, Any], folder: Path, plain: PlainNames) -> tuple[str, ...]:
-    known = plain.of(str(located(folder, str(ssh.get("known_hosts")))))
-    options = (*_OPTIONS, f"ConnectTimeout={CONNECT_S}", f"UserKnownHostsFile={known}")
-    words = ["ssh", "-T", *(word for option in options for word in ("-o", option))]
-    if ssh.get("config_file"):
-        words += ["-F", plain.of(str(located(folder, str(ssh["config_file"]))))]
-    return tuple(words)
-
-
-def _spare(ssh: dict[Any, Any], spec: dict[Any, Any]) -> tuple[str, ...]:
+def _spare(
+    ssh: dict[Any, Any], spec: dict[Any, Any], options: tuple[tuple[str, str], ...], strict: str
+) -> tuple[str, ...]:
     """What leaves out of the way to a host that which the inventory did not name."""
-    words: tuple[str, ...] = ()
-    if not ssh.get("config_file"):
-        words += ("-F", "none")
+    words = ("-F", strict) if ssh.get("config_file") else ("-F", "none", *as_words(options))
     if spec.get("identity_file") or ssh.get("identity_file"):
         words += ("-o", "IdentityAgent=none")
     return words
