@@ -141,7 +141,7 @@ def test_p6_whatever_answers_there_gets_nothing_else(
         "ssh: {known_hosts: none, config_file: config}, hosts: {a: {address: 192.0.2.1}}}"
     )
     card = read_targets(tmp_path / "fleet.yaml")
-    client, *words = unverified(of(card.targets[0]))
+    client, *words = unverified(card.targets[0], of(card.targets[0]))
     said = subprocess.run([client, "-G", *words], capture_output=True, text=True, check=True).stdout
     found = dict(line.partition(" ")[::2] for line in said.splitlines())
     assert {key: found[key] for key in NOTHING} == NOTHING

@@ -105,15 +105,21 @@ def read_alike(inventory: Inventory, path: Path) -> None:
         assert target.argv[-1] == invocation(inventory, target.host)
         assert said.get("-l", []) == ([account] if account else [])
         assert said.get("-p", []) == ([str(spec.port)] if spec.port else [])
-        (pins,) = said["UserKnownHostsFile"]
+        (whole,) = said["-F"]
+        told = [line.split(" ", 1) for line in Path(whole).read_text().splitlines()]
+        (pins,) = (value for key, value in told if key == "UserKnownHostsFile")
         assert Path(pins).samefile(inventory.ssh.known_hosts)
         key = spec.identity_file or inventory.ssh.identity_file
         assert bool(key) == bool(said.get("IdentityFile"))
         assert all(Path(one).samefile(key) for one in said.get("IdentityFile", []) if key)
         config = inventory.ssh.config_file
-        assert bool(config) == bool(said.get("-F"))
-        assert all(Path(one).samefile(config) for one in said.get("-F", []) if config)
-        for one in (pins, *said.get("IdentityFile", []), *said.get("-F", [])):
+        included = [value for key, value in told if key == "Include"]
+        assert (
+            [Path(one).samefile(config) for one in included] == [True]
+            if config
+            else (included == ["~/.ssh/config", "/etc/ssh/ssh_config"])
+        )
+        for one in (whole, pins, *said.get("IdentityFile", []), *included):
             assert not set(one) & set("%$\"' \\"), "ssh would make something else of it"
 
 

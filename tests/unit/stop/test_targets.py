@@ -34,6 +34,11 @@ def altered(tmp_path: Path, **changes: Any) -> Path:
     return place
 
 
+def configured(argv: tuple[str, ...]) -> list[str]:
+    """The lines of the configuration that a client is given."""
+    return Path(argv[argv.index("-F") + 1]).read_text().splitlines()
+
+
 def test_it_says_what_the_strict_reader_says(tmp_path: Path) -> None:
     path = altered(tmp_path, hosts__router2__port=2222, hosts__router2__user="else")
     (tmp_path / "known_hosts").mkdir()
@@ -47,8 +52,9 @@ def test_it_says_what_the_strict_reader_says(tmp_path: Path) -> None:
     assert two[two.index("-l") + 1] == "else"
     assert two[-2] == said["hosts"]["router2"]["address"]
     assert two[-3] == "--"
-    assert f"UserKnownHostsFile={tmp_path}/known_hosts/example" in two
-    assert "StrictHostKeyChecking=yes" in two
+    told = configured(two)
+    assert f"UserKnownHostsFile {tmp_path}/known_hosts/example" in told
+    assert "StrictHostKeyChecking yes" in told
 
 
 def test_the_helper_is_the_one_that_every_other_command_runs() -> None:
@@ -176,8 +182,9 @@ def test_p6_without_a_home_a_stop_goes_on(tmp_path: Path) -> None:
 def test_where_the_first_way_leads_nowhere_there_is_one_past_the_person_s_own(
     tmp_path: Path,
 ) -> None:
-    target = read_targets(altered(tmp_path, ssh__identity_file="id")).targets[0]
-    assert "-F" not in target.argv
+    card = read_targets(altered(tmp_path, ssh__identity_file="id"))
+    target = card.targets[0]
+    assert "Include ~/.ssh/config" in configured(target.argv)
     assert target.spare[target.spare.index("-F") + 1] == "none"
     assert "IdentityAgent=none" in target.spare
     named = altered(tmp_path, ssh__identity_file=None, ssh__config_file="ours")
