@@ -173,8 +173,15 @@ class Agent:
                 code = self._answer(line)
             if code is not None:
                 return code
-            line = self._input.line(FIRST_LINE_AT_MOST, IDLE_S)
+            line = self._next()
         return 0
+
+    def _next(self) -> bytes | None:
+        """The next request's first line; an empty one only keeps the connection from being cut."""
+        line = self._input.line(FIRST_LINE_AT_MOST, IDLE_S)
+        while line == b"\n":
+            line = self._input.line(FIRST_LINE_AT_MOST, IDLE_S)
+        return line
 
     def _answer(self, line: bytes) -> int | None:
         """Answers one request; None where another may follow, else the exit code."""

@@ -77,6 +77,7 @@ main() {
     ulimit -S -v 1048576 2>/dev/null || : # whatever is sent; what the agent starts does not inherit it
     served=0
     while [ $((served = served + 1)) -le 1000 ] && IFS= read -r line; do
+        [ -n "$line" ] || continue # it only keeps the connection from being cut as idle
         case $line in *[!A-Za-z0-9/_\ ]* | *' '*' '*' '*) exit 64 ;; esac
         IFS=' '
         # shellcheck disable=SC2086 # the words are split on purpose

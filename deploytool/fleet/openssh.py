@@ -57,8 +57,14 @@ _SESSION = (
     ("LogLevel", "ERROR"),
 )
 """Nothing of a person's own changes what is run, and nothing is forwarded."""
-ALIVE = (("ServerAliveInterval", "5"), ("ServerAliveCountMax", "3"))
-"""A peer that is silent for 15 s is gone; a firewall sees traffic every 5 s."""
+KEEPALIVE_S = 5
+"""An open connection carries something at least so often, in seconds.
+
+Firewalls forget a silent one after minutes, and sshd's ``ChannelTimeout`` may be as short as its
+administrator likes. That one counts only what the agent is sent: an empty line, which it ignores.
+"""
+ALIVE = (("ServerAliveInterval", str(KEEPALIVE_S)), ("ServerAliveCountMax", "3"))
+"""A peer that is silent for 15 s is gone."""
 UNVERIFIED = (
     ("StrictHostKeyChecking", "no"),
     ("UserKnownHostsFile", "/dev/null"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import secrets
 import threading
+import time
+import weakref
 from collections.abc import Iterator
 
 from deploytool.agent.protocol import answer_end, request_bytes
@@ -12,6 +14,7 @@ from deploytool.errors import FaultKind, HostFault
 from deploytool.fleet.fanout import WIDTH
 from deploytool.fleet.host import Payload
 from deploytool.fleet.model import Inventory
+from deploytool.fleet.openssh import KEEPALIVE_S
 from deploytool.fleet.prepared import invocation, sudo_asks
 from deploytool.fleet.protocol import OTHER_VERSION, excerpt, parse_answer
 from deploytool.fleet.session import Conversation, Output, Session
@@ -87,6 +90,26 @@ class RemoteHost:
     def _call(
         self, request: Request, deadline_s: float, payload: Payload | None, *, insist: bool
     ) -> Answer:
+        """One call; what only looks is asked once more over a new line, where an idle one was dead.
+
+        What changes something is asked again only if the old line was known to be dead before.
+        """
+        ends = time.monotonic() + deadline_s
+        if self._agent is not None and not self._agent.alive:
+            self._hang_up()
+        kept = self._session is not None
+        try:
+            return self._ask(request, deadline_s, payload, insist=insist)
+        except HostFault as fault:
+            if not kept or fault.kind is not FaultKind.LOST or fault.in_doubt:
+                raise
+            self.close()
+        left_s = max(1.0, ends - time.monotonic())
+        return self._ask(request, left_s, payload, insist=insist)
+
+    def _ask(
+        self, request: Request, deadline_s: float, payload: Payload | None, *, insist: bool
+    ) -> Answer:
         given_up = self._failures >= _GIVES_UP_AFTER and not insist
         if given_up and self._last is not None:
             raise HostFault(self._last.kind, f"{self._last.text} (given up)")
@@ -154,7 +177,18 @@ class RemoteHost:
             self._session = Session(self._way, ssh.known_hosts, ssh.connect_timeout_s)
         command = invocation(self._inventory, self._name)
         self._agent = self._session.converse(command, min(deadline_s, ssh.command_timeout_s))
+        _KEEPER.keep(self)
         return self._agent
+
+    def keep_alive(self) -> None:
+        """Keeps its connection from being cut as idle, where nothing is asked of it now."""
+        if not self._turn.acquire(blocking=False):
+            return
+        try:
+            if self._agent is not None:
+                self._agent.keep_alive()
+        finally:
+            self._turn.release()
 
     def _hang_up(self) -> None:
         if self._agent is not None:
@@ -167,6 +201,35 @@ class RemoteHost:
         if self._session is not None:
             self._session.close()
             self._session = None
+
+
+class _Keeper:
+    """One thread of this process that keeps idle connections from being cut."""
+
+    def __init__(self) -> None:
+        self._hosts = weakref.WeakSet[RemoteHost]()
+        self._guard = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def keep(self, host: RemoteHost) -> None:
+        """From now on, for as long as the host is there."""
+        with self._guard:
+            self._hosts.add(host)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
+                self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            time.sleep(KEEPALIVE_S)
+            with self._guard:
+                hosts = tuple(self._hosts)
+            for host in hosts:
+                host.keep_alive()
+            del hosts
+
+
+_KEEPER = _Keeper()
 
 
 def _chunks(head: bytes, payload: Payload | None) -> Iterator[bytes]:

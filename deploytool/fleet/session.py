@@ -12,6 +12,7 @@ from paramiko.ssh_exception import SSHException
 
 from deploytool.errors import FaultKind, HostFault
 from deploytool.fleet.connection import WINDOW_BYTES, SshConnection
+from deploytool.fleet.openssh import KEEPALIVE_S
 from deploytool.fleet.protocol import ANSWER_BYTES_AT_MOST
 from deploytool.fleet.sshconfig import Route
 
@@ -26,10 +27,25 @@ class Output:
 
 
 class Conversation:
-    """A remote command that reads what it is asked and answers, again and again."""
+    """A remote command that reads what it is asked and answers, again and again.
+
+    It ignores empty lines: they keep the connection from being cut as idle.
+    """
 
     def __init__(self, channel: paramiko.Channel) -> None:
         self._channel = channel
+
+    @property
+    def alive(self) -> bool:
+        """Whether it could be asked something, as far as this end has heard."""
+        transport = self._channel.get_transport()
+        return not (self._channel.closed or self._channel.eof_received) and transport.is_active()
+
+    def keep_alive(self) -> None:
+        """Sends an empty line, without waiting; what is wrong shows when it is asked next."""
+        self._channel.settimeout(0.0)
+        with suppress(SSHException, OSError, EOFError):
+            self._channel.send(b"\n")
 
     def ask(
         self, chunks: Iterable[bytes], end: bytes | None, *, deadline_s: float, changes: bool
@@ -74,8 +90,15 @@ class Conversation:
     def _receive(self, end: bytes | None, ends: float, *, changes: bool) -> Output:
         channel, output, errors = self._channel, bytearray(), bytearray()
         while end is None or not _has_line(output, end):
-            channel.settimeout(max(0.001, ends - time.monotonic()))
-            part = channel.recv(65536)
+            channel.settimeout(max(0.001, min(KEEPALIVE_S, ends - time.monotonic())))
+            try:
+                part = channel.recv(65536)
+            except TimeoutError:
+                if time.monotonic() >= ends:
+                    raise
+                if end is not None:
+                    self.keep_alive()
+                continue
             output += part
             if len(output) > ANSWER_BYTES_AT_MOST:
                 text = "it printed more than an answer can be"

@@ -143,6 +143,12 @@ class SshChannel:
         own = not self.reached and self._process.returncode == _CLIENT_FAILED
         return own and any(text in last for text in _SCARCELY)
 
+    def keep_alive(self) -> None:
+        """Sends an empty line, which an agent ignores, where nothing is asked of it now."""
+        if self.of_agent and self._asked is None and not self._unsent:
+            self._unsent = b"\n"
+            self.flush()
+
     def ask(self, what: Call | Request) -> None:
         """Asks; the answer comes with ``hear``. A ``Call`` is one of the last rungs."""
         self._asked, self._nonce = what, secrets.token_hex(16)

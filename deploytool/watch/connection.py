@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from deploytool.agent.requests import Answer, Request
 from deploytool.errors import FaultKind, HostFault
+from deploytool.fleet.openssh import KEEPALIVE_S
 from deploytool.stop.channel import NoRoom, SshChannel
 from deploytool.stop.targets import Target
 
@@ -35,6 +36,8 @@ class WatchConnection:
         self._not_before = 0.0
         self._failures = 0
         self.since = 0.0
+        self._kept = 0.0
+        """When it carried something last (``time.monotonic``)."""
 
     @property
     def ready(self) -> bool:
@@ -83,9 +86,13 @@ class WatchConnection:
             self._tell(answer)
 
     def tick(self) -> None:
-        """Gives up what is late."""
-        if self._answered is not None and time.monotonic() >= self._deadline:
+        """Gives up what is late, and keeps an idle line from being cut."""
+        now = time.monotonic()
+        if self._answered is not None and now >= self._deadline:
             self._end(HostFault(FaultKind.TIMEOUT, "no answer in time"))
+        elif self.ready and self.line is not None and now - self._kept >= KEEPALIVE_S:
+            self._kept = now
+            self.line.keep_alive()
 
     def take(self) -> SshChannel | None:
         """Lends the line to a stop, where it is ready."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from deploytool.agent.requests import ShowLatch
+from deploytool.agent.requests import MarkHold, ShowLatch
 from deploytool.errors import EnvironmentProblem, FaultKind, HostFault
 from deploytool.fleet import remote
 from deploytool.fleet.fanout import WIDTH
@@ -87,6 +87,52 @@ class Hanging:
 
     def close(self) -> None:
         pass
+
+
+class Dying(Hanging):
+    """A session whose lines answer once each, and are dead when they are asked again.
+
+    ``noticed``: this end has heard that they died before it asks.
+    """
+
+    def __init__(self, *, noticed: bool) -> None:
+        super().__init__()
+        self.well, self._noticed, self._answered, self.lines = True, noticed, False, 0
+
+    def converse(self, command: str, timeout_s: float) -> Hanging:
+        self.alive, self._answered = True, False
+        self.lines += 1
+        return super().converse(command, timeout_s)
+
+    def ask(
+        self, chunks: Iterable[bytes], end: bytes | None, *, deadline_s: float, changes: bool
+    ) -> Output:
+        if self._answered:
+            raise HostFault(FaultKind.LOST, "while the command ran: closed", in_doubt=changes)
+        self._answered, self.alive = True, not self._noticed
+        return super().ask(chunks, end, deadline_s=deadline_s, changes=changes)
+
+
+@pytest.mark.parametrize("noticed", [True, False])
+def test_a_line_that_died_while_idle_is_opened_once_more_for_what_is_safe_to_repeat(
+    monkeypatch: pytest.MonkeyPatch, *, noticed: bool
+) -> None:
+    session = Dying(noticed=noticed)
+    monkeypatch.setattr(remote, "Session", lambda *_: session)
+    host = RemoteHost(fleet.inventory(1, "process"), "router1", WAY)
+    for count in (1, 2, 3):
+        host.call(PROBE, deadline_s=5)
+        assert session.lines == count
+    changing = MarkHold(token=1, verdict="MIXED", holder="a", plan="b", next="c")
+    assert changing.changes
+    if noticed:
+        host.call(changing, deadline_s=5)
+        assert session.lines == 4
+        return
+    with pytest.raises(HostFault) as caught:
+        host.call(changing, deadline_s=5)
+    assert caught.value.in_doubt, "it was sent, and may have been carried out"
+    assert session.lines == 3
 
 
 def hung(monkeypatch: pytest.MonkeyPatch) -> tuple[RolloutHosts, RemoteHost, Hanging]:

@@ -207,6 +207,14 @@ def test_input_that_comes_in_pieces_is_read(place: Place) -> None:
         assert agent.stdout.read().count(b" end ok\n") == 2
 
 
+def test_an_empty_line_only_keeps_the_connection_from_being_cut(place: Place) -> None:
+    for sent in (b"\n\n" + LATCH, LATCH + b"\n\n\n" + LATCH + b"\n", b"\n"):
+        ran = place.raw(sent)
+        assert (ran.code, ran.output.count(b" end ok\n")) == (0, sent.count(LATCH)), ran
+    fence = place.raw(b"\ndeploytool/1 0a1b look\n.\n")
+    assert b"deploytool 0a1b end ok" in fence.output
+
+
 def test_input_that_another_program_made_non_blocking_is_waited_for(place: Place) -> None:
     reads, writes = os.pipe()
     with conversation(place, stdin=reads) as agent:
