@@ -197,7 +197,7 @@ class Bench:
         said = {
             "fleet": "habits", "expect": 1, "release_root": "/opt/x", "waves": ["rest"],
             "service": {"name": "x", "supervisor": "process", "start": command,
-                        "version": command, "status": command},
+                        "version": [*command], "status": [*command]},
             "ssh": ssh, "hosts": {HOST: spec},
         }  # fmt: skip
         path.write_text(yaml.safe_dump(said))
@@ -217,7 +217,7 @@ def by_paramiko(path: Path) -> str:
         ssh = inventory.ssh
         session = Session(way, ssh.known_hosts, ssh.connect_timeout_s)
     except (HostFault, DeploytoolError) as error:
-        return f"{type(error).__name__}: {error}"
+        return _told(error)
     try:
         said = session.run(f"echo {IN}", b"", deadline_s=TIMEOUT_S)
     finally:
@@ -238,11 +238,15 @@ def by_specs(path: Path) -> str:
         inventory = load_inventory(path)
         way = route(inventory, HOST)
     except DeploytoolError as error:
-        return f"{type(error).__name__}: {error}"
+        return _told(error)
     plain = PlainNames()
     config = path.with_name("for_specs")
     config.write_text(ssh_config(inventory, {HOST: way}, plain))
     return _client(("ssh", "-F", str(config), HOST, f"echo {IN}"))
+
+
+def _told(error: Exception) -> str:
+    return error.told() if isinstance(error, DeploytoolError) else str(error)
 
 
 def _client(argv: tuple[str, ...]) -> str:

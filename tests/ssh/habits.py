@@ -9,10 +9,13 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from paramiko import HostKeys
 
+from deploytool.errors import EnvironmentProblem
 from deploytool.rehearsal.fleets.ready import account, make_key
+from tests.unable import unable
 
 from .bench import Bench
 
@@ -267,7 +270,7 @@ def locked_alone(bench: Bench) -> None:
     bench.pin()
 
 
-def others(bench: Bench, count: int) -> list:  # type: ignore[type-arg]
+def others(bench: Bench, count: int) -> list[Path]:
     found = [bench.folder / f"other{number}" for number in range(count)]
     for path in found:
         make_key(path)
@@ -309,7 +312,7 @@ def expired(bench: Bench) -> None:
 def by_ca(bench: Bench) -> None:
     """The host lets in whom its CA vouches for, and no plain key."""
     settings = (f"TrustedUserCAKeys {bench.servers.ca}.pub",)
-    bench.server = bench.servers.get("ca", *settings, lets_in=False)
+    bench.server = bench.servers.get("by-ca", *settings, lets_in=False)
     bench.pin()
 
 
@@ -386,11 +389,13 @@ def odd_folder(bench: Bench) -> None:
 
 
 @habit()
-def second_address(bench: Bench) -> None:
-    """The first address of the name refuses connections"""
-    bench.config = bench.block("name", bench.server).replace("127.0.0.1", "localhost")
-    bench.address = "name"
-    bench.pin(name=f"[localhost]:{bench.server.port}")
+def ipv6(bench: Bench) -> None:
+    """The address is IPv6"""
+    try:
+        bench.server = bench.servers.get("six", address="::1")
+    except (EnvironmentProblem, OSError):
+        unable("needs IPv6 on loopback")
+    bench.pin()
 
 
 @habit()
