@@ -7,11 +7,14 @@ replaced before anything is sent, on jump hosts too. Ambient Fabric settings are
 from __future__ import annotations
 
 import logging
+import random
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import fabric
 import paramiko
@@ -24,6 +27,7 @@ from paramiko.ssh_exception import (
 from deploytool.errors import FaultKind, HostFault, InputError
 from deploytool.fleet.credentials import Credentials
 from deploytool.fleet.known_hosts import read_pins
+from deploytool.fleet.openssh import TURNED_AWAY
 from deploytool.fleet.protocol import excerpt
 from deploytool.fleet.proxy import ProxyProcess
 from deploytool.fleet.sshconfig import Route
@@ -31,6 +35,9 @@ from deploytool.fleet.sshconfig import Route
 # What goes wrong is raised, and said once: without a handler its threads would print tracebacks.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
+_JUMP = "jump host "
+_TURNED_AWAY_S = (0.3, 0.6, 1.2, 2.4)
+"""Pauses before the next try at a machine that hung up before its greeting, in seconds."""
 WINDOW_BYTES = 16 * 1024 * 1024
 _CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
 """Preferred: one pass in OpenSSL instead of a cipher and a MAC in Python. Others stay allowed."""
@@ -84,8 +91,12 @@ def _first(known: Iterable[str], wanted: Callable[[str], bool]) -> list[str]:
     return sorted(known, key=lambda word: not wanted(word))
 
 
+class _TurnedAway(HostFault):
+    """The machine hung up before its greeting; a moment later it may not."""
+
+
 class SshConnection:
-    """The open connections to one machine: to each jump host, and at the end to itself.
+    """The open connection to one machine, over a connection to its last jump host where it has one.
 
     Raises:
         HostFault: with the reason as a person would say it, and with the hop where it ended.
@@ -94,67 +105,90 @@ class SshConnection:
     def __init__(self, way: Route, known_hosts: str, connect_timeout_s: float) -> None:
         self._known_hosts = known_hosts
         self._timeout_s = connect_timeout_s
-        self._connections: list[fabric.Connection] = []
+        self._connection: fabric.Connection | None = None
         self._proxy: ProxyProcess | None = None
+        self._jump: _Shared | None = None
         try:
-            for hop in way.hops:
-                self._add(hop, last=hop is way)
-        except BaseException:
+            if way.jumps:
+                *before, last = way.jumps
+                jump = replace(last, jumps=tuple(before))
+                self._jump = _Shared.take(jump, known_hosts, connect_timeout_s)
+            self._connect_patiently(way)
+        except BaseException as error:
+            if self._jump and isinstance(error, HostFault) and error.kind is FaultKind.TIMEOUT:
+                self._jump.doubt()
             self.close()
             raise
 
     @property
     def end(self) -> fabric.Connection:
         """The connection to the machine itself."""
-        return self._connections[-1]
+        assert self._connection is not None  # noqa: S101 else it would not have been made
+        return self._connection
 
     def close(self) -> None:
-        """Closes all connections, the jump hosts' last."""
-        for connection in reversed(self._connections):
-            connection.client.close()
+        """Closes it; that of a jump host when no other connection goes over it."""
+        self._hang_up()
+        jump, self._jump = self._jump, None
+        if jump is not None:
+            jump.leave()
+
+    def _hang_up(self) -> None:
+        if self._connection is not None:
+            self._connection.client.close()
+            self._connection = None
         if self._proxy is not None:
             self._proxy.close()
+            self._proxy = None
 
-    def _add(self, hop: Route, *, last: bool) -> None:
-        try:
-            self._connect(hop)
-        except HostFault as fault:
-            if last:
-                raise
-            where = f"jump host {hop.hostname}:{hop.port}: {fault.text}"
-            raise HostFault(fault.kind, where) from fault
+    def _connect_patiently(self, way: Route) -> None:
+        """Connects, also to a machine at which too many log in right now."""
+        for pause_s in (*_TURNED_AWAY_S, None):
+            try:
+                self._connect(way)
+            except _TurnedAway as fault:
+                if pause_s is None:
+                    raise
+                del fault
+                self._hang_up()
+                time.sleep(pause_s * random.uniform(0.5, 1.5))  # noqa: S311 only spread
+            else:
+                return
 
     def _connect(self, hop: Route) -> None:
-        """Connects to one machine, over what is open already.
+        """Connects to the machine.
 
         Raises:
             HostFault: as the class says.
         """
-        where = f"{hop.hostname}:{hop.port}"
+        where, began = f"{hop.hostname}:{hop.port}", time.monotonic()
         try:
-            connection = self._connection(hop)
-            self._connections.append(connection)
-            connection.open()
+            self._connection = self._new(hop)
+            self._connection.open()
         except AuthenticationException as error:
             raise HostFault(FaultKind.AUTH, f"user {hop.user}: {error}") from error
         except (TimeoutError, socket.timeout) as error:  # noqa: UP041 paramiko raises either
             text = f"no SSH session within {self._timeout_s:g} s{self._proxy_said()}"
             raise HostFault(FaultKind.TIMEOUT, text) from error
         except ChannelException as error:
-            before = self._connections[-1].host
+            before = hop.jumps[-1].hostname
             raise HostFault(
                 FaultKind.UNREACHABLE, f"{where}: the jump host {before} says: {error.text}"
             ) from error
         except (SSHException, OSError, EOFError, ValueError) as error:
+            said = self._proxy_said()
+            greeting = "banner" in str(error)
+            if greeting and not said and time.monotonic() - began < self._timeout_s:
+                raise _TurnedAway(FaultKind.UNREACHABLE, f"{where}: {TURNED_AWAY}") from error
             # Paramiko says so when its own deadline for the greeting, or for a channel, has passed.
-            late = any(
-                w in str(error) for w in ("banner", "No existing session", "Timeout opening")
+            late = greeting or any(
+                w in str(error) for w in ("No existing session", "Timeout opening")
             )
             kind = FaultKind.TIMEOUT if late else FaultKind.UNREACHABLE
-            text = f"{where}: {str(error) or type(error).__name__}{self._proxy_said()}"
+            text = f"{where}: {str(error) or type(error).__name__}{said}"
             raise HostFault(kind, text) from error
 
-    def _connection(self, hop: Route) -> fabric.Connection:
+    def _new(self, hop: Route) -> fabric.Connection:
         pinned = _pinned(hop, self._known_hosts)
         # Not lazy, and without OpenSSH's files: nobody's ~/.fabric.yaml changes what we do.
         config = fabric.Config(lazy=True, ssh_config=paramiko.SSHConfig())
@@ -178,8 +212,8 @@ class SshConnection:
 
     def _line(self, hop: Route) -> socket.socket | paramiko.Channel:
         """What the connection goes over."""
-        if self._connections:
-            return self._connections[-1].transport.open_channel(  # type: ignore[no-any-return] # fabric is untyped
+        if self._jump is not None:
+            return self._jump.transport.open_channel(
                 "direct-tcpip", (hop.hostname, hop.port), ("", 0), timeout=self._timeout_s
             )
         if hop.proxy_command is None:
@@ -190,6 +224,87 @@ class SshConnection:
     def _proxy_said(self) -> str:
         said = self._proxy.said().strip() if self._proxy is not None else ""
         return f"; the ProxyCommand says: {excerpt(said)}" if said else ""
+
+
+class _Shared:
+    """A connection to a jump host, for all machines behind it: one login, and not one for each.
+
+    sshd turns away whom it has no room for (``MaxStartups``), and counts only logins and sessions:
+    what is passed on to machines behind it is neither.
+    """
+
+    _guard = threading.Lock()
+    _open: ClassVar[dict[tuple[Route, str], _Shared]] = {}
+
+    def __init__(self, key: tuple[Route, str]) -> None:
+        self._key = key
+        self._users = 0
+        self._turn = threading.Lock()
+        self._connection: SshConnection | None = None
+        self._fault: HostFault | None = None
+        self._failed_at = 0.0
+
+    @classmethod
+    def take(cls, way: Route, known_hosts: str, timeout_s: float) -> _Shared:
+        """The connection to this jump host, opened where it isn't yet, or is lost.
+
+        Raises:
+            HostFault: it can't be opened. All that waited for the same attempt get its fault.
+        """
+        key = (way, known_hosts)
+        with cls._guard:
+            shared = cls._open.setdefault(key, cls(key))
+            shared._users += 1
+        try:
+            shared._ensure(timeout_s)
+        except BaseException:
+            shared.leave()
+            raise
+        return shared
+
+    @property
+    def transport(self) -> paramiko.Transport:
+        """What connections behind it go over."""
+        assert self._connection is not None  # noqa: S101 it is taken
+        transport: paramiko.Transport = self._connection.end.transport
+        return transport
+
+    def leave(self) -> None:
+        """One user less; the last one closes it."""
+        with _Shared._guard:
+            self._users -= 1
+            if self._users:
+                return
+            if _Shared._open.get(self._key) is self:
+                del _Shared._open[self._key]
+        if self._connection is not None:
+            self._connection.close()
+
+    def doubt(self) -> None:
+        """It may be dead without a sign: whoever comes next opens another."""
+        with _Shared._guard:
+            if _Shared._open.get(self._key) is self:
+                del _Shared._open[self._key]
+
+    def _ensure(self, timeout_s: float) -> None:
+        way, known_hosts = self._key
+        began = time.monotonic()
+        with self._turn:
+            if self._connection is not None:
+                if self._connection.end.is_connected:
+                    return
+                self._connection.close()
+                self._connection = None
+            if self._fault is not None and self._failed_at >= began:
+                raise HostFault(self._fault.kind, self._fault.text)
+            try:
+                self._connection = SshConnection(way, known_hosts, timeout_s)
+            except HostFault as fault:
+                text = fault.text
+                if not text.startswith(_JUMP):
+                    text = f"{_JUMP}{way.hostname}:{way.port}: {text}"
+                self._fault, self._failed_at = HostFault(fault.kind, text), time.monotonic()
+                raise self._fault from fault
 
 
 def dial(hop: Route, timeout_s: float) -> socket.socket:

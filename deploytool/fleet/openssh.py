@@ -65,6 +65,9 @@ administrator likes. That one counts only what the agent is sent: an empty line,
 """
 ALIVE = (("ServerAliveInterval", str(KEEPALIVE_S)), ("ServerAliveCountMax", "3"))
 """A peer that is silent for 15 s is gone."""
+TURNED_AWAY = (
+    "it hangs up before its greeting, as sshd does when too many log in at once (MaxStartups)"
+)
 UNVERIFIED = (
     ("StrictHostKeyChecking", "no"),
     ("UserKnownHostsFile", "/dev/null"),

@@ -44,6 +44,8 @@ _SCARCE = (
 )
 """What this machine says when it has run out of something, and nothing of any host."""
 _CLIENT_FAILED = 255
+_HUNG_UP = "kex_exchange_identification: "
+_OF_HANGING_UP = (_HUNG_UP, "Connection closed by ", "Connection reset by ", "banner exchange: ")
 _SCARCELY = tuple(os.strerror(number) for number in _SCARCE)
 
 
@@ -142,6 +144,19 @@ class SshChannel:
         last = self.said.strip().rpartition("\n")[2]
         own = not self.reached and self._process.returncode == _CLIENT_FAILED
         return own and any(text in last for text in _SCARCELY)
+
+    @property
+    def turned_away(self) -> bool:
+        """Whether the peer, or the jump host before it, hung up before its greeting.
+
+        Nothing else may be in what the client printed: of a jump host whose key is refused it
+        says so first.
+        """
+        own = not self.reached and self._process.returncode == _CLIENT_FAILED
+        return own and self.said.startswith(_HUNG_UP) and not self._said_else()
+
+    def _said_else(self) -> bool:
+        return any(not line.startswith(_OF_HANGING_UP) for line in self.said.strip().splitlines())
 
     def keep_alive(self) -> None:
         """Sends an empty line, which an agent ignores, where nothing is asked of it now."""

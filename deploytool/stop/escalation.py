@@ -59,6 +59,7 @@ from deploytool.agent.requests import (
     Surveyed,
 )
 from deploytool.errors import FaultKind, HostFault
+from deploytool.fleet.openssh import TURNED_AWAY
 from deploytool.fleet.protocol import Call, Reply, excerpt
 from deploytool.stop.channel import NoRoom, SshChannel
 from deploytool.stop.model import End, Event, HostOutcome, Own, Rung, Step, StopRequest
@@ -78,6 +79,8 @@ _PAUSE_S = 0.2
 """Between two knocks at a door that was shut at once."""
 FIRST_WORD_S = 6.0
 """Until a host that let us in must have printed a word; a line that stays silent is dead."""
+_TURNED_AWAY_S = (0.2, 0.3, 0.5, 0.7, 1.0, 1.4)
+"""Pauses before the next try at a machine that hung up before its greeting: many log in at once."""
 _ROOM_S = 0.02
 """Between two tries to find room for the host whose turn is next."""
 _NO_PIN = "host key is known for"
@@ -257,6 +260,8 @@ class HostEscalation:
         self._began = 0.0
         """When the host was told what its rung says (``time.monotonic``)."""
         self._pausing = False
+        self._turned_away = 0
+        """How often it was, or its jump host."""
         self.heard = False
         """Whether the host has begun to answer, on whichever rung."""
         self.let = False
@@ -319,10 +324,13 @@ class HostEscalation:
             self._drop()
             if line.no_room:
                 self._pause(fault.text)
+            elif line.turned_away and self._turned_away < len(_TURNED_AWAY_S):
+                self._pause(pause_s=_TURNED_AWAY_S[self._turned_away])
+                self._turned_away += 1
             elif not line.reached and self.target.unpinned and _NO_PIN in line.said:
                 self._go_unverified(rung)
             else:
-                self._happened(event, fault.text)
+                self._happened(event, TURNED_AWAY if line.turned_away else fault.text)
             return
         now = time.monotonic()
         if line.reached and not reached:
@@ -385,9 +393,9 @@ class HostEscalation:
         self._tells = replace(self._order, by="unverified", reason="the host key is not verified")
         self.begin()
 
-    def _pause(self, scarce: str = "") -> None:
+    def _pause(self, scarce: str = "", pause_s: float = _PAUSE_S) -> None:
         self._pausing, self._scarce = True, scarce
-        self.wakes = time.monotonic() + _PAUSE_S
+        self.wakes = time.monotonic() + pause_s
 
     def _add(self, rung: Rung, event: Event, text: str) -> None:
         text = f"unverified: {text}" if self._unverified else text

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import socket
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -12,11 +14,14 @@ from pathlib import Path
 import pytest
 
 from deploytool.errors import FaultKind, HostFault
+from deploytool.fleet import connection
 from deploytool.fleet.connection import dial
-from deploytool.fleet.sshconfig import Route
+from deploytool.fleet.inventory import load_inventory
+from deploytool.fleet.session import Session
+from deploytool.fleet.sshconfig import Route, route
 from deploytool.rehearsal.fleets.local import free_ports
 
-from .bench import COMMANDS, IN, WAYS, Bench, Servers
+from .bench import COMMANDS, HOST, IN, WAYS, Bench, Servers, by_paramiko
 from .habits import HABITS
 
 pytestmark = pytest.mark.sshd
@@ -123,3 +128,95 @@ def test_a_name_that_has_no_address_is_named(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(socket, "getaddrinfo", none)
     with pytest.raises(HostFault, match=r"name gw\.test can't be resolved"):
         dial(Route("gw.test", 22, "me", "gw.test"), timeout_s=1.0)
+
+
+def enter_all(bench: Bench, enter: Callable[[Path], str], count: int) -> list[str]:
+    """What so many get that come in at once, each with an inventory of its own."""
+    path = bench.inventory()
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(enter, [path] * count))
+
+
+def test_many_hosts_behind_a_jump_host_cost_it_one_login(bench: Bench) -> None:
+    """It takes two at a time (``MaxStartups``), and only one session of each (``MaxSessions``)."""
+    narrow = bench.servers.get("narrow", "MaxStartups 2", "MaxSessions 1")
+    bench.config = bench.block("jump", narrow)
+    bench.config += bench.block("inside", bench.server, "ProxyJump jump")
+    bench.address = "inside"
+    bench.pin()
+    bench.pin(narrow)
+    together = threading.Barrier(8)
+
+    def enter(path: Path) -> str:
+        inventory = load_inventory(path)
+        together.wait(30)
+        session = Session(route(inventory, HOST), inventory.ssh.known_hosts, 10)
+        try:
+            together.wait(30)  # so that all are open at once
+            return session.run("echo in", b"", deadline_s=30).output.decode()
+        finally:
+            session.close()
+
+    assert enter_all(bench, enter, 8) == ["in\n"] * 8
+    assert narrow.log().count("Accepted publickey") == 1
+    assert by_paramiko(bench.inventory()) == f"{IN}\n"
+    assert narrow.log().count("Accepted publickey") == 2, "the last one closed it"
+
+
+def test_a_jump_host_that_is_lost_is_reached_again(bench: Bench) -> None:
+    set_up, _ = HABITS["`ProxyJump`, the jump host's key is pinned in the inventory's file"]
+    set_up(bench)
+    inventory = load_inventory(bench.inventory())
+    way = route(inventory, HOST)
+    lost = Session(way, inventory.ssh.known_hosts, 10)
+    jump = lost._way._jump
+    assert jump is not None
+    jump.transport.sock.close()
+    jump.transport.join(10)
+    again = Session(way, inventory.ssh.known_hosts, 10)
+    assert again.run("echo in", b"", deadline_s=30).output == b"in\n"
+    lost.close()
+    assert again.alive
+    again.close()
+
+
+def test_too_many_logins_at_once_are_paced_and_named(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The peer hangs up before its greeting, as sshd does at MaxStartups; then it has room."""
+    room = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as front:
+
+        def serve() -> None:
+            with suppress(OSError):
+                for number in itertools.count():
+                    line, _ = front.accept()
+                    if not room.is_set() or number < 3:
+                        line.close()
+                        continue
+                    relay(line, bench.server.port)
+
+        room.set()
+        threading.Thread(target=serve, daemon=True).start()
+        port = front.getsockname()[1]
+        bench.pin(name=f"[127.0.0.1]:{port}")
+        bench.config = f"Host front\n HostName 127.0.0.1\n Port {port}\n"
+        bench.address = "front"
+        monkeypatch.setattr(connection, "_TURNED_AWAY_S", (0.01,) * 4)
+        assert by_paramiko(bench.inventory()) == f"{IN}\n"
+        room.clear()
+        assert "MaxStartups" in by_paramiko(bench.inventory())
+
+
+def relay(line: socket.socket, port: int) -> None:
+    """Passes everything on to a server, both ways."""
+    other = socket.create_connection(("127.0.0.1", port))
+
+    def pass_on(source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while part := source.recv(65536):
+                sink.sendall(part)
+            sink.shutdown(socket.SHUT_WR)
+
+    for pair in ((line, other), (other, line)):
+        threading.Thread(target=pass_on, args=pair, daemon=True).start()

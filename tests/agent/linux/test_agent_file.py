@@ -98,7 +98,6 @@ def test_it_ends_after_a_refusal(place: Place) -> None:
 
 NOT_REQUESTS = [
     b"",
-    b"\n",
     b"GET / HTTP/1.1\n",
     b"deploytool/2\n",
     b"deploytool/2 0a1b\n",

@@ -376,3 +376,60 @@ def test_what_was_stopped_without_having_said_what_it_runs_says_so(
     assert (climbed.end, stopped(climbed)) == (End.DEAD, True), "in doubt it is stopped"
     assert asked == ["halt", "fence", "kill", "look"]
     assert ("its release was not known" in climbed.notes) is not known
+
+
+CROWDED = """
+n=$(ls "$1" | wc -l)
+if [ "$n" -lt "$2" ]; then touch "$1/$n"; printf '%s\n' "$3" >&2; exit 255; fi
+shift 3
+exec "$@"
+"""
+AT_JUMP = (
+    "kex_exchange_identification: read: Connection reset by peer\n"
+    "Connection reset by 192.0.2.1 port 22\n"
+    "kex_exchange_identification: Connection closed by remote host\n"
+    "Connection closed by UNKNOWN port 65535"
+)
+
+
+def crowded(tmp_path: Path, said: str, times: int) -> tuple[HostOutcome, int]:
+    """What becomes of a host whose first logins end with these words; and how many there were."""
+    script, log, tries = tmp_path / "helper.py", tmp_path / "log", tmp_path / "tries"
+    script.write_text(AGENT)
+    tries.mkdir()
+    good = json.dumps({"halt": HALTED, "log": str(log)})
+    agent = (sys.executable, "-I", str(script), good)
+    target = Target("router1", ("sh", "-c", CROWDED, "sh", str(tries), str(times), said, *agent))
+    order = StopRequest("me@here", "runaway", "ab", time.time())
+    (ended,) = escalate_all([target], order, ends=time.monotonic() + 20)
+    return ended, len(list(tries.iterdir()))
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(escalation, "_TURNED_AWAY_S", (0.01,) * 6)
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("said", [AT_JUMP.splitlines()[0], AT_JUMP])
+def test_p6_a_host_that_has_no_room_for_one_more_login_is_tried_again(
+    tmp_path: Path, said: str
+) -> None:
+    ended, tries = crowded(tmp_path, said, 4)
+    assert (ended.end, tries) == (End.HALTED, 4)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_p6_a_host_that_always_hangs_up_is_out_of_reach_and_its_limit_is_named(
+    tmp_path: Path,
+) -> None:
+    ended, _ = crowded(tmp_path, AT_JUMP, 1000)
+    assert ended.end is End.OUT_OF_REACH
+    assert "MaxStartups" in ended.steps[-1].text
+
+
+def test_p6_a_jump_host_whose_key_is_refused_is_not_taken_for_a_crowded_one(
+    tmp_path: Path,
+) -> None:
+    ended, tries = crowded(tmp_path, f"Host key verification failed.\n{AT_JUMP}", 1000)
+    assert (ended.end, tries) == (End.OUT_OF_REACH, 2), "the first knock, and the second"
