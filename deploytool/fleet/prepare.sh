@@ -6,6 +6,8 @@ umask 022
 LC_ALL=C
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export LC_ALL PATH
+LF='
+'
 
 printf '\ndeploytool %s begin\n' "$NONCE"
 
@@ -56,17 +58,58 @@ account() { # NAME SHELL
     fi
 }
 
+unlock() { # ACCOUNT: without PAM sshd turns away an account whose password field begins with "!"
+    field=$(getent shadow "$1" | cut -d: -f2)
+    case $field in
+    '!' | '!!' | '!*') # there is no password in it: "*" has none either, and is not locked
+        usermod --password '*' "$1" || no "the account $1 can't be unlocked"
+        changed "password field of $1 (from $field to *)"
+        ;;
+    '!'*)
+        ! sshd -T 2>/dev/null | grep -qix 'usepam no' ||
+            no "the account $1 is locked, and sshd has UsePAM no: it lets $1 in with no key. Unlock it: usermod -U $1"
+        ;;
+    esac
+}
+
 authorize() { # ACCOUNT KEY: with the account's own rights, for it may have put links in the way
+    # The first line that has the key counts for sshd, with its options.
     # shellcheck disable=SC2016 # expanded by the account's shell
     setpriv --reuid="$1" --regid="$1" --init-groups sh -c '
         umask 077
         cd "$1" && mkdir -p .ssh && chmod 0700 .ssh && touch .ssh/authorized_keys || exit 1
-        case $(cat .ssh/authorized_keys) in
-        *"$2"*) ;;
-        *) printf "%s\n" "$2" >>.ssh/authorized_keys && echo "changed authorized key of $3" || exit 1 ;;
-        esac
-        chmod 0600 .ssh/authorized_keys' sh "$(getent passwd "$1" | cut -d: -f6)" "$2" "$1" ||
-        no "the account $1 can't write its authorized_keys"
+        file=.ssh/authorized_keys there="" key=${2#* } tab=$(printf "\t")
+        blob=${key%% *} key="${2%% *} ${key%% *}"
+        while IFS= read -r line || [ -n "$line" ]; do
+            line=${line#"${line%%[! $tab]*}"}
+            case "$line " in
+            "#"*) ;;
+            "$key "*) there=yes && break ;;
+            *" $blob "*) exit 3 ;;
+            esac
+        done <"$file"
+        if [ -z "$there" ]; then
+            [ -z "$(tail -c 1 "$file")" ] || echo >>"$file" || exit 1
+            printf "%s\n" "$2" >>"$file" && echo "changed authorized key of $3" || exit 1
+        fi
+        chmod 0600 "$file"' sh "$(getent passwd "$1" | cut -d: -f6)" "$2" "$1"
+    case $? in
+    0) ;;
+    3) no "authorized_keys of the account $1 has this key with options (such as command=), and they count for sshd: take that line out" ;;
+    *) no "the account $1 can't write its authorized_keys" ;;
+    esac
+}
+
+rights_line() { # checks the line of sudo rights before anything is changed; SUDOERS is what is accepted
+    # Sudo reads no file with a dot in its name, so this one is checked before it counts.
+    checked=$SUDOERS_PATH.checked
+    # sudo-rs knows no requiretty, and never asks for a terminal.
+    for line in "$SUDOERS" "$(printf '%s' "$SUDOERS" | sed 's/!requiretty, //')"; do
+        { printf '%s\n' "${line%"$LF"}" >"$checked" && chmod 0440 "$checked"; } || no "$checked can't be written"
+        objection=$(visudo -cf "$checked" 2>&1) && SUDOERS=${line%"$LF"}$LF && rm -f "$checked" && return
+    done
+    rm -f "$checked"
+    no "sudo does not accept the line of rights: $(printf '%s' "$objection" | head -n 3)"
 }
 
 let_in() { # UNIT: its supervisor may start it, also at boot, unless a mark on this host says that nobody may
@@ -122,10 +165,12 @@ fi
 OWNER='' SERVICE_OWNER=''
 if [ -n "$UNIT_PATH" ]; then
     [ "$(id -u)" = 0 ] || no 'this needs root: name an account with --admin'
-    needs systemctl sudo visudo useradd setpriv getent
+    needs systemctl sudo visudo useradd usermod setpriv getent sed tail
     version=$(systemctl --version 2>/dev/null | head -n 1) version=${version#systemd }
     at_least systemd 243 "$version" 'an older one does not say all that is asked of a unit'
+    rights_line
     account "$DEPLOY" /bin/sh
+    unlock "$DEPLOY"
     account "$ACCOUNT" /usr/sbin/nologin
     [ -z "$AUTHORIZE" ] || authorize "$DEPLOY" "$AUTHORIZE"
     OWNER=root:root SERVICE_OWNER=$ACCOUNT:$ACCOUNT
@@ -150,11 +195,6 @@ if [ -n "$UNIT_PATH" ]; then
     place "$UNIT_PATH" 0644 root:root "$UNIT"
     [ "$before" = "$(cat "$UNIT_PATH")" ] || systemctl daemon-reload || no 'systemd does not reload'
     let_in "$NAME.service"
-    # Sudo reads no file with a dot in its name, so this one is checked before it counts.
-    { printf '%s' "$SUDOERS" >"$SUDOERS_PATH.checked" && chmod 0440 "$SUDOERS_PATH.checked"; } ||
-        no "$SUDOERS_PATH.checked can't be written"
-    visudo -cqf "$SUDOERS_PATH.checked" || no 'sudo does not accept the line of rights'
-    rm -f "$SUDOERS_PATH.checked"
     place "$SUDOERS_PATH" 0440 root:root "$SUDOERS"
 fi
 printf 'deploytool %s end ok\n' "$NONCE"

@@ -16,8 +16,14 @@ from pathlib import Path
 from deploytool.errors import EnvironmentProblem, InputError
 
 _DEADLINE_S = 120
+_SETTINGS_AT_MOST = 1000
 _RAW = re.compile(r":(\d+) (\d+) ([0-9a-f]+) ([0-9a-f]+) ([A-Z])(\d*)\t([^\t]*)(?:\t(.*))?\Z")
-_CONFIG = ("core.quotePath=false", "log.showRoot=true", "log.follow=false")
+_CONFIG = (
+    *("core.quotePath=false", "core.fsmonitor=false", "color.ui=false"),
+    *("log.showRoot=true", "log.follow=false", "log.showSignature=false"),
+    *("diff.orderFile=/dev/null", "diff.relative=false", "diff.ignoreSubmodules=none"),
+)
+"""What anyone's own settings would otherwise add to what git prints, or run."""
 _MEANS = "Nothing was touched, and nothing is proven about any flag: its past can't be read."
 
 
@@ -182,7 +188,8 @@ class Repository:
         return self._run(*arguments).decode("utf-8", "surrogateescape")
 
     def _run(self, *arguments: str, given: bytes = b"") -> bytes:
-        config = [word for setting in _CONFIG for word in ("-c", setting)]
+        settings = (*_CONFIG, *_safe_folders())
+        config = [word for setting in settings for word in ("-c", setting)]
         own = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
         own |= {"GIT_NO_REPLACE_OBJECTS": "1", "GIT_GRAFT_FILE": os.devnull, "LC_ALL": "C"}
         try:
@@ -205,6 +212,20 @@ class Repository:
                 "Mend what git names (a fresh full clone does), then try again.", tuple(errors),
             )  # fmt: skip
         return done.stdout
+
+
+def _safe_folders() -> tuple[str, ...]:
+    """Whose checkouts git may read, as the environment says it (git-config(1), GIT_CONFIG_COUNT).
+
+    All other settings of the environment are left out.
+    """
+    count = os.environ.get("GIT_CONFIG_COUNT", "")
+    numbers = range(min(int(count), _SETTINGS_AT_MOST)) if count.isdecimal() else ()
+    pairs = (
+        (os.environ.get(f"GIT_CONFIG_KEY_{n}", ""), os.environ.get(f"GIT_CONFIG_VALUE_{n}", ""))
+        for n in numbers
+    )
+    return tuple(f"{key}={value}" for key, value in pairs if key.lower() == "safe.directory")
 
 
 def _change(line: str, commit: str, date: str) -> _Change:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 import subprocess
 from importlib import resources
 from pathlib import Path
@@ -93,3 +95,134 @@ def test_whoever_prepares_is_told_what_lets_it_in_again() -> None:
     assert "deploytool resume, or rollback" in rollout
     assert str(Prepared(("a",), rollout)) == f"changed: a; {rollout}"
     assert str(Prepared(())) == "nothing had to be changed"
+
+
+def part(name: str) -> str:
+    """One function of the script."""
+    found = re.search(rf"^{name}\(\) \{{.*?^\}}\n", SCRIPT, re.MULTILINE | re.DOTALL)
+    assert found is not None
+    return found.group(0)
+
+
+HOST = """
+LF='
+'
+changed() { printf 'changed %s\\n' "$1"; }
+no() { printf 'no %s\\n' "$*"; exit 0; }
+getent() { if [ "$1" = shadow ]; then cat "$PLACE/shadow"; else echo "x:x:1:1::$PLACE:/bin/sh"; fi; }
+setpriv() { while [ "${1#--}" != "$1" ]; do shift; done; "$@"; }
+usermod() { echo "deploy:$2" >"$PLACE/shadow"; }
+sshd() { cat "$PLACE/sshd"; }
+visudo() { # the last word is the file; quiet or not
+    for file do :; done
+    [ ! -e "$PLACE/unknown" ] || ! grep -nf "$PLACE/unknown" "$file" >&2
+}
+"""
+
+
+def on_host(place: Path, name: str, *words: str, **settings: str) -> list[str]:
+    """What a function of the script says, on a host that is made of files."""
+    put = "".join(f"{key}={shlex.quote(value)}\n" for key, value in settings.items())
+    script = f"set -uf\nPLACE={shlex.quote(str(place))}\n{HOST}{put}{part(name)}{name} {shlex.join(words)}"
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=10)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.splitlines()
+
+
+OURS = "ssh-ed25519 AAAAours me@desk"
+THEIRS = "ssh-ed25519 AAAAtheirs you@desk"
+ADDED = ["changed authorized key of deploy"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("", f"{OURS}\n"),
+        (f"{THEIRS}\n", f"{THEIRS}\n{OURS}\n"),
+        (THEIRS, f"{THEIRS}\n{OURS}\n"),
+        ("ssh-ed25519 AAAAtheirs", f"ssh-ed25519 AAAAtheirs\n{OURS}\n"),
+        (f"# {OURS}\n", f"# {OURS}\n{OURS}\n"),
+        (f" \t# {OURS}", f" \t# {OURS}\n{OURS}\n"),
+        ("ssh-ed25519 AAAAours2 x\n", f"ssh-ed25519 AAAAours2 x\n{OURS}\n"),
+    ],
+)
+def test_our_key_gets_in_and_every_key_that_got_in_still_does(
+    tmp_path: Path, before: str, after: str
+) -> None:
+    keys = tmp_path / ".ssh" / "authorized_keys"
+    keys.parent.mkdir()
+    keys.write_text(before)
+    assert on_host(tmp_path, "authorize", "deploy", OURS) == ADDED
+    assert keys.read_text() == after
+    assert on_host(tmp_path, "authorize", "deploy", OURS) == []
+    assert on_host(tmp_path, "authorize", "deploy", "ssh-ed25519 AAAAours other comment") == []
+    assert keys.read_text() == after
+
+
+def test_a_key_that_options_hold_back_is_named_and_left_to_a_person(tmp_path: Path) -> None:
+    keys = tmp_path / ".ssh" / "authorized_keys"
+    keys.parent.mkdir()
+    for line in (f'command="false" {OURS}', f'from="192.0.2.1",command="a b" {OURS}\n'):
+        keys.write_text(line)
+        (said,) = on_host(tmp_path, "authorize", "deploy", OURS)
+        assert said.startswith("no ")
+        assert "take that line out" in said
+        assert keys.read_text() == line
+    keys.write_text(f'{OURS}\ncommand="false" {OURS}\n')
+    assert on_host(tmp_path, "authorize", "deploy", OURS) == [], "the first line counts"
+
+
+@pytest.mark.parametrize(
+    ("field", "pam", "word", "after"),
+    [
+        ("!", "no", "changed password field", "*"),
+        ("!!", "yes", "changed password field", "*"),
+        ("!*", "no", "changed password field", "*"),
+        ("*", "no", "", "*"),
+        ("$6$hash", "no", "", "$6$hash"),
+        ("!$6$hash", "yes", "", "!$6$hash"),
+        ("!$6$hash", "no", "no the account deploy is locked", "!$6$hash"),
+    ],
+)
+def test_an_account_that_sshd_would_turn_away_is_unlocked_or_named(
+    tmp_path: Path, field: str, pam: str, word: str, after: str
+) -> None:
+    (tmp_path / "shadow").write_text(f"deploy:{field}:1::::::\n")
+    (tmp_path / "sshd").write_text(f"usepam {pam}\n")
+    said = on_host(tmp_path, "unlock", "deploy")
+    assert (bool(said), " ".join(said).startswith(word)) == (bool(word), True), said
+    assert (tmp_path / "shadow").read_text().strip().split(":")[1] == after
+
+
+RIGHTS = 'Defaults!/a !requiretty, env_reset\ndeploy ALL=(root) NOPASSWD: /a ""\n'
+
+
+@pytest.mark.parametrize("unknown", ["", "requiretty", "NOPASSWD"])
+def test_a_sudo_without_requiretty_gets_a_line_without_and_an_objection_is_shown(
+    tmp_path: Path, unknown: str
+) -> None:
+    if unknown:
+        (tmp_path / "unknown").write_text(f"{unknown}\n")
+    path = tmp_path / "deploytool-x"
+    show = f"; printf '%s' \"$SUDOERS\" >{path}"
+    script = part("rights_line") + "show() { rights_line" + show + "; }\n"
+    said = subprocess.run(
+        ["sh", "-c", f"set -uf\nPLACE={tmp_path}\n{HOST}{script}show"],
+        capture_output=True, text=True, timeout=10, check=True,
+        env={"SUDOERS": RIGHTS, "SUDOERS_PATH": str(path), "PATH": os.environ["PATH"]},
+    ).stdout  # fmt: skip
+    assert not path.with_name(f"{path.name}.checked").exists()
+    if unknown == "NOPASSWD":
+        assert said.startswith("no sudo does not accept the line of rights: ")
+        assert "2:deploy" in said, "visudo's own words"
+        return
+    assert said == ""
+    expected = RIGHTS.replace("!requiretty, ", "") if unknown else RIGHTS
+    assert path.read_text() == expected
+
+
+def test_the_rights_are_checked_before_anything_is_changed() -> None:
+    order = [
+        SCRIPT.index(f"\n    {word}\n") for word in ("rights_line", 'account "$DEPLOY" /bin/sh')
+    ]
+    assert order == sorted(order)

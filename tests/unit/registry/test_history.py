@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -13,6 +14,7 @@ from deploytool.registry.git import Repository
 from deploytool.registry.history import Source
 from deploytool.registry.lint import Linted, LintRequest, conclude, lint
 from deploytool.registry.rules import Rule
+from deploytool.rehearsal.fleets.ready import make_key
 
 from .conftest import Repo
 from .registries import BEFORE, INCIDENT, POWER_PEG, RLP, flag, registry, reserved
@@ -220,6 +222,38 @@ def test_settings_of_git_hide_nothing(repo: Repo) -> None:
         "format.pretty": "oneline", "log.diffMerges": "off", "diff.noprefix": "true",
     }.items():  # fmt: skip
         repo.git("config", key, value)
+    assert rules(repo) == {Rule.BIT_NO_REUSE}
+
+
+def test_signed_commits_are_read_as_any_other(repo: Repo, tmp_path: Path) -> None:
+    """With ``log.showSignature`` git prints a line about each signature among its own."""
+    make_key(tmp_path / "k")
+    public = (tmp_path / "k.pub").read_text().split()
+    (tmp_path / "signers").write_text(f"a@b.c {public[0]} {public[1]}\n")
+    for key, value in {
+        "gpg.format": "ssh", "user.signingkey": str(tmp_path / "k"), "commit.gpgsign": "true",
+        "gpg.ssh.allowedSignersFile": str(tmp_path / "signers"), "log.showSignature": "true",
+        "user.email": "a@b.c",
+    }.items():  # fmt: skip
+        repo.git("config", key, value)
+    repo.commit(BEFORE)
+    repo.commit(INCIDENT)
+    assert "Good" in repo.git("log", "-1"), "git is told to show it"
+    assert rules(repo) == {Rule.BIT_NO_REUSE}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a checkout to another user")
+def test_a_checkout_of_another_user_is_read_where_the_environment_allows_it(
+    repo: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repo.commit(BEFORE)
+    repo.commit(INCIDENT)
+    for path in (repo.folder, repo.folder / ".git"):
+        os.chown(path, 12345, 12345)
+    assert "git" in str(refused(repo))
+    for key, value in {"COUNT": "2", "KEY_0": "safe.directory", "VALUE_0": "*",
+                       "KEY_1": "log.showRoot", "VALUE_1": "false"}.items():  # fmt: skip
+        monkeypatch.setenv(f"GIT_CONFIG_{key}", value)
     assert rules(repo) == {Rule.BIT_NO_REUSE}
 
 
