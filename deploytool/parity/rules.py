@@ -171,9 +171,20 @@ def unit_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
         found = evidence.unit.get(key)
         if found is None:
             yield unseen(f"unit's {key}", value or "nothing", "systemd did not say")
-        elif found != value:
+        elif _of_unit(key, found) != value:
             yield wrong(f"unit's {key}", value or "nothing", found or "nothing")
     yield from _unit_files(expected, evidence)
+
+
+def _of_unit(key: str, found: str) -> str:
+    """What a property says of this unit alone.
+
+    A drop-in for every service is the distribution's or the fleet's own: it must be the same on all
+    hosts (``fleet_rules``), and what it makes of the service is seen in the running process.
+    """
+    if key != "DropInPaths":
+        return found
+    return " ".join(path for path in found.split() if "/service.d/" not in path)
 
 
 def _unit_files(expected: Expected, evidence: Evidence) -> Iterator[Finding]:

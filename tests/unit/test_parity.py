@@ -34,6 +34,7 @@ from deploytool.agent.requests import Answer, Locked
 from deploytool.agent.requests import Shown as Answered
 from deploytool.errors import FaultKind, HostFault
 from deploytool.parity.evidence import read_evidence
+from deploytool.parity.fleet_rules import static_sameness
 from deploytool.parity.host_notices import notices
 from deploytool.parity.judge import judge, shown_manifest
 from deploytool.parity.model import Evidence, Finding, HostVerdict, Level, Parity, Round, Verdict
@@ -313,6 +314,29 @@ def test_p1_no_field_of_the_evidence_is_forgotten_here() -> None:
     ours = {field.name for field in fields(Evidence)}
     assert ours | {*Shown.fields} | {*Marks.fields} <= known
     assert not touched & set(IMMATERIAL)
+
+
+FOR_ALL = "/usr/lib/systemd/system/service.d/10-timeout-abort.conf"
+
+
+def with_drop_ins(*paths: str, sha: str = OTHER_SHA) -> dict[str, Any]:
+    """What a host shows whose unit has these drop-ins."""
+    files = tuple(FileDigest(path=path, sha=sha) for path in paths)
+    return {**with_unit(DropInPaths=" ".join(paths)), "unit_files": (UNIT_FILE, *files)}
+
+
+def test_p1_a_drop_in_for_every_service_is_no_lie_where_all_hosts_have_the_same() -> None:
+    with_it = {host: but(good(host), **with_drop_ins(FOR_ALL)) for host in NAMES}
+    for host, seen in with_it.items():
+        assert judge_host(host, wanted(host), seen).findings == ()
+    assert list(static_sameness(with_it)) == []
+    own = but(good(), **with_drop_ins(FOR_ALL, "/etc/systemd/system/router.service.d/x.conf"))
+    assert verdict(own) is Verdict.MISMATCH
+    for odd in (good(NAMES[0]), but(good(NAMES[0]), **with_drop_ins(FOR_ALL, sha="e" * 64))):
+        found = list(static_sameness({**with_it, NAMES[0]: odd}))
+        assert [(host, one.what) for host, one in found] == [
+            (NAMES[0], "drop-ins for every service")
+        ]
 
 
 @pytest.mark.parametrize("role", ["account", "client", "neighbour", "reader"])
