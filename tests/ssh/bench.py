@@ -29,9 +29,12 @@ from deploytool.rehearsal.fleets.ready import account, make_key, wait_for_ssh
 from deploytool.stop.targets import read_targets
 from tests.unable import unable
 
-TIMEOUT_S = 30
+TIMEOUT_S = 60
+"""What is tried is who gets in, and not how fast: the machine may be busy."""
 HOST = "h"
 IN = "deploytool got in"
+LEFT = "ran-on-this-machine"
+"""A file that a command of the person's own would leave in the bench's folder."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +182,7 @@ class Bench:
         return key.with_name(f"{key.name}-cert.pub")
 
     def inventory(self) -> Path:
-        ssh: dict[str, Any] = {"known_hosts": "known_hosts", "connect_timeout_s": 10}
+        ssh: dict[str, Any] = {"known_hosts": "known_hosts", "connect_timeout_s": TIMEOUT_S}
         if self.identity is not None:
             ssh["identity_file"] = self.identity
         if self.config is not None:
@@ -219,7 +222,7 @@ def by_paramiko(path: Path) -> str:
     except (HostFault, DeploytoolError) as error:
         return _told(error)
     try:
-        said = session.run(f"echo {IN}", b"", deadline_s=TIMEOUT_S)
+        said = session.run("cat", IN.encode(), deadline_s=TIMEOUT_S)
     finally:
         session.close()
     return said.output.decode()
@@ -229,7 +232,7 @@ def by_stop(path: Path) -> str:
     """As ``stop`` and ``watch`` reach a host."""
     found = read_targets(path)
     (target,) = found.targets
-    return _client((*target.argv[:-1], f"echo {IN}"))
+    return _client((*target.argv[:-1], "cat"))
 
 
 def by_specs(path: Path) -> str:
@@ -242,7 +245,7 @@ def by_specs(path: Path) -> str:
     plain = PlainNames()
     config = path.with_name("for_specs")
     config.write_text(ssh_config(inventory, {HOST: way}, plain))
-    return _client(("ssh", "-F", str(config), HOST, f"echo {IN}"))
+    return _client(("ssh", "-F", str(config), HOST, "cat"))
 
 
 def _told(error: Exception) -> str:
@@ -250,9 +253,7 @@ def _told(error: Exception) -> str:
 
 
 def _client(argv: tuple[str, ...]) -> str:
-    done = subprocess.run(
-        argv, capture_output=True, text=True, timeout=TIMEOUT_S, stdin=subprocess.DEVNULL
-    )
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=TIMEOUT_S, input=IN)
     return done.stdout if done.returncode == 0 else done.stderr
 
 

@@ -17,7 +17,7 @@ from deploytool.errors import EnvironmentProblem
 from deploytool.rehearsal.fleets.ready import account, make_key
 from tests.unable import unable
 
-from .bench import Bench
+from .bench import LEFT, Bench
 
 Habit = Callable[[Bench], None]
 HABITS: dict[str, tuple[Habit, bool]] = {}
@@ -419,7 +419,8 @@ def own_command(bench: Bench) -> None:
     """`RemoteCommand`, `RequestTTY force`, `SessionType none`, `StdinNull`, `LocalCommand`"""
     bench.config = (
         "Host *\n RemoteCommand false\n RequestTTY force\n SessionType none\n StdinNull yes\n"
-        " PermitLocalCommand yes\n LocalCommand false\n ForkAfterAuthentication yes\n"
+        f" PermitLocalCommand yes\n LocalCommand touch {bench.folder}/{LEFT}\n"
+        " ForkAfterAuthentication yes\n"
     )
     bench.pin()
 
@@ -433,9 +434,9 @@ def master(bench: Bench) -> None:
 
 @habit()
 def forwards(bench: Bench) -> None:
-    """`LocalForward`, `RemoteForward` and `ExitOnForwardFailure`"""
+    """`LocalForward` of a port that is taken, `ExitOnForwardFailure` and `ForwardAgent`"""
     bench.config = (
-        f"Host *\n LocalForward {bench.server.port} localhost:1\n RemoteForward 1 localhost:1\n"
+        f"Host *\n LocalForward 127.0.0.1:{bench.server.port} localhost:1\n"
         " ExitOnForwardFailure yes\n ForwardAgent yes\n"
     )
     bench.pin()

@@ -20,8 +20,9 @@ from deploytool.fleet.inventory import load_inventory
 from deploytool.fleet.session import Session
 from deploytool.fleet.sshconfig import Route, route
 from deploytool.rehearsal.fleets.local import free_ports
+from deploytool.stop import targets
 
-from .bench import COMMANDS, HOST, IN, WAYS, Bench, Servers, by_paramiko
+from .bench import COMMANDS, HOST, IN, LEFT, TIMEOUT_S, WAYS, Bench, Servers, by_paramiko
 from .habits import HABITS
 
 pytestmark = pytest.mark.sshd
@@ -52,6 +53,7 @@ def bench(servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
             monkeypatch.setenv(name, value)
 
     environment("SSH_AUTH_SOCK", None)
+    monkeypatch.setattr(targets, "CONNECT_S", TIMEOUT_S)
     made = Bench(servers, tmp_path, environment)
     try:
         yield made
@@ -67,6 +69,7 @@ def test_every_command_reaches_the_same_hosts(bench: Bench, words: str) -> None:
     with ThreadPoolExecutor(len(WAYS)) as pool:
         said = dict(zip(WAYS, pool.map(lambda enter: enter(path), WAYS.values()), strict=True))
     assert {way: IN in text for way, text in said.items()} == dict.fromkeys(WAYS, reached), said
+    assert not (bench.folder / LEFT).exists(), "a command of the configuration was run"
     assert reached or all(re.search(REFUSALS, text) for text in said.values()), said
 
 
@@ -159,7 +162,7 @@ def test_many_hosts_behind_a_jump_host_cost_it_one_login(bench: Bench) -> None:
 
     assert enter_all(bench, enter, 8) == ["in\n"] * 8
     assert narrow.log().count("Accepted publickey") == 1
-    assert by_paramiko(bench.inventory()) == f"{IN}\n"
+    assert by_paramiko(bench.inventory()) == IN
     assert narrow.log().count("Accepted publickey") == 2, "the last one closed it"
 
 
@@ -203,7 +206,7 @@ def test_too_many_logins_at_once_are_paced_and_named(
         bench.config = f"Host front\n HostName 127.0.0.1\n Port {port}\n"
         bench.address = "front"
         monkeypatch.setattr(connection, "_TURNED_AWAY_S", (0.01,) * 4)
-        assert by_paramiko(bench.inventory()) == f"{IN}\n"
+        assert by_paramiko(bench.inventory()) == IN
         room.clear()
         assert "MaxStartups" in by_paramiko(bench.inventory())
 
