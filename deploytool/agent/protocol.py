@@ -12,9 +12,10 @@ and its answer three, after whatever a login shell printed::
     deploytool NONCE end ok|refused
 
 Only what stands between the two lines that carry the nonce is an answer. JSON escapes line breaks,
-so neither object can end its line. Before a conversation's first answer the shell that starts
-Python prints ``deploytool NONCE arrived``: the host was reached, and what is missing from then on
-is the agent's. The verbs of a stop's last rungs keep the format of version 1
+so neither object can end its line. An empty line before a request is ignored: it keeps an idle
+connection from being cut. Before a conversation's first answer the shell that starts Python prints
+``deploytool NONCE arrived``: the host was reached, and what is missing from then on is the agent's.
+The verbs of a stop's last rungs keep the format of version 1
 (``deploytool/1``), which hosts prepared by any release understand: see ``last_rungs.sh``.
 """
 
