@@ -318,19 +318,7 @@ class HostEscalation:
         try:
             reply = line.hear()
         except HostFault as fault:
-            event = self._came_of(rung, fault)
-            if not line.reached and "config" in fault.text.lower():
-                self._go_spare()
-            self._drop()
-            if line.no_room:
-                self._pause(fault.text)
-            elif line.turned_away and self._turned_away < len(_TURNED_AWAY_S):
-                self._pause(pause_s=_TURNED_AWAY_S[self._turned_away])
-                self._turned_away += 1
-            elif not line.reached and self.target.unpinned and _NO_PIN in line.said:
-                self._go_unverified(rung)
-            else:
-                self._happened(event, TURNED_AWAY if line.turned_away else fault.text)
+            self._ended(line, rung, fault)
             return
         now = time.monotonic()
         if line.reached and not reached:
@@ -347,6 +335,22 @@ class HostEscalation:
                 odd = Event.LOST if rung in _LOOKS else Event.NOT_CONFIRMED
                 happened = odd, fault.text
             self._happened(*happened)
+
+    def _ended(self, line: SshChannel, rung: Rung, fault: HostFault) -> None:
+        """A line has ended without an answer, or with a refusal."""
+        event = self._came_of(rung, fault)
+        if not line.reached and "config" in fault.text.lower():
+            self._go_spare()
+        self._drop()
+        if line.no_room:
+            self._pause(fault.text)
+        elif line.turned_away and self._turned_away < len(_TURNED_AWAY_S):
+            self._pause(pause_s=_TURNED_AWAY_S[self._turned_away])
+            self._turned_away += 1
+        elif not line.reached and self.target.unpinned and _NO_PIN in line.said:
+            self._go_unverified(rung)
+        else:
+            self._happened(event, TURNED_AWAY if line.turned_away else fault.text)
 
     def _came_of(self, rung: Rung, fault: HostFault) -> Event:
         self._speaks = fault.kind is FaultKind.REFUSED and rung in _OF_AGENT

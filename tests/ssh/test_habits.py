@@ -197,7 +197,7 @@ def test_too_many_logins_at_once_are_paced_and_named(
                     if not room.is_set() or number < 3:
                         line.close()
                         continue
-                    relay(line, bench.server.port)
+                    threading.Thread(target=relay, args=(line, bench.server.port)).start()
 
         room.set()
         threading.Thread(target=serve, daemon=True).start()
@@ -212,7 +212,7 @@ def test_too_many_logins_at_once_are_paced_and_named(
 
 
 def relay(line: socket.socket, port: int) -> None:
-    """Passes everything on to a server, both ways."""
+    """Passes everything on to a server, both ways, to the end."""
     other = socket.create_connection(("127.0.0.1", port))
 
     def pass_on(source: socket.socket, sink: socket.socket) -> None:
@@ -221,5 +221,8 @@ def relay(line: socket.socket, port: int) -> None:
                 sink.sendall(part)
             sink.shutdown(socket.SHUT_WR)
 
-    for pair in ((line, other), (other, line)):
-        threading.Thread(target=pass_on, args=pair, daemon=True).start()
+    with line, other:
+        back = threading.Thread(target=pass_on, args=(other, line))
+        back.start()
+        pass_on(line, other)
+        back.join(TIMEOUT_S)
