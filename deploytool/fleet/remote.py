@@ -162,7 +162,8 @@ class RemoteHost:
                 # An agent answers before it does anything; the helper of 0.1.0 ends without a word.
                 text = "it was made ready by deploytool 0.1.0: prepare it again"
                 raise HostFault(FaultKind.AGENT, text, code=OTHER_VERSION) from fault
-            if output.status in {126, 127}:
+            # sudo ends with 1 of its own where the file is gone.
+            if output.status in {126, 127} or errors.rstrip().endswith("command not found"):
                 raise HostFault(FaultKind.AGENT, excerpt(errors), code="missing") from fault
             raise HostFault(
                 fault.kind, f"{fault.text}; errors: {excerpt(errors)}", in_doubt=fault.in_doubt

@@ -76,12 +76,12 @@ OUT_OF_REACH = (
 )
 NOT_READY = (
     Fault("sudo asks", f"sed -i s/NOPASSWD:// {SUDOERS}", "@prepare", "rights missing: sudo"),
-    Fault("helper gone", f"rm {HELPER}", "@prepare", "helper"),
+    Fault("agent gone", f"rm {HELPER}", "@prepare", "agent"),
     Fault(
-        "sha256sum gone",
-        "mv /usr/bin/sha256sum /usr/bin/away",
-        "mv /usr/bin/away /usr/bin/sha256sum",
-        "sha256sum is not on this host",
+        "systemctl gone",
+        "mv /usr/bin/systemctl /usr/bin/away",
+        "mv /usr/bin/away /usr/bin/systemctl",
+        "systemctl",
     ),
     Fault("python3 gone", *swap("/usr/bin/python3", ""), "python3|PATH|status"),
     Fault("disk too small", SMALL_DISK, f"umount {ROOT}/releases", "free space", mounts=True),

@@ -217,6 +217,7 @@ class Ending(Hanging):
     [
         (0, b"", FaultKind.AGENT, "other-version", "deploytool 0.1.0: prepare it again"),
         (127, b"sh: helper: not found", FaultKind.AGENT, "missing", "not found"),
+        (1, b"sudo: helper: command not found\n", FaultKind.AGENT, "missing", "not found"),
         (1, b"sudo: a password is required", FaultKind.RIGHTS, "", "sudo"),
         (1, b"odd", FaultKind.PROTOCOL, "", "odd"),
     ],
