@@ -72,12 +72,15 @@ ours() { # -> OURS: MEMBERS, and every other process that executes or holds a fi
 fence() { # first so that neither the supervisor nor a reboot revives it
     members
     waits=0
-    case $(cat "$STATE/halted" 2>/dev/null) in *"latch $latch"*) ;; *) # it was not told to halt yet
+    case $(cat "$STATE/halted" 2>/dev/null) in
+    *"latch $latch"*) ;; # it was told to halt, and what the artifact calls its own latch is kept there
+    *)
         IFS=' '
-        [ -z "$HALT_SIGNAL" ] || for member in $MEMBERS; do kill -s "$HALT_SIGNAL" "$member" 2>/dev/null && waits=20; done ;;
+        [ -z "$HALT_SIGNAL" ] || for member in $MEMBERS; do kill -s "$HALT_SIGNAL" "$member" 2>/dev/null && waits=20; done
+        printf 'latch %s\nby %s\nreason %s\nsince %s\n' "$latch" "$by" "$reason" "$since" 2>/dev/null >"$STATE/.halted.$latch.$$" &&
+            mv -fT "$STATE/.halted.$latch.$$" "$STATE/halted" 2>/dev/null
+        ;;
     esac
-    printf 'latch %s\nby %s\nreason %s\nsince %s\n' "$latch" "$by" "$reason" "$since" 2>/dev/null >"$STATE/.halted.$latch.$$" &&
-        mv -fT "$STATE/.halted.$latch.$$" "$STATE/halted" 2>/dev/null
     fenced=yes
     printf '' 2>/dev/null >"$STATE/fenced" || fenced=no # not ":", whose failed redirection would end a shell
     if [ "$SUPERVISOR" = systemd ]; then

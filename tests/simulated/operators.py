@@ -402,7 +402,7 @@ def claims(text: str) -> Iterator[tuple[str, bool, str]]:
     for line in text.splitlines():
         if (told := re.match(rf"\s*{_NAMED}: (.*)", line)) is not None:
             names, rest = told.groups()
-            if "it trades" in rest:
+            if "it trades" in rest and "whether it trades" not in rest:
                 yield from ((host, True, line) for host in names.split(", "))
             elif any(words in rest for words in _SAYS_NO):
                 yield from ((host, False, line) for host in names.split(", "))

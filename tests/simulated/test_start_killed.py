@@ -132,7 +132,7 @@ def test_p6_p7_a_stop_that_was_killed_at_any_call(
     fleet.hang(FENCED)
     whole = fleet.stops()
     assert set(fleet.truth.values()) == {False}, whole
-    assert {"halt", "fence", "kill", "look"} == set(whole.calls)
+    assert {"halt", "fence", "kill", "survey"} == set(whole.calls)
     found = []
     for kill in points(whole.calls):
 

@@ -70,6 +70,21 @@ def test_fence_writes_what_python_reads(place: Place) -> None:
     assert sorted(os.listdir(place.state)) == ["fenced", "halted", "mutex", "probe.lock", "service"]
 
 
+def test_a_fence_keeps_what_the_same_stop_wrote_down_before(place: Place) -> None:
+    """What the artifact calls its own latch is in it, and a request to start has to name that."""
+    state = LinuxFiles().open_root(str(place.state))
+    told = Latch(latch="ab12", by="ann", reason="much too much", since=1796000000, artifact="c3")
+    marks.put(state, halted=marks.text_of(told))
+    assert lines(place.raw(FENCE)) == ["fenced yes"]
+    assert marks.read_latch(state) == told
+    marks.put(state, halted=marks.text_of(told.but(latch="ab13")))
+    place.raw(FENCE)
+    held = marks.read_latch(state)
+    state.close()
+    assert held is not None
+    assert (held.latch, held.artifact) == ("ab12", None)
+
+
 def test_kill_ends_the_service_and_strays_and_no_one_else(place: Place, release: Path) -> None:
     incoming = place.root / "releases" / ".incoming.aa" / "router"
     incoming.parent.mkdir()
