@@ -278,7 +278,7 @@ def make_recipe(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> N
     recipe.parent.mkdir(parents=True)
     recipe.write_text(script)
     recipe.chmod(0o755)
-    monkeypatch.setattr(box, "CHECKOUT", folder / "checkout")
+    monkeypatch.setattr(box, "ROOT", folder / "checkout")
 
 
 def test_two_who_need_a_box_at_the_same_time_build_one(
@@ -346,7 +346,7 @@ UP = """\
 import sys
 from pathlib import Path
 from deploytool.rehearsal.fleets import box
-box.CHECKOUT = Path(sys.argv[1])
+box.ROOT = Path(sys.argv[1])
 box.ensure_box(print, sys.argv[2], Path(sys.argv[3]))
 """
 
