@@ -6,6 +6,7 @@ import json
 import queue
 import re
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
@@ -25,6 +26,8 @@ _REFUSED = 3
 """The exit code with which a process says no, on purpose (docs/contract.md)."""
 _DISARMS_AT_MOST = 3
 _PROVISIONAL_AT_MOST_S = 3600.0
+EPOCH_AHEAD_AT_MOST_S = 86400
+"""Epochs are seconds, or a little more where flags were armed in quick succession."""
 TELL_S = 20.0
 """A host's mutex and the process's own deadline come before this."""
 
@@ -224,7 +227,11 @@ def _nonce(said: dict[str, object]) -> tuple[str, int]:
     nonce = said.get("nonce")
     if not isinstance(nonce, str) or re.fullmatch(r"[0-9a-f]{32,64}", nonce) is None:
         raise _bad("no nonce")
-    return nonce, _count(said.get("epoch"), "epoch")
+    epoch = _count(said.get("epoch"), "epoch")
+    if epoch > time.time() + EPOCH_AHEAD_AT_MOST_S:
+        # The next one would have to be newer still, on every host, for good.
+        raise _bad(f"an epoch of the future: {epoch}")
+    return nonce, epoch
 
 
 def _provisional(said: dict[str, object]) -> float:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
+from deploytool.agent.model import KnownRelease
 from deploytool.arming.certificate import certify, next_epoch
 from deploytool.arming.checks import (
     AGE_AT_MOST_S,
@@ -88,6 +89,7 @@ class Runner:
         sign: Signing,
         interrupted: Callable[[], bool] = lambda: False,
         pause: Callable[[float], None] = time.sleep,
+        known: tuple[KnownRelease, ...] = (),
     ) -> None:
         self.report = Report(purpose, flag, FIRST[purpose].state)
         self._inventory = inventory
@@ -98,6 +100,7 @@ class Runner:
         self._sign_with = sign
         self._interrupted = interrupted
         self._pause = pause
+        self._known = known
         self._routers = FlagHosts(hosts, inventory.ssh.command_timeout_s, self._done)
         self._taken = 0.0
         self._meaning = ""
@@ -147,7 +150,8 @@ class Runner:
     def _check(self) -> Event:
         self._taken = time.time()
         outside = self._ask_outside()
-        seen = take_round(self._hosts, probe_request(), self._inventory.ssh.command_timeout_s)
+        request = probe_request(known=self._known)
+        seen = take_round(self._hosts, request, self._inventory.ssh.command_timeout_s)
         census, gateway = outside()
         manifest = shown_manifest(seen)
         taken = judge(self._inventory, seen, manifest)

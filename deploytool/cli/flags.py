@@ -220,7 +220,9 @@ def _change(
     from deploytool.cli.screen import PlainScreen
     from deploytool.errors import Interrupted
     from deploytool.fleet.remote import connect_fleet
+    from deploytool.home import home
     from deploytool.parity.round import probe_request, take_round
+    from deploytool.release.store import known_releases
 
     then = GOES_ON if purpose is Purpose.DISARM else "finishing this step, then turning it off"
     hosts = connect_fleet(fleet)
@@ -228,7 +230,15 @@ def _change(
     try:
         with interruptible(then) as pending, PlainScreen() as shown:
             report = Runner(
-                fleet, hosts, flag, outside, shown, purpose=purpose, sign=sign, interrupted=pending
+                fleet,
+                hosts,
+                flag,
+                outside,
+                shown,
+                purpose=purpose,
+                sign=sign,
+                interrupted=pending,
+                known=known_releases(home(path) / DEFAULT_STORE.name),
             ).run()
         if purpose is Purpose.DISARM:  # what it looked for lies behind it: this delays nothing
             say_notices(take_round(hosts, probe_request(disk=False), fleet.ssh.command_timeout_s))

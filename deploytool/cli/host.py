@@ -115,11 +115,9 @@ def _after_check(
     expected: Mapping[str, Expected],
 ) -> str:
     """What to do where a host is not ready."""
-    from deploytool.parity.fleet_rules import judge_fleet, static_sameness
     from deploytool.parity.model import Evidence, Verdict
     from deploytool.parity.remedies import readying
-    from deploytool.parity.rules import judge_host
-    from deploytool.rollout.checks import STATIC_RULES
+    from deploytool.parity.table import Purpose, judge_fleet, judge_host
 
     again = f"deploytool host check -i {quote(str(inventory))}"
     prepare = f"deploytool host prepare -i {quote(str(inventory))}{_as_root(fleet)}"
@@ -131,8 +129,8 @@ def _after_check(
     if len(answers) < len(seen):
         return prepare  # it lets nobody in yet, or has no agent
     judged = judge_fleet(
-        (judge_host(h, expected[h], item, STATIC_RULES) for h, item in answers.items()),
-        static_sameness,
+        (judge_host(h, expected[h], item, Purpose.CHANGE) for h, item in answers.items()),
+        Purpose.CHANGE,
     )
     return readying([v for v in judged if v.verdict is not Verdict.MATCH], prepare, again)
 
@@ -160,7 +158,8 @@ def check(
     fleet = load_inventory(inventory)
     chosen = select_hosts(fleet, tuple(host or ()))
     hosts = {name: item for name, item in connect_fleet(fleet).items() if name in chosen}
-    seen = take_round(hosts, probe_request(disk=False), fleet.ssh.command_timeout_s)
+    request = probe_request(disk=False, surroundings=True)
+    seen = take_round(hosts, request, fleet.ssh.command_timeout_s)
     for item in hosts.values():
         item.close()
     say_notices(seen)

@@ -85,6 +85,7 @@ def plan(
     from deploytool.arming.senders import senders_of
     from deploytool.cli.notices import way_back
     from deploytool.fleet.remote import connect_fleet
+    from deploytool.release.store import known_releases
     from deploytool.rollout.admission import admit
     from deploytool.rollout.model import Purpose
     from deploytool.rollout.outcome import refused
@@ -93,7 +94,8 @@ def plan(
     hosts = connect_fleet(fleet)
     try:
         asked = senders_of(fleet, folder_of(inventory))
-        found = admit(fleet, wanted.manifest, hosts, secrets.token_hex(8), asked)
+        known = known_releases(store)
+        found = admit(fleet, wanted.manifest, hosts, secrets.token_hex(8), asked, known)
     finally:
         for host in hosts.values():
             host.close()
@@ -154,6 +156,7 @@ def _run(
     *,
     forward: bool = False,
     off: tuple[str, ...] = (),
+    store: Path = DEFAULT_STORE,
 ) -> None:
     """Runs a rollout to its end, shows it, and ends the command.
 
@@ -171,6 +174,7 @@ def _run(
         from deploytool.arming.senders import senders_of
         from deploytool.cli.screen import round_document, screen, show_halts, show_round
         from deploytool.parity.model import Parity
+        from deploytool.release.store import known_releases
         from deploytool.rollout.journal import Journal, journal_path
         from deploytool.rollout.outcome import conclude, cut_short
         from deploytool.rollout.runner import Runner
@@ -196,6 +200,7 @@ def _run(
                 bound=bound,
                 interrupted=pending,
                 forward=forward,
+                known=known_releases(store),
                 senders=senders_of(fleet, folder_of(inventory_path)),
             ).run()
     except KeyboardInterrupt as again:  # the second Ctrl-C
@@ -258,7 +263,7 @@ def deploy(
     bound = _bound(plan_file)
     fleet, wanted = _inputs(inventory, store, release)
     off = disarm_first(fleet, inventory, wanted, Purpose.DEPLOY, bound, wished=disarm)
-    _run(inventory, fleet, wanted, journal, Purpose.DEPLOY, bound, off=off)
+    _run(inventory, fleet, wanted, journal, Purpose.DEPLOY, bound, off=off, store=store)
 
 
 def _find_interrupted(
@@ -305,7 +310,10 @@ def resume(
     fleet, release = _find_interrupted(inventory, store, journal, Purpose.RESUME)
     off = disarm_first(fleet, inventory, release, Purpose.RESUME, forward=forward, wished=disarm)
     say("Finishing it: taking the locks over, then staging, switching and proving what is missing.")
-    _run(inventory, fleet, release, journal, Purpose.RESUME, forward=forward, off=off)
+    _run(
+        inventory, fleet, release, journal, Purpose.RESUME,
+        forward=forward, off=off, store=store,
+    )  # fmt: skip
 
 
 def rollback(
@@ -328,7 +336,7 @@ def rollback(
     fleet, release = _find_interrupted(inventory, store, journal, Purpose.ROLLBACK)
     off = disarm_first(fleet, inventory, release, Purpose.ROLLBACK, wished=disarm)
     say("Undoing it: taking the locks over, then bringing every touched host back and proving it.")
-    _run(inventory, fleet, release, journal, Purpose.ROLLBACK, off=off)
+    _run(inventory, fleet, release, journal, Purpose.ROLLBACK, off=off, store=store)
 
 
 def register(app: typer.Typer) -> None:

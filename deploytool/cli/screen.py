@@ -18,10 +18,11 @@ from rich.text import Text
 from deploytool.cli.output import clean, colour, put, wants_json
 from deploytool.fleet.protocol import one_line
 from deploytool.parity.host_notices import halt_notices, notices
-from deploytool.parity.model import Round, Verdict
+from deploytool.parity.model import Finding, Parity, Round, Verdict
 from deploytool.parity.rules import TRADES_ON, first_trouble, short
 from deploytool.rollout.model import State
 
+_NOTES_SHOWN = 10
 _STYLES = {Verdict.MATCH: "green", Verdict.MISMATCH: "bold red", Verdict.UNKNOWN: "bold yellow"}
 
 
@@ -145,6 +146,13 @@ def show_round(taken: Round) -> None:
         console.print(table)
     except BrokenPipeError:
         put("", stream)
+    for item in taken.hosts:
+        for note in item.notes[:_NOTES_SHOWN]:
+            put(f"{item.host}: {note}", stream)
+        if (more := len(item.notes) - _NOTES_SHOWN) > 0:
+            put(f"{item.host}: {more} more of these (--json has all)", stream)
+    if taken.parity is Parity.PARITY:
+        put(f"Not covered (docs/proof.md): {'; '.join(taken.uncovered)}.", stream)
 
 
 def show_halts(taken: Round, inventory: Path) -> None:
@@ -185,16 +193,20 @@ def round_document(taken: Round) -> dict[str, object]:
                 "release": item.release,
                 "pid": item.evidence.main_pid if item.evidence else None,
                 "status": dict(item.evidence.status or {}) if item.evidence else None,
-                "findings": [
-                    {
-                        "level": finding.level.value,
-                        "what": finding.what,
-                        "expected": finding.expected,
-                        "found": finding.found,
-                    }
-                    for finding in item.findings
-                ],
+                "findings": [_finding(finding) for finding in item.findings],
+                "notes": [_finding(note) for note in item.notes],
             }
             for item in taken.hosts
         ],
+        "not_covered": list(taken.uncovered),
+    }
+
+
+def _finding(finding: Finding) -> dict[str, str]:
+    return {
+        "rule": finding.rule,
+        "level": finding.level.value,
+        "what": finding.what,
+        "expected": finding.expected,
+        "found": finding.found,
     }

@@ -19,8 +19,10 @@ from deploytool.fleet.model import Inventory
 from deploytool.fleet.paths import folder_of
 from deploytool.fleet.remote import RemoteHost, connect_fleet
 from deploytool.fleet.select import select_hosts
+from deploytool.home import home
 from deploytool.parity.host_notices import last_of
 from deploytool.parity.words import Trades, Words, words
+from deploytool.release.store import DEFAULT_STORE, known_releases
 from deploytool.start.flag_checks import flag_objections
 from deploytool.start.request import signing
 from deploytool.start.runner import ask, begin, check, probe, read, write
@@ -66,7 +68,7 @@ def ask_for(
         select_hosts(inventory, chosen)
     now = int(time.time())
     with _connected(inventory) as hosts:
-        seen = probe(inventory, hosts)
+        seen = probe(inventory, hosts, known_releases(home(path) / DEFAULT_STORE.name))
         flags = flag_objections(inventory, hosts, seen, _senders(inventory, path))
     say_notices(seen)
     who = by or getpass.getuser()
@@ -91,7 +93,7 @@ def do(path: Path, requests: tuple[Path, ...], signatures: tuple[Path, ...]) -> 
     inventory = load_inventory(path)
     signed = read(requests, signatures)
     with _connected(inventory) as hosts:
-        seen = probe(inventory, hosts)
+        seen = probe(inventory, hosts, known_releases(home(path) / DEFAULT_STORE.name))
         say_notices(seen)
         flags = flag_objections(inventory, hosts, seen, _senders(inventory, path))
         check(inventory, signed, seen, time.time(), str(path), flags)

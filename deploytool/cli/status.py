@@ -36,7 +36,7 @@ def waiting(names: tuple[str, ...], deadline_s: float) -> Iterator[Callable[[str
 def _look(inventory_path: Path, release: str | None, store: Path) -> Round:
     from deploytool.fleet.inventory import load_inventory
     from deploytool.fleet.remote import connect_fleet
-    from deploytool.release.store import find
+    from deploytool.release.store import find, known_releases
 
     inventory = load_inventory(inventory_path)
     wanted = find(store, release).manifest if release is not None else None
@@ -47,7 +47,8 @@ def _look(inventory_path: Path, release: str | None, store: Path) -> Round:
         from deploytool.parity.round import probe_request, take_round
 
         with waiting(inventory.names, inventory.ssh.command_timeout_s) as heard:
-            seen = take_round(hosts, probe_request(), inventory.ssh.command_timeout_s, heard)
+            request = probe_request(known=known_releases(store))
+            seen = take_round(hosts, request, inventory.ssh.command_timeout_s, heard)
     finally:
         for host in hosts.values():
             host.close()

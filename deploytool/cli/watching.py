@@ -12,7 +12,7 @@ from typing import Any
 from deploytool.cli.output import say
 from deploytool.errors import DeploytoolError, NotProven
 from deploytool.fleet.inventory import load_inventory
-from deploytool.release.store import find
+from deploytool.release.store import find, known_releases
 from deploytool.stop.channel import make_room
 from deploytool.stop.targets import read_targets
 from deploytool.watch.runner import Policy, Watch, WatchSummary
@@ -50,7 +50,10 @@ def keep(
         lasting = "until Ctrl-C" if lasting_s is None else f"for {lasting_s:g} s"
         every = f"every {every_s:g} s, {lasting}"
         _said(f"watching {len(inventory.names)} hosts of {inventory.fleet} {every}")
-        return Watch(inventory, read_targets(path), declared, policy, door, _said, ended).run()
+        known = known_releases(store)
+        return Watch(
+            inventory, read_targets(path), declared, policy, door, _said, ended, known
+        ).run()
     finally:
         door.close()
 

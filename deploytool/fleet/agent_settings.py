@@ -6,7 +6,7 @@ import re
 from functools import cache
 from importlib.metadata import version
 
-from deploytool.agent.settings import Command, Settings
+from deploytool.agent.settings import Command, Neighbour, Settings
 from deploytool.fleet import agent_command
 from deploytool.fleet.model import Argv, Inventory
 
@@ -67,6 +67,15 @@ def settings_of(inventory: Inventory, host: str) -> Settings:
         halt_signal=service.halt_signal,
         signers=inventory.signers_path(host) if inventory.signers else None,
         ports=ports(inventory, host),
+        connects=tuple(inventory.expand(text, host) for text in service.connects),
+        neighbours=tuple(
+            Neighbour(
+                executable=inventory.expand(one.executable, host),
+                account=one.account,
+                reason=one.reason,
+            )
+            for one in service.neighbours
+        ),
         configs=tuple(inventory.expand(path, host) for path in inventory.config_files),
         ready_s=_whole(service.ready_timeout_s),
         stop_s=_whole(service.stop_timeout_s),

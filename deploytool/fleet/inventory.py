@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import yaml
@@ -87,23 +87,38 @@ def _service_checks(value: dict[object, object], hosts: dict[object, object]) ->
     if service.get("supervisor") == "systemd" and user in {"root", deploys}:
         text = f"found {user}; the service must run neither as root nor as the deploy account"
         yield Mistake(("service", "user"), text)
-    sockets = service.get("listen")
-    for number, text in enumerate(sockets if isinstance(sockets, tuple) else ()):
-        for name, spec in hosts.items():
-            own = spec.get("vars") if isinstance(spec, dict) else None
-            if (wrong := _no_socket(str(text), own if isinstance(own, dict) else {})) is not None:
-                found = (
-                    f"found {wrong!r} at {name}; it must be HOST:PORT, with a port of 1 to 65535"
-                )
-                yield Mistake(("service", "listen", number), found)
+    for key, kind, is_host in (("listen", "HOST:PORT", bool), ("connects", "ADDRESS:PORT", _is_ip)):
+        sockets = service.get(key)
+        for number, text in enumerate(sockets if isinstance(sockets, tuple) else ()):
+            for name, spec in hosts.items():
+                own = spec.get("vars") if isinstance(spec, dict) else None
+                filled = _filled(str(text), own if isinstance(own, dict) else {})
+                if not _is_socket(filled, is_host):
+                    found = (
+                        f"found {filled!r} at {name}; it must be {kind}, with a port of 1 to 65535"
+                    )
+                    yield Mistake(("service", key, number), found)
 
 
-def _no_socket(text: str, own: dict[object, object]) -> str | None:
-    """The text with its placeholders filled in, where it is not HOST:PORT."""
-    filled = PLACEHOLDER.sub(lambda found: str(own.get(found.group(1), "")), text)
-    host, colon, port = filled.rpartition(":")
-    good = host and colon and port.isdigit() and 1 <= int(port) <= 65535
-    return None if good else filled
+def _filled(text: str, own: dict[object, object]) -> str:
+    return PLACEHOLDER.sub(lambda found: str(own.get(found.group(1), "")), text)
+
+
+def _is_socket(text: str, is_host: Callable[[str], bool]) -> bool:
+    host, colon, port = text.rpartition(":")
+    digits = port.isascii() and port.isdigit() and 1 <= int(port) <= 65535
+    return bool(colon) and is_host(host) and digits
+
+
+def _is_ip(host: str) -> bool:
+    """Whether it is an address as the kernel's tables have them: a name means different ones."""
+    from ipaddress import ip_address  # most inventories have none
+
+    try:
+        ip_address(host[1:-1] if host.startswith("[") and host.endswith("]") else host)
+    except ValueError:
+        return False
+    return host.startswith("[") or ":" not in host
 
 
 def _beside(value: object, folder: Path) -> Iterator[Mistake]:

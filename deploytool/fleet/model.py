@@ -99,6 +99,14 @@ class FlagCommands(Frozen):
     disarm: Argv
 
 
+class Neighbour(Frozen):
+    """A process that is expected beside the service: what it executes, as whom, and why."""
+
+    executable: HostPath
+    account: Account
+    reason: Line
+
+
 class Service(Frozen):
     """How the artifact is run and asked on a host. See docs/contract.md."""
 
@@ -120,6 +128,10 @@ class Service(Frozen):
     resume: Argv | None = None
     """Releases a halt, from the signed request on its standard input."""
     listen: tuple[Line, ...] = ()
+    connects: Annotated[tuple[Line, ...], Field(max_length=64)] = ()
+    """Where its effects go, ``ADDRESS:PORT``: what else is connected there acts as the service."""
+    neighbours: Annotated[tuple[Neighbour, ...], Field(max_length=64)] = ()
+    """What may be connected there, hold a port or use the account all the same."""
     ready_timeout_s: Seconds = 20.0
     stop_timeout_s: Seconds = 10.0
     ask_timeout_s: Annotated[float, Field(ge=1, le=300)] = 5.0

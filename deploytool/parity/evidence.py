@@ -6,11 +6,13 @@ import json
 import re
 
 from deploytool.agent import model as agent
+from deploytool.agent.model import KnownRelease
 from deploytool.agent.requests import Answer
 from deploytool.errors import FaultKind, HostFault
 from deploytool.fleet.model import FLAG_NAME
 from deploytool.fleet.protocol import excerpt
-from deploytool.parity.model import Evidence
+from deploytool.parity.model import Evidence, RoundAnswers
+from deploytool.release.model import Manifest
 
 _FLAG_NAME = re.compile(FLAG_NAME)
 
@@ -38,6 +40,20 @@ def read_evidence(answer: Answer, asked_at: float, arrived_at: float) -> Evidenc
             raise HostFault(FaultKind.PROTOCOL, text)
     status, text = _status(shown)
     return Evidence(shown, skew_s(shown.clock, asked_at, arrived_at), status, text)
+
+
+def known_by(seen: RoundAnswers) -> tuple[KnownRelease, ...]:
+    """The releases that hosts showed manifests of: each of them is looked for on all hosts."""
+    found: dict[KnownRelease, None] = {}
+    for item in seen.values():
+        for text in (item.manifest, item.label) if isinstance(item, Evidence) else ():
+            try:
+                manifest = Manifest.parse(text) if text is not None else None
+            except ValueError:
+                continue
+            if manifest is not None:
+                found[KnownRelease(sha=manifest.sha256, size=manifest.size)] = None
+    return tuple(found)
 
 
 def skew_s(clock: float, asked_at: float, arrived_at: float) -> float:

@@ -1,13 +1,12 @@
-"""What only shows when hosts are held against each other: identity and sameness. Pure."""
+"""What only shows when hosts are compared with each other: identity and sameness. Pure."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping
 
-from deploytool.parity.model import Evidence, Finding, HostVerdict
+from deploytool.parity.model import Evidence, Finding, Level
 from deploytool.parity.rules import short, unseen, wrong
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -27,7 +26,8 @@ def _odd_ones(values: Mapping[str, str], what: str) -> Iterator[tuple[str, Findi
             yield host, wrong(what, f"{short(majority)} as on most hosts", short(value))
 
 
-def _identities(evidence: Mapping[str, Evidence]) -> Iterator[tuple[str, Finding]]:
+def identities(evidence: Mapping[str, Evidence]) -> Iterator[tuple[str, Finding]]:
+    """Each host is a machine, or a release root, of its own."""
     names: dict[tuple[str, str], list[str]] = {}
     for host, seen in evidence.items():
         names.setdefault(seen.identity, []).append(host)
@@ -39,9 +39,8 @@ def _identities(evidence: Mapping[str, Evidence]) -> Iterator[tuple[str, Finding
             yield host, wrong("identity", "a machine of its own", f"the same machine as {others}")
 
 
-def static_sameness(evidence: Mapping[str, Evidence]) -> Iterator[tuple[str, Finding]]:
-    """What must be the same on all hosts, or distinct, whatever runs there."""
-    yield from _identities(evidence)
+def configurations(evidence: Mapping[str, Evidence]) -> Iterator[tuple[str, Finding]]:
+    """Each configuration file holds the same on all hosts."""
     for number in range(max((len(seen.shown.configs) for seen in evidence.values()), default=0)):
         values = {
             h: s.shown.configs[number].sha or "unreadable"
@@ -49,12 +48,16 @@ def static_sameness(evidence: Mapping[str, Evidence]) -> Iterator[tuple[str, Fin
             if number < len(s.shown.configs)
         }
         yield from _odd_ones(values, f"configuration file {number + 1}")
-    drop_ins = {
+
+
+def drop_ins(evidence: Mapping[str, Evidence]) -> Iterator[tuple[str, Finding]]:
+    """Drop-ins that a distribution ships for every service are the same on all hosts."""
+    values = {
         h: " ".join(sorted(f"{f.path}={f.sha}" for f in s.shown.unit_files if _for_all(f.path)))
         or "none"
         for h, s in evidence.items()
     }
-    yield from _odd_ones(drop_ins, "drop-ins for every service")
+    yield from _odd_ones(values, "drop-ins for every service")
 
 
 def _for_all(path: str) -> bool:
@@ -62,39 +65,86 @@ def _for_all(path: str) -> bool:
     return "/service.d/" in path
 
 
-def sameness(evidence: Mapping[str, Evidence]) -> Iterator[tuple[str, Finding]]:
-    """What must be the same on all hosts, or distinct, when one release runs on them."""
-    yield from static_sameness(evidence)
-    yield from _odd_ones({h: _armed(s) for h, s in evidence.items() if s.status}, "armed flags")
-    interpreters = {
-        h: s.shown.interpreters[0].sha or "unreadable"
+def preloads(evidence: Mapping[str, Evidence]) -> Iterator[tuple[str, Finding]]:
+    """Every program loads the same libraries on all hosts."""
+    values = {
+        h: s.shown.preload.sha or ("missing" if s.shown.preload.missing else "unreadable")
         for h, s in evidence.items()
-        if s.shown.interpreters
+        if s.shown.preload is not None
     }
-    yield from _odd_ones(interpreters, "interpreter")
+    yield from _odd_ones(values, "/etc/ld.so.preload")
+
+
+def armed_flags(evidence: Mapping[str, Evidence]) -> Iterator[tuple[str, Finding]]:
+    """A process that restarted while flags were armed has none."""
+    yield from _odd_ones({h: _armed(s) for h, s in evidence.items() if s.status}, "armed flags")
 
 
 def _armed(evidence: Evidence) -> str:
-    """Which flags a process says are armed: one that restarted while others were armed has none."""
     names = (evidence.status or {}).get("armed")
     if isinstance(names, (list, tuple)):
         return ", ".join(sorted(map(str, names))) or "none"
     return "none" if names is None else str(names)
 
 
-FleetRule = Callable[[Mapping[str, Evidence]], Iterator[tuple[str, Finding]]]
+def interpreters(evidence: Mapping[str, Evidence]) -> Iterator[tuple[str, Finding]]:
+    """The same programs run the release on all hosts."""
+    values = {
+        h: " ".join(sorted({file.sha or "unreadable" for file in s.shown.interpreters}))
+        for h, s in evidence.items()
+        if s.shown.interpreters
+    }
+    yield from _odd_ones(values, "interpreter")
 
 
-def judge_fleet(
-    verdicts: Iterable[HostVerdict], rule: FleetRule = sameness
-) -> tuple[HostVerdict, ...]:
-    """Adds what only shows when hosts are held against each other: identity and sameness."""
-    ordered = tuple(verdicts)
-    evidence = {v.host: v.evidence for v in ordered if v.evidence is not None}
-    extra: dict[str, list[Finding]] = {v.host: [] for v in ordered}
-    for host, finding in rule(evidence):
-        extra[host].append(finding)
-    return tuple(replace(v, findings=(*v.findings, *extra[v.host])) for v in ordered)
+def environments(evidence: Mapping[str, Evidence]) -> Iterator[tuple[str, Finding]]:
+    """Variables that decide which code is loaded are the same on all hosts."""
+    values = {
+        h: " ".join(v.replace(s.root, "{root}") for v in s.shown.running.environment if "=" in v)
+        or "none"
+        for h, s in evidence.items()
+        if s.shown.running is not None
+    }
+    yield from _odd_ones(values, "environment")
+
+
+def mapped(evidence: Mapping[str, Evidence]) -> Iterator[tuple[str, Finding]]:
+    """The main processes have the same libraries loaded.
+
+    Processes load some late, and not all at the same time. So a library of one name must be the
+    same file wherever it is loaded; one that others have not loaded must at least come from a
+    folder that they load from.
+    """
+    loaded = {h: _mapped(s) for h, s in evidence.items() if s.shown.running is not None}
+    names = sorted({name for files in loaded.values() for name in files})
+    for name in names:
+        values = {h: files[name] for h, files in loaded.items() if name in files}
+        yield from _odd_ones(values, f"mapped file {name}")
+    for host, files in loaded.items():
+        others = [found for name, found in loaded.items() if name != host]
+        known = {folder for found in others for folder in _folders(found)}
+        for name, text in files.items() if others else ():
+            if any(name in found for found in others):
+                continue
+            if _folders({name: text}) <= known:
+                yield host, Finding(Level.NOTE, "mapped files", "", f"only here: {text}")
+            else:
+                yield host, wrong("mapped files", "from folders that the others load from", text)
+
+
+def _mapped(evidence: Evidence) -> dict[str, str]:
+    """By name of each file that is mapped executable: where it is, with its digest."""
+    found: dict[str, list[str]] = {}
+    running = evidence.shown.running
+    for file in running.mapped if running is not None else ():
+        path = file.path.replace(f"{evidence.root}/", "{root}/", 1)
+        found.setdefault(path.rpartition("/")[2], []).append(f"{path} {short(file.sha)}")
+    return {name: ", ".join(sorted(texts)) for name, texts in found.items()}
+
+
+def _folders(files: Mapping[str, str]) -> set[str]:
+    texts = (text for listed in files.values() for text in listed.split(", "))
+    return {text.rpartition(" ")[0].rpartition("/")[0] for text in texts}
 
 
 def most_common_release(evidence: Iterable[Evidence]) -> str | None:

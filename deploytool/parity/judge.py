@@ -3,15 +3,41 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
+from functools import lru_cache
 
+from deploytool.agent.model import Made
 from deploytool.errors import HostFault
 from deploytool.fleet.agent_settings import ports
 from deploytool.fleet.model import Digest, Inventory
-from deploytool.fleet.prepared import host_files
-from deploytool.parity.fleet_rules import judge_fleet, most_common_release
+from deploytool.fleet.prepared import HostFiles, host_files
+from deploytool.parity.coverage import uncovered
+from deploytool.parity.fleet_rules import most_common_release
 from deploytool.parity.model import Evidence, Expected, HostVerdict, Round, RoundAnswers
-from deploytool.parity.rules import judge_host, unseen
+from deploytool.parity.rules import unseen
+from deploytool.parity.table import Purpose, judge_fleet, judge_host
 from deploytool.release.model import Manifest
+
+
+class _Same:
+    """An inventory by its identity: what is rendered from it is rendered once."""
+
+    __slots__ = ("inventory",)
+
+    def __init__(self, inventory: Inventory) -> None:
+        self.inventory = inventory
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.inventory is self.inventory
+
+    def __hash__(self) -> int:
+        return id(self.inventory)
+
+
+@lru_cache(maxsize=2048)
+def _rendered(same: _Same, host: str) -> tuple[HostFiles, Made, str]:
+    files = host_files(same.inventory, host, "")
+    return files, files.settings.made(), files.agent_digest
 
 
 def expect(
@@ -21,9 +47,10 @@ def expect(
     *,
     verified: bool = True,
     disk: bool = True,
+    surroundings: bool = True,
 ) -> Expected:
     """What ``host`` has to show when it runs the release of ``manifest`` (None: nothing)."""
-    files = host_files(inventory, host, "")
+    files, made, agent = _rendered(_Same(inventory), host)
     flags = manifest.flags if manifest else None
     return Expected(
         release=Digest(manifest.sha256) if manifest else None,
@@ -31,44 +58,53 @@ def expect(
         version=manifest.version if manifest else None,
         flag_table=flags.table if flags else None,
         wire=flags.wire if flags else None,
-        agent=files.agent_digest,
-        made=files.settings.made(),
+        agent=agent,
+        made=made,
         unit_path=files.unit_path,
         unit_sha=files.unit_digest,
         ports=ports(inventory, host),
         signers=files.signers_digest,
         verified=verified,
         disk=disk,
+        surroundings=surroundings,
+        arguments=files.settings.start.filled(current=f"{files.settings.root}/current"),
     )
 
 
 def unreachable(host: str, fault: HostFault) -> HostVerdict:
     """The verdict on a host that gave no evidence."""
-    return HostVerdict(host, (unseen("host", "an answer in this round", fault),), None, None)
+    silent = unseen("host", "an answer in this round", fault)
+    return HostVerdict(host, (replace(silent, rule="answer"),), None, None)
 
 
 def judge(
-    inventory: Inventory, seen: RoundAnswers, manifest: Manifest | None, *, disk: bool = True
+    inventory: Inventory,
+    seen: RoundAnswers,
+    manifest: Manifest | None,
+    purpose: Purpose = Purpose.PROVE,
 ) -> Round:
     """One round's verdicts: every declared host must be a MATCH for this release.
 
-    ``manifest`` None: no release is active anywhere, which proves nothing about any. ``disk``
-    False: the bytes on disk need not have been read, as in a watch's rounds.
+    ``manifest`` None: no release is active anywhere, which proves nothing about any. In a watch's
+    rounds the bytes on disk are not read.
     """
+    disk = purpose is not Purpose.WATCH
     verdicts = []
     for name in inventory.names:
         outcome = seen[name]
         if isinstance(outcome, HostFault):
             verdicts.append(unreachable(name, outcome))
             continue
-        verdict = judge_host(name, expect(inventory, name, manifest, disk=disk), outcome)
+        expected = expect(inventory, name, manifest, disk=disk)
+        verdict = judge_host(name, expected, outcome, purpose)
         if manifest is None:
             nothing = unseen("release", "one that is active", "none on any host")
-            verdict = HostVerdict(name, (*verdict.findings, nothing), None, outcome)
+            nothing = replace(nothing, rule="current")
+            verdict = replace(verdict, findings=(*verdict.findings, nothing), release=None)
         verdicts.append(verdict)
     label = f"{manifest.name} {manifest.version} ({manifest.sha256[:8]})" if manifest else "none"
     release = Digest(manifest.sha256) if manifest else None
-    return Round(release, label, judge_fleet(verdicts))
+    return Round(release, label, judge_fleet(verdicts, purpose), uncovered(inventory))
 
 
 def shown_manifest(seen: RoundAnswers) -> Manifest | None:

@@ -243,25 +243,36 @@ class Expected:
     """Whether the running process must be the very one that a deployer verified."""
     disk: bool = True
     """Whether the bytes on disk must have been read in this round."""
+    surroundings: bool = True
+    """Whether it must have been inspected what else may start the service."""
+    arguments: tuple[str, ...] = ()
+    """What the unit starts."""
 
 
 class Level(Enum):
-    """How a finding counts. UNKNOWN: it could not be seen; MISMATCH: it was seen to be wrong."""
+    """How a finding counts. UNKNOWN: it could not be seen; MISMATCH: it was seen to be wrong.
+
+    NOTE: it is told, and decides nothing.
+    """
 
     MISMATCH = "MISMATCH"
     UNKNOWN = "UNKNOWN"
+    NOTE = "NOTE"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that keeps a host from being a MATCH."""
+    """One thing that was found on a host. ``rule`` is the id of the rule that found it."""
 
     level: Level
     what: str
     expected: str
     found: str
+    rule: str = ""
 
     def __str__(self) -> str:
+        if not self.expected:
+            return self.found
         return f"{self.what}: expected {self.expected}, found {self.found}"
 
 
@@ -279,8 +290,11 @@ class HostVerdict:
 
     host: str
     findings: tuple[Finding, ...]
+    """What keeps it from being a MATCH."""
     release: str | None
     evidence: Evidence | None
+    notes: tuple[Finding, ...] = ()
+    """What is told beside the verdict, and decides nothing."""
 
     @property
     def verdict(self) -> Verdict:
@@ -307,6 +321,8 @@ class Round:
     release: Digest | None
     label: str
     hosts: tuple[HostVerdict, ...]
+    uncovered: tuple[str, ...] = ()
+    """What its proof says nothing about (see ``coverage``)."""
 
     @property
     def evidence(self) -> dict[str, Evidence]:

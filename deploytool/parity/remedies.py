@@ -6,12 +6,15 @@ deployment, or forbids it. Advice names the first thing to do; the next ``status
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from shlex import quote
 
+from deploytool.fleet.names import ROOT, UPWARDS
+from deploytool.parity.beside_rules import lodgers, strays
 from deploytool.parity.host_notices import down
 from deploytool.parity.model import HostVerdict, Round, Verdict
-from deploytool.parity.rules import TRADES_ON, short, strays
+from deploytool.parity.rules import TRADES_ON, short
 
 _PREPARED = (
     *("host agent", "signers file", "owner of the signers file", "mode of the signers file"),
@@ -25,6 +28,7 @@ _PREPARED = (
 )
 _RELOADED = ("unit's NeedDaemonReload", "unit's DropInPaths", "unit's FragmentPath")
 _TOLD = {
+    "files of other units": "remove the file that the line names",
     "configuration /": "put the configuration file there that is named, the same on every host",
     "configuration file": "make its configuration files what they are on the others",
     "interpreter": "install the interpreter that the others have",
@@ -33,6 +37,21 @@ _TOLD = {
     "identity": "give it a machine of its own, and a machine-id",
 }
 """What no single command mends, by the beginning of the finding's name."""
+_TOLD_BY_RULE: Mapping[str, str] = {
+    "state": "make its state folder writable again (look at: findmnt; df -h; df -i)",
+    "sight": "let root inspect every process: it needs CAP_SYS_PTRACE there",
+    "starters": "disable or remove what the line names, so that only the unit starts the service",
+    "preload": "make /etc/ld.so.preload readable, or remove it",
+    "preload-same": "make /etc/ld.so.preload what it is on the others, and restart the service",
+    "marks": "repair or remove the damaged mark that the line names (docs/runbook.md)",
+}
+"""The same by rule. No word of a host is in it: advice is pasted into root's shell."""
+_THEN_DEPLOYED: Mapping[str, str] = {
+    "mapped-same": "install the libraries that the others have",
+    "environment": "unset in systemctl show-environment what the line names",
+}
+"""What would still be there after a restart: it has to go first. By rule, or by what is wrong."""
+_RELEASE = re.compile(rf"{ROOT}/releases/[0-9a-f]{{64}}")
 
 
 def remedy(taken: Round, inventory: str) -> str:
@@ -108,7 +127,13 @@ def _with_deploytool(taken: Round, bad: list[HostVerdict], inventory: str) -> st
         return f"Flags are not the same everywhere; turn them off: {' && '.join(commands)}"
     release = short(taken.release) if taken.release else "RELEASE"
     disarm = " --disarm" if _said_armed(taken) else ""  # while a flag is armed it refuses
-    return f"deploytool deploy -i {inventory} {release}{disarm}"
+    deploy = f"deploytool deploy -i {inventory} {release}{disarm}"
+    for verdict in bad:
+        for finding in verdict.findings:
+            words = _THEN_DEPLOYED.get(finding.what) or _THEN_DEPLOYED.get(finding.rule)
+            if words:
+                return f"On {verdict.host}, {words}, then: {deploy}"
+    return deploy
 
 
 def _armed(taken: Round) -> tuple[str, ...]:
@@ -154,11 +179,17 @@ def _under_way(taken: Round) -> str | None:
 
 
 def _commands(verdict: HostVerdict) -> Iterator[str]:
-    """What root has to do on the host itself, as commands."""
+    """What root has to do on the host itself, as commands.
+
+    Of a host's own words they contain numbers of processes, and paths that were checked.
+    """
     if (seen := verdict.evidence) is None:
         return
     if found := strays(seen):
         yield f"kill {' '.join(map(str, found))}"
+    if any(finding.rule == "account" for finding in verdict.findings):
+        # Interactive shells ignore SIGTERM; what merely has the account owes nobody a clean end.
+        yield f"kill -KILL {' '.join(map(str, lodgers(seen)))}"
     whats = {finding.what for finding in verdict.findings}
     files = [quote(finding.found) for finding in verdict.findings if finding.what == "unit's files"]
     if seen.unit.get("LoadState") == "masked":
@@ -169,12 +200,15 @@ def _commands(verdict: HostVerdict) -> Iterator[str]:
         yield "systemctl daemon-reload"
     replaced = "artifact on disk" in whats  # a deployment brings another file
     if whats & {"mode of the artifact", "owner of the artifact"} and not replaced:
-        path = f"{quote(seen.root)}/{quote(seen.current)}/*"
-        yield f"chown root:root {path} && chmod a-w {path}"
+        path = f"{seen.root}/{seen.current}"
+        if _RELEASE.fullmatch(path) and UPWARDS not in path:
+            yield f"chown root:root {path}/* && chmod a-w {path}/*"
 
 
 def _told(verdict: HostVerdict) -> Iterator[str]:
     for finding in verdict.findings:
+        if words := _TOLD_BY_RULE.get(finding.rule):
+            yield words
         for beginning, words in _TOLD.items():
             if finding.what.startswith(beginning):
                 yield words

@@ -22,13 +22,15 @@ def probe_request(
     only_target: bool = False,
     status: bool = True,
     known: Iterable[KnownRelease] = (),
+    surroundings: bool | None = None,
 ) -> Probe:
     """The request for one round.
 
     ``release`` (an artifact's SHA-256 and its manifest's) asks besides whether the host has it;
     with no manifest's digest, also for the label that it has there. ``only_target``: a process
     of another release than that isn't asked for its status; without ``status`` none is.
-    ``known``: releases that are found wherever on the host they run.
+    ``known``: releases that are found wherever on the host they run. ``surroundings``: whether it
+    is inspected what else may start the service; unless said, where disks are read.
     """
     asked, manifest = release if release is not None else (None, None)
     return Probe(
@@ -39,6 +41,7 @@ def probe_request(
         only_target=only_target,
         ask=status,
         known=tuple(known),
+        surroundings=disk if surroundings is None else surroundings,
     )
 
 

@@ -16,6 +16,10 @@ Program = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9@._+-]{1,64}$")]
 Version = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z][0-9A-Za-z.+_-]{0,63}$")]
 
 
+KNOWN_AT_MOST = 512
+"""So many releases a request names at most; a host remembers those that it was asked for."""
+
+
 class FlagTable(BaseModel):
     """The artifact's flags: digest of the table, digest of the wire format, the entries."""
 

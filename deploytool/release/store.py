@@ -14,9 +14,11 @@ from shlex import quote
 
 from pydantic import ValidationError
 
+from deploytool.agent.model import KnownRelease
+from deploytool.agent.words import is_digest
 from deploytool.errors import EnvironmentProblem, InputError
 from deploytool.fleet.model import Digest
-from deploytool.release.model import Manifest, Release
+from deploytool.release.model import KNOWN_AT_MOST, Manifest, Release
 
 DEFAULT_STORE = Path(".deploytool/store")
 MANIFEST = "release.json"
@@ -155,6 +157,27 @@ def all_releases(store: Path) -> tuple[Release, ...]:
         if folder.name != release.digest:
             raise _bad(folder, f"it holds {release.label}, not what its name says")
     return tuple(sorted(found, key=lambda item: (item.manifest.version, item.digest)))
+
+
+def known_releases(store: Path) -> tuple[KnownRelease, ...]:
+    """By what each release of the store is found on a host, the newest first.
+
+    Their bytes are not read, and one whose manifest can't be read is left out: it is not deployed.
+    """
+    found: list[tuple[float, KnownRelease]] = []
+    try:
+        folders = [path for path in store.iterdir() if is_digest(path.name)]
+    except OSError:
+        return ()
+    for folder in folders:
+        try:
+            manifest = Manifest.parse((folder / MANIFEST).read_bytes()[:_MANIFEST_BYTES_AT_MOST])
+            known = KnownRelease(sha=manifest.sha256, size=manifest.size)
+            found.append((folder.stat().st_mtime, known))
+        except (OSError, ValueError):
+            continue
+    found.sort(key=lambda item: (-item[0], item[1].sha))
+    return tuple(known for _, known in found[:KNOWN_AT_MOST])
 
 
 def find(store: Path, word: str) -> Release:

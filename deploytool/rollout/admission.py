@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from deploytool.agent.model import KnownRelease
 from deploytool.errors import HostFault
 from deploytool.fleet.host import Host
 from deploytool.fleet.model import Inventory
@@ -15,7 +16,7 @@ from deploytool.registry.compatibility import Senders
 from deploytool.release.model import Manifest, Release
 from deploytool.rollout.baseline import find
 from deploytool.rollout.build_conflicts import build_conflicts
-from deploytool.rollout.checks import Obstacle, moved, preflight
+from deploytool.rollout.checks import Obstacle, moved, preflight, rootless
 from deploytool.rollout.flag_checks import FlagCheck
 from deploytool.rollout.model import Plan, Purpose
 from deploytool.rollout.plan import make_plan
@@ -36,7 +37,7 @@ def consider(
 ) -> Admission:
     """What can be done with a fleet that showed this."""
     bare = {name: expect(inventory, name, None) for name in inventory.names}
-    obstacles = preflight(seen, bare, manifest)
+    obstacles = (*rootless(inventory), *preflight(seen, bare, manifest))
     evidence = {name: item for name, item in seen.items() if not isinstance(item, HostFault)}
     if obstacles or set(evidence) != set(inventory.names):
         return Admission(obstacles, evidence)
@@ -52,9 +53,11 @@ def admit(
     hosts: Mapping[str, Host],
     plan_id: str,
     senders: Senders | None = None,
+    known: tuple[KnownRelease, ...] = (),
 ) -> Admission:
     """Takes one round and considers it; what flags forbid is said too."""
-    call = probe_request((manifest.sha256, manifest.digest()), manifest.requires)
+    asked = (manifest.sha256, manifest.digest())
+    call = probe_request(asked, manifest.requires, known=known)
     seen = take_round(hosts, call, inventory.ssh.command_timeout_s)
     found = consider(inventory, manifest, seen, plan_id)
     if found.plan is None:

@@ -6,21 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from deploytool.errors import HostFault
-from deploytool.parity.fleet_rules import judge_fleet, static_sameness
+from deploytool.fleet.model import Inventory
 from deploytool.parity.host_notices import halt_notice, hold_notice, lock_notice
 from deploytool.parity.model import Evidence, Expected, Finding, HostVerdict
-from deploytool.parity.rules import (
-    agent_rule,
-    clock_rule,
-    config_rule,
-    judge_host,
-    rights_rule,
-    signers_rule,
-    strays_rule,
-    unit_rule,
-    unseen,
-    wrong,
-)
+from deploytool.parity.rules import unseen, wrong
+from deploytool.parity.table import Purpose, judge_fleet, judge_host
 from deploytool.release.model import Manifest
 from deploytool.rollout.model import HostPlan, Plan
 
@@ -29,11 +19,6 @@ ROOM_BYTES = 8 * 1024 * 1024
 
 CHANGING = frozenset({"lock", "rollout", "held"})
 """Marks of a host that is being changed, by the names of their files."""
-
-STATIC_RULES = (
-    *(agent_rule, rights_rule, signers_rule, clock_rule, unit_rule, config_rule, strays_rule),
-)
-"""What must hold on a host whatever runs there, before it is changed."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +31,17 @@ class Obstacle:
 
     def __str__(self) -> str:
         return f"{self.host}: {self.text}"
+
+
+def rootless(inventory: Inventory) -> tuple[Obstacle, ...]:
+    """Without systemd the deploy account and the service are one: no proof covers such a host."""
+    if inventory.service.supervisor == "systemd" or inventory.throwaway:
+        return ()
+    text = (
+        "without systemd the hosts have no root that could prove what runs: "
+        "only a throwaway fleet is deployed to so"
+    )
+    return (Obstacle(inventory.fleet, "PREFLIGHT_ROOT", text),)
 
 
 def preflight(
@@ -137,8 +133,8 @@ def readiness(
         if isinstance(outcome, HostFault):
             obstacles.append(Obstacle(host, "PREFLIGHT_REACHABLE", str(outcome)))
         else:
-            verdicts.append(judge_host(host, expected[host], outcome, STATIC_RULES))
-    for verdict in judge_fleet(verdicts, static_sameness):
+            verdicts.append(judge_host(host, expected[host], outcome, Purpose.CHANGE))
+    for verdict in judge_fleet(verdicts, Purpose.CHANGE):
         obstacles += [
             Obstacle(verdict.host, "PREFLIGHT_HOST", str(finding)) for finding in verdict.findings
         ]

@@ -125,6 +125,9 @@ def _way_out(rules: list[str], report: Report, inventory: str) -> str:
     if "PREFLIGHT_STOPPED" in rules:
         start = f"deploytool start -i {inventory} --all --reason WHY --by YOU"
         return f"When its cause is gone: {start}"
+    if "PREFLIGHT_ROOT" in rules:
+        check = f"deploytool host prepare -i {inventory} --admin root"
+        return f"Set service.supervisor to systemd in {inventory}, then: {check}"
     if rules == ["PLAN_MOVED"]:
         return f"See what would be done now: {again}"
     if "PREFLIGHT_HOST" in rules:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 
+from deploytool.agent.model import KnownRelease
 from deploytool.errors import HostFault, IllegalEvent
 from deploytool.fleet.host import Host
 from deploytool.fleet.model import Inventory
 from deploytool.parity.judge import expect
 from deploytool.parity.model import Evidence, Halt, HostVerdict, Verdict
 from deploytool.parity.round import probe_request
-from deploytool.parity.rules import first_trouble, judge_host
+from deploytool.parity.rules import first_trouble
+from deploytool.parity.table import judge_host
 from deploytool.registry.compatibility import Senders
 from deploytool.release.model import Manifest, Release
 from deploytool.rollout.baseline import Baseline
@@ -40,6 +42,7 @@ class RolloutProgress:
         interrupted: Callable[[], bool],
         *,
         forward: bool,
+        known: tuple[KnownRelease, ...] = (),
     ) -> None:
         self._inventory = inventory
         self._release = release
@@ -50,6 +53,8 @@ class RolloutProgress:
         self._bound = bound
         self._interrupted = interrupted
         self._forward = forward
+        self._known = known
+        """Releases that are looked for on every host, wherever they lie there."""
         self._hosts = RolloutHosts(inventory, hosts, holder, plan_id, report.purpose, self._done)
         self._flag_check = FlagCheck(
             senders, lambda names: self._hosts.probe(names, probe_request(disk=False))
@@ -147,7 +152,9 @@ class RolloutProgress:
     ) -> HostVerdict:
         if isinstance(outcome, HostFault):
             return HostVerdict(name, (), None, None)
-        expected = expect(self._inventory, name, manifest, verified=verified, disk=disk)
+        expected = expect(
+            self._inventory, name, manifest, verified=verified, disk=disk, surroundings=disk
+        )
         return judge_host(name, expected, outcome)
 
     def _troubles(self, verdicts: Mapping[str, HostVerdict]) -> Event | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from deploytool.agent.model import KnownRelease
 from deploytool.errors import EnvironmentProblem, IllegalEvent
 from deploytool.fleet.host import Host
 from deploytool.fleet.model import Inventory
@@ -45,6 +46,7 @@ class Runner:
         senders: Senders | None = None,
         interrupted: Callable[[], bool] = lambda: False,
         forward: bool = False,
+        known: tuple[KnownRelease, ...] = (),
     ) -> None:
         first = FIRST[purpose]
         self.report = Report(purpose, first.state, release.label, release.digest)
@@ -53,7 +55,7 @@ class Runner:
         self._interrupted = interrupted
         self._effects = Effects(
             inventory, release, hosts, holder, observer, self.report, plan_id, bound, senders,
-            interrupted, forward=forward,
+            interrupted, forward=forward, known=known,
         )  # fmt: skip
 
     def run(self) -> Report:

@@ -13,6 +13,7 @@ from deploytool.fleet.prepared import HostFiles, host_files
 from deploytool.release.model import Manifest
 from deploytool.simulation.flags import BoardCommands
 from deploytool.simulation.host import SimulatedHost
+from deploytool.simulation.memory.disk import sha256
 from deploytool.simulation.memory.host import Host
 
 OPERATOR = "anna"
@@ -126,9 +127,22 @@ def running(name: str, rendered: Rendered, manifest: Manifest, content: bytes) -
         since=1,
     )
     host.put_mark("verified", marks.text_of(verified))
+    note_start(host)
     host.put_mark("token", "1\n")
     computer.sync()
     return host
+
+
+def note_start(host: SimulatedHost) -> None:
+    """Notes the start of what runs there, as the agent does for each start that it makes."""
+    computer, service = host.computer, host.service
+    main = service.main
+    assert main is not None  # noqa: S101 a bug of the caller
+    lines = [f"{computer.boot_id} {main.pid} {main.start}"]
+    for path in service.settings.configs:
+        held = computer.read(path)
+        lines.append(f"{'missing' if held is None else sha256(held)} {path}")
+    host.put_mark("started", "".join(f"{line}\n" for line in lines))
 
 
 def fleet_of(rendered: Rendered, before: tuple[Manifest, bytes] | None) -> dict[str, SimulatedHost]:

@@ -12,39 +12,13 @@ from shlex import quote
 
 from deploytool.errors import HostFault
 from deploytool.fleet.model import Inventory
-from deploytool.parity.fleet_rules import judge_fleet
 from deploytool.parity.host_notices import down, last_of, trades
 from deploytool.parity.judge import expect
 from deploytool.parity.model import Evidence, HostVerdict, Level
-from deploytool.parity.rules import (
-    RULES,
-    acting_rule,
-    agent_rule,
-    config_rule,
-    disk_rule,
-    halt_rule,
-    judge_host,
-    link_rule,
-    rights_rule,
-    runs_rule,
-    sight_rule,
-)
+from deploytool.parity.table import Purpose, judge_fleet, judge_host
 from deploytool.parity.words import words
 from deploytool.release.model import Manifest
 from deploytool.start.request import CLOCK_SKEW_S, NO_STOP, StartRequest, signing
-
-STOPPED_RULES = (
-    agent_rule,
-    link_rule,
-    disk_rule,
-    runs_rule,
-    acting_rule,
-    sight_rule,
-    config_rule,
-    rights_rule,
-    halt_rule,
-)
-"""What must hold on a host that was fenced: all but what only a running service can show."""
 
 
 @dataclass(frozen=True)
@@ -94,12 +68,12 @@ def fleet_objections(
             yield Objection(host, "START_TRADES", words(last_of(outcome)).text)
             continue
         expected = expect(inventory, host, manifest, verified=False)
-        rules = STOPPED_RULES if fenced or down(outcome) else RULES
-        verdict = judge_host(host, expected, outcome, rules)
+        purpose = Purpose.HELD if fenced or down(outcome) else Purpose.START
+        verdict = judge_host(host, expected, outcome, purpose)
         verdicts.append(verdict)
         if manifest is None:
             yield Objection(host, "START_MIXED", "no release is active on any host")
-    for verdict in judge_fleet(verdicts):
+    for verdict in judge_fleet(verdicts, Purpose.START):
         if (text := _worst(verdict)) is not None:
             yield Objection(verdict.host, "START_MIXED", text)
 

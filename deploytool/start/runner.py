@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 
+from deploytool.agent.model import KnownRelease
 from deploytool.agent.requests import Answer, Confirm, Locked, Resume, Resumed, TakeLock, Unlock
 from deploytool.errors import HostFault, InputError, Refused
 from deploytool.fleet.fanout import fanout
@@ -22,7 +23,7 @@ from deploytool.parity.host_notices import down
 from deploytool.parity.judge import expect, shown_manifest
 from deploytool.parity.model import Evidence, RoundAnswers, Verdict
 from deploytool.parity.round import probe_request, take_round
-from deploytool.parity.rules import judge_host
+from deploytool.parity.table import Purpose, judge_host
 from deploytool.parity.words import let_in_command
 from deploytool.start.checks import (
     Objection,
@@ -72,9 +73,11 @@ def signer_names(inventory: Inventory, inventory_named: str) -> frozenset[str]:
     return frozenset(signer.name for signer in found)
 
 
-def probe(inventory: Inventory, hosts: Mapping[str, Host]) -> RoundAnswers:
-    """One whole round, disks included."""
-    return take_round(hosts, probe_request(), inventory.ssh.command_timeout_s)
+def probe(
+    inventory: Inventory, hosts: Mapping[str, Host], known: tuple[KnownRelease, ...] = ()
+) -> RoundAnswers:
+    """One whole round, disks included. ``known``: releases that are looked for on every host."""
+    return take_round(hosts, probe_request(known=known), inventory.ssh.command_timeout_s)
 
 
 def ask(
@@ -293,7 +296,8 @@ def _verify(inventory: Inventory, hosts: Mapping[str, Host], before: RoundAnswer
         if not isinstance(item, Evidence) or _held_by_another(item):
             continue
         expected = expect(inventory, host, manifest, verified=False)
-        if judge_host(host, expected, item).verdict is not Verdict.MATCH or item.release is None:
+        verdict = judge_host(host, expected, item, Purpose.START).verdict
+        if verdict is not Verdict.MATCH or item.release is None:
             continue
         deadline_s = inventory.ssh.command_timeout_s
         with suppress(HostFault):

@@ -52,16 +52,17 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+from deploytool.agent.model import KnownRelease
 from deploytool.agent.requests import Answer, ShowLatch
 from deploytool.errors import FaultKind, HostFault
 from deploytool.fleet.model import Inventory
-from deploytool.parity.evidence import read_evidence
+from deploytool.parity.evidence import known_by, read_evidence
 from deploytool.parity.host_notices import NoticePrinter
 from deploytool.parity.judge import expect, judge, shown_manifest
 from deploytool.parity.model import Evidence, Round, Verdict
 from deploytool.parity.round import probe_request
-from deploytool.parity.rules import judge_host
-from deploytool.release.model import Manifest
+from deploytool.parity.table import Purpose, judge_host
+from deploytool.release.model import KNOWN_AT_MOST, Manifest
 from deploytool.stop.channel import SshChannel
 from deploytool.stop.escalation import Escalation, HostEscalation
 from deploytool.stop.model import End, HostOutcome, Renewal, StopRequest
@@ -86,6 +87,7 @@ from deploytool.watch.connection import WatchConnection
 from deploytool.watch.lease import Lease
 from deploytool.watch.server import StopCall, StopClient, StopServer
 
+_NOTES_SHOWN = 3
 _TICK_S = 0.25
 _AGAIN_S = 5.0
 _ROUND_S = 5.0
@@ -149,7 +151,9 @@ class Watch:
         door: StopServer,
         say: Say,
         ended: Callable[[], bool] = lambda: False,
+        known: tuple[KnownRelease, ...] = (),
     ) -> None:
+        self._known = known
         self._inventory = inventory
         self._card = card
         self._declared = declared
@@ -279,7 +283,9 @@ class Watch:
         whole = self.seen.rounds % ROUNDS_A_STATUS == 0
         for host, thread in self._looks.items():
             fresh = whole or host not in self._before or host in self._to_ask
-            request = probe_request(disk=False, status=fresh)
+            # A host remembers what it was told to look for.
+            known = self._known if fresh else ()
+            request = probe_request(disk=False, status=fresh, known=known)
             if thread.free:
                 thread.ask(request, partial(self._answered, host))
             else:
@@ -316,10 +322,12 @@ class Watch:
                 seen[host] = self._before[host] = known
                 asks = known.status is None or known.halt is not None
                 (self._to_ask.add if asks else self._to_ask.discard)(host)
+        # A build of one host is looked for on the others from the next round on.
+        self._known = tuple(dict.fromkeys((*self._known, *known_by(seen))))[:KNOWN_AT_MOST]
         shown = shown_manifest(seen)
-        taken = judge(self._inventory, seen, self._declared or shown, disk=False)
+        taken = judge(self._inventory, seen, self._declared or shown, Purpose.WATCH)
         if not self._pinned:
-            by_shown = judge(self._inventory, seen, shown, disk=False)
+            by_shown = judge(self._inventory, seen, shown, Purpose.WATCH)
             if declared_by(by_shown, self._declared, shown):
                 self._declared, taken = shown, by_shown
                 self._say(f"declared: {taken.label}")
@@ -344,7 +352,7 @@ class Watch:
             return False
         rolling = evidence.rollout is not None
         expected = expect(self._inventory, host, manifest, verified=not rolling, disk=False)
-        return judge_host(host, expected, evidence).verdict is Verdict.MATCH
+        return judge_host(host, expected, evidence, Purpose.WATCH).verdict is Verdict.MATCH
 
     def _picture(self, taken: Round, seen: dict[str, Evidence | HostFault]) -> None:
         now = time.time()
@@ -356,7 +364,8 @@ class Watch:
                 text = f"UNKNOWN: {unknown[host]}; {self._last(host, now)}"
                 key = "UNKNOWN"
             elif verdict.verdict is Verdict.MATCH:
-                text = key = f"MATCH on {taken.label}"
+                beside = [str(note) for note in verdict.notes if note.rule == "account"]
+                text = key = "; ".join((f"MATCH on {taken.label}", *beside[:_NOTES_SHOWN]))
             else:
                 key = f"{verdict.verdict.value}: {drifted.get(host, 'a rollout is under way')}"
                 text = key

@@ -97,7 +97,7 @@ WHAT_LIES_THERE = (
     Lie(
         "configuration changed",
         f"cp -p {ROOT}/etc/router.json /tmp/kept; sed -i s/10000/10001/ {ROOT}/etc/router.json",
-        "configuration file 1: .*on most",
+        "running configuration .*as the process was started with",
         by_hand=f"mv -f /tmp/kept {ROOT}/etc/router.json",
     ),
     Lie(

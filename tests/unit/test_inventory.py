@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from paramiko import HostKeys
 
 from deploytool.errors import InputError
+from deploytool.fleet.agent_settings import settings_of
 from deploytool.fleet.inventory import load_inventory, parse_inventory
 from deploytool.fleet.known_hosts import read_pins
 from deploytool.fleet.model import Inventory
@@ -63,6 +64,17 @@ def test_what_stands_there_is_what_is_read() -> None:
     assert inventory.argv(inventory.service.start, "one")[0] == "/opt/router/current/router"
 
 
+def test_the_agent_is_told_where_effects_go_and_who_is_expected_there() -> None:
+    more = (
+        'supervisor: systemd\n  connects: ["{listen}", "[2001:db8::1]:443"]\n'
+        "  neighbours: [{executable: /usr/bin/probe, account: monitor, reason: round trips}]"
+    )
+    told = settings_of(parse(changed("supervisor: systemd", more)), "one")
+    assert told.connects == ("0.0.0.0:1", "[2001:db8::1]:443")
+    (neighbour,) = told.neighbours
+    assert (neighbour.executable, neighbour.account) == ("/usr/bin/probe", "monitor")
+
+
 def test_the_example_is_one() -> None:
     assert len(parse(EXAMPLE.read_text()).hosts) == 8
 
@@ -92,6 +104,34 @@ NAMED = "supervisor: systemd"
         (NAMED, f"{NAMED}\n  python: /opt/py thon3", 7, "service.python", "blanks"),
         (NAMED, f"{NAMED}\n  python: '/opt/$(id)'", 7, "service.python", ""),
         ('"{listen}"', '"{port}"', 7, "service.start.2", "{port}"),
+        (
+            "supervisor: systemd",
+            'supervisor: systemd\n  connects: ["venue:1"]',
+            7,
+            "service.connects.0",
+            "ADDRESS:PORT",
+        ),
+        (
+            "supervisor: systemd",
+            'supervisor: systemd\n  connects: ["2001:db8::1:443"]',
+            7,
+            "service.connects.0",
+            "ADDRESS:PORT",
+        ),
+        (
+            "supervisor: systemd",
+            "supervisor: systemd\n  neighbours: [{executable: probe, account: m, reason: x}]",
+            7,
+            "service.neighbours.0.executable",
+            "absolute",
+        ),
+        (
+            "supervisor: systemd",
+            "supervisor: systemd\n  neighbours: [{executable: /x, account: m}]",
+            7,
+            "service.neighbours.0.reason",
+            "required",
+        ),
         ("waves: [1, rest]", "waves: [rest, 1]", 12, "waves", "last wave only"),
         ("waves: [1, rest]", "waves: [1]", 12, "waves", "end with 'rest'"),
         ("waves: [1, rest]", "waves: []", 12, "waves", ""),

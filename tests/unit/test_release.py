@@ -12,7 +12,7 @@ import pytest
 from deploytool.errors import EnvironmentProblem, InputError
 from deploytool.release.build import check_version, describe
 from deploytool.release.model import Manifest, Release
-from deploytool.release.store import add, all_releases, file_digest, find, load
+from deploytool.release.store import add, all_releases, file_digest, find, known_releases, load
 
 SCRIPT = "#!/bin/sh\necho thing {version}\n"
 
@@ -48,6 +48,18 @@ def test_any_executable_file_is_a_release_once_it_is_described(tmp_path: Path) -
     assert stat.S_IMODE(Path(release.artifact).stat().st_mode) == 0o555
     assert load(folder_of(release)) == release
     assert made(tmp_path) == release, "the same release may be added again"
+
+
+def test_every_release_of_the_store_is_known_by_digest_and_size(tmp_path: Path) -> None:
+    releases = [made(tmp_path, version) for version in ("1.0", "1.1", "1.2")]
+    store = tmp_path / "store"
+    wanted = {(item.digest, item.manifest.size) for item in releases}
+    assert {(item.sha, item.size) for item in known_releases(store)} == wanted
+    rewrite(folder_of(releases[0]) / "release.json", b"{")
+    (store / "not-a-digest").mkdir()
+    wanted.discard((releases[0].digest, releases[0].manifest.size))
+    assert {(item.sha, item.size) for item in known_releases(store)} == wanted
+    assert known_releases(tmp_path / "none") == ()
 
 
 def test_a_store_that_cant_be_used_is_no_bug(

@@ -14,9 +14,12 @@ from deploytool.errors import FaultKind, HostFault, IllegalEvent
 from deploytool.fleet.model import Digest, Wave, split_waves
 from deploytool.parity.judge import expect
 from deploytool.parity.model import Evidence, HostVerdict, Verdict
-from deploytool.parity.rules import judge_host
+from deploytool.parity.table import judge_host
+from deploytool.release.model import Release
+from deploytool.rollout.admission import consider
 from deploytool.rollout.checks import ROOM_BYTES, moved, preflight
 from deploytool.rollout.model import Action, Effect, Event, Purpose, State, Step
+from deploytool.rollout.outcome import refused
 from deploytool.rollout.plan import action, make_plan
 from deploytool.rollout.table import ENDS, FIRST, TABLE, advance
 
@@ -253,6 +256,24 @@ def test_a_host_gets_no_more_than_it_needs(
     if verdict is not Verdict.MATCH:
         judged = HostVerdict("router1", (), None, None)
     assert action(evidence, judged, RELEASE) is expected
+
+
+@pytest.mark.parametrize("supervisor", ["systemd", "process"])
+@pytest.mark.parametrize("throwaway", [False, True])
+def test_p1_a_fleet_without_root_is_deployed_to_only_where_it_may_be_lost(
+    supervisor: str, *, throwaway: bool
+) -> None:
+    made = rendered(supervisor).inventory.model_copy(update={"throwaway": throwaway})
+    seen = {name: bare(name, supervisor) for name in made.names}
+    found = consider(made, MANIFEST, seen, "p1")
+    refuses = supervisor == "process" and not throwaway
+    assert {obstacle.rule for obstacle in found.obstacles} == (
+        {"PREFLIGHT_ROOT"} if refuses else set()
+    )
+    if refuses:
+        error = refused(found.obstacles, Release(MANIFEST, ""), Purpose.DEPLOY, "fleet.yaml")
+        assert error.exit_code == 3
+        assert "systemd" in error.now
 
 
 def test_p2_a_plan_is_for_exactly_the_declared_hosts() -> None:

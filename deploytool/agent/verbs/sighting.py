@@ -76,7 +76,8 @@ def sight(
     """One look. ``asked``: further releases to be found. ``read``: files whose digest is known.
 
     ``cache``: of interpreters, which are read only where they changed; with it, releases that are
-    new here are remembered. ``unread``: nothing is read; a release is known by where it lies alone.
+    new here are remembered. ``unread``: releases that lie in this root are not read; each is known
+    by where it lies.
 
     Raises:
         OSError: the processes of this host can't be listed.
@@ -112,14 +113,17 @@ def sight(
     )
     views = {view.process.pid: view for view in host.system.processes.survey(interest)}
     digests: dict[FileKey, str | None] = dict(read or {})
-    if unread:
-        return Sighting(views, subject, digests, unit)
     reader = _Reader(host, digests)
     service = acting.service_pids(views, subject)
     # The main process first: it is the one that will not be gone in a moment.
     order = sorted(views, key=lambda pid: (pid != unit.main, pid not in service, pid))
     for pid in order:
-        reader.read(f for f in views[pid].files if acting.is_candidate(f, subject, sizes))
+        reader.read(
+            held
+            for held in views[pid].files
+            if acting.is_candidate(held, subject, sizes)
+            and not (unread and acting.is_release(held, subject, {}))
+        )
     programs = _interpreters(views, service, subject, digests)
     cache = cache or remembered.Digests(host)
     for program in programs:

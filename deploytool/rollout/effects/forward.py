@@ -34,7 +34,7 @@ class Forward(RolloutProgress):
     def _prove(self) -> Event:
         if not self._soak(self._interrupted):
             return Event.INTERRUPTED
-        seen = self._hosts.probe(self._inventory.names, probe_request())
+        seen = self._hosts.probe(self._inventory.names, probe_request(known=self._known))
         self._report.round = judge(self._inventory, seen, self._manifest)
         if self._stopped(seen):
             return Event.STOPPED

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from deploytool.errors import HostFault
+from deploytool.parity.evidence import known_by
 from deploytool.parity.model import Evidence, Parity
 from deploytool.parity.round import probe_request
+from deploytool.release.model import KNOWN_AT_MOST
 from deploytool.rollout.admission import consider, consider_interrupted
 from deploytool.rollout.baseline import Baseline, baseline_after_interruption, fresh, marks
 from deploytool.rollout.build_conflicts import build_conflicts
@@ -21,12 +23,14 @@ class Prepare(RolloutProgress):
 
     def _probe_all(self) -> dict[str, Evidence | HostFault]:
         release = (self._manifest.sha256, self._manifest.digest())
-        return self._hosts.probe(
-            self._inventory.names, probe_request(release, self._manifest.requires, only_target=True)
+        request = probe_request(
+            release, self._manifest.requires, only_target=True, known=self._known
         )
+        return self._hosts.probe(self._inventory.names, request)
 
     def _remember(self, evidence: Mapping[str, Evidence], base: dict[str, Baseline]) -> None:
         self._found, self._base = dict(evidence), base
+        self._known = tuple(dict.fromkeys((*self._known, *known_by(evidence))))[:KNOWN_AT_MOST]
         self._hosts.latches = {h: e.halt.latch for h, e in evidence.items() if e.halt is not None}
         self._report.before = {host: item.release for host, item in base.items()}
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from deploytool.errors import HostFault
+from deploytool.parity.beside_rules import strays
 from deploytool.parity.judge import judge, shown_manifest
 from deploytool.parity.model import Evidence, HostVerdict, Verdict
 from deploytool.parity.round import probe_request
-from deploytool.parity.rules import strays
 from deploytool.release.model import Manifest
 from deploytool.rollout.model import Event
 from deploytool.rollout.progress import RolloutProgress
@@ -73,7 +73,7 @@ class Revert(RolloutProgress):
     def _prove_old(self) -> Event:
         """Touched hosts are proven on what they had; the others to be as they were found."""
         self._soak(lambda: False)
-        seen = self._hosts.probe(self._inventory.names, probe_request())
+        seen = self._hosts.probe(self._inventory.names, probe_request(known=self._known))
         stopped = self._stopped(seen)
         bad: dict[str, HostVerdict] = {}
         for name, outcome in seen.items():

@@ -23,10 +23,10 @@ from deploytool.arming.checks import (
 )
 from deploytool.errors import HostFault
 from deploytool.fleet.model import Digest
-from deploytool.parity.fleet_rules import judge_fleet, most_common_release
+from deploytool.parity.fleet_rules import most_common_release
 from deploytool.parity.judge import expect, unreachable
 from deploytool.parity.model import Evidence, HostVerdict, Round, RoundAnswers
-from deploytool.parity.rules import judge_host
+from deploytool.parity.table import judge_fleet, judge_host
 from tests.unit.evidences import but
 
 from . import fleets

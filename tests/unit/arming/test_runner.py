@@ -24,7 +24,7 @@ from deploytool.parity.evidence import read_evidence
 from deploytool.parity.judge import judge, shown_manifest
 from deploytool.parity.remedies import remedy
 from deploytool.parity.round import probe_request
-from deploytool.parity.rules import judge_host
+from deploytool.parity.table import judge_host
 from deploytool.simulation import board, fleet
 from deploytool.simulation.events import EVENTS
 from deploytool.simulation.faults import AFTER, BEFORE, CallPoint, Fault, possible
@@ -165,8 +165,8 @@ def _once(function: Callable[..., Any]) -> Callable[..., Any]:
     known: dict[object, Any] = {}
 
     def told(first: object, *rest: object) -> Any:
-        held = tuple(item if isinstance(item, str) else id(item) for item in (first, *rest[-1:]))
-        key = held if isinstance(first, str) else (id(first),)
+        # A host's name and what it showed, or an answer alone.
+        key = (first, id(rest[1])) if isinstance(first, str) else (id(first),)
         if key not in known:
             known[key] = (function(first, *rest), first, rest)
         return known[key][0]

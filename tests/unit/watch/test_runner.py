@@ -426,6 +426,7 @@ def restarts(verified: bool) -> Callable[[SimulatedHost | None], None]:
             mark |= {"boot": host.computer.boot_id, "token": 2, "since": 2}
             text = "".join(f"{key} {value}\n" for key, value in mark.items())
             host.computer.put(f"{service.root}/state/verified", text.encode())
+            fleet.note_start(host)
 
     return restart
 

@@ -1,0 +1,130 @@
+"""Judges what the main process was started with, has loaded, and could leave behind. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+
+from deploytool.agent.acting import ARGUMENTS_AT_MOST, ARGUMENTS_SHOWN
+from deploytool.agent.model import FileDigest
+from deploytool.agent.words import is_digest
+from deploytool.parity.model import Evidence, Expected, Finding
+from deploytool.parity.rules import named, short, unseen, wrong
+
+INTERPRETER_WORDS_AT_MOST = 8
+"""So many words an interpreter and its options may be, before the artifact's own path."""
+_CONFIGURATION = "running configuration"
+
+
+def config_digest(files: Iterable[FileDigest]) -> str:
+    """What ``status`` shows as ``config`` (docs/contract.md, section 3)."""
+    lines = "".join(f"{file.sha} {file.path}\n" for file in files)
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def started_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
+    """The process runs the configuration that the files have now.
+
+    An artifact that can says what it read. Of one that can't, the agent has noted what the files
+    held when it started it; contents decide, and times nothing.
+    """
+    now, main = evidence.shown.configs, evidence.processes.get(evidence.main_pid)
+    if expected.release is None or not now or main is None:
+        return  # other rules say that there is no process, or that a file can't be read
+    said = (evidence.status or {}).get("config")
+    if is_digest(said):
+        if all(file.sha is not None for file in now) and said != config_digest(now):
+            yield wrong(_CONFIGURATION, "what the files hold now", f"another: {short(said)}")
+        return
+    mark = evidence.shown.started
+    if mark is None or (mark.boot, mark.pid, mark.start) != (evidence.boot, main.pid, main.start):
+        why = f"{named(evidence, main.pid)} was not started by deploytool: what it read is unknown"
+        yield unseen(_CONFIGURATION, "noted when the process was started", why)
+        return
+    then = {file.path: file for file in mark.configs}
+    for file in now:
+        if file.sha is not None:
+            yield from _changed(file, then.get(file.path))
+
+
+def _changed(now: FileDigest, then: FileDigest | None) -> Iterator[Finding]:
+    what = f"{_CONFIGURATION} {now.path}"
+    if then is None:
+        yield unseen(what, "noted when the process was started", "it was not noted")
+    elif then.missing:
+        yield wrong(what, "there when the process was started", "it was missing then")
+    elif then.sha is None:
+        yield unseen(what, "the same all through the start", "it was changed meanwhile")
+    elif then.sha != now.sha:
+        yield wrong(
+            what, f"{short(then.sha)} as the process was started with", f"{short(now.sha)} now"
+        )
+
+
+def running_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
+    """The process was started as the unit says, and nothing made it load other code.
+
+    A process that shows other arguments altogether (it executed another program, or set its title)
+    is compared with the other hosts alone.
+    """
+    if expected.release is None or not evidence.main_pid:
+        return
+    running = evidence.shown.running
+    if running is None:
+        yield unseen("main process", "its arguments and mapped files", "they could not be read")
+        return
+    for file in running.mapped:
+        if file.sha is None:
+            yield unseen(f"mapped file {file.path}", "readable", "it could not be read")
+    if expected.arguments[:1] and expected.arguments[0] not in running.arguments:
+        return
+    if interpreter_words(expected.arguments, running.arguments) is None:
+        found = " ".join(running.arguments)
+        yield wrong("arguments", " ".join(expected.arguments), found[:200])
+    for variable in running.environment:
+        name, has_value, _ = variable.partition("=")
+        if has_value and name != "PATH":
+            yield wrong("environment", "no variable that loads other code", variable[:200])
+
+
+def interpreter_words(wanted: tuple[str, ...], shown: tuple[str, ...]) -> tuple[str, ...] | None:
+    """What stands before the unit's own arguments: an interpreter and its options (execve(2)).
+
+    None: the arguments are others. A look shows the beginning of long ones alone.
+    """
+    if not wanted or wanted[0] not in shown:
+        return None
+    at = shown.index(wanted[0])
+    found = shown[at:]
+    length = sum(len(word.encode()) + 1 for word in shown)
+    if len(shown) >= ARGUMENTS_SHOWN or length >= ARGUMENTS_AT_MOST:
+        found = found[:-1]  # the last one may be cut
+        wanted = wanted[: len(found)]
+    return shown[:at] if found == wanted and at <= INTERPRETER_WORDS_AT_MOST else None
+
+
+def preload_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
+    """It is known which libraries every program of this host loads (ld.so(8))."""
+    if expected.unit_path is None:
+        return
+    found = evidence.shown.preload
+    if found is None:
+        yield unseen("/etc/ld.so.preload", "its digest, or that it is missing", "it was not shown")
+    elif found.sha is None and not found.missing:
+        yield unseen("/etc/ld.so.preload", "its digest, or that it is missing", "it can't be read")
+
+
+def state_rule(_expected: Expected, evidence: Evidence) -> Iterator[Finding]:
+    """A stop could leave its latch here: it was tried in this round."""
+    shown = evidence.shown
+    if shown.state_writable is None:
+        yield unseen("state folder", "writable, so that a stop can hold", "it was not tried")
+    elif not shown.state_writable:
+        why = shown.state_error or "it can't be written"
+        yield wrong("state folder", "writable, so that a stop can hold", why)
+
+
+def marks_rule(_expected: Expected, evidence: Evidence) -> Iterator[Finding]:
+    """Every mark that is there can be read: one that can't may say the worst that it could."""
+    for name in evidence.marks.unreadable:
+        yield unseen(f"mark state/{name}", "readable", "it is there, and damaged or unreadable")
