@@ -54,6 +54,13 @@ def test_p1_specs_that_hold_on_every_host(trio: Trio) -> None:
     assert lines(ended) == dict.fromkeys(trio.names, True)
 
 
+def test_p1_the_spec_that_ships_holds_on_every_host(trio: Trio) -> None:
+    ended = trio.desk.tool("verify", "-i", trio.inventory, "--json")
+    assert ended.code == 0, ended
+    rows = {row["host"]: row["passed"] for row in ended.document["specs"]}
+    assert rows == dict.fromkeys(trio.names, 3), "bytes, rights, and the service under systemd"
+
+
 def test_p1_one_host_that_fails_a_spec_is_named(trio: Trio) -> None:
     ended = verify(trio, specs(trio.desk, "elsewhere", ELSEWHERE + PASSING))
     assert ended.code == 5, ended
