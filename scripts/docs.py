@@ -22,6 +22,7 @@ import typer
 
 from deploytool import __version__, errors
 from deploytool.cli.main import app
+from deploytool.parity.table import RULES
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "deploytool"
@@ -202,6 +203,12 @@ def rule_ids() -> set[str]:
     }
 
 
+def parity_rules() -> str:
+    """Every rule of a proof, as the table has it."""
+    rows = [f"| `{rule.id}` | {rule.about} |" for rule in RULES]
+    return "\n".join(["| rule | holds |", "|---|---|", *rows])
+
+
 # --- decisions ------------------------------------------------------------------------------------
 
 
@@ -285,6 +292,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "exit codes": exit_codes,
     "fault kinds": fault_kinds,
     "decisions": decisions,
+    "parity rules": parity_rules,
 }
 _PART = re.compile(r"(<!-- generated: ([^>]+) -->\n).*?(\n<!-- end -->)", re.DOTALL)
 

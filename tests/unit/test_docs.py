@@ -36,6 +36,12 @@ def test_the_manual_page_names_the_commands_that_there_are() -> None:
     assert docs.MANUAL.read_text(encoding="utf-8") == docs.manual()
 
 
+def test_the_site_has_every_page() -> None:
+    site = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    named = set(re.findall(r"^ +- ([\w/-]+\.md)$", site, re.MULTILINE))
+    assert named == {page.relative_to(ROOT / "docs").as_posix() for page in PAGES}
+
+
 def test_every_promise_is_on_its_page_and_only_p8_is_open() -> None:
     page = (ROOT / "docs/promises.md").read_text(encoding="utf-8")
     assert set(re.findall(r"generated: tests of (P\d)", page)) == set(docs.PROMISES)
