@@ -62,22 +62,23 @@ def test_all_is_well() -> None:
 
 def test_p3_of_all_6561_fleets_of_new_old_and_unreachable_hosts_one_may_arm() -> None:
     """Held against the release that most hosts have, as a command does that names no release."""
+    shown = {(state, name): make(name) for (state, make), name in product(STATES.items(), NAMES)}
     judged: dict[tuple[str, str, str | None], HostVerdict] = {}
-    for (state, make), name, sha in product(STATES.items(), NAMES, (*MANIFESTS, None)):
-        outcome, manifest = make(name), MANIFESTS.get(sha or "")
+    for ((state, name), outcome), sha in product(shown.items(), (*MANIFESTS, None)):
+        manifest = MANIFESTS.get(sha or "")
         judged[state, name, sha] = (
             unreachable(name, outcome)
             if isinstance(outcome, HostFault)
             else judge_host(name, expect(declared(), name, manifest), outcome)
         )
-    allowed = []
+    well, allowed = situation(), []
     for fleet in product(STATES, repeat=len(NAMES)):
-        seen = [STATES[state](name) for state, name in zip(fleet, NAMES, strict=True)]
+        seen = [shown[state, name] for state, name in zip(fleet, NAMES, strict=True)]
         sha = most_common_release([item for item in seen if isinstance(item, Evidence)])
         verdicts = [judged[state, name, sha] for state, name in zip(fleet, NAMES, strict=True)]
         taken = Round(None if sha is None else Digest(sha), "x", judge_fleet(verdicts))
         manifest = MANIFESTS.get(sha or "")
-        found = obstacles(replace(situation(), round=taken, manifest=manifest))
+        found = obstacles(replace(well, round=taken, manifest=manifest))
         named = {o.host for o in found if o.rule == "ARM_PARITY"} - {FLEET}
         assert named == {n for n, s in zip(NAMES, fleet, strict=True) if RUNS[s] != sha or not sha}
         if not found:
