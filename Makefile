@@ -51,13 +51,14 @@ docs: ## draw what the docs take from the code, and build the site: build/site
 	@$(BIN)/python scripts/docs.py
 	@$(BIN)/mkdocs build
 
+# Each script writes its own sections of the page; `make bench BENCH="stop many"` runs these alone.
+BENCH := deploy cost latency many journal flags router stop
 bench: ## measure a verified deploy beside other tools; writes benchmarks/RESULTS.md
 	@scripts/setup bench
-	@$(BIN)/python benchmarks/deploy.py
-	@$(BIN)/python benchmarks/journal.py
-	@$(BIN)/python benchmarks/flags.py
-	@$(BIN)/python benchmarks/router.py
-	@$(BIN)/python benchmarks/stop.py
+	@failed=; for one in $(BENCH); do \
+		echo "== $$one"; \
+		$(BIN)/python benchmarks/$$one.py || failed="$$failed $$one"; \
+	done; [ -z "$$failed" ] || { echo "FAILED, their sections are the old ones:$$failed" >&2; exit 1; }
 
 lock: ## renew the hashed locks from pyproject.toml (asks the package index)
 	@scripts/lock

@@ -1,6 +1,6 @@
 """What arming a flag costs beyond one evidence round: `python benchmarks/flags.py [--runs N]`.
 
-The hosts are loopback ones: `sshd`, helper, router and its command-line client of all of them share
+The hosts are loopback ones: `sshd`, agent, router and its command-line client of all of them share
 this machine's cores. One host alone shows what each host of a real fleet does at the same time.
 """
 

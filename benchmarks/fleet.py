@@ -110,6 +110,13 @@ def containers(folder: Path, count: int) -> Iterator[BenchFleet]:
         fleet.down(print)
 
 
+def _ports_beside(hosts: tuple[HostRecord, ...]) -> dict[str, int]:
+    """A port for each host's other service: none that the fleet's own, not up yet, will take."""
+    theirs = {int(host.listen.rpartition(":")[2]) for host in hosts}
+    found = [port for port in free_ports(2 * len(hosts)) if port not in theirs]
+    return dict(zip((host.name for host in hosts), found, strict=False))
+
+
 @contextmanager
 def loopback(folder: Path, count: int) -> Iterator[BenchFleet]:
     """Many ``sshd`` on this machine; services are restarted by hand, for want of systemd."""
@@ -119,7 +126,7 @@ def loopback(folder: Path, count: int) -> Iterator[BenchFleet]:
     record = fleet.record()
     if record is None:
         raise RuntimeError("the fleet was taken down meanwhile")
-    ports = dict(zip((host.name for host in record.hosts), free_ports(count), strict=True))
+    ports = _ports_beside(record.hosts)
 
     def root(host: HostRecord) -> str:
         return str(fleet.host_folder(host.name) / "plain")

@@ -393,13 +393,14 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=100, help="halts to time")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    load = os.getloadavg()[0]
     found = measure(options.seconds, options.rounds)
     if options.json:
         print(json.dumps(found, sort_keys=True))
         return 0
     lines = [
         HEADING, "",
-        f"Load of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores.", "",
+        f"Load before the start: {load:.1f} on {os.cpu_count()} cores.", "",
         "| router | measured | reach |", "|---|---|---|",
     ]  # fmt: skip
     lines += [

@@ -72,7 +72,7 @@ class StopBench:
         self.inventory = fleet.folder / "witnessed.yaml"
         (fleet.folder / ROUTER_CONFIG).write_text(router_config(record))
         said = yaml.safe_load(fleet.inventory.read_text())
-        witness = [sys.executable, "-m", "deploytool.rehearsal.market.witness", "--hosts"]
+        witness = [sys.executable, "-m", "deploytool.market.witness", "--hosts"]
         witness += [ROUTER_CONFIG, "--control", str(trading.flow.market.control)]
         said["silence"] = {"command": witness, "timeout_s": 20}
         self.inventory.write_text(yaml.safe_dump(said, sort_keys=False))

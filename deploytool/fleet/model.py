@@ -86,7 +86,7 @@ Wave = Annotated[int, Field(ge=1)] | Literal["rest"]
 class Frozen(BaseModel):
     """A value read from a file that a person wrote: unknown keys are mistakes."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
 
 class FlagCommands(Frozen):
