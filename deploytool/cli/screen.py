@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+import textwrap
 import time
+from collections.abc import Iterator, Sequence
 from enum import Enum
 from pathlib import Path
 from shlex import quote
-from types import TracebackType
-from typing import Self, TextIO
+from typing import TYPE_CHECKING, Self, TextIO
 
-from rich.console import Console, Group
-from rich.live import Live
-from rich.table import Table
-from rich.text import Text
-
-from deploytool.cli.output import clean, colour, put, wants_json
+from deploytool.cli.output import colour, put, put_as_is, wants_json
 from deploytool.fleet.protocol import one_line
 from deploytool.parity.host_notices import halt_notices, notices
 from deploytool.parity.model import Finding, Parity, Round, Verdict
 from deploytool.parity.rules import TRADES_ON, first_trouble, short
-from deploytool.rollout.model import State
+
+if TYPE_CHECKING:
+    from deploytool.cli.live import LiveScreen
 
 _NOTES_SHOWN = 10
-_STYLES = {Verdict.MATCH: "green", Verdict.MISMATCH: "bold red", Verdict.UNKNOWN: "bold yellow"}
+_COLOURS = {Verdict.MATCH: "32", Verdict.MISMATCH: "1;31", Verdict.UNKNOWN: "1;33"}
+_PIPE_WIDTH = 160
+"""Columns of a table that no terminal shows."""
+_REASON_AT_LEAST = 20
 
 
 def _stream() -> TextIO:
@@ -54,98 +56,36 @@ class PlainScreen:
         self._say(f"  {host}: {'FAILED: ' if good is False else ''}{text}")
 
 
-class LiveScreen:
-    """One row a host, stage by stage; what went wrong stands below, where there is room for it."""
-
-    _COLUMNS = ("seen", "locked", "staged", "activated", "verified", "unlocked")
-
-    def __init__(self, hosts: tuple[str, ...], title: str) -> None:
-        self._hosts = hosts
-        self._title = title
-        self._reached: dict[str, set[str]] = {host: set() for host in hosts}
-        self._trouble: dict[str, str] = {}
-        self._state = ""
-        self._began = time.monotonic()
-        console = Console(file=_stream(), no_color=not colour(_stream()))
-        self._live = Live(console=console, get_renderable=self._table, refresh_per_second=8)
-
-    def __enter__(self) -> Self:
-        self._live.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._live.refresh()
-        self._live.stop()
-
-    def state(self, state: State, hosts: tuple[str, ...]) -> None:
-        """Shows what is done now."""
-        self._state = f"{state.value} ({len(hosts)} of {len(self._hosts)} hosts)"
-        if state is State.REVERTING:
-            for host in hosts:  # from here on these are said of the old release
-                self._reached[host] -= {"activated", "verified"}
-        if state is State.STAGING:
-            for host in self._hosts:
-                if host not in hosts:
-                    self._reached[host].add("staged")  # it holds the release already
-
-    def host(self, host: str, text: str, *, good: bool | None) -> None:
-        """Shows what one host reached, or what went wrong there."""
-        if good is False:
-            self._trouble[host] = text
-        else:
-            self._reached[host].add(text)
-
-    def _table(self) -> Group:
-        table = Table(title=self._title, title_justify="left")
-        table.add_column("host", no_wrap=True)
-        for column in self._COLUMNS:
-            table.add_column(column, justify="center")
-        for host in self._hosts:
-            marks = [
-                Text("ok", "green") if column in self._reached[host] else Text("·", "dim")
-                for column in self._COLUMNS
-            ]
-            table.add_row(Text(host, "bold red" if host in self._trouble else ""), *marks)
-        trouble = [
-            Text(f"{host}: {clean(text)}", "bold red") for host, text in self._trouble.items()
-        ]
-        since = f"{self._state}, {time.monotonic() - self._began:.1f} s"
-        return Group(table, *trouble, Text(since, "italic dim"))
-
-
 def screen(hosts: tuple[str, ...], title: str) -> PlainScreen | LiveScreen:
     """A live table where there is a terminal to draw it on, else plain lines."""
-    return LiveScreen(hosts, title) if _stream().isatty() else PlainScreen()
+    if not _stream().isatty():
+        return PlainScreen()
+    from deploytool.cli.live import LiveScreen  # rich is slow to import
+
+    return LiveScreen(hosts, title, _stream())
 
 
 def show_round(taken: Round) -> None:
     """The parity table of one round."""
     stream = _stream()
-    width = None if stream.isatty() else 160
-    console = Console(file=stream, no_color=not colour(stream), width=width, highlight=False)
-    table = Table(title_justify="left", box=None, pad_edge=False)
-    for name in ("host", "verdict", "release", "process", "state", "reason"):
-        table.add_column(name, overflow="fold", no_wrap=name in {"host", "verdict"})
+    rows = [("host", "verdict", "release", "process", "state", "reason")]
     for item in taken.hosts:
         seen = item.evidence
         trading = str((seen.status or {}).get("trading_state", "-")) if seen else "-"
-        table.add_row(
-            item.host,
-            Text(item.verdict.value, _STYLES[item.verdict]),
-            Text(clean(short(item.release or "none"))),
-            str(seen.main_pid or "-") if seen else "-",
-            Text(clean(trading)),
-            Text(clean(first_trouble(item))),
+        rows.append(
+            (
+                item.host,
+                item.verdict.value,
+                one_line(short(item.release or "none")),
+                str(seen.main_pid or "-") if seen else "-",
+                one_line(trading),
+                one_line(first_trouble(item)),
+            )
         )
-    try:
-        console.print(table)
-    except BrokenPipeError:
-        put("", stream)
+    colours = ["", *(_COLOURS[item.verdict] for item in taken.hosts)] if colour(stream) else []
+    size = shutil.get_terminal_size((_PIPE_WIDTH, 1)).columns if stream.isatty() else _PIPE_WIDTH
+    for line in columns(rows, colours, size):
+        put_as_is(line, stream)
     for item in taken.hosts:
         for note in item.notes[:_NOTES_SHOWN]:
             put(f"{item.host}: {note}", stream)
@@ -153,6 +93,24 @@ def show_round(taken: Round) -> None:
             put(f"{item.host}: {more} more of these (--json has all)", stream)
     if taken.parity is Parity.PARITY:
         put(f"Not covered (docs/proof.md): {'; '.join(taken.uncovered)}.", stream)
+
+
+def columns(rows: Sequence[tuple[str, ...]], colours: Sequence[str], width: int) -> Iterator[str]:
+    """Lines of a table ``width`` columns wide; a long last cell goes on below itself.
+
+    ``colours``: for each row, how a terminal shows its second cell (nothing: as it is).
+    """
+    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]) - 1)]
+    before = sum(widths) + 2 * len(widths)
+    room = max(_REASON_AT_LEAST, width - before)
+    for number, row in enumerate(rows):
+        cells = [cell.ljust(size) for cell, size in zip(row[:-1], widths, strict=True)]
+        if colours and colours[number]:
+            cells[1] = f"\033[{colours[number]}m{cells[1]}\033[0m"
+        first, *more = textwrap.wrap(row[-1], room) or [""]
+        yield "  ".join([*cells, first]).rstrip()
+        for line in more:
+            yield " " * before + line
 
 
 def show_halts(taken: Round, inventory: Path) -> None:

@@ -23,7 +23,7 @@ KNOWN_AT_MOST = 512
 class FlagTable(BaseModel):
     """The artifact's flags: digest of the table, digest of the wire format, the entries."""
 
-    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True, defer_build=True)
 
     table: Hex64
     wire: Hex64
@@ -33,7 +33,7 @@ class FlagTable(BaseModel):
 class Manifest(BaseModel):
     """What a release says of itself. Unknown members are mistakes, so that nothing hides in one."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
     schema_: Annotated[Literal[1], Field(alias="schema")] = 1
     name: Name

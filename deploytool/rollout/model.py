@@ -102,7 +102,7 @@ class Action(Enum):
 class Observed(BaseModel):
     """What a host showed when the plan was made; a plan is bound to it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
     machine: str
     release: str | None
@@ -114,7 +114,7 @@ class Observed(BaseModel):
 class HostPlan(BaseModel):
     """What is to happen on one host."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     host: str
     action: Action
@@ -124,7 +124,7 @@ class HostPlan(BaseModel):
 class Plan(BaseModel):
     """What a deployment would do, bound to what was observed. Written and read as JSON."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     id: str
     fleet: str

@@ -21,7 +21,8 @@ COLOUR = re.compile(r"\x1b\[(?:[0-9]+;)*(?:3[0-9]|4[0-9]|9[0-7]|10[0-7])(?:;[0-9
 CODE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 LIVE = """
 import time
-from deploytool.cli.screen import LiveScreen, screen
+from deploytool.cli.live import LiveScreen
+from deploytool.cli.screen import screen
 from deploytool.rollout.model import State
 with screen(("router1", "router2"), "deploy of router 2") as shown:
     assert isinstance(shown, LiveScreen)
