@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -22,6 +23,7 @@ from deploytool.cli.output import (
     wants_json,
 )
 from deploytool.errors import DeploytoolError, InputError, Interrupted
+from deploytool.fleet.exchange_log import LOG
 
 app = typer.Typer(
     name="deploytool",
@@ -66,8 +68,33 @@ def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
     ] = False,
+    verbose: Annotated[
+        bool,
+        typer.Option(
+            "--verbose",
+            help="Show each request to a host, its answer and its time, on standard error; "
+            "in any place of the command line. Secrets are masked.",
+        ),
+    ] = False,
+    log_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--log-file", metavar="FILE", help="Append the same lines to FILE (mode 0600)."
+        ),
+    ] = None,
 ) -> None:
     del version
+    LOG.verbose = verbose
+    if log_file is None:
+        return
+    try:
+        LOG.open(str(log_file))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"The log {log_file} can't be written: {getattr(error, 'strerror', None) or error}.",
+            "Nothing was touched.",
+            "Name a file that you may write to, in a folder that exists: --log-file FILE",
+        ) from error
 
 
 _USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]

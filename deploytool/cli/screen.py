@@ -13,6 +13,7 @@ from shlex import quote
 from typing import TYPE_CHECKING, Self, TextIO
 
 from deploytool.cli.output import colour, put, put_as_is, wants_json
+from deploytool.fleet.exchange_log import LOG
 from deploytool.fleet.protocol import one_line
 from deploytool.parity.host_notices import halt_notices, notices
 from deploytool.parity.model import Finding, Parity, Round, Verdict
@@ -57,8 +58,11 @@ class PlainScreen:
 
 
 def screen(hosts: tuple[str, ...], title: str) -> PlainScreen | LiveScreen:
-    """A live table where there is a terminal to draw it on, else plain lines."""
-    if not _stream().isatty():
+    """A live table where there is a terminal to draw it on, else plain lines.
+
+    The lines of --verbose would come in the middle of a table that is drawn again and again.
+    """
+    if LOG.verbose or not _stream().isatty():
         return PlainScreen()
     from deploytool.cli.live import LiveScreen  # rich is slow to import
 

@@ -8,6 +8,7 @@ from shlex import quote
 from deploytool.agent.protocol import request_bytes
 from deploytool.agent.requests import LetIn, Resumed
 from deploytool.fleet.agent_settings import agent_path
+from deploytool.fleet.exchange_log import LOG
 from deploytool.fleet.model import Inventory
 from deploytool.fleet.prepare import Admin
 from deploytool.fleet.protocol import excerpt, parse_answer
@@ -31,13 +32,14 @@ def let_in(inventory: Inventory, host: str, admin: Admin, by: str, reason: str) 
     needs_root = service.supervisor == "systemd" and way.user != "root"
     path = quote(agent_path(inventory, host))
     nonce, request = secrets.token_hex(16), LetIn(by=by, reason=reason)
-    session = Session(way, inventory.ssh.known_hosts, inventory.ssh.connect_timeout_s)
-    try:
-        # By a shell: what sudo allows the deploy account is the agent itself, and refused there.
-        command = f"sudo -n sh -c {path}" if needs_root else f"exec {path}"
-        output = session.run(command, request_bytes(request, nonce), deadline_s=deadline_s)
-    finally:
-        session.close()
-    answer = parse_answer(output.output, nonce, request)
+    # By a shell: what sudo allows the deploy account is the agent itself, and refused there.
+    command = f"sudo -n sh -c {path}" if needs_root else f"exec {path}"
+    with LOG.asks(host, request.verb, request) as exchange:
+        session = Session(way, inventory.ssh.known_hosts, inventory.ssh.connect_timeout_s)
+        try:
+            output = session.run(command, request_bytes(request, nonce), deadline_s=deadline_s)
+        finally:
+            session.close()
+        exchange.answer = answer = parse_answer(output.output, nonce, request)
     said = answer.said if isinstance(answer, Resumed) else None
     return excerpt(said.answer or said.errors) if said is not None else ""

@@ -16,13 +16,14 @@ from pathlib import Path
 
 from deploytool.errors import FaultKind, HostFault, InputError
 from deploytool.fleet.agent_settings import service_account
+from deploytool.fleet.exchange_log import LOG
 from deploytool.fleet.fanout import fanout
 from deploytool.fleet.inventory import load_inventory
 from deploytool.fleet.model import Inventory
 from deploytool.fleet.prepared import assignments, host_files
 from deploytool.fleet.protocol import Call, excerpt, parse_reply
-from deploytool.fleet.session import Session
-from deploytool.fleet.sshconfig import route
+from deploytool.fleet.session import Output, Session
+from deploytool.fleet.sshconfig import Route, route
 
 _DEADLINE_S = 120
 _NAMED = 3
@@ -102,15 +103,20 @@ def _prepare_host(inventory: Inventory, host: str, admin: Admin) -> Prepared:
     nonce = secrets.token_hex(16)
     script = render_script(inventory, host, target.user, admin.authorize, nonce)
     needs_root = inventory.service.supervisor == "systemd" and way.user != "root"
+    with LOG.asks(host, "prepare", None, len(script)):
+        command = "sudo -n sh -s" if needs_root else "sh -s"
+        return _prepared(_run(way, inventory, command, script), nonce)
+
+
+def _run(way: Route, inventory: Inventory, command: str, script: str) -> Output:
     session = Session(way, inventory.ssh.known_hosts, inventory.ssh.connect_timeout_s)
     try:
-        answer = session.run(
-            "sudo -n sh -s" if needs_root else "sh -s",
-            script.encode(),
-            deadline_s=_DEADLINE_S,
-        )
+        return session.run(command, script.encode(), deadline_s=_DEADLINE_S)
     finally:
         session.close()
+
+
+def _prepared(answer: Output, nonce: str) -> Prepared:
     try:
         reply = parse_reply(answer.output, nonce, Call("prepare"))
         return Prepared(reply.all("changed"), what_left(reply.one("left")))

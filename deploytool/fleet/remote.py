@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from deploytool.agent.protocol import answer_end, request_bytes
 from deploytool.agent.requests import Answer, Request
 from deploytool.errors import FaultKind, HostFault
+from deploytool.fleet.exchange_log import LOG
 from deploytool.fleet.fanout import WIDTH
 from deploytool.fleet.host import Payload
 from deploytool.fleet.model import Inventory
@@ -80,6 +81,14 @@ class RemoteHost:
         insist: bool = False,
     ) -> Answer:
         """Has its agent carry out ``request``, once. See ``Host.call``."""
+        size = payload.size if payload is not None else 0
+        with LOG.asks(self._name, request.verb, request, size) as exchange:
+            exchange.answer = self._in_turn(request, deadline_s, payload, insist=insist)
+            return exchange.answer
+
+    def _in_turn(
+        self, request: Request, deadline_s: float, payload: Payload | None, *, insist: bool
+    ) -> Answer:
         if not self._turn.acquire(timeout=deadline_s):
             raise HostFault(FaultKind.TIMEOUT, "an earlier command to it still hangs")
         try:

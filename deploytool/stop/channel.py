@@ -17,6 +17,7 @@ from contextlib import suppress
 from deploytool.agent.protocol import arrived, request_bytes
 from deploytool.agent.requests import Answer, Request
 from deploytool.errors import FaultKind, HostFault
+from deploytool.fleet.exchange_log import LOG, Exchange
 from deploytool.fleet.protocol import (
     ANSWER_BYTES_AT_MOST,
     OTHER_VERSION,
@@ -70,7 +71,9 @@ class SshChannel:
 
     _running = 0
 
-    def __init__(self, argv: tuple[str, ...]) -> None:
+    def __init__(self, argv: tuple[str, ...], host: str) -> None:
+        self._host = host
+        self._exchange: Exchange | None = None
         pipes: list[int] = []
         try:
             # Made here: where the third can't be, subprocess loses those that it has made.
@@ -168,6 +171,8 @@ class SshChannel:
         """Asks; the answer comes with ``hear``. A ``Call`` is one of the last rungs."""
         self._asked, self._nonce = what, secrets.token_hex(16)
         self.asked_at = time.time()
+        request = None if isinstance(what, Call) else what
+        self._exchange = LOG.asks(self._host, what.verb, request)
         self.begun = False
         self._heard.clear()
         if isinstance(what, Call):
@@ -193,6 +198,19 @@ class SshChannel:
         Raises:
             HostFault: refused, not understood, or the client has ended.
         """
+        try:
+            found = self._hear()
+        except HostFault as fault:
+            if self._exchange is not None:
+                self._exchange.failed(fault)
+                self._exchange = None
+            raise
+        if found is not None and self._exchange is not None:
+            self._exchange.answered(None if isinstance(found, Reply) else found)
+            self._exchange = None
+        return found
+
+    def _hear(self) -> Reply | Answer | None:
         asked = self._asked
         self._read(self.stderr, self._errors)
         ended = self._read(self.stdout, self._heard)
@@ -243,6 +261,9 @@ class SshChannel:
     def close(self) -> None:
         """Ends the client, and with it our end of whatever it waits for; the host goes on."""
         self.over = True
+        if self._exchange is not None:
+            self._exchange.failed(HostFault(FaultKind.LOST, "not waited for any longer"))
+            self._exchange = None
         if self._open:  # once: by then another line may have their numbers
             self._open = False
             SshChannel._running -= 1

@@ -289,7 +289,7 @@ class HostEscalation:
                 # What has become the agent has no shell any more, and may be what hangs.
                 self._let_line_go()
             if self.line is None or self.line.over:
-                self.line = SshChannel(self._argv)
+                self.line = SshChannel(self._argv, self.target.host)
                 patience = FIRST_WORD_S + CONNECT_S
             self.line.ask(asks)
         except NoRoom as why:

@@ -62,7 +62,7 @@ class WatchConnection:
         self._deadline += patience_s
         try:
             if self.line is None:
-                self.line = SshChannel(self._target.argv)
+                self.line = SshChannel(self._target.argv, self._target.host)
             self.line.ask(request)
         except NoRoom as why:
             text = f"this machine has no room for one more connection ({why})"
