@@ -46,23 +46,22 @@ def common_first(words: list[str]) -> tuple[list[str], list[str]]:
 
 
 def log_stop(common: list[str]) -> None:
-    """Logs a stop as it was asked to. What can't be opened is said, and stops no stop."""
-    from deploytool.fleet.exchange_log import LOG
-
-    LOG.verbose = "--verbose" in common
-    name = None
-    for word, following in zip(common, [*common[1:], ""], strict=True):
-        if word == "--log-file":
-            name = following
-        elif word.startswith("--log-file="):
-            name = word.partition("=")[2]
-    if name is None:
-        return
+    """Logs a stop as it was asked to. Whatever is wrong with that is said, and stops no stop."""
     try:
-        LOG.open(name)
-    except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or str(error)
-        try:
-            print(f"No log is written: {name!r}: {why}", file=sys.stderr, flush=True)
-        except (OSError, ValueError, AttributeError):
-            return
+        from deploytool.fleet.exchange_log import LOG
+
+        LOG.verbose = "--verbose" in common
+        names = [word.partition("=")[2] for word in common if word.startswith("--log-file=")]
+        if "--log-file" in common:
+            names += common[common.index("--log-file") + 1 :][:1] or [""]
+        for name in names:
+            LOG.open(name)
+    except Exception as error:  # noqa: BLE001 whatever it is, the hosts are stopped
+        _say(f"No log is written: {error}")
+
+
+def _say(text: str) -> None:
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except (OSError, ValueError, AttributeError):
+        return

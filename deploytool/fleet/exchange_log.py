@@ -8,6 +8,7 @@ a line is one write, whole or not there, whatever interrupts it.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import sys
@@ -58,7 +59,7 @@ class ExchangeLog:
         descriptor = os.open(path, flags, 0o600)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
-            raise OSError(0, "it is not a regular file")
+            raise OSError(errno.EINVAL, "Not a regular file", path)
         self.close()
         self._file = descriptor
 

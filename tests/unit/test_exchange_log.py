@@ -29,7 +29,7 @@ from deploytool.agent.requests import (
     TakeLock,
     Told,
 )
-from deploytool.cli.entry import common_first
+from deploytool.cli.entry import common_first, log_stop
 from deploytool.errors import FaultKind, HostFault
 from deploytool.fleet.exchange_log import LOG, ExchangeLog
 from deploytool.fleet.host import Payload
@@ -233,8 +233,19 @@ def test_a_log_that_cannot_be_written_is_bad_input(tmp_path: Path) -> None:
 
 def test_p6_a_log_that_cannot_be_written_stops_no_stop(tmp_path: Path) -> None:
     done = run(tmp_path, "stop", "--host", "nowhere", "--log-file", "none/log")
-    assert "No log is written: 'none/log': No such file or directory" in done.stderr
-    assert "nowhere" in done.stderr.partition("directory\n")[2]
+    assert "No log is written: [Errno 2] No such file or directory: 'none/log'\n" in done.stderr
+    assert "nowhere" in done.stderr.partition("'none/log'\n")[2]
+
+
+@pytest.mark.parametrize(
+    "common", ["", "--log-file", "--log-file=", "--log-file=\0", "--verbose --log-file"]
+)
+def test_p6_no_option_of_the_log_breaks_a_stop(common: str) -> None:
+    try:
+        log_stop(common.split())
+        assert LOG.verbose == ("--verbose" in common)
+    finally:
+        LOG.verbose = False
 
 
 def test_help_tells_of_them() -> None:
