@@ -19,6 +19,7 @@ from pathlib import Path
 
 import yaml
 
+from deploytool.fleet.descriptors import make_room
 from deploytool.fleet.inventory import load_inventory
 from deploytool.fleet.prepare import render_script
 from deploytool.rehearsal.fleets import files
@@ -27,7 +28,6 @@ from deploytool.rehearsal.fleets.local import LocalFleet, free_ports, sshd_confi
 from deploytool.rehearsal.fleets.model import Client, Endpoint, FleetRecord, HostRecord, silent
 from deploytool.rehearsal.fleets.ready import account, make_key
 from deploytool.rehearsal.fleets.run import find
-from deploytool.stop.channel import make_room
 
 _PREPARE_S = 60
 _PATIENCE_S = 60.0

@@ -124,7 +124,7 @@ def _rest(
 ) -> int:
     """What the warm way left, the witness, and the answer."""
     from deploytool.errors import DeploytoolError
-    from deploytool.stop.channel import make_room
+    from deploytool.fleet.descriptors import make_room
     from deploytool.stop.runner import Course
 
     make_room()

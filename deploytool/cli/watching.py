@@ -11,9 +11,9 @@ from typing import Any
 
 from deploytool.cli.output import say
 from deploytool.errors import DeploytoolError, NotProven
+from deploytool.fleet.descriptors import make_room
 from deploytool.fleet.inventory import load_inventory
 from deploytool.release.store import find, known_releases
-from deploytool.stop.channel import make_room
 from deploytool.stop.targets import read_targets
 from deploytool.watch.runner import Policy, Watch, WatchSummary
 from deploytool.watch.server import StopServer

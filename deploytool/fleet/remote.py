@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from deploytool.agent.protocol import answer_end, request_bytes
 from deploytool.agent.requests import Answer, Request
 from deploytool.errors import FaultKind, HostFault
+from deploytool.fleet.descriptors import make_room
 from deploytool.fleet.exchange_log import LOG
 from deploytool.fleet.fanout import WIDTH
 from deploytool.fleet.host import Payload
@@ -267,6 +268,7 @@ def connect_fleet(inventory: Inventory, *, early: bool = False) -> dict[str, Rem
 
     ``early``: all will be asked presently, so sessions are opened while this machine gets ready.
     """
+    make_room()
     hosts = {name: RemoteHost(inventory, name) for name in inventory.names}
     for host in list(hosts.values())[: WIDTH if early else 0]:
         host.connect_early()

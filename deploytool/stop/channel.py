@@ -54,13 +54,6 @@ class NoRoom(Exception):
     """This machine has no room for one more client now. It says nothing of the host."""
 
 
-def make_room() -> None:
-    """Allows this process as many descriptors as its user may have at all: a line takes three."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
 class SshChannel:
     """A running client. ``stdout`` and ``stderr`` are descriptors to wait on.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import time
 from collections.abc import Iterable
 
@@ -17,6 +18,7 @@ from deploytool.fleet.sshconfig import Route
 from deploytool.rollout.hosts import RolloutHosts
 from deploytool.rollout.model import Purpose
 from deploytool.simulation import fleet, program
+from deploytool.simulation.fleet import inventory
 
 WAY = Route("198.51.100.1", 22, "deploy", "198.51.100.1")
 PROBE = ShowLatch()
@@ -235,3 +237,13 @@ def test_a_command_that_answers_nothing_says_why(
     with pytest.raises(HostFault, match=word) as caught:
         host.call(PROBE, deadline_s=5)
     assert (caught.value.kind, caught.value.code, caught.value.in_doubt) == (kind, code, False)
+
+
+def test_a_large_fleet_is_not_short_of_descriptors() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(1024, hard), hard))
+        remote.connect_fleet(inventory())
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
