@@ -1,6 +1,6 @@
 # Every target installs what it needs first; `scripts/setup` does nothing when all is there.
 .DEFAULT_GOAL := help
-.PHONY: help rehearse rehearse-vagrant test matrix check docs bench lock clean
+.PHONY: help rehearse rehearse-vagrant quick test matrix check docs bench lock clean
 
 BIN := .venv/bin
 
@@ -14,6 +14,17 @@ rehearse: ## deploy to eight real SSH hosts on this machine, with and without fa
 rehearse-vagrant: ## the same, and more, on eight virtual machines; minutes, and root or libvirt
 	@scripts/setup vagrant
 	@$(BIN)/deploytool rehearse --fleet vagrant --scenario all $(REHEARSE_ARGS)
+
+# Of tests/: unit/, agent/verbs/ and three files of simulated/, with few faults; of these, what is not
+# marked `slow`, `sshd` or `containers`. All else is left to `make check` and `make test`.
+QUICK := tests/unit tests/agent/verbs tests/simulated/test_single_faults.py \
+	tests/simulated/test_pairs.py tests/simulated/test_crashes.py
+quick: ## lint, types, fast unit tests, a few simulated faults: a minute; no root, nothing slow or on hosts
+	@scripts/setup quick
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pytest --quiet --numprocesses 2 --singles 1 --pairs 6 --crashes 1 \
+		-m 'not slow and not sshd and not containers' $(PYTEST_ARGS) $(QUICK)
 
 # Two at a time, each file by one of them, the slow ones first. Not more: each brings up a fleet of
 # eight containers, and their number on one machine is bounded (inotify).

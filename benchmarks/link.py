@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
 _CHUNK = 256 * 1024
@@ -70,6 +70,9 @@ class SlowLink:
         await asyncio.gather(
             _pass_on(near, send, self._delay_s, up), _pass_on(far, reply, self._delay_s, down)
         )
+        for writer in (send, reply):
+            with suppress(OSError):
+                await writer.wait_closed()
 
 
 async def _pass_on(reader, writer, delay_s: float, count) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
@@ -110,9 +113,27 @@ def slow_links(targets: Sequence[tuple[str, int]], delay_s: float) -> Iterator[l
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="links", daemon=True)
     thread.start()
+
+    def close() -> None:
+        asyncio.run_coroutine_threadsafe(_end(servers), loop).result(_START_S)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(_START_S)
+        loop.close()
+
+    servers: list[asyncio.Server] = []
     with ExitStack() as stack:
-        stack.callback(thread.join, _START_S)
-        stack.callback(loop.call_soon_threadsafe, loop.stop)
+        stack.callback(close)
         for link in links:
-            asyncio.run_coroutine_threadsafe(link.open(), loop).result(_START_S)
+            opening = asyncio.run_coroutine_threadsafe(link.open(), loop)
+            servers.append(opening.result(_START_S))
         yield links
+
+
+async def _end(servers: list[asyncio.Server]) -> None:
+    """Ends listeners, and whatever still goes over a link."""
+    for server in servers:
+        server.close()
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)

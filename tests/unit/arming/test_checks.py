@@ -60,6 +60,7 @@ def test_all_is_well() -> None:
     assert obstacles(situation()) == ()
 
 
+@pytest.mark.slow
 def test_p3_of_all_6561_fleets_of_new_old_and_unreachable_hosts_one_may_arm() -> None:
     """Held against the release that most hosts have, as a command does that names no release."""
     shown = {(state, name): make(name) for (state, make), name in product(STATES.items(), NAMES)}

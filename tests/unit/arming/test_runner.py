@@ -133,6 +133,7 @@ class Recorded:
         pass
 
 
+@pytest.mark.slow
 def test_of_all_6561_fleets_of_new_old_and_unreachable_hosts_one_is_asked_for_nonces(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -292,6 +293,7 @@ def cases() -> Iterator[tuple[str, CallPoint, Fault]]:
                 yield host, moment, fault
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("host", "moment", "fault"), list(cases()), ids=str)
 def test_whatever_is_cut_and_whenever(host: str, moment: CallPoint, fault: Fault) -> None:
     world = World()
@@ -516,6 +518,7 @@ def _calls_of_one_arming() -> int:
     return count[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("purpose", list(Purpose))
 def test_the_operator_is_killed_at_every_call(
     purpose: Purpose, monkeypatch: pytest.MonkeyPatch

@@ -241,6 +241,7 @@ BREAKS: dict[str, Break] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BREAKS)
 def test_one_broken_rule_is_the_one_that_is_named(name: str, repository: GateRepository) -> None:
     rule, path, line = BREAKS[name](repository)

@@ -86,6 +86,7 @@ def test_what_is_no_registry_is_refused(text: str) -> None:
     assert mistakes(text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["a: [", "a: !x 1\n", "[" * 3000])
 def test_what_is_no_yaml_is_refused(text: str) -> None:
     assert "is not YAML" in mistakes(text)[0]
