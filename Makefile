@@ -15,15 +15,14 @@ rehearse-vagrant: ## the same, and more, on eight virtual machines; minutes, and
 	@scripts/setup vagrant
 	@$(BIN)/deploytool rehearse --fleet vagrant --scenario all $(REHEARSE_ARGS)
 
-# Of tests/: unit/, agent/verbs/ and three files of simulated/, with few faults; of these, what is not
-# marked `slow`, `sshd` or `containers`. All else is left to `make check` and `make test`.
-QUICK := tests/unit tests/agent/verbs tests/simulated/test_single_faults.py \
-	tests/simulated/test_pairs.py tests/simulated/test_crashes.py
+# Of tests/: unit/, agent/verbs/ and simulated/test_single_faults.py with one case of each fault; of
+# these, what is not marked `slow`, `sshd` or `containers`. All else is left to `make test`.
+QUICK := tests/unit tests/agent/verbs tests/simulated/test_single_faults.py
 quick: ## lint, types, fast unit tests, a few simulated faults: a minute; no root, nothing slow or on hosts
 	@scripts/setup quick
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest --quiet --numprocesses 2 --singles 1 --pairs 6 --crashes 1 \
+	$(BIN)/pytest --quiet --numprocesses 2 --singles 1 \
 		-m 'not slow and not sshd and not containers' $(PYTEST_ARGS) $(QUICK)
 
 # Two at a time, each file by one of them, the slow ones first. Not more: each brings up a fleet of
