@@ -243,6 +243,8 @@ def manual() -> str:
         ".SH DESCRIPTION",
         "Each command answers to \\fB\\-h\\fR with its options. With \\fB\\-\\-json\\fR it prints",
         "one JSON document on standard output, and nothing else there.",
+        "With \\fB\\-\\-verbose\\fR it shows each request to a host, its answer and its time;",
+        "\\fB\\-\\-log\\-file\\fR \\fIFILE\\fR appends the same lines to FILE. Secrets are masked.",
         ".SH COMMANDS",
     ]
     for name, text in _commands(root, ""):
