@@ -283,10 +283,6 @@ SPOILED: dict[str, tuple[dict[str, Any], Level]] = {
         running(environment=("LANG", "LD_PRELOAD=/tmp/x.so", "PATH=/bin")),
         Level.MISMATCH,
     ),
-    "a library that can't be read": (
-        running(mapped=(FileDigest(path="/usr/lib/libssl.so.3"),)),
-        Level.UNKNOWN,
-    ),
     "started by someone else": ({"started": None}, Level.UNKNOWN),
     "an earlier start was noted": (started(start=1), Level.UNKNOWN),
     "a start before a reboot was noted": (started(boot="another"), Level.UNKNOWN),
