@@ -81,7 +81,7 @@ NOT_READY = (
         "systemctl gone",
         "mv /usr/bin/systemctl /usr/bin/away",
         "mv /usr/bin/away /usr/bin/systemctl",
-        "systemctl",
+        "systemd did not say",
     ),
     Fault("python3 gone", *swap("/usr/bin/python3", ""), "python3|PATH|status"),
     Fault("disk too small", SMALL_DISK, f"umount {ROOT}/releases", "free space", mounts=True),

@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from .conftest import MARKER, Trio
-from .workstation import BROKEN, HELPER, NEW, OLD, ROOT, Ended, Workstation, doing
+from .workstation import BROKEN, NEW, OLD, ROOT, Ended, Workstation, doing
 
 pytestmark = pytest.mark.containers
+AGENT = "^[^ ]*python3 -I -S -B -X utf8 -c"
+"""How the agent's process begins, and the router's does not (it has ``-IS``)."""
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +153,7 @@ def test_p1_a_host_that_hangs_while_it_is_switched_is_named_in_time(
     recover(trio, failed)
 
 
-def test_p1_a_helper_that_hangs_while_staging_is_named_and_nothing_is_switched(
+def test_p1_an_agent_that_hangs_while_staging_is_named_and_nothing_is_switched(
     trio: Trio, hasty: Path
 ) -> None:
     without_new(trio)
@@ -160,12 +162,12 @@ def test_p1_a_helper_that_hangs_while_staging_is_named_and_nothing_is_switched(
     # The request names the verb on standard input only; whoever holds the mutex is staging.
     stop = f"""
         until [ -d {incoming} ]; do :; done
-        pkill -STOP -f '^/bin/sh {HELPER}'"""
+        pkill -STOP -f '{AGENT}'"""
     try:
         with doing(lambda: trio.hurt(stop)):
             failed = trio.desk.tool("deploy", "-i", hasty, NEW)
     finally:
-        trio.hurt(f"pkill -KILL -f '^/bin/sh {HELPER}' || true; rm -rf {incoming}")
+        trio.hurt(f"pkill -KILL -f '{AGENT}' || true; rm -rf {incoming}")
     assert failed.code in {4, 5}, failed
     assert failed.took_s < 60, failed
     assert f"  {trio.victim}: " in failed.err
