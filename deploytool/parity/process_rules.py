@@ -74,7 +74,7 @@ def running_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
         yield unseen("main process", "its arguments and mapped files", "they could not be read")
         return
     if unread := sum(file.sha is None for file in running.mapped):
-        # Root without CAP_SYS_ADMIN, as in a container, can't open what another process maps.
+        # The mapping is closed to root without CAP_SYS_ADMIN, and its name may be gone.
         text = f"{unread} of {len(running.mapped)} mapped files are compared by their paths alone"
         yield Finding(Level.NOTE, "mapped files", "", text)
     if expected.arguments[:1] and expected.arguments[0] not in running.arguments:
