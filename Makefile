@@ -18,7 +18,7 @@ rehearse-vagrant: ## the same, and more, on eight virtual machines; minutes, and
 # Of tests/: unit/, agent/verbs/ and simulated/test_single_faults.py with one case of each fault; of
 # these, what is not marked `slow`, `sshd` or `containers`. All else is left to `make test`.
 QUICK := tests/unit tests/agent/verbs tests/simulated/test_single_faults.py
-quick: ## lint, types, fast unit tests, a few simulated faults: a minute; no root, nothing slow or on hosts
+quick: ## lint, types, fast unit tests, a few simulated faults; no root, nothing slow or on hosts
 	@scripts/setup quick
 	$(BIN)/ruff check .
 	$(BIN)/mypy

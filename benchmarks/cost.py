@@ -31,8 +31,13 @@ HOSTS = 8
 AIM_MS = 90
 TOOL = str(Path(sys.executable).with_name("deploytool"))
 _RUN_S = 300
-_ASK = "cut -d ' ' -f 5 /proc/loadavg; cat /sys/fs/cgroup/cpu.stat"
-"""The last process number that was given out here, and what the container has used."""
+_ASK = """\
+cut -d ' ' -f 5 /proc/loadavg
+cat /sys/fs/cgroup/cpuacct/cpuacct.usage 2>/dev/null ||
+    sed -n 's/^usage_usec \\(.*\\)/\\1000/p' /sys/fs/cgroup/cpu.stat
+"""
+"""The last process number that was given out here, and the container's CPU in nanoseconds, by
+version 1 of control groups or by version 2."""
 NOTHING, LOGIN, RESTART, STATUS = "nothing", "ssh HOST true", "systemctl restart", "status"
 
 
@@ -56,9 +61,8 @@ def used(bench: BenchFleet) -> list[Used]:
 
     found = []
     for text in bench.each(one):
-        last, *lines = text.splitlines()
-        fields = dict(line.split() for line in lines)
-        found.append(Used(int(fields["usage_usec"]) / 1000, int(last)))
+        last, nanoseconds = text.split()
+        found.append(Used(int(nanoseconds) / 1e6, int(last)))
     return found
 
 
