@@ -1,8 +1,9 @@
-"""What the deploy account may do on a host: call the helper, and nothing else as root."""
+"""What the deploy account may do on a host: call the agent, and nothing else as root."""
 
 from __future__ import annotations
 
 import re
+import shlex
 
 import pytest
 
@@ -13,7 +14,7 @@ pytestmark = pytest.mark.containers
 
 NONCE = "0123456789abcdef"
 PROOF = "/tmp/root-was-here"
-ASK = f"printf 'deploytool/1 {NONCE} probe\\n.\\n'"
+ASK = f"printf 'deploytool/2 {NONCE} probe\\n{{}}\\n'"
 
 FORBIDDEN = {
     "a shell": "sudo -n sh -c id",
@@ -80,33 +81,41 @@ def test_nothing_that_the_caller_puts_around_the_helper_reaches_root(trio: Trio)
     code, said = as_deploy(trio, f"{ASK} | env {variables} /usr/bin/sudo -n {HELPER} 2>&1")
     assert code == 0, said
     assert f"deploytool {NONCE} end ok" in said
-    assert f"\nroot {ROOT}\n" in said
+    assert f'"root":"{ROOT}"' in said
     assert not trio.desk.seen_as_root(trio.victim).file("/tmp/evil/ran").exists
 
 
 @pytest.mark.parametrize(
-    "request_lines",
+    ("verb", "content"),
     [
-        "lock\\nholder $(touch /tmp/root-was-here)\\npurpose x\\nplan y\\n.",
-        "lock\\nholder `touch${IFS}/tmp/root-was-here`\\npurpose x\\nplan y\\n.",
-        "lock\\nholder x;touch\\npurpose x\\nplan y\\n.",
-        "activate\\ntoken 1\\nrelease ../../../tmp\\n.",
-        "activate\\ntoken 1\\nrelease none\\n.",
-        "probe\\nPATH /tmp\\n.",
-        "probe\\nROOT /tmp\\n.",
-        "probe\\nrequires ../../bin/sh\\n.",
-        "probe;id\\n.",
-        "sh\\n.",
-        "probe\\ntoken 99999999999999999999999\\n.",
-        "probe",
-        "",
+        (
+            "lock",
+            '{"holder":"$(touch /tmp/root-was-here)","purpose":"deploy","plan":"y","release":null}',
+        ),
+        (
+            "lock",
+            '{"holder":"`touch${IFS}/tmp/root-was-here`","purpose":"x","plan":"y","release":null}',
+        ),
+        ("lock", '{"holder":"x;touch /tmp/root-was-here","purpose":"x","plan":"y","release":null}'),
+        ("activate", '{"token":1,"release":"../../../tmp","show":{}}'),
+        ("activate", '{"token":1,"release":null,"show":{}}'),
+        ("probe", '{"PATH":"/tmp"}'),
+        ("probe", '{"root":"/tmp"}'),
+        ("probe", '{"requires":["../../bin/sh"]}'),
+        ("probe;id", "{}"),
+        ("sh", "{}"),
+        ("unlock", '{"token":99999999999999999999999}'),
+        ("probe", "[" * 5000),
+        ("probe", ""),
+        ("", ""),
     ],
 )
 def test_a_request_can_not_name_a_path_or_a_program_and_changes_nothing_without_a_lock(
-    trio: Trio, request_lines: str
+    trio: Trio, verb: str, content: str
 ) -> None:
     before = trio.look(trio.victim)
-    ask = f"printf %b 'deploytool/1 {NONCE} {request_lines}\\n' | sudo -n {HELPER}"
+    words = shlex.quote(f"deploytool/2 {NONCE} {verb}\n{content}\n")
+    ask = f"printf %s {words} | sudo -n {HELPER}"
     _, said = as_deploy(trio, ask)
     assert "end ok" not in said, said
     assert not trio.desk.seen_as_root(trio.victim).file(PROOF).exists

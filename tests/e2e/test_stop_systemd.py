@@ -98,7 +98,8 @@ def test_p6_what_else_has_the_service_s_account_is_named(
     )
     (row,) = stopped.document["hosts"]
     assert (row["end"], row["stopped"], row["silent"]) == ("DEAD", True, not stays), row
-    assert (f"process {pid} runs there and may send" in row["silence"]) is stays, row
+    named = f"process {pid} /usr/bin/sleep runs there and may send"
+    assert (named in row["silence"]) is stays, row
     assert stopped.code == (6 if stays else 0), stopped
     if stays:
         trio.hurt(f"kill {pid}")  # a stop has left it alone: it is not of the service
