@@ -402,7 +402,11 @@ def test_p7_a_change_goes_on_when_its_deployer_is_gone(place: Place) -> None:
     talk.send(request_bytes(Activate(token=token, release=ONE.release, show=Probe()), NONCE))
     assert talk.process.stdin is not None
     assert talk.process.stdout is not None
-    assert os.read(talk.process.stdout.fileno(), 1) == b"\n", "it has begun to answer"
+    said = b""
+    while f"{NONCE} begin".encode() not in said:
+        more = os.read(talk.process.stdout.fileno(), 4096)
+        assert more, "it has to begin its answer"
+        said += more
     talk.process.stdin.close()
     talk.process.stdout.close()
     until(lambda: place.alive() != [] and (place.root / "current").is_symlink(), "it serves")
