@@ -141,7 +141,8 @@ class Channel:
     said = ""
     unsent = no_room = False
 
-    def __init__(self, argv: Sequence[str]) -> None:
+    def __init__(self, argv: Sequence[str], host: str) -> None:
+        del host
         (number,) = (
             word.rpartition(".")[2] for word in argv if re.fullmatch(r"192\.0\.2\.\d+", word)
         )

@@ -99,11 +99,15 @@ def test_p6_a_host_whose_key_is_not_the_pinned_one_is_told_nothing_and_named(des
 def test_p6_a_client_that_refuses_the_person_s_own_configuration_is_gone_around(
     desk: Desk, tmp_path: Path
 ) -> None:
-    """The stock client ends at once over a word that it does not know."""
-    broken = tmp_path / "config"
-    broken.write_text("Sendenv nothing\nNoSuchOption yes\n")
+    """The stock client ends at once over an unknown word in what we have it include."""
+    broken, first = tmp_path / "config", tmp_path / "first"
+    broken.write_text("NoSuchOption yes\n")
+    first.touch()
     client = tmp_path / "ssh"
-    client.write_text(f'#!/bin/sh\nexec /usr/bin/ssh -F {broken} "$@"\n')
+    client.write_text(
+        f"#!/bin/sh\nrm {first} 2>/dev/null && exec /usr/bin/ssh -F {broken} nowhere\n"
+        'exec /usr/bin/ssh "$@"\n'
+    )
     client.chmod(0o755)
     env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     ended = desk.stop("--host", "router1", env=env)
