@@ -24,7 +24,7 @@ from deploytool.agent.protocol import (
     parse_json,
 )
 from deploytool.agent.record import Malformed
-from deploytool.agent.requests import LetIn, Refused
+from deploytool.agent.requests import LetIn, RefusedAnswer
 from deploytool.agent.serve import serve
 from deploytool.agent.settings import Settings
 from deploytool.agent.signals import signal
@@ -101,7 +101,7 @@ class Input:
                 return b""
 
 
-class Output:
+class AnswerStream:
     """Where answers go; none is lost because the other side reads slowly."""
 
     def __init__(self, descriptor: int) -> None:
@@ -155,7 +155,13 @@ class Agent:
     """One run of the agent."""
 
     def __init__(
-        self, settings: Settings, digest: str, source: Input, sink: Output, *, by_rule: bool = False
+        self,
+        settings: Settings,
+        digest: str,
+        source: Input,
+        sink: AnswerStream,
+        *,
+        by_rule: bool = False,
     ) -> None:
         self._by_rule = by_rule
         self._system = Linux(settings)
@@ -191,20 +197,20 @@ class Agent:
             return self._answer_other(line, error)
         if not self._output.write(answer_begin(nonce)):
             return 0
-        answer: Answer | Refused
+        answer: Answer | RefusedAnswer
         try:
             request = self._input.line(REQUEST_AT_MOST, REST_S) or b""
         except OSError as error:
-            answer = Refused(code="bad-request", text=str(error.strerror))
+            answer = RefusedAnswer(code="bad-request", text=str(error.strerror))
         else:
             answer = self._carried_out(kind, request)
         taken = self._output.write(answer_rest(nonce, answer))
-        return 0 if isinstance(answer, Refused) or not taken else None
+        return 0 if isinstance(answer, RefusedAnswer) or not taken else None
 
-    def _carried_out(self, kind: type[Request], line: bytes) -> Answer | Refused:
+    def _carried_out(self, kind: type[Request], line: bytes) -> Answer | RefusedAnswer:
         if self._by_rule and kind is LetIn:
             text = "only root itself lets a host in, and not the deploy account"
-            return Refused(code="rights", text=text)
+            return RefusedAnswer(code="rights", text=text)
         return serve(self._system, self._digest, kind, line, self._input.take)
 
     def _answer_other(self, line: bytes, error: Malformed) -> int:
@@ -213,7 +219,7 @@ class Agent:
         if len(words) != 3 or not is_hex(words[1]):
             return USAGE
         if words[0] == FORMAT:
-            refused = Refused(code="other-version", text=str(error))
+            refused = RefusedAnswer(code="other-version", text=str(error))
             self._output.write(answer_begin(words[1]) + answer_rest(words[1], refused))
             return 0
         if words[0] != "deploytool/1":
@@ -257,7 +263,7 @@ def main(content: bytes, parts: Mapping[str, bytes], words: Sequence[str]) -> No
     settings = Settings.from_json(parse_json(parts["settings"], _SETTINGS_AT_MOST), strict=True)
     first = " ".join((FORMAT, *words[:2])).encode("ascii", "replace")
     by_rule = tuple(words[2:]) == ("deploy",)
-    agent = Agent(settings, digest, Input(source), Output(sink), by_rule=by_rule)
+    agent = Agent(settings, digest, Input(source), AnswerStream(sink), by_rule=by_rule)
     try:
         code = agent.run(first)
     except OSError as error:

@@ -11,7 +11,7 @@ executing, mapping or interpreting the file, is seen only by what it is connecte
 from __future__ import annotations
 
 from deploytool.agent import interpreters
-from deploytool.agent.model import Other, Run
+from deploytool.agent.model import Other, ReleaseRun
 from deploytool.agent.record import Record
 
 TYPE_CHECKING = False
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from deploytool.agent.port import HeldFile, View
-    from deploytool.agent.settings import Neighbour
+    from deploytool.agent.settings import NeighbourSetting
     from deploytool.agent.words import Count, Digest, Text, Word
 
     FileKey = tuple[int, int]
@@ -33,7 +33,7 @@ GENERATIONS_AT_MOST = 64
 """A chain of parents that is longer than this is not followed to its end."""
 
 
-class Subject(Record):
+class ServiceSubject(Record):
     """What a look is compared with: the service, and what is known of its releases.
 
     ``account``: the number of the service's. ``interpreters``: digests of the programs that its
@@ -47,7 +47,7 @@ class Subject(Record):
     group: Text = ""
     account: Count | None = None
     connects: tuple[Text, ...] = ()
-    neighbours: tuple[Neighbour, ...] = ()
+    neighbours: tuple[NeighbourSetting, ...] = ()
     neighbour_accounts: tuple[Count, ...] = ()
     """Of each neighbour, by its place."""
     releases: tuple[Digest, ...] = ()
@@ -65,7 +65,7 @@ def in_group(group: str, of: str) -> bool:
     return bool(of) and (group == of or group.startswith(of.rstrip("/") + "/"))
 
 
-def service_pids(views: Views, subject: Subject) -> frozenset[int]:
+def service_pids(views: Views, subject: ServiceSubject) -> frozenset[int]:
     """The processes of the service: its control group; without one, the main one's descendants."""
     if subject.group:
         named = {pid for pid, view in views.items() if in_group(view.group, subject.group)}
@@ -83,12 +83,12 @@ def _line(views: Views, pid: int) -> list[int]:
     return line
 
 
-def is_candidate(held: HeldFile, subject: Subject, sizes: Iterable[int]) -> bool:
+def is_candidate(held: HeldFile, subject: ServiceSubject, sizes: Iterable[int]) -> bool:
     """Whether a file may be a release's entry, so that its digest has to be known."""
     return _below_root(held, subject) or (subject.whole and held.size in sizes)
 
 
-def _below_root(held: HeldFile, subject: Subject) -> bool:
+def _below_root(held: HeldFile, subject: ServiceSubject) -> bool:
     """Whether it lies where releases of this root do, by its path as the process has it.
 
     An upload in progress is not a release, and other files of a release are not its program.
@@ -98,12 +98,12 @@ def _below_root(held: HeldFile, subject: Subject) -> bool:
     )
 
 
-def _in_releases(path: str, subject: Subject) -> bool:
+def _in_releases(path: str, subject: ServiceSubject) -> bool:
     releases = f"{subject.root}/releases/"
     return path.startswith(releases) and not path.startswith(releases + ".incoming.")
 
 
-def _names_release(path: str, subject: Subject) -> bool:
+def _names_release(path: str, subject: ServiceSubject) -> bool:
     """Whether a path is that of an artifact of this root, also of one that is gone."""
     if path == f"{subject.root}/current/{subject.name}":
         return True
@@ -111,19 +111,19 @@ def _names_release(path: str, subject: Subject) -> bool:
     return _in_releases(plain, subject) and plain.endswith(f"/{subject.name}")
 
 
-def is_release(held: HeldFile, subject: Subject, digests: Digests) -> bool:
+def is_release(held: HeldFile, subject: ServiceSubject, digests: Digests) -> bool:
     """Whether a file is the entry of a release: by its bytes, or because it lies in this root."""
     known = subject.whole and digests.get(key(held)) in subject.releases
     return known or _below_root(held, subject)
 
 
-def runs(view: View, subject: Subject, digests: Digests) -> tuple[Run, ...]:
+def runs(view: View, subject: ServiceSubject, digests: Digests) -> tuple[ReleaseRun, ...]:
     """The releases that a process of the service runs. Each file is told once."""
-    found: dict[FileKey, Run] = {}
+    found: dict[FileKey, ReleaseRun] = {}
     for how in ("exe", "map", "fd"):
         for held in view.files:
             if held.how == how and key(held) not in found and is_release(held, subject, digests):
-                found[key(held)] = Run(
+                found[key(held)] = ReleaseRun(
                     pid=view.process.pid,
                     how=how,
                     inode=f"{held.device}:{held.number}",
@@ -134,7 +134,7 @@ def runs(view: View, subject: Subject, digests: Digests) -> tuple[Run, ...]:
     return tuple(found.values())
 
 
-def classify(views: Views, subject: Subject, digests: Digests) -> tuple[Other, ...]:
+def classify(views: Views, subject: ServiceSubject, digests: Digests) -> tuple[Other, ...]:
     """What each process that is not of the service is to it, by number; nothing to it: left out.
 
     ``views`` are a whole look, by number. ``digests`` has each file that ``is_candidate``, and each
@@ -149,7 +149,7 @@ def classify(views: Views, subject: Subject, digests: Digests) -> tuple[Other, .
     return tuple(other for other in others if other is not None)
 
 
-def _judge(view: View, subject: Subject, digests: Digests) -> Other | None:
+def _judge(view: View, subject: ServiceSubject, digests: Digests) -> Other | None:
     ways: dict[str, str] = {}  # how it acts, and by which file or socket
     release: str | None = None
     unread = ""
@@ -179,7 +179,7 @@ _RUNS = frozenset(("executes", "maps", "interprets"))
 
 
 def _role(
-    view: View, subject: Subject, ways: dict[str, str], release: str | None, unread: str
+    view: View, subject: ServiceSubject, ways: dict[str, str], release: str | None, unread: str
 ) -> Other | None:
     pid, detail = view.process.pid, "; ".join(ways.values())[:4096]
     if ways:
@@ -205,7 +205,7 @@ def _runs_as(view: View, account: int | None) -> bool:
     return account is not None and account in view.accounts and view.accounts[0] != 0
 
 
-def _is_neighbour(view: View, subject: Subject) -> bool:
+def _is_neighbour(view: View, subject: ServiceSubject) -> bool:
     """Whether the inventory expects it: by its executable, as that account and as no other."""
     return any(
         _program(view) == neighbour.executable
@@ -218,7 +218,7 @@ def _program(view: View) -> str:
     return view.program.path if view.program is not None else ""
 
 
-def _reader(view: View, subject: Subject, digests: Digests) -> Other | None:
+def _reader(view: View, subject: ServiceSubject, digests: Digests) -> Other | None:
     for how, way in (("fd", "holds"), ("argument", "names")):
         for held in view.files:
             if held.how == how and is_release(held, subject, digests):
@@ -233,7 +233,7 @@ def _reader(view: View, subject: Subject, digests: Digests) -> Other | None:
 
 
 def _interpreted(
-    view: View, subject: Subject, digests: Digests
+    view: View, subject: ServiceSubject, digests: Digests
 ) -> tuple[str, str, str | None] | None:
     """What an interpreter runs: (``interprets``, its script, the release) or (``unseen``, why).
 
@@ -278,7 +278,9 @@ def is_cut(view: View) -> bool:
     return len(view.arguments) >= ARGUMENTS_SHOWN or length >= ARGUMENTS_AT_MOST
 
 
-def is_interpreter(program: HeldFile, view: View, subject: Subject, digests: Digests) -> bool:
+def is_interpreter(
+    program: HeldFile, view: View, subject: ServiceSubject, digests: Digests
+) -> bool:
     """Whether it runs what its arguments name: by its own name, or as a copy of one that does."""
     named = interpreters.is_one(program.path, view.arguments)
     return named or digests.get(key(program)) in subject.interpreters
@@ -289,7 +291,7 @@ def can_send(other: Other) -> bool:
     return other.role == "acts" and other.ways != ("port",)
 
 
-def to_kill(views: Views, subject: Subject, others: Iterable[Other]) -> tuple[int, ...]:
+def to_kill(views: Views, subject: ServiceSubject, others: Iterable[Other]) -> tuple[int, ...]:
     """What a stop ends beside the service: who can send, and what runs as its account above them.
 
     A shell of the account that starts a copy would start another. Neither readers, neighbours nor

@@ -55,7 +55,7 @@ class attempt:  # noqa: N801 # used as "with attempt():"
         return isinstance(error, OSError)
 
 
-class Host:
+class AgentHost:
     """What the verbs act on: the operating system, and this service's folders on it."""
 
     def __init__(
@@ -68,7 +68,7 @@ class Host:
         self.state = state
 
     @staticmethod
-    def open(system: System, agent: str) -> Host:
+    def open(system: System, agent: str) -> AgentHost:
         """Opens the folders.
 
         Raises:
@@ -84,7 +84,7 @@ class Host:
                 folder.close()
             lacks = f"{system.settings.root} lacks its folders: {error.strerror}"
             raise Refusal("not-prepared", lacks) from error
-        return Host(system, agent, *opened)
+        return AgentHost(system, agent, *opened)
 
     def __enter__(self) -> Self:
         """Itself."""

@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from deploytool.agent.host import Host
+    from deploytool.agent.host import AgentHost
     from deploytool.agent.port import Folder
 
 REMEMBERED = 512
@@ -24,7 +24,7 @@ _AT_MOST = 64 * 1024
 
 
 def releases(
-    host: Host, asked: Iterable[KnownRelease] = (), *, keep: bool
+    host: AgentHost, asked: Iterable[KnownRelease] = (), *, keep: bool
 ) -> tuple[KnownRelease, ...]:
     """What was ever seen here, what lies here now, and what the request asks for.
 
@@ -48,7 +48,7 @@ def releases(
     return tuple(found)
 
 
-def _size(host: Host, name: str) -> int | None:
+def _size(host: AgentHost, name: str) -> int | None:
     try:
         folder = host.releases.folder(name)
     except OSError:

@@ -222,7 +222,7 @@ class Starter(Record):
     sha: Digest | None = None
 
 
-class Manifest(Record):
+class ManifestShown(Record):
     """A manifest as it lies there. ``text`` None: it is larger than a manifest can be."""
 
     sha: Digest
@@ -251,7 +251,7 @@ class Process(Record):
     still: bool = True
 
 
-class Run(Record):
+class ReleaseRun(Record):
     """A process of the service that runs a release: ``how`` is ``exe``, ``map`` or ``fd``."""
 
     pid: Pid
@@ -330,7 +330,7 @@ class Made(Record):
 # --- together -----------------------------------------------------------------------------------
 
 
-class Evidence(Record):
+class HostEvidence(Record):
     """What one host showed in one look. What is absent was not shown."""
 
     agent: Digest
@@ -353,11 +353,11 @@ class Evidence(Record):
     """Programs that were asked for and are not here."""
     asked_release: Word | None = None
     """``absent``, ``damaged``, ``unlabelled`` or ``intact``, of the release that was asked for."""
-    label: Manifest | None = None
+    label: ManifestShown | None = None
     """The manifest that the release that was asked for has here."""
     artifact: Inode | None = None
     disk: DiskRead | None = None
-    manifest: Manifest | None = None
+    manifest: ManifestShown | None = None
     signers: Signers | None = None
     unit: tuple[Property, ...] = ()
     unit_files: tuple[FileDigest, ...] = ()
@@ -367,7 +367,7 @@ class Evidence(Record):
     processes: tuple[Process, ...] = ()
     group: tuple[Pid, ...] = ()
     """The processes of the service's control group."""
-    runs: tuple[Run, ...] = ()
+    runs: tuple[ReleaseRun, ...] = ()
     others: tuple[Other, ...] = ()
     """Every process of the whole host that is something to the service, and not of it."""
     whole: bool = False

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from deploytool.agent import jsontext
 from deploytool.agent.record import Malformed
-from deploytool.agent.requests import ANSWERS, VERBS, Refused
+from deploytool.agent.requests import ANSWERS, VERBS, RefusedAnswer
 from deploytool.agent.words import is_hex
 
 TYPE_CHECKING = False
@@ -98,13 +98,13 @@ def answer_begin(nonce: str) -> bytes:
     return f"\ndeploytool {nonce} begin\n".encode("ascii")
 
 
-def answer_rest(nonce: str, answer: Answer | Refused) -> bytes:
+def answer_rest(nonce: str, answer: Answer | RefusedAnswer) -> bytes:
     """What follows when it was carried out."""
-    end = b"refused\n" if isinstance(answer, Refused) else b"ok\n"
+    end = b"refused\n" if isinstance(answer, RefusedAnswer) else b"ok\n"
     return _line(answer) + answer_end(nonce) + end
 
 
-def answer_bytes(nonce: str, answer: Answer | Refused) -> bytes:
+def answer_bytes(nonce: str, answer: Answer | RefusedAnswer) -> bytes:
     """The frame around an answer."""
     return answer_begin(nonce) + answer_rest(nonce, answer)
 
@@ -114,7 +114,7 @@ def answer_end(nonce: str) -> bytes:
     return f"deploytool {nonce} end ".encode("ascii")
 
 
-def parse_answer(output: bytes, nonce: str, request: Request) -> Answer | Refused:
+def parse_answer(output: bytes, nonce: str, request: Request) -> Answer | RefusedAnswer:
     """The answer to ``request`` in all that the remote command printed.
 
     Raises:
@@ -133,7 +133,7 @@ def parse_answer(output: bytes, nonce: str, request: Request) -> Answer | Refuse
     verdict = rest[len(end) : rest.index(b"\n")]
     found = parse_json(body, ANSWER_AT_MOST)
     if verdict == b"refused":
-        return Refused.from_json(found)
+        return RefusedAnswer.from_json(found)
     if verdict != b"ok":
         raise Malformed("end", "ok or refused", verdict)
     return ANSWERS[type(request)].from_json(found)

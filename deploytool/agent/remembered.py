@@ -12,7 +12,7 @@ from deploytool.agent.words import is_digest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from deploytool.agent.host import Host
+    from deploytool.agent.host import AgentHost
     from deploytool.agent.port import HeldFile
 
 FILES_AT_MOST = 256
@@ -22,7 +22,7 @@ _AT_MOST = 64 * 1024
 class Digests:
     """The mark ``digests``: its first line is the boot, then lines ``inode SHA-256``."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: AgentHost) -> None:
         self._host = host
         self._before: dict[str, str] | None = None
         self._used: dict[str, str] = {}

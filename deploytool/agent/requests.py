@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import ClassVar
 
-    from deploytool.agent.model import Asked, Evidence, KnownRelease, Latch, Other, Survey
+    from deploytool.agent.model import Asked, HostEvidence, KnownRelease, Latch, Other, Survey
     from deploytool.agent.words import (
         Count,
         Digest,
@@ -110,7 +110,7 @@ class MarkHold(Request):
     next: Word
 
 
-class Stage(Request):
+class StageRelease(Request):
     """Receives a release, reads it back, and has it say its version. Nothing is switched.
 
     The payload is the manifest (``manifest_size`` bytes), then the artifact.
@@ -231,7 +231,7 @@ class LetIn(Request):
     reason: Text
 
 
-class Flag(Request):
+class FlagStep(Request):
     """One step of arming or disarming: observe, prepare, commit, settle, disarm.
 
     ``size`` bytes follow ``prepare``: a sealed certificate, or nothing to ask for a nonce.
@@ -256,17 +256,17 @@ class Answer(Record):
     """What a verb answers where it has nothing to show."""
 
 
-class Refused(Answer):
+class RefusedAnswer(Answer):
     """Why a verb did nothing. ``code`` decides; ``text`` is for a person."""
 
     code: Word
     text: Text
 
 
-class Shown(Answer):
+class LookAnswer(Answer):
     """Evidence."""
 
-    evidence: Evidence
+    evidence: HostEvidence
 
 
 class Locked(Answer):
@@ -276,7 +276,7 @@ class Locked(Answer):
     """
 
     token: Count
-    evidence: Evidence | None = None
+    evidence: HostEvidence | None = None
     unshown: Text = ""
 
 
@@ -300,7 +300,7 @@ class Activated(Answer):
     """
 
     complaint: Text = ""
-    evidence: Evidence | None
+    evidence: HostEvidence | None
 
 
 class Halted(Answer):
@@ -352,12 +352,12 @@ class Resumed(Answer):
 
 
 ANSWERS: Mapping[type[Request], type[Answer]] = {
-    Probe: Shown,
+    Probe: LookAnswer,
     TakeLock: Locked,
     Renew: Locked,
     Unlock: Unlocked,
     MarkHold: Answer,
-    Stage: Staged,
+    StageRelease: Staged,
     Activate: Activated,
     Confirm: Answer,
     Expire: Answer,
@@ -369,7 +369,7 @@ ANSWERS: Mapping[type[Request], type[Answer]] = {
     RenewLease: Told,
     Resume: Resumed,
     LetIn: Resumed,
-    Flag: Told,
+    FlagStep: Told,
 }
 """What each request is answered with."""
 

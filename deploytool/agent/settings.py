@@ -39,7 +39,7 @@ class StatusSocket(Record):
     line: Text
 
 
-class Neighbour(Record):
+class NeighbourSetting(Record):
     """A process that is expected beside the service: what it executes, as whom, and why."""
 
     executable: Path
@@ -82,7 +82,7 @@ class Settings(Record):
     ports: tuple[Port, ...] = ()
     connects: tuple[Text, ...] = ()
     """Where the service's effects go (``address:port``): who else is connected there acts."""
-    neighbours: tuple[Neighbour, ...] = ()
+    neighbours: tuple[NeighbourSetting, ...] = ()
     configs: tuple[Path, ...] = ()
     ready_s: Seconds = 20
     stop_s: Seconds = 10

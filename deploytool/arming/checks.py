@@ -15,7 +15,7 @@ from deploytool.arming.certificate import CLOCK_SKEW_S
 from deploytool.fleet.protocol import excerpt
 from deploytool.parity.model import Evidence, HostVerdict, Round, Verdict
 from deploytool.parity.rules import first_trouble, short
-from deploytool.registry.model import Entry, entries_of
+from deploytool.registry.model import FlagEntry, entries_of
 from deploytool.release.model import Manifest
 
 FLEET = "fleet"
@@ -80,7 +80,7 @@ class Situation:
         return {v.host: v.evidence for v in self.round.hosts if v.evidence is not None}
 
 
-def find_flag(manifest: Manifest | None, name: str) -> Entry:
+def find_flag(manifest: Manifest | None, name: str) -> FlagEntry:
     """The runtime flag of that name in a release.
 
     Raises:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
-from deploytool.agent.requests import Answer, Flag, Told
+from deploytool.agent.requests import Answer, FlagStep, Told
 from deploytool.arming.model import ON, FlagState, Shown
 from deploytool.errors import FaultKind, HostFault
 from deploytool.fleet.fanout import fanout
@@ -44,7 +44,7 @@ class FlagHosts:
 
     def observe(self, *, insist: bool = False) -> dict[str, Shown | HostFault]:
         """What every process says of its flags."""
-        return self._each("seen", Flag(step="observe"), _shown, insist=insist)
+        return self._each("seen", FlagStep(step="observe"), _shown, insist=insist)
 
     def find_bit(self, flag: str, patience_s: float) -> int | None:
         """The flag's bit, by the first process that has it; None where none says so in time."""
@@ -56,7 +56,7 @@ class FlagHosts:
                     found.put(item.bit)
 
         def work() -> None:
-            asked = Flag(step="observe")
+            asked = FlagStep(step="observe")
             jobs = {name: self._job(name, asked, _shown) for name in self._hosts}
             fanout(jobs, deadline_s=self._deadline_s, done=said)
             found.put(None)
@@ -69,12 +69,12 @@ class FlagHosts:
 
     def nonces(self, flag: str) -> dict[str, tuple[str, int] | HostFault]:
         """Has every process issue a nonce; gives it and the newest epoch of its host."""
-        return self._each("asked", Flag(step="prepare", flag=flag), _nonce)
+        return self._each("asked", FlagStep(step="prepare", flag=flag), _nonce)
 
     def prepare(self, flag: str, sealed: str, epoch: int) -> dict[str, HostFault | None]:
         """Shows every process the certificate; a promise is one for this very epoch."""
         content = sealed.encode()
-        request = Flag(step="prepare", flag=flag, size=len(content))
+        request = FlagStep(step="prepare", flag=flag, size=len(content))
 
         def promised(said: dict[str, object]) -> None:
             if said.get("promise") != epoch:
@@ -84,16 +84,16 @@ class FlagHosts:
 
     def commit(self, flag: str) -> dict[str, float | HostFault]:
         """Arms everywhere, for a short while; gives how long, in seconds."""
-        return self._each("committed", Flag(step="commit", flag=flag), _provisional)
+        return self._each("committed", FlagStep(step="commit", flag=flag), _provisional)
 
     def settle(self, flag: str) -> dict[str, HostFault | None]:
         """Makes it last."""
-        request = Flag(step="settle", flag=flag)
+        request = FlagStep(step="settle", flag=flag)
         return self._each("settled", request, lambda said: _is_armed(said, flag, wanted=True))
 
     def disarm(self, flag: str) -> dict[str, HostFault | None]:
         """Off, on every host that can be reached; asked again where an answer was lost."""
-        request = Flag(step="disarm", flag=flag)
+        request = FlagStep(step="disarm", flag=flag)
 
         def disarmed(said: dict[str, object]) -> None:
             _is_armed(said, flag, wanted=False)
@@ -110,7 +110,7 @@ class FlagHosts:
     def _each(
         self,
         text: str,
-        request: Flag,
+        request: FlagStep,
         read: Callable[[dict[str, object]], T],
         content: bytes | None = None,
         *,
@@ -127,7 +127,7 @@ class FlagHosts:
     def _job(
         self,
         name: str,
-        request: Flag,
+        request: FlagStep,
         read: Callable[[dict[str, object]], T],
         content: bytes | None = None,
         *,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from deploytool.arming.model import NOT_RUNNING, ON, FlagState, Shown
 from deploytool.errors import HostFault
 from deploytool.parity.model import Evidence
-from deploytool.registry.model import Entry, entries_of
+from deploytool.registry.model import FlagEntry, entries_of
 from deploytool.release.model import Manifest
 
 UNKNOWN, DIFFERS, ABSENT = "unknown", "meaning differs", "not in its build"
@@ -46,7 +46,7 @@ class FlagRow:
         return len(states) <= 1 and not {state for state, _ in states} & {UNKNOWN, DIFFERS}
 
 
-def _table(evidence: Evidence) -> tuple[Entry, ...] | str:
+def _table(evidence: Evidence) -> tuple[FlagEntry, ...] | str:
     """What the host's active build says of each bit; else why that is not known."""
     if evidence.manifest is None:
         return "its release has no manifest that was read"
@@ -107,7 +107,7 @@ def remedy(
     return "What the lines name is not known, or not meant.", f"Mend it, then: {again}"
 
 
-def _cell(usual: Entry, table: tuple[Entry, ...] | str, shown: Shown | HostFault) -> Cell:
+def _cell(usual: FlagEntry, table: tuple[FlagEntry, ...] | str, shown: Shown | HostFault) -> Cell:
     if isinstance(table, str):
         return Cell(UNKNOWN, why=table)
     own = next((entry for entry in table if entry.name == usual.name), None)

@@ -117,7 +117,7 @@ def _after_check(
     """What to do where a host is not ready."""
     from deploytool.parity.model import Evidence, Verdict
     from deploytool.parity.remedies import readying
-    from deploytool.parity.table import Purpose, judge_fleet, judge_host
+    from deploytool.parity.table import ProofUse, judge_fleet, judge_host
 
     again = f"deploytool host check -i {quote(str(inventory))}"
     prepare = f"deploytool host prepare -i {quote(str(inventory))}{_as_root(fleet)}"
@@ -129,8 +129,8 @@ def _after_check(
     if len(answers) < len(seen):
         return prepare  # it lets nobody in yet, or has no agent
     judged = judge_fleet(
-        (judge_host(h, expected[h], item, Purpose.CHANGE) for h, item in answers.items()),
-        Purpose.CHANGE,
+        (judge_host(h, expected[h], item, ProofUse.CHANGE) for h, item in answers.items()),
+        ProofUse.CHANGE,
     )
     return readying([v for v in judged if v.verdict is not Verdict.MATCH], prepare, again)
 

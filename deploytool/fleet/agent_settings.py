@@ -6,7 +6,7 @@ import re
 from functools import cache
 from importlib.metadata import version
 
-from deploytool.agent.settings import Command, Neighbour, Settings
+from deploytool.agent.settings import Command, NeighbourSetting, Settings
 from deploytool.fleet import agent_command
 from deploytool.fleet.model import Argv, Inventory
 
@@ -69,7 +69,7 @@ def settings_of(inventory: Inventory, host: str) -> Settings:
         ports=ports(inventory, host),
         connects=tuple(inventory.expand(text, host) for text in service.connects),
         neighbours=tuple(
-            Neighbour(
+            NeighbourSetting(
                 executable=inventory.expand(one.executable, host),
                 account=one.account,
                 reason=one.reason,

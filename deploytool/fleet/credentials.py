@@ -37,7 +37,7 @@ _LISTING_S = 2.0
 """How long an agent may take to list its keys: it is a process of this machine."""
 
 
-class Agent(AgentSSH):
+class KeyAgent(AgentSSH):
     """The SSH agent behind a socket.
 
     ``deadline_s``: how long it may take over a signature, for which it may ask a person.
@@ -73,7 +73,7 @@ class Credentials:
     def __init__(self, way: Route, deadline_s: float) -> None:
         self._way = way
         self._deadline_s = deadline_s
-        self._agent: Agent | None = None
+        self._agent: KeyAgent | None = None
         self._asked = False
         self._unused: list[str] = []
         """Why some key was not offered: what a person wants to read when none was accepted."""
@@ -95,7 +95,7 @@ class Credentials:
         if self._agent is None and self._way.agent is not None and not self._asked:
             self._asked = True
             try:
-                self._agent = Agent(self._way.agent, self._deadline_s)
+                self._agent = KeyAgent(self._way.agent, self._deadline_s)
             except (OSError, SSHException) as error:
                 self._unused.append(f"the agent at {self._way.agent} does not answer: {error}")
         keys = self._agent.get_keys() if self._agent is not None else ()

@@ -69,7 +69,7 @@ class ExchangeLog:
             os.close(self._file)
             self._file = None
 
-    def asks(self, host: str, verb: str, request: Record | None, payload: int = 0) -> Exchange:
+    def asks(self, host: str, verb: str, request: Record | None, payload: int = 0) -> Conversed:
         """Notes a request before it is sent; what is given notes its end.
 
         ``payload``: bytes that follow the request.
@@ -77,7 +77,7 @@ class ExchangeLog:
         if self.on:
             more = f" +{payload} bytes" if payload else ""
             self.put(f"{host} > {verb}{_fields(request)}{more}")
-        return Exchange(self, host, verb)
+        return Conversed(self, host, verb)
 
     def put(self, text: str) -> None:
         """Writes a line, with the moment before it."""
@@ -96,7 +96,7 @@ class ExchangeLog:
                 continue  # a full disk or a closed pipe is no reason to stop what is logged
 
 
-class Exchange:
+class Conversed:
     """One request that is under way. As a context it notes whatever ends it."""
 
     def __init__(self, log: ExchangeLog, host: str, verb: str) -> None:

@@ -12,7 +12,7 @@ from functools import cached_property
 from deploytool.agent.protocol import ANSWER_AT_MOST, NoAnswer
 from deploytool.agent.protocol import parse_answer as parse
 from deploytool.agent.record import Malformed
-from deploytool.agent.requests import Answer, Refused, Request
+from deploytool.agent.requests import Answer, RefusedAnswer, Request
 from deploytool.errors import FaultKind, HostFault
 
 FORMAT = "deploytool/1"
@@ -40,7 +40,7 @@ def parse_answer(output: bytes, nonce: str, request: Request) -> Answer:
     except Malformed as error:
         text = f"its answer can't be read: {one_line(str(error))}"
         raise HostFault(FaultKind.PROTOCOL, text, in_doubt=changes) from error
-    if isinstance(found, Refused):
+    if isinstance(found, RefusedAnswer):
         kind = FaultKind.AGENT if found.code == OTHER_VERSION else FaultKind.REFUSED
         raise HostFault(kind, one_line(found.text), code=found.code)
     return found

@@ -26,7 +26,7 @@ from deploytool.gate.model import Check, GateFinding
 from deploytool.gate.rules import clock_is_off
 from deploytool.gate.subject import Subject
 from deploytool.registry.artifact import NotReadable, members
-from deploytool.registry.model import Entry, Text
+from deploytool.registry.model import FlagEntry, Text
 from deploytool.release.model import Release
 
 LIST = "unused.yaml"
@@ -219,7 +219,7 @@ def _vulture(subject: Subject, release: Release, shipped: dict[str, str]) -> Ite
             yield _Unused(member, str(item.name), str(item.typ), int(item.first_lineno))
 
 
-def _handlers(table: tuple[Entry, ...]) -> Iterator[tuple[str, str]]:
+def _handlers(table: tuple[FlagEntry, ...]) -> Iterator[tuple[str, str]]:
     """What the flag table names is used: the code that carries flags out finds it by that name."""
     for item in table:
         module, _, name = item.handler.partition(":")

@@ -17,7 +17,7 @@ from deploytool.gate.declared import read
 from deploytool.gate.model import Check, GateFinding
 from deploytool.registry.artifact import NotReadable, read_artifact
 from deploytool.registry.history import stored
-from deploytool.registry.model import Entry
+from deploytool.registry.model import FlagEntry
 from deploytool.registry.reachability import unreachable
 from deploytool.registry.rules import between
 from deploytool.release.model import Release
@@ -58,7 +58,7 @@ def check_deploy(path: Path, release: Release, store: Path, now: float) -> None:
         )
 
 
-def _table(release: Release) -> tuple[Entry, ...]:
+def _table(release: Release) -> tuple[FlagEntry, ...]:
     source = stored(release)
     if source.trouble:
         raise InputError(
@@ -83,7 +83,7 @@ def _release(release: Release, store: Path) -> Iterator[GateFinding]:
 
 
 def _code(
-    release: Release, own: Sequence[Entry], past: Sequence[Entry], place: str
+    release: Release, own: Sequence[FlagEntry], past: Sequence[FlagEntry], place: str
 ) -> Iterator[GateFinding]:
     """What is in the artifact. One that lists no modules is not of Python: nobody looks into it."""
     if not own or not release.manifest.modules:

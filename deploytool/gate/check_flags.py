@@ -12,7 +12,7 @@ from deploytool.gate.subject import Subject
 from deploytool.registry.artifact import NotReadable, read_artifact
 from deploytool.registry.history import Source
 from deploytool.registry.reachability import unreached
-from deploytool.registry.rules import Refusal, Rule, between
+from deploytool.registry.rules import FlagRefusal, FlagRule, between
 from deploytool.release.model import Release
 
 _CODE = {"artifact", "today's build"}
@@ -30,7 +30,7 @@ def flags(subject: Subject) -> Found:
     findings = [
         _placed(subject, refusal)
         for refusal in linted.refusals
-        if refusal.rule is not Rule.RETIRED_UNREACHABLE
+        if refusal.rule is not FlagRule.RETIRED_UNREACHABLE
     ]
     said = [entry for source in linted.sources for entry in source.entries]
     for release in subject.released:
@@ -51,7 +51,7 @@ def retired_code(subject: Subject) -> Found:
     findings = [
         _in_code(subject, refusal)
         for refusal in linted.refusals
-        if refusal.rule is Rule.RETIRED_UNREACHABLE
+        if refusal.rule is FlagRule.RETIRED_UNREACHABLE
     ]
     findings += _unread(subject, Check.RETIRED_CODE, tuple(filter(_is_code, linted.unread)))
     evidence = []
@@ -79,7 +79,7 @@ def _unread(subject: Subject, check: Check, sources: tuple[Source, ...]) -> list
     ]  # fmt: skip
 
 
-def _placed(subject: Subject, refusal: Refusal) -> GateFinding:
+def _placed(subject: Subject, refusal: FlagRefusal) -> GateFinding:
     path, line = place(refusal.place)
     registry = subject.name(subject.request.registry)
     if not path:  # a release's, or the registry's as a whole
@@ -90,7 +90,7 @@ def _placed(subject: Subject, refusal: Refusal) -> GateFinding:
     )
 
 
-def _in_code(subject: Subject, refusal: Refusal) -> GateFinding:
+def _in_code(subject: Subject, refusal: FlagRefusal) -> GateFinding:
     """At the line of the source that is in the artifact, whichever of today's builds it is."""
     check = Check.RETIRED_CODE.value
     release = next((r for r in subject.made.releases if refusal.place.startswith(r.label)), None)

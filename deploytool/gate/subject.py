@@ -14,8 +14,8 @@ from deploytool.gate.checkout import Checkout
 from deploytool.gate.declared import Declared, find_inventories, read
 from deploytool.gate.model import GateFinding
 from deploytool.registry.artifact import NotReadable, members
-from deploytool.registry.lint import Linted, LintRequest, Made, lint, todays_builds
-from deploytool.registry.model import Entry, entries_of
+from deploytool.registry.lint import BuildsToday, Linted, LintRequest, lint, todays_builds
+from deploytool.registry.model import FlagEntry, entries_of
 from deploytool.registry.source import Written, load_registry
 from deploytool.release.model import Release
 from deploytool.release.store import find
@@ -92,7 +92,7 @@ class Subject:
         return load_registry(self.request.registry)
 
     @cached_property
-    def made(self) -> Made:
+    def made(self) -> BuildsToday:
         """The builds that the source makes of the registry now.
 
         Raises:
@@ -138,7 +138,7 @@ class Subject:
             )
         return self.made.releases
 
-    def table(self, release: Release) -> tuple[Entry, ...]:
+    def table(self, release: Release) -> tuple[FlagEntry, ...]:
         """What a release says of each bit; nothing where it has no flags.
 
         Raises:

@@ -38,7 +38,7 @@ class LinkState(Enum):
     REFUSED = "refused"
 
 
-class Owner(Protocol):
+class LinkOwner(Protocol):
     """What a line asks and tells its gateway."""
 
     trusted: frozenset[str]
@@ -59,7 +59,7 @@ class Owner(Protocol):
 class Link:
     """One router, for as long as the gateway runs."""
 
-    def __init__(self, router: RouterAddress, user: str, password: str, owner: Owner) -> None:
+    def __init__(self, router: RouterAddress, user: str, password: str, owner: LinkOwner) -> None:
         self.router = router
         self.state = LinkState.DOWN
         self.why = "not connected yet"
@@ -200,7 +200,7 @@ class _Line(asyncio.Protocol):
             for kind, payload in self._frames.feed(data):
                 if not self._take(kind, payload):
                     break
-        except soup.Malformed as error:
+        except soup.MalformedPacket as error:
             self._link.why = f"it sent garbage: {error}"
             self.abort()
         self._link.owner.heard(self._link)
@@ -245,6 +245,6 @@ class _Line(asyncio.Protocol):
             link.why = "the router ended the session"
             self.close()
         elif kind != soup.SERVER_HEARTBEAT:
-            raise soup.Malformed(f"packet type {kind!r} is not expected now")
+            raise soup.MalformedPacket(f"packet type {kind!r} is not expected now")
         # whoever was refused or has ended is not listened to any more
         return not self._transport.is_closing()

@@ -11,7 +11,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Final, NamedTuple
 
-from deploytool.market.soup import Malformed
+from deploytool.market.soup import MalformedPacket
 
 BUYS: Final = frozenset((b"B",))
 SELLS: Final = frozenset((b"S", b"T", b"E"))
@@ -201,13 +201,13 @@ def unpack_inbound(payload: bytes) -> Inbound:
         fields = _fields(_ENTER, payload)
         enter = EnterOrder._make(fields[1:])
         if enter.side not in BUYS and enter.side not in SELLS:
-            raise Malformed(f"side {enter.side!r}")
+            raise MalformedPacket(f"side {enter.side!r}")
         if not enter.token.replace(b" ", b"").isalnum():
-            raise Malformed(f"token {enter.token!r}; letters, digits and blanks are allowed")
+            raise MalformedPacket(f"token {enter.token!r}; letters, digits and blanks are allowed")
         return enter
     if payload[:1] == b"X":
         return CancelOrder._make(_fields(_CANCEL, payload)[1:])
-    raise Malformed(f"message type {payload[:1]!r}; a client sends O or X here")
+    raise MalformedPacket(f"message type {payload[:1]!r}; a client sends O or X here")
 
 
 def unpack_outbound(payload: bytes) -> Outbound:
@@ -215,7 +215,7 @@ def unpack_outbound(payload: bytes) -> Outbound:
     known = _FROM_MARKET.get(payload[:1])
     if known is None:
         kinds = b"".join(sorted(_FROM_MARKET)).decode()
-        raise Malformed(f"message type {payload[:1]!r}; a market sends one of {kinds} here")
+        raise MalformedPacket(f"message type {payload[:1]!r}; a market sends one of {kinds} here")
     message, layout = known
     return message._make(_fields(layout, payload)[1:])
 
@@ -244,5 +244,5 @@ def alpha(text: str, width: int) -> bytes:
 
 def _fields(layout: Struct, payload: bytes) -> tuple[int | bytes, ...]:
     if len(payload) != layout.size:
-        raise Malformed(f"message {payload[:1]!r} of {len(payload)} bytes, not {layout.size}")
+        raise MalformedPacket(f"message {payload[:1]!r} of {len(payload)} bytes, not {layout.size}")
     return layout.unpack(payload)

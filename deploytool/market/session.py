@@ -181,7 +181,7 @@ class Connection(asyncio.Protocol):
                     answers += self._order(payload)
                 elif not self._talk(kind, payload):
                     break
-        except soup.Malformed as error:
+        except soup.MalformedPacket as error:
             wrong = str(error)
         if answers:
             self._venue.send(self._host, answers)
@@ -226,7 +226,7 @@ class Connection(asyncio.Protocol):
             return False
         if kind not in (soup.CLIENT_HEARTBEAT, soup.DEBUG) or not self._host:
             when = "now" if self._host else "before the login"
-            raise soup.Malformed(f"packet type {kind!r} is not expected {when}")
+            raise soup.MalformedPacket(f"packet type {kind!r} is not expected {when}")
         return True
 
     def _login(self, login: soup.LoginRequest) -> bool:

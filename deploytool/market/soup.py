@@ -31,7 +31,7 @@ _HEAD: Final = Struct(">Hc")
 _LENGTH_BYTES: Final = 2
 
 
-class Malformed(Exception):
+class MalformedPacket(Exception):
     """The peer sent what the protocol doesn't have. The stream can't be trusted any more."""
 
 
@@ -76,7 +76,7 @@ class Frames:
         while end - at >= _LENGTH_BYTES:
             length = (data[at] << 8) | data[at + 1]
             if not 1 <= length <= self._max:
-                raise Malformed(f"frame of length {length}; 1 to {self._max} are possible")
+                raise MalformedPacket(f"frame of length {length}; 1 to {self._max} are possible")
             stop = at + _LENGTH_BYTES + length
             if stop > end:
                 break
@@ -132,14 +132,14 @@ def _number(value: int) -> bytes:
 
 def _printable(payload: bytes, size: int, what: str) -> str:
     if len(payload) != size:
-        raise Malformed(f"{what} of {len(payload)} bytes instead of {size}")
+        raise MalformedPacket(f"{what} of {len(payload)} bytes instead of {size}")
     if not payload.isascii() or not (text := payload.decode("ascii")).isprintable():
-        raise Malformed(f"{what} with bytes that are not printable ASCII")
+        raise MalformedPacket(f"{what} with bytes that are not printable ASCII")
     return text
 
 
 def _sequence(text: str) -> int:
     digits = text.strip()
     if not digits.isdigit():
-        raise Malformed(f"sequence number {text!r} is not a number")
+        raise MalformedPacket(f"sequence number {text!r} is not a number")
     return int(digits)

@@ -6,7 +6,7 @@ from enum import IntEnum
 from struct import Struct
 from typing import Final, NamedTuple
 
-from deploytool.market.soup import Malformed
+from deploytool.market.soup import MalformedPacket
 
 _INFO: Final = Struct(">c32s32s32s16s16sQHHc")
 _NEW: Final = Struct(">c16scI8sIcH")
@@ -122,7 +122,7 @@ def unpack_session_info(payload: bytes) -> SessionInfo:
     fields = _fields(_INFO, b"I", payload)
     _, release, table, wire, host, version, epoch, known, accepted, state = fields
     if state not in TRADING_STATES:
-        raise Malformed(f"trading state {state!r}")
+        raise MalformedPacket(f"trading state {state!r}")
     return SessionInfo(
         release.hex(), table.hex(), wire.hex(), _text(host), _text(version), epoch, known,
         accepted, state,
@@ -144,7 +144,7 @@ def unpack_cancel_reject(payload: bytes) -> OrderCancelReject:
 # the fields' types are the layout's, which the type checker can't see: hence the one Any
 def _fields(layout: Struct, kind: bytes, payload: bytes):  # type: ignore[no-untyped-def]  # noqa: ANN202
     if len(payload) != layout.size or payload[:1] != kind:
-        raise Malformed(
+        raise MalformedPacket(
             f"message {payload[:1]!r} of {len(payload)} bytes, not {kind!r} of {layout.size}"
         )
     return layout.unpack(payload)
@@ -158,5 +158,5 @@ def _padded(text: str, width: int) -> bytes:
 
 def _text(field: bytes) -> str:
     if not field.isascii():
-        raise Malformed(f"text {field!r} is not ASCII")
+        raise MalformedPacket(f"text {field!r} is not ASCII")
     return field.rstrip().decode("ascii")

@@ -25,7 +25,7 @@ def read_evidence(answer: Answer, asked_at: float, arrived_at: float) -> Evidenc
     Raises:
         HostFault: there is none, or something is told twice.
     """
-    shown: agent.Evidence | None = getattr(answer, "evidence", None)
+    shown: agent.HostEvidence | None = getattr(answer, "evidence", None)
     if shown is None:
         why = getattr(answer, "unshown", "") or getattr(answer, "complaint", "") or "nothing"
         raise HostFault(FaultKind.PROTOCOL, f"it shows nothing: {excerpt(why)}")
@@ -64,7 +64,7 @@ def skew_s(clock: float, asked_at: float, arrived_at: float) -> float:
     return clock - max(asked_at, min(clock, arrived_at))
 
 
-def _status(shown: agent.Evidence) -> tuple[dict[str, object] | None, str]:
+def _status(shown: agent.HostEvidence) -> tuple[dict[str, object] | None, str]:
     asked = shown.status
     if asked is None:
         return None, "nobody to ask: there is no main process"

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from deploytool.agent.model import Hold, Lock
 from deploytool.errors import HostFault
-from deploytool.parity.model import Evidence, Halt, RoundAnswers
+from deploytool.parity.model import Evidence, RoundAnswers, StandingHalt
 from deploytool.parity.words import UNSEEN, Last, words
 
 
@@ -106,7 +106,7 @@ def _said(evidence: Evidence) -> Iterator[tuple[str, int]]:
         yield lock_notice(evidence.lock), evidence.lock.since
 
 
-def halt_notice(halt: Halt) -> str:
+def halt_notice(halt: StandingHalt) -> str:
     """Who stopped a host, since when, and why."""
     how = "stopped and fenced" if halt.fenced else "stopped"
     return f"{how} since {_at(halt.since)} by {halt.by}: {halt.reason}"

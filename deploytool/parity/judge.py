@@ -15,7 +15,7 @@ from deploytool.parity.coverage import uncovered
 from deploytool.parity.fleet_rules import most_common_release
 from deploytool.parity.model import Evidence, Expected, HostVerdict, Round, RoundAnswers
 from deploytool.parity.rules import unseen
-from deploytool.parity.table import Purpose, judge_fleet, judge_host
+from deploytool.parity.table import ProofUse, judge_fleet, judge_host
 from deploytool.release.model import Manifest
 
 
@@ -81,14 +81,14 @@ def judge(
     inventory: Inventory,
     seen: RoundAnswers,
     manifest: Manifest | None,
-    purpose: Purpose = Purpose.PROVE,
+    purpose: ProofUse = ProofUse.PROVE,
 ) -> Round:
     """One round's verdicts: every declared host must be a MATCH for this release.
 
     ``manifest`` None: no release is active anywhere, which proves nothing about any. In a watch's
     rounds the bytes on disk are not read.
     """
-    disk = purpose is not Purpose.WATCH
+    disk = purpose is not ProofUse.WATCH
     verdicts = []
     for name in inventory.names:
         outcome = seen[name]

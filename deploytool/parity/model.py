@@ -9,7 +9,6 @@ from enum import Enum
 from functools import cached_property
 
 from deploytool.agent import model as agent
-from deploytool.agent.model import Evidence as Shown
 from deploytool.agent.model import (
     Finished,
     Hold,
@@ -21,12 +20,13 @@ from deploytool.agent.model import (
     Process,
     RolloutMark,
 )
+from deploytool.agent.model import HostEvidence as Shown
 from deploytool.errors import HostFault
 from deploytool.fleet.model import Digest
 
 
 @dataclass(frozen=True)
-class Halt:
+class StandingHalt:
     """A stop that holds on a host: by whom, why, since when (the operator's clock), and how hard.
 
     ``fenced``: nothing is started there until it is let in again. A latch that can't be read is a
@@ -42,17 +42,19 @@ class Halt:
     """What the artifact calls its own latch, where it has one."""
 
     @staticmethod
-    def of(latch: Latch | None, *, latched: bool, fenced: bool) -> Halt | None:
+    def of(latch: Latch | None, *, latched: bool, fenced: bool) -> StandingHalt | None:
         """The stop that a host's marks tell of; None where none holds."""
         if latch is None:
-            return Halt("", "unknown", "unknown", 0, fenced) if latched or fenced else None
+            return StandingHalt("", "unknown", "unknown", 0, fenced) if latched or fenced else None
         # The last rungs of a stop have no blanks in their words.
         reason = latch.reason.replace("+", " ")
-        return Halt(latch.latch, latch.by, reason, latch.since, fenced, latch.artifact or "")
+        return StandingHalt(
+            latch.latch, latch.by, reason, latch.since, fenced, latch.artifact or ""
+        )
 
 
 @dataclass(frozen=True)
-class Running:
+class ReleaseProcess:
     """A process that runs a release. ``sha`` None: its bytes were not read, or could not be."""
 
     pid: int
@@ -110,10 +112,10 @@ class Evidence:
         return self.marks.hold
 
     @cached_property
-    def halt(self) -> Halt | None:
+    def halt(self) -> StandingHalt | None:
         """The stop that holds here."""
         latched = "halted" in self.marks.unreadable
-        return Halt.of(self.marks.latch, latched=latched, fenced=self.marks.fenced)
+        return StandingHalt.of(self.marks.latch, latched=latched, fenced=self.marks.fenced)
 
     @property
     def unconfirmed(self) -> bool:
@@ -181,11 +183,11 @@ class Evidence:
         return {item.name: item.value for item in self.shown.unit}
 
     @cached_property
-    def running(self) -> tuple[Running, ...]:
+    def running(self) -> tuple[ReleaseProcess, ...]:
         """Every process that runs a release, of the service or beside it; not one that ended."""
-        found = [Running(run.pid, run.sha, run.path) for run in self.shown.runs]
+        found = [ReleaseProcess(run.pid, run.sha, run.path) for run in self.shown.runs]
         found += [
-            Running(other.pid, other.release, other.detail)
+            ReleaseProcess(other.pid, other.release, other.detail)
             for other in self.others("acts")
             if _CODE.intersection(other.ways)
         ]
@@ -215,7 +217,7 @@ class Evidence:
         return self.machine, self.root
 
 
-def _whole(manifest: agent.Manifest | None) -> bytes | None:
+def _whole(manifest: agent.ManifestShown | None) -> bytes | None:
     """A manifest's bytes, where they are those that the host digested."""
     if manifest is None or manifest.text is None:
         return None

@@ -13,7 +13,7 @@ from deploytool.parity import beside_rules, fleet_rules, process_rules, rules
 from deploytool.parity.model import Evidence, Expected, Finding, HostVerdict, Level
 
 
-class Purpose(Enum):
+class ProofUse(Enum):
     """What hosts are judged for."""
 
     CHANGE = "before a host is changed"
@@ -49,13 +49,13 @@ class Rule:
     id: str
     about: str
     weights: tuple[Weight, Weight, Weight, Weight, Weight]
-    """In the order of ``Purpose``."""
+    """In the order of ``ProofUse``."""
     check: HostRule | None = None
     compare: FleetRule | None = None
 
-    def weight(self, purpose: Purpose) -> Weight:
+    def weight(self, purpose: ProofUse) -> Weight:
         """What it comes to for this purpose."""
-        return self.weights[list(Purpose).index(purpose)]
+        return self.weights[list(ProofUse).index(purpose)]
 
 
 _F, _D, _S, _T, _N = Weight.FULL, Weight.DOUBT, Weight.SEEN, Weight.NOTE, Weight.NONE
@@ -143,7 +143,7 @@ RULES: tuple[Rule, ...] = (
 
 
 def judge_host(
-    host: str, expected: Expected, evidence: Evidence, purpose: Purpose = Purpose.PROVE
+    host: str, expected: Expected, evidence: Evidence, purpose: ProofUse = ProofUse.PROVE
 ) -> HostVerdict:
     """The verdict on one host that answered, by itself."""
     judged = HostVerdict(host, (), evidence.release, evidence)
@@ -155,7 +155,7 @@ def judge_host(
 
 
 def judge_fleet(
-    verdicts: Iterable[HostVerdict], purpose: Purpose = Purpose.PROVE
+    verdicts: Iterable[HostVerdict], purpose: ProofUse = ProofUse.PROVE
 ) -> tuple[HostVerdict, ...]:
     """Adds what only shows when hosts are compared with each other."""
     judged = {verdict.host: verdict for verdict in verdicts}

@@ -12,7 +12,7 @@ from deploytool.errors import HostFault, InputError
 from deploytool.fleet.yaml_source import Document
 from deploytool.parity.model import Evidence, RoundAnswers
 from deploytool.registry.git import Repository, Version
-from deploytool.registry.model import Entry, entries_of
+from deploytool.registry.model import FlagEntry, entries_of
 from deploytool.registry.source import BYTES_AT_MOST, recall
 from deploytool.release.model import Manifest, Release
 
@@ -29,7 +29,7 @@ class Source:
 
     kind: str
     place: str
-    entries: tuple[Entry, ...] = ()
+    entries: tuple[FlagEntry, ...] = ()
     trouble: str = ""
     id: str = ""
 

@@ -12,9 +12,9 @@ from deploytool.parity.model import RoundAnswers
 from deploytool.registry.artifact import NotReadable, read_artifact
 from deploytool.registry.git import Repository
 from deploytool.registry.history import Source, builds, committed, live, recipes, stored
-from deploytool.registry.model import Entry
+from deploytool.registry.model import FlagEntry
 from deploytool.registry.reachability import unreachable
-from deploytool.registry.rules import Refusal, between, check_against
+from deploytool.registry.rules import FlagRefusal, between, check_against
 from deploytool.registry.source import load_registry
 from deploytool.release.build import BUILDER, build
 from deploytool.release.model import Release
@@ -47,7 +47,7 @@ class Linted:
 
     registry: str
     sources: tuple[Source, ...]
-    refusals: tuple[Refusal, ...]
+    refusals: tuple[FlagRefusal, ...]
 
     @property
     def unread(self) -> tuple[Source, ...]:
@@ -65,7 +65,9 @@ class Linted:
         return ", ".join(f"{count} {words}" for words, count in counted.items() if count)
 
 
-def lint(asked: LintRequest, seen: RoundAnswers | None = None, made: Made | None = None) -> Linted:
+def lint(
+    asked: LintRequest, seen: RoundAnswers | None = None, made: BuildsToday | None = None
+) -> Linted:
     """Holds the registry of the working tree against its past; ``seen``: what a fleet showed.
 
     ``made``: today's builds, where they were made already.
@@ -100,7 +102,7 @@ def lint(asked: LintRequest, seen: RoundAnswers | None = None, made: Made | None
 
 
 @dataclass(frozen=True)
-class Made:
+class BuildsToday:
     """Today's builds, and those that could not be made, with why."""
 
     releases: tuple[Release, ...] = ()
@@ -120,7 +122,7 @@ def todays_names(registry: Path) -> tuple[str, ...]:
     return tuple(dict.fromkeys(mine))
 
 
-def _other_builds(registry: Path, said: Sequence[Entry]) -> Iterator[Refusal]:
+def _other_builds(registry: Path, said: Sequence[FlagEntry]) -> Iterator[FlagRefusal]:
     """What may be released with a registry of its own has to agree with all others.
 
     Else a bit could be given away in a file that nobody holds against the past. Builds that are
@@ -132,7 +134,7 @@ def _other_builds(registry: Path, said: Sequence[Entry]) -> Iterator[Refusal]:
             yield from between(source.entries, said, source.place)
 
 
-def todays_builds(registry: Path, scratch: Path) -> Made:
+def todays_builds(registry: Path, scratch: Path) -> BuildsToday:
     """Today's builds, made now. What the rules say does not wait for one that can't be made.
 
     Raises:
@@ -144,10 +146,10 @@ def todays_builds(registry: Path, scratch: Path) -> Made:
             releases.append(build(scratch, registry.resolve().parent, name))
         except InputError as error:
             failed[name] = error
-    return Made(tuple(releases), failed)
+    return BuildsToday(tuple(releases), failed)
 
 
-def _as_built(release: Release, registry: Sequence[Entry]) -> Source:
+def _as_built(release: Release, registry: Sequence[FlagEntry]) -> Source:
     """Whether the builder read the registry as we do."""
     source = stored(release)
     said = {entry.content for entry in source.entries}
@@ -158,8 +160,8 @@ def _as_built(release: Release, registry: Sequence[Entry]) -> Source:
 
 
 def _look_into(
-    release: Release, past: Sequence[Entry], *, newest: bool
-) -> tuple[tuple[Refusal, ...], str]:
+    release: Release, past: Sequence[FlagEntry], *, newest: bool
+) -> tuple[tuple[FlagRefusal, ...], str]:
     """What a rule forbids in the artifact itself, or why it can't be looked into."""
     flags, table = release.manifest.flags, stored(release).entries
     if flags is None or not table:

@@ -82,7 +82,7 @@ class Registry(Frozen):
 
 
 @dataclass(frozen=True)
-class Entry:
+class FlagEntry:
     """What one source says of one bit: today's registry, an old one, or a build's flag table.
 
     ``place`` is where it says so, in words that a person finds it by.
@@ -119,7 +119,7 @@ def digest(value: object) -> str:
     return hashlib.sha256(canonical(value)).hexdigest()
 
 
-def entry(said: Mapping[str, object], place: str, *, reserved: bool) -> Entry:
+def entry(said: Mapping[str, object], place: str, *, reserved: bool) -> FlagEntry:
     """What ``said`` means, by whatever version of the format it was written.
 
     Only what the rules need has to be there, so that what was valid once stays readable.
@@ -139,10 +139,10 @@ def entry(said: Mapping[str, object], place: str, *, reserved: bool) -> Entry:
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} can't be digested: {error}") from error
     words = {} if reserved else {k: str(plain.get(k, "")) for k in MEANING_KEYS[2:5]}
-    return Entry(bit, str(plain["name"]), reserved, digested, place, **words)
+    return FlagEntry(bit, str(plain["name"]), reserved, digested, place, **words)
 
 
-def table_digest(entries: Iterable[Entry]) -> str:
+def table_digest(entries: Iterable[FlagEntry]) -> str:
     """The digest of a whole table: which bit, which name, which meaning; no order, no owners."""
     rows = sorted(
         [e.bit, e.name, "reserved" if e.reserved else "active", e.digest] for e in entries
@@ -150,7 +150,7 @@ def table_digest(entries: Iterable[Entry]) -> str:
     return digest(rows)
 
 
-def entries_of(table: FlagTable, place: str) -> tuple[Entry, ...]:
+def entries_of(table: FlagTable, place: str) -> tuple[FlagEntry, ...]:
     """What a release's manifest says of each bit.
 
     Raises:

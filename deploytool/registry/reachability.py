@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from deploytool.registry.model import Entry
-from deploytool.registry.rules import Refusal, Rule
+from deploytool.registry.model import FlagEntry
+from deploytool.registry.rules import FlagRefusal, FlagRule
 
 _BY_NAME = frozenset({"import_module", "__import__"})
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
@@ -68,12 +68,12 @@ def names(text: str, retired: str) -> bool:
 
 def unreachable(
     contents: Contents,
-    table: Sequence[Entry],
-    past: Sequence[Entry],
+    table: Sequence[FlagEntry],
+    past: Sequence[FlagEntry],
     build: str,
     *,
     newest: bool = False,
-) -> tuple[Refusal, ...]:
+) -> tuple[FlagRefusal, ...]:
     """Everything that FLAG_RETIRED_UNREACHABLE forbids in a build with this flag ``table``.
 
     ``past`` tells which handlers the retired flags had, when they were active. In the ``newest``
@@ -91,10 +91,10 @@ def unreachable(
 
 def _retired(
     contents: Contents,
-    retired: Mapping[tuple[int, str], Entry],
-    past: Iterable[Entry],
+    retired: Mapping[tuple[int, str], FlagEntry],
+    past: Iterable[FlagEntry],
     build: str,
-) -> Iterator[Refusal]:
+) -> Iterator[FlagRefusal]:
     for (bit, name), old in retired.items():
         for word in contents.words:
             if names(word.text, name):
@@ -126,7 +126,7 @@ def _retired(
             )
 
 
-def _missing(contents: Contents, table: Sequence[Entry], build: str) -> Iterator[Refusal]:
+def _missing(contents: Contents, table: Sequence[FlagEntry], build: str) -> Iterator[FlagRefusal]:
     modules = {module.name: module.defines for module in contents.modules}
     for item in table:
         if item.reserved:
@@ -142,12 +142,12 @@ def _missing(contents: Contents, table: Sequence[Entry], build: str) -> Iterator
             )
 
 
-def _refusal(place: str, text: str, remedy: str, member: str = "", line: int = 0) -> Refusal:
-    return Refusal(Rule.RETIRED_UNREACHABLE, place, text, remedy, member, line)
+def _refusal(place: str, text: str, remedy: str, member: str = "", line: int = 0) -> FlagRefusal:
+    return FlagRefusal(FlagRule.RETIRED_UNREACHABLE, place, text, remedy, member, line)
 
 
 def unreached(
-    contents: Contents, table: Sequence[Entry], start: str = "__main__"
+    contents: Contents, table: Sequence[FlagEntry], start: str = "__main__"
 ) -> tuple[Module, ...]:
     """The modules that nothing reaches which runs from ``start``: nobody can say what they are for.
 

@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from deploytool.registry.model import BITS, Entry
+from deploytool.registry.model import BITS, FlagEntry
 
 
-class Rule(Enum):
+class FlagRule(Enum):
     """The rules, by the id that messages show."""
 
     BIT_UNIQUE = "FLAG_BIT_UNIQUE"
@@ -29,23 +29,23 @@ class Rule(Enum):
 
 
 _OF_ONE_BIT = (
-    Rule.BIT_UNIQUE,
-    Rule.BIT_NO_REUSE,
-    Rule.NAME_NO_REUSE,
-    Rule.SAME_NAME,
-    Rule.SAME_SEMANTICS,
+    FlagRule.BIT_UNIQUE,
+    FlagRule.BIT_NO_REUSE,
+    FlagRule.NAME_NO_REUSE,
+    FlagRule.SAME_NAME,
+    FlagRule.SAME_SEMANTICS,
 )
 """Rules about what is there, not about what is missing."""
 
 
 @dataclass(frozen=True)
-class Refusal:
+class FlagRefusal:
     """One thing that a rule forbids: where it stands, what is wrong, what satisfies the rule.
 
     ``member`` and ``line``: where in a built artifact, when that is where it stands.
     """
 
-    rule: Rule
+    rule: FlagRule
     place: str
     text: str
     remedy: str
@@ -57,8 +57,8 @@ class Refusal:
 
 
 def check_against(
-    registry: Sequence[Entry], past: Iterable[Entry], file: str = "the registry"
-) -> tuple[Refusal, ...]:
+    registry: Sequence[FlagEntry], past: Iterable[FlagEntry], file: str = "the registry"
+) -> tuple[FlagRefusal, ...]:
     """Everything that the rules forbid in ``registry``; ``past`` is all that any source ever said.
 
     A refusal for what is missing from the registry is placed at its ``file``.
@@ -72,7 +72,9 @@ def check_against(
     return tuple(dict.fromkeys(found))
 
 
-def between(own: Sequence[Entry], others: Iterable[Entry], file: str) -> tuple[Refusal, ...]:
+def between(
+    own: Sequence[FlagEntry], others: Iterable[FlagEntry], file: str
+) -> tuple[FlagRefusal, ...]:
     """What the rules forbid between two builds, whichever is the older one.
 
     Each may lack what the other has; what was retired or became permanent in the other one later
@@ -80,7 +82,7 @@ def between(own: Sequence[Entry], others: Iterable[Entry], file: str) -> tuple[R
     """
     mine = {(item.bit, item.name): item for item in own if not item.reserved}
 
-    def is_mine(item: Entry) -> bool:
+    def is_mine(item: FlagEntry) -> bool:
         same = mine.get((item.bit, item.name))
         if same is None:
             return False
@@ -90,21 +92,21 @@ def between(own: Sequence[Entry], others: Iterable[Entry], file: str) -> tuple[R
     return tuple(refusal for refusal in found if refusal.rule in _OF_ONE_BIT)
 
 
-def _told_once(past: Iterable[Entry]) -> Mapping[tuple[int, str, bool, str], list[Entry]]:
+def _told_once(past: Iterable[FlagEntry]) -> Mapping[tuple[int, str, bool, str], list[FlagEntry]]:
     """The same thing said in a hundred commits is one thing."""
-    told: dict[tuple[int, str, bool, str], list[Entry]] = {}
+    told: dict[tuple[int, str, bool, str], list[FlagEntry]] = {}
     for item in past:
         told.setdefault(item.content, []).append(item)
     return told
 
 
-def _within(registry: Sequence[Entry], free: str) -> Iterator[Refusal]:
+def _within(registry: Sequence[FlagEntry], free: str) -> Iterator[FlagRefusal]:
     """What the registry says against itself."""
     for index, one in enumerate(registry):
         for other in registry[:index]:
             if one.bit == other.bit and not one.reserved and not other.reserved:
-                yield Refusal(
-                    Rule.BIT_UNIQUE,
+                yield FlagRefusal(
+                    FlagRule.BIT_UNIQUE,
                     one.place,
                     f"bit {one.bit} means {one.name} here and {other.name} at {other.place}",
                     f"give one of them a bit that never was used: {free}",
@@ -113,23 +115,23 @@ def _within(registry: Sequence[Entry], free: str) -> Iterator[Refusal]:
                 active, old = (other, one) if one.reserved else (one, other)
                 yield _bit_is_taken(active, old, old.place, free)
             if one.name == other.name and _name_clashes(one, other):
-                yield Refusal(
-                    Rule.NAME_NO_REUSE,
+                yield FlagRefusal(
+                    FlagRule.NAME_NO_REUSE,
                     one.place,
                     f"the name {one.name} stands here and at {other.place}",
                     "a name stands once: choose another that never was used",
                 )
 
 
-def _name_clashes(one: Entry, other: Entry) -> bool:
+def _name_clashes(one: FlagEntry, other: FlagEntry) -> bool:
     """A name may be reserved on two bits, where the past used it on two; and in no other way."""
     return not (one.reserved and other.reserved) or one.bit == other.bit
 
 
-def _bit_is_taken(active: Entry, old: Entry, where: str, free: str) -> Refusal:
+def _bit_is_taken(active: FlagEntry, old: FlagEntry, where: str, free: str) -> FlagRefusal:
     was = f"was retired, and is reserved as {old.name}" if old.reserved else f"meant {old.name}"
-    return Refusal(
-        Rule.BIT_NO_REUSE,
+    return FlagRefusal(
+        FlagRule.BIT_NO_REUSE,
         active.place,
         f"bit {active.bit} is given to {active.name}, but it {was} at {where}; "
         "a build that reads the old meaning would obey it",
@@ -139,8 +141,8 @@ def _bit_is_taken(active: Entry, old: Entry, where: str, free: str) -> Refusal:
 
 
 def _against(
-    registry: Sequence[Entry], places: Sequence[Entry], file: str, free: str
-) -> Iterator[Refusal]:
+    registry: Sequence[FlagEntry], places: Sequence[FlagEntry], file: str, free: str
+) -> Iterator[FlagRefusal]:
     """What the registry says against one thing that was said before, wherever it was said."""
     old, more = places[0], len(places) - 1
     where = old.place + (f" and {more} more" if more else "")
@@ -149,28 +151,28 @@ def _against(
     broken = [refusal for item in active for refusal in _clash(item, old, where, free)]
     yield from broken
     if old.reserved and not kept:
-        yield Refusal(
-            Rule.RESERVED_NO_DELETE,
+        yield FlagRefusal(
+            FlagRule.RESERVED_NO_DELETE,
             file,
             f"bit {old.bit} was reserved as {old.name} at {where}, and no longer is",
             f"put bit {old.bit} with name {old.name} back under 'reserved'",
         )
     here = any((item.bit, item.name) == (old.bit, old.name) for item in active)
     if not old.reserved and not (kept or here or broken):
-        yield Refusal(
-            Rule.NO_DELETE_UNLESS_RESERVED,
+        yield FlagRefusal(
+            FlagRule.NO_DELETE_UNLESS_RESERVED,
             file,
             f"{old} was declared at {where}, and is gone without a trace",
             f"put bit {old.bit} with name {old.name} under 'reserved', and say why and when",
         )
 
 
-def _clash(item: Entry, old: Entry, where: str, free: str) -> Iterator[Refusal]:
+def _clash(item: FlagEntry, old: FlagEntry, where: str, free: str) -> Iterator[FlagRefusal]:
     """What one active flag says against one thing that was said before."""
     if item.bit == old.bit and (old.reserved or item.name != old.name):
         if not old.reserved and (item.meaning, item.handler) == (old.meaning, old.handler):
-            yield Refusal(
-                Rule.SAME_NAME,
+            yield FlagRefusal(
+                FlagRule.SAME_NAME,
                 item.place,
                 f"bit {item.bit} is called {item.name}, but was called {old.name} at {where}; "
                 "operators and senders know it by that name",
@@ -179,23 +181,23 @@ def _clash(item: Entry, old: Entry, where: str, free: str) -> Iterator[Refusal]:
         else:
             yield _bit_is_taken(item, old, where, free)
     elif item.name == old.name and item.bit != old.bit:
-        yield Refusal(
-            Rule.NAME_NO_REUSE,
+        yield FlagRefusal(
+            FlagRule.NAME_NO_REUSE,
             item.place,
             f"{item.name} is on bit {item.bit}, but that name was on bit {old.bit} at {where}",
             f"choose a name that never was used, and keep bit {old.bit} under 'reserved' "
             f"with name {old.name}",
         )
     elif item.bit == old.bit and item.digest != old.digest and not _graduated(item, old):
-        yield Refusal(
-            Rule.SAME_SEMANTICS,
+        yield FlagRefusal(
+            FlagRule.SAME_SEMANTICS,
             item.place,
             f"{item} means something else than at {where} ({_difference(item, old)})",
             f"write what it meant again, or reserve {old} and take a new name on {free}",
         )
 
 
-def _graduated(item: Entry, old: Entry) -> bool:
+def _graduated(item: FlagEntry, old: FlagEntry) -> bool:
     """Whether a runtime flag has become permanent, and is else what it was.
 
     There is no way back: a build on which it is permanent obeys it while it is off elsewhere.
@@ -207,7 +209,7 @@ def _graduated(item: Entry, old: Entry) -> bool:
     )
 
 
-def _difference(item: Entry, old: Entry) -> str:
+def _difference(item: FlagEntry, old: FlagEntry) -> str:
     for what in ("meaning", "handler", "activation"):
         was, now = getattr(old, what), getattr(item, what)
         if was != now:

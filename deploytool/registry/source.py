@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from deploytool.errors import InputError
 from deploytool.fleet.yaml_source import Document, Mistake, from_pydantic, named
-from deploytool.registry.model import Entry, Registry, entry, table_digest
+from deploytool.registry.model import FlagEntry, Registry, entry, table_digest
 from deploytool.release.model import FlagTable
 
 BYTES_AT_MOST = 256 * 1024
@@ -22,7 +22,7 @@ class Written:
     """A registry, and what it says of each bit, each with its line."""
 
     registry: Registry
-    entries: tuple[Entry, ...]
+    entries: tuple[FlagEntry, ...]
 
 
 def parse_registry(text: str, name: str) -> Written:
@@ -49,7 +49,7 @@ def parse_registry(text: str, name: str) -> Written:
     return Written(registry, tuple(_entries(registry, document, name)))
 
 
-def _entries(registry: Registry, document: Document, name: str) -> Iterator[Entry]:
+def _entries(registry: Registry, document: Document, name: str) -> Iterator[FlagEntry]:
     for index, flag in enumerate(registry.flags):
         place = f"{name}:{document.line(('flags', index))}"
         yield entry(flag.model_dump(mode="json"), place, reserved=False)
@@ -93,7 +93,7 @@ def load_registry(path: Path) -> Written:
     return parse_registry(text, str(path))
 
 
-def recall(content: bytes, place: str) -> tuple[Entry, ...]:
+def recall(content: bytes, place: str) -> tuple[FlagEntry, ...]:
     """What an older version of a registry says, by whatever rules it was valid then.
 
     Raises:

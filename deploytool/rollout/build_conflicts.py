@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 
 from deploytool.fleet.model import Inventory
 from deploytool.parity.model import Evidence
-from deploytool.registry.model import Entry, entries_of
-from deploytool.registry.rules import Refusal, between
+from deploytool.registry.model import FlagEntry, entries_of
+from deploytool.registry.rules import FlagRefusal, between
 from deploytool.release.model import Manifest
 from deploytool.rollout.checks import Obstacle
 
@@ -71,7 +71,7 @@ def _held(
     host: str,
     sha: str,
     manifests: list[Manifest] | None,
-    own: tuple[Entry, ...],
+    own: tuple[FlagEntry, ...],
     label: str,
     *,
     beside: bool,
@@ -82,7 +82,7 @@ def _held(
         if not beside:
             yield Obstacle(host, UNREADABLE, f"no host has the manifest of {build}, live there")
         return
-    refusals: list[Refusal] = []
+    refusals: list[FlagRefusal] = []
     for manifest in manifests:
         if manifest.flags is None:
             continue

@@ -10,7 +10,7 @@ from deploytool.fleet.model import Inventory
 from deploytool.parity.host_notices import halt_notice, hold_notice, lock_notice
 from deploytool.parity.model import Evidence, Expected, Finding, HostVerdict
 from deploytool.parity.rules import unseen, wrong
-from deploytool.parity.table import Purpose, judge_fleet, judge_host
+from deploytool.parity.table import ProofUse, judge_fleet, judge_host
 from deploytool.release.model import Manifest
 from deploytool.rollout.model import HostPlan, Plan
 
@@ -133,8 +133,8 @@ def readiness(
         if isinstance(outcome, HostFault):
             obstacles.append(Obstacle(host, "PREFLIGHT_REACHABLE", str(outcome)))
         else:
-            verdicts.append(judge_host(host, expected[host], outcome, Purpose.CHANGE))
-    for verdict in judge_fleet(verdicts, Purpose.CHANGE):
+            verdicts.append(judge_host(host, expected[host], outcome, ProofUse.CHANGE))
+    for verdict in judge_fleet(verdicts, ProofUse.CHANGE):
         obstacles += [
             Obstacle(verdict.host, "PREFLIGHT_HOST", str(finding)) for finding in verdict.findings
         ]

@@ -12,12 +12,12 @@ from deploytool.agent.requests import (
     LatchShown,
     Probe,
     ShowLatch,
-    Stage,
+    StageRelease,
 )
 from deploytool.errors import FaultKind, HostFault
 from deploytool.fleet.fanout import fanout
 from deploytool.fleet.host import Payload
-from deploytool.parity.model import Evidence, Halt
+from deploytool.parity.model import Evidence, StandingHalt
 from deploytool.parity.round import ask, look, probe_request, take_round
 from deploytool.release.model import Release
 from deploytool.release.store import slices
@@ -49,10 +49,10 @@ class RolloutHosts(Locks):
 
         return fanout({name: job(name) for name in hosts}, deadline_s=2 * self._command_s)
 
-    def halts(self, hosts: Iterable[str]) -> dict[str, Halt | HostFault | None]:
+    def halts(self, hosts: Iterable[str]) -> dict[str, StandingHalt | HostFault | None]:
         """Asks each host whether somebody has stopped it."""
 
-        def job(name: str) -> Callable[[], Halt | None]:
+        def job(name: str) -> Callable[[], StandingHalt | None]:
             return lambda: _halt(self._hosts[name].call(ShowLatch(), deadline_s=self._command_s))
 
         return fanout({name: job(name) for name in hosts}, deadline_s=2 * self._command_s)
@@ -76,7 +76,7 @@ class RolloutHosts(Locks):
             return Payload(len(head) + manifest.size, content)
 
         def job(name: str) -> Answer:
-            request = Stage(
+            request = StageRelease(
                 token=self.tokens[name],
                 release=manifest.sha256,
                 artifact_size=manifest.size,
@@ -136,7 +136,7 @@ class RolloutHosts(Locks):
         return faults_of(self._each(running, job, self._command_s, "verified"))
 
 
-def _halt(answer: Answer) -> Halt | None:
+def _halt(answer: Answer) -> StandingHalt | None:
     if not isinstance(answer, LatchShown):
         raise HostFault(FaultKind.PROTOCOL, "it does not say whether it was stopped")
-    return Halt.of(answer.latch, latched=answer.latched, fenced=answer.fenced)
+    return StandingHalt.of(answer.latch, latched=answer.latched, fenced=answer.fenced)

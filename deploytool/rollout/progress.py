@@ -10,7 +10,7 @@ from deploytool.errors import HostFault, IllegalEvent
 from deploytool.fleet.host import Host
 from deploytool.fleet.model import Inventory
 from deploytool.parity.judge import expect
-from deploytool.parity.model import Evidence, Halt, HostVerdict, Verdict
+from deploytool.parity.model import Evidence, HostVerdict, StandingHalt, Verdict
 from deploytool.parity.round import probe_request
 from deploytool.parity.rules import first_trouble
 from deploytool.parity.table import judge_host
@@ -128,7 +128,7 @@ class RolloutProgress:
         event = self._faults(faults, Event.STAGED)
         return None if event is Event.STAGED else event
 
-    def _note_stops(self, found: Mapping[str, Halt | HostFault | None]) -> bool:
+    def _note_stops(self, found: Mapping[str, StandingHalt | HostFault | None]) -> bool:
         for name, item in found.items():
             if isinstance(item, HostFault):
                 if item.code == "halted":

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from deploytool.arming.certificate import NAMESPACE, Certificate, RouterState, objections
 from deploytool.fleet.sealed import unseal
-from deploytool.registry.model import Entry, entries_of
+from deploytool.registry.model import FlagEntry, entries_of
 from deploytool.release.model import FlagTable
 from deploytool.simulation.memory import signing
 
@@ -49,7 +49,7 @@ class Board:
     fleet: str
     hosts: frozenset[str]
     release: str
-    entries: tuple[Entry, ...]
+    entries: tuple[FlagEntry, ...]
     epoch: int
     """The newest that was ever accepted on this host: whoever starts the process hands it in."""
     states: dict[str, _State] = field(default_factory=dict)

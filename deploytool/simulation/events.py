@@ -13,7 +13,7 @@ from deploytool.fleet.protocol import Call
 from deploytool.simulation.faults import Fault
 from deploytool.simulation.machine import SimulatedMachine
 from deploytool.simulation.memory.disk import Node
-from deploytool.simulation.memory.service import Quirk, Systemd
+from deploytool.simulation.memory.service import MemorySystemd, Quirk
 from deploytool.simulation.rungs import rung
 
 HOUR_S = 3600.0
@@ -103,7 +103,7 @@ def _port_kept(host: SimulatedMachine) -> None:
 
 def _drop_in(host: SimulatedMachine) -> None:
     service = host.service
-    if isinstance(service, Systemd):
+    if isinstance(service, MemorySystemd):
         path = f"/etc/systemd/system/{service.settings.unit}.d/override.conf"
         start = f"{host.root}/releases/{other_release(host)}/{service.settings.name} serve"
         with_ours(host, path, f"[Service]\nExecStart=\nExecStart={start}\n".encode())

@@ -12,7 +12,7 @@ from deploytool.fleet.signers import parse_signers
 from deploytool.release.model import FlagTable
 from deploytool.simulation.board import Board, BoardRefusal
 from deploytool.simulation.memory.programs import Program
-from deploytool.simulation.memory.service import Service
+from deploytool.simulation.memory.service import MemoryService
 
 _REFUSED = 3
 
@@ -22,12 +22,12 @@ class BoardCommands:
     """``flag show``, ``prepare``, ``commit``, ``settle`` and ``disarm`` of one process."""
 
     board: Board
-    service: Service
+    service: MemoryService
     epoch: int = 0
 
     @staticmethod
     def of(
-        service: Service, inventory: Inventory, host: str, program: Program, release: str
+        service: MemoryService, inventory: Inventory, host: str, program: Program, release: str
     ) -> BoardCommands | None:
         """The flags of a process that has just started; every runtime flag is off."""
         table = FlagTable.model_validate_json(program.table) if program.table else None
@@ -93,7 +93,7 @@ class BoardCommands:
             raise BoardRefusal("EPOCH_DISK", f"the epoch can't be written: {error}") from error
 
 
-def board_of(service: Service) -> Board | None:
+def board_of(service: MemoryService) -> Board | None:
     """The board of the process that answers; None where nobody does."""
     mind = service.speaker()
     alive = service.computer.alive(service.answering)

@@ -14,7 +14,7 @@ from deploytool.release.model import Manifest
 from deploytool.simulation.flags import BoardCommands
 from deploytool.simulation.host import SimulatedHost
 from deploytool.simulation.memory.disk import sha256
-from deploytool.simulation.memory.host import Host
+from deploytool.simulation.memory.host import MemoryHost
 
 OPERATOR = "anna"
 """Who may sign for a simulated fleet."""
@@ -90,7 +90,7 @@ class Rendered:
 def bare(name: str, rendered: Rendered) -> SimulatedHost:
     """A host that ``host prepare`` has been to, and no release."""
     inventory, files = rendered.inventory, rendered.files[name]
-    prepared = Host.prepared(
+    prepared = MemoryHost.prepared(
         described=files.settings,
         agent=rendered.agents[name],
         number=inventory.names.index(name) + 1,

@@ -12,15 +12,15 @@ from deploytool.agent.protocol import (
     parse_request,
     request_bytes,
 )
-from deploytool.agent.requests import Answer, Flag, Request, TakeLock
+from deploytool.agent.requests import Answer, FlagStep, Request, TakeLock
 from deploytool.errors import FaultKind, HostFault
 from deploytool.fleet.host import Payload
 from deploytool.fleet.protocol import parse_answer
 from deploytool.simulation.events import EVENTS
 from deploytool.simulation.faults import AFTER, BEFORE, CallPoint, Fault
 from deploytool.simulation.machine import SimulatedMachine
-from deploytool.simulation.memory.host import Host
-from deploytool.simulation.memory.run import Ended, Run
+from deploytool.simulation.memory.host import MemoryHost
+from deploytool.simulation.memory.run import Run, RunEnded
 from deploytool.simulation.oracle import SimulatedTruth, truth
 
 _SAID = {
@@ -43,7 +43,7 @@ _EVIDENCE = frozenset({"probe", "lock", "activate"})
 
 def kind_of(request: Request) -> str:
     """What moments call a request: its verb, or what of it it is."""
-    if isinstance(request, Flag):
+    if isinstance(request, FlagStep):
         return f"flag_{request.step}"
     taking = isinstance(request, TakeLock) and request.take_over is not None
     return "takeover" if taking else request.verb
@@ -52,7 +52,7 @@ def kind_of(request: Request) -> str:
 class SimulatedHost(SimulatedMachine):
     """One declared host. ``strikes`` says what goes wrong, and when."""
 
-    def __init__(self, name: str, prepared: Host) -> None:
+    def __init__(self, name: str, prepared: MemoryHost) -> None:
         super().__init__(name, prepared)
         self.strikes: Mapping[CallPoint, Fault] = {}
         self.moments: list[CallPoint] = []
@@ -104,7 +104,7 @@ class SimulatedHost(SimulatedMachine):
         begun = truth(self)
         try:
             output = self._answer(request_bytes(request, nonce), sent)
-        except Ended as end:
+        except RunEnded as end:
             fault = self.strikes.get(self.struck[-1]) if self.struck else None
             raise self._lost(fault, deadline_s) from end
         finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from deploytool.simulation.events import linked, with_ours
 from deploytool.simulation.host import SimulatedHost
-from deploytool.simulation.memory.service import Systemd
+from deploytool.simulation.memory.service import MemorySystemd
 
 _ROOM_BYTES = 1 << 30
 
@@ -37,14 +37,14 @@ def _let_in(host: SimulatedHost) -> None:
     if host.mark("fenced") is not None:
         # What "deploytool start" does, which a second person signs.
         host.remove_mark("fenced", "halted", "meant", "service/halted")
-        if isinstance(service, Systemd):
+        if isinstance(service, MemorySystemd):
             service.unmask()
         if linked(host) is not None:
             service.start()
 
 
 def _undo_drop_ins(host: SimulatedHost) -> None:
-    if isinstance(host.service, Systemd):
+    if isinstance(host.service, MemorySystemd):
         for path in host.service.files():
             if path.endswith(".conf"):
                 host.computer.remove(path)

@@ -9,14 +9,14 @@ from collections.abc import Callable
 from deploytool.agent.requests import Answer, Request
 from deploytool.simulation.memory.computer import EPOCH, Computer
 from deploytool.simulation.memory.disk import Fate
-from deploytool.simulation.memory.host import Host
-from deploytool.simulation.memory.service import Service
+from deploytool.simulation.memory.host import MemoryHost
+from deploytool.simulation.memory.service import MemoryService
 
 
 class SimulatedMachine:
     """A prepared host in memory, whose clock is the operator's but for ``skew_s``."""
 
-    def __init__(self, name: str, prepared: Host) -> None:
+    def __init__(self, name: str, prepared: MemoryHost) -> None:
         self._name = name
         self._prepared = prepared
         self._reboots = 0
@@ -39,7 +39,7 @@ class SimulatedMachine:
         return self._prepared.computer
 
     @property
-    def service(self) -> Service:
+    def service(self) -> MemoryService:
         """Its service."""
         return self._prepared.service
 

@@ -6,7 +6,7 @@ from deploytool.simulation.flags import board_of
 from deploytool.simulation.host import SimulatedHost
 from deploytool.simulation.memory.computer import Computer, Task
 from deploytool.simulation.memory.disk import Node
-from deploytool.simulation.memory.service import Service, Systemd
+from deploytool.simulation.memory.service import MemoryService, MemorySystemd
 
 
 def photograph(host: SimulatedHost) -> int:
@@ -40,14 +40,14 @@ def _computer(computer: Computer) -> object:
     )
 
 
-def _service(service: Service) -> object:
+def _service(service: MemoryService) -> object:
     timer = service.timer
     left_s = int(timer.at - service.computer.time.now) if timer and not timer.cleared else None
     return (
         frozenset(quirk.name for quirk in service.quirks),
         service.main and service.main.pid,
         service.answering and service.answering.pid,
-        (service.active, service.sub) if isinstance(service, Systemd) else None,
+        (service.active, service.sub) if isinstance(service, MemorySystemd) else None,
         (left_s, tuple(service.due)),
         repr(board_of(service)),
     )

@@ -8,7 +8,7 @@ from deploytool.agent.requests import Halt
 from deploytool.fleet.protocol import Call, Reply
 from deploytool.simulation.machine import SimulatedMachine
 from deploytool.simulation.memory.computer import Task
-from deploytool.simulation.memory.service import Systemd
+from deploytool.simulation.memory.service import MemorySystemd
 
 _KILL = 9
 
@@ -41,7 +41,7 @@ def _fence(host: SimulatedMachine, latch: Latch) -> list[tuple[str, str]]:
             host.put_mark(name, text)
         except OSError:
             fenced = "no" if name == "fenced" else fenced
-    if isinstance(host.service, Systemd):
+    if isinstance(host.service, MemorySystemd):
         said.append(("masked", host.service.mask()))
     return [*said, ("fenced", fenced)]
 
@@ -50,7 +50,7 @@ def _kill(host: SimulatedMachine, latch: Latch) -> list[tuple[str, str]]:
     ours = _ours(host)
     for task in ours:
         host.computer.signal(task, _KILL)
-    if isinstance(host.service, Systemd):
+    if isinstance(host.service, MemorySystemd):
         host.service.stop()  # systemd sees that nothing of the unit is left
     # An artifact that can latch without running comes up halted when it is let in again.
     words = {"latch": latch.latch, "by": latch.by, "reason": latch.reason, "since": latch.since}

@@ -15,7 +15,7 @@ from deploytool.fleet.model import Inventory
 from deploytool.parity.host_notices import down, last_of, trades
 from deploytool.parity.judge import expect
 from deploytool.parity.model import Evidence, HostVerdict, Level
-from deploytool.parity.table import Purpose, judge_fleet, judge_host
+from deploytool.parity.table import ProofUse, judge_fleet, judge_host
 from deploytool.parity.words import words
 from deploytool.release.model import Manifest
 from deploytool.start.request import CLOCK_SKEW_S, NO_STOP, StartRequest, signing
@@ -68,12 +68,12 @@ def fleet_objections(
             yield Objection(host, "START_TRADES", words(last_of(outcome)).text)
             continue
         expected = expect(inventory, host, manifest, verified=False)
-        purpose = Purpose.HELD if fenced or down(outcome) else Purpose.START
+        purpose = ProofUse.HELD if fenced or down(outcome) else ProofUse.START
         verdict = judge_host(host, expected, outcome, purpose)
         verdicts.append(verdict)
         if manifest is None:
             yield Objection(host, "START_MIXED", "no release is active on any host")
-    for verdict in judge_fleet(verdicts, Purpose.START):
+    for verdict in judge_fleet(verdicts, ProofUse.START):
         if (text := _worst(verdict)) is not None:
             yield Objection(verdict.host, "START_MIXED", text)
 

@@ -23,7 +23,7 @@ from deploytool.parity.host_notices import down
 from deploytool.parity.judge import expect, shown_manifest
 from deploytool.parity.model import Evidence, RoundAnswers, Verdict
 from deploytool.parity.round import probe_request, take_round
-from deploytool.parity.table import Purpose, judge_host
+from deploytool.parity.table import ProofUse, judge_host
 from deploytool.parity.words import let_in_command
 from deploytool.start.checks import (
     Objection,
@@ -296,7 +296,7 @@ def _verify(inventory: Inventory, hosts: Mapping[str, Host], before: RoundAnswer
         if not isinstance(item, Evidence) or _held_by_another(item):
             continue
         expected = expect(inventory, host, manifest, verified=False)
-        verdict = judge_host(host, expected, item, Purpose.START).verdict
+        verdict = judge_host(host, expected, item, ProofUse.START).verdict
         if verdict is not Verdict.MATCH or item.release is None:
             continue
         deadline_s = inventory.ssh.command_timeout_s

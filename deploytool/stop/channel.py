@@ -17,7 +17,7 @@ from contextlib import suppress
 from deploytool.agent.protocol import arrived, request_bytes
 from deploytool.agent.requests import Answer, Request
 from deploytool.errors import FaultKind, HostFault
-from deploytool.fleet.exchange_log import LOG, Exchange
+from deploytool.fleet.exchange_log import LOG, Conversed
 from deploytool.fleet.protocol import (
     ANSWER_BYTES_AT_MOST,
     OTHER_VERSION,
@@ -66,7 +66,7 @@ class SshChannel:
 
     def __init__(self, argv: tuple[str, ...], host: str) -> None:
         self._host = host
-        self._exchange: Exchange | None = None
+        self._exchange: Conversed | None = None
         pipes: list[int] = []
         try:
             # Made here: where the third can't be, subprocess loses those that it has made.

@@ -61,7 +61,7 @@ from deploytool.parity.host_notices import NoticePrinter
 from deploytool.parity.judge import expect, judge, shown_manifest
 from deploytool.parity.model import Evidence, Round, Verdict
 from deploytool.parity.round import probe_request
-from deploytool.parity.table import Purpose, judge_host
+from deploytool.parity.table import ProofUse, judge_host
 from deploytool.release.model import KNOWN_AT_MOST, Manifest
 from deploytool.stop.channel import SshChannel
 from deploytool.stop.escalation import Escalation, HostEscalation
@@ -325,9 +325,9 @@ class Watch:
         # A build of one host is looked for on the others from the next round on.
         self._known = tuple(dict.fromkeys((*self._known, *known_by(seen))))[:KNOWN_AT_MOST]
         shown = shown_manifest(seen)
-        taken = judge(self._inventory, seen, self._declared or shown, Purpose.WATCH)
+        taken = judge(self._inventory, seen, self._declared or shown, ProofUse.WATCH)
         if not self._pinned:
-            by_shown = judge(self._inventory, seen, shown, Purpose.WATCH)
+            by_shown = judge(self._inventory, seen, shown, ProofUse.WATCH)
             if declared_by(by_shown, self._declared, shown):
                 self._declared, taken = shown, by_shown
                 self._say(f"declared: {taken.label}")
@@ -352,7 +352,7 @@ class Watch:
             return False
         rolling = evidence.rollout is not None
         expected = expect(self._inventory, host, manifest, verified=not rolling, disk=False)
-        return judge_host(host, expected, evidence, Purpose.WATCH).verdict is Verdict.MATCH
+        return judge_host(host, expected, evidence, ProofUse.WATCH).verdict is Verdict.MATCH
 
     def _picture(self, taken: Round, seen: dict[str, Evidence | HostFault]) -> None:
         now = time.time()

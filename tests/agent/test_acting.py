@@ -11,16 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deploytool.agent import acting, interpreters
-from deploytool.agent.acting import Subject
+from deploytool.agent.acting import ServiceSubject
 from deploytool.agent.model import Other, Process
 from deploytool.agent.port import HeldFile, HeldSocket, View
-from deploytool.agent.settings import Neighbour
+from deploytool.agent.settings import NeighbourSetting
 
 OLD, NEW, STRANGE = "a" * 64, "b" * 64, "c" * 64
 INTERPRETER = "d" * 64
 ROUTER, OTHER = 990, 1000
-PROBE = Neighbour(executable="/usr/bin/probe", account="router", reason="monitors the venue")
-SUBJECT = Subject(
+PROBE = NeighbourSetting(executable="/usr/bin/probe", account="router", reason="monitors the venue")
+SUBJECT = ServiceSubject(
     root="/opt/router",
     name="router",
     main=100,

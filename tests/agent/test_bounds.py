@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from deploytool.agent import marks
-from deploytool.agent.model import Lock, Other, Owner, Process, Run, Verified
+from deploytool.agent.model import Lock, Other, Owner, Process, ReleaseRun, Verified
 from deploytool.agent.protocol import parse_json
 from deploytool.agent.record import Malformed, Record
 from deploytool.agent.requests import Confirm
@@ -13,7 +13,14 @@ from deploytool.agent.requests import Confirm
 DIGEST = "0" * 64
 MADE: dict[type[Record], dict[str, object]] = {
     Process: {"pid": 2, "parent": 1, "start": 1, "state": "S", "account": 0, "command": "x"},
-    Run: {"pid": 2, "how": "fd", "inode": "1:2", "path": "/x", "deleted": False, "sha": None},
+    ReleaseRun: {
+        "pid": 2,
+        "how": "fd",
+        "inode": "1:2",
+        "path": "/x",
+        "deleted": False,
+        "sha": None,
+    },
     Other: {"pid": 2, "role": "acts"},
     Owner: {"port": 1, "pid": 2},
     Verified: {"release": DIGEST, "pid": 2, "start": 1, "boot": "b", "token": 1, "since": 1},

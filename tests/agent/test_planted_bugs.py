@@ -89,7 +89,7 @@ BUGS = [
     ),
     Bug(
         "a mark that was removed is not synced",
-        host.Host,
+        host.AgentHost,
         "remove",
         crash("activate", "confirm", "unlock"),
         [("self.state.sync()", "pass")],
@@ -247,7 +247,7 @@ BUGS = [
     ),
     Bug(
         "an older token is as good",
-        host.Host,
+        host.AgentHost,
         "check_token",
         races.stale_violations,
         [("lock.token != token", "lock.token < token")],
@@ -338,14 +338,14 @@ BUGS = [
     ),
     Bug(
         "a stopped host is changed by whoever does not know of it",
-        host.Host,
+        host.AgentHost,
         "check_latch",
         stops.stop_violations,
         [("found is None or found.latch != latch", "False")],
     ),
     Bug(
         "a fenced host is changed",
-        host.Host,
+        host.AgentHost,
         "check_latch",
         stops.stop_violations,
         [('marks.is_there(self.state, "fenced")', "False")],

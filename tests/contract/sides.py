@@ -27,8 +27,8 @@ from deploytool.agent.requests import (
     Locked,
     Probe,
     Request,
-    Stage,
     Staged,
+    StageRelease,
     TakeLock,
     Unlock,
 )
@@ -340,9 +340,9 @@ def mark(token: int, seen: Evidence) -> Confirm:
     )
 
 
-def staging(manifest: Manifest, token: int, **more: Any) -> Stage:
+def staging(manifest: Manifest, token: int, **more: Any) -> StageRelease:
     """Announces a copy."""
-    made = Stage(
+    made = StageRelease(
         token=token,
         release=manifest.sha256,
         artifact_size=manifest.size,

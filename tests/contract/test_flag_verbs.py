@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from deploytool.agent.record import Malformed
-from deploytool.agent.requests import Answer, Flag, Locked, Request, Told
+from deploytool.agent.requests import Answer, FlagStep, Locked, Request, Told
 from deploytool.arming.table import Purpose
 from deploytool.errors import FaultKind, HostFault
 from deploytool.fleet.host import Host, Payload
@@ -147,7 +147,7 @@ def told(
     host: Host, step: str, sent: bytes | None = None, **words: Any
 ) -> tuple[int | None, dict[str, Any], str]:
     """How the artifact's command ended, its answer, and its errors."""
-    answer = ask(host, Flag(step=step, **words), sent)
+    answer = ask(host, FlagStep(step=step, **words), sent)
     assert isinstance(answer, Told)
     said = answer.said
     return said.code, json.loads(said.answer or "{}"), said.errors.strip()
@@ -187,19 +187,21 @@ def test_a_nonce_is_asked_for_and_what_is_out_of_turn_is_refused_in_words(flagge
 
 @pytest.mark.parametrize("step", ["prepare", "commit", "settle", "disarm"])
 def test_a_step_names_a_flag_and_is_one_of_five(flagged: Flagged, step: str) -> None:
-    assert refused(flagged.host, Flag(step=step)) == "bad-request"
-    assert refused(flagged.host, Flag(step="arm", flag=FLAG)) == "bad-request"
+    assert refused(flagged.host, FlagStep(step=step)) == "bad-request"
+    assert refused(flagged.host, FlagStep(step="arm", flag=FLAG)) == "bad-request"
 
 
 @pytest.mark.parametrize("name", ["iceberg", "A;B", "A" * 33, "1A"])
 def test_a_flag_is_a_word_of_a_narrow_alphabet(name: str) -> None:
     with pytest.raises(Malformed):
-        Flag(step="commit", flag=name)
+        FlagStep(step="commit", flag=name)
 
 
 def test_a_certificate_is_bounded_and_whole(flagged: Flagged) -> None:
     host = flagged.host
-    assert refused(host, Flag(step="prepare", flag=FLAG, size=BYTES_AT_MOST + 1)) == "bad-request"
+    assert (
+        refused(host, FlagStep(step="prepare", flag=FLAG, size=BYTES_AT_MOST + 1)) == "bad-request"
+    )
     large = b"x" * BYTES_AT_MOST
     code, _, errors = told(host, "prepare", large, flag=FLAG, size=len(large))
     assert (code, errors.startswith("router: refused (")) == (3, True)
@@ -213,10 +215,10 @@ def test_p3_a_host_that_a_rollout_holds_arms_nothing_and_disarms_all_the_same(
     locked = ask(host, claim())
     assert isinstance(locked, Locked)
     try:
-        assert refused(host, Flag(step="prepare", flag=FLAG, size=0)) == "changing"
-        assert refused(host, Flag(step="prepare", flag=FLAG, size=3), b"abc") == "changing"
-        assert refused(host, Flag(step="commit", flag=FLAG)) == "changing"
-        assert refused(host, Flag(step="settle", flag=FLAG)) == "changing"
+        assert refused(host, FlagStep(step="prepare", flag=FLAG, size=0)) == "changing"
+        assert refused(host, FlagStep(step="prepare", flag=FLAG, size=3), b"abc") == "changing"
+        assert refused(host, FlagStep(step="commit", flag=FLAG)) == "changing"
+        assert refused(host, FlagStep(step="settle", flag=FLAG)) == "changing"
         assert told(host, "observe")[0] == 0
         assert told(host, "disarm", flag=FLAG)[0] == 0
     finally:
@@ -226,8 +228,8 @@ def test_p3_a_host_that_a_rollout_holds_arms_nothing_and_disarms_all_the_same(
 
 
 def test_a_host_without_a_release_says_so(flagged: Flagged) -> None:
-    assert refused(flagged.bare, Flag(step="observe")) == "nothing-active"
-    assert refused(flagged.bare, Flag(step="disarm", flag=FLAG)) == "nothing-active"
+    assert refused(flagged.bare, FlagStep(step="observe")) == "nothing-active"
+    assert refused(flagged.bare, FlagStep(step="disarm", flag=FLAG)) == "nothing-active"
 
 
 @pytest.mark.parametrize("broken", [None, f"releases/{SHA}"])

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from deploytool.agent.protocol import parse_answer, request_bytes
-from deploytool.agent.requests import Refused, Stage
+from deploytool.agent.requests import RefusedAnswer, StageRelease
 from deploytool.release.model import Manifest
 
 from .sides import NONCE, Real, asked, back, claim, lock, look, refused, stage, staging, take
@@ -40,7 +40,7 @@ def copying(real: Real, manifest: Manifest, content: bytes, token: int) -> Itera
 class SlowCopy:
     """The process of the agent that receives it."""
 
-    def __init__(self, process: subprocess.Popen[bytes], rest: bytes, asks: Stage) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], rest: bytes, asks: StageRelease) -> None:
         self._process, self._rest, self._asks = process, rest, asks
 
     def send(self, sent: bytes) -> None:
@@ -52,7 +52,7 @@ class SlowCopy:
         """Sends the rest, and gives the code with which it is refused, or an empty word."""
         output = self._process.communicate(self._rest, timeout=20)[0]
         answer = parse_answer(output, NONCE, self._asks)
-        return answer.code if isinstance(answer, Refused) else ""
+        return answer.code if isinstance(answer, RefusedAnswer) else ""
 
 
 def test_p7_a_lock_is_taken_over_while_its_holder_is_still_copying(real: Real) -> None:

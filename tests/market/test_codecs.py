@@ -115,7 +115,7 @@ def test_no_other_length_is_read(
         if isinstance(message, ouch.EnterOrder | ouch.CancelOrder)
         else ouch.unpack_outbound
     )
-    with pytest.raises(soup.Malformed):
+    with pytest.raises(soup.MalformedPacket):
         read(other)
 
 
@@ -124,7 +124,7 @@ def test_garbage_is_malformed_or_a_message(raw: bytes) -> None:
     for read in (ouch.unpack_inbound, ouch.unpack_outbound):
         try:
             message = read(raw)
-        except soup.Malformed:
+        except soup.MalformedPacket:
             continue
         assert ouch.pack(message) == raw
 
@@ -138,7 +138,7 @@ def test_an_order_with_a_side_or_token_that_there_is_not_is_malformed(
     field: str, value: bytes
 ) -> None:
     order: Any = as_message(golden(GOLDEN / "ouch_enter_order.hex")[1])
-    with pytest.raises(soup.Malformed, match=field):
+    with pytest.raises(soup.MalformedPacket, match=field):
         ouch.unpack_inbound(ouch.pack(order._replace(**{field: value})))
 
 
@@ -168,7 +168,7 @@ def test_frames_survive_any_cut_of_the_stream(
 
 @pytest.mark.parametrize("length", [0, soup.MAX_PAYLOAD + 2, 0xFFFF])
 def test_an_impossible_length_is_refused_before_its_bytes_arrive(length: int) -> None:
-    with pytest.raises(soup.Malformed, match="length"):
+    with pytest.raises(soup.MalformedPacket, match="length"):
         soup.Frames().feed(length.to_bytes(2, "big"))
 
 
@@ -184,7 +184,7 @@ def test_a_garbled_login_is_malformed_or_read(raw: bytes) -> None:
     for read in (soup.unpack_login_request, soup.unpack_login_accepted):
         try:
             read(raw)
-        except soup.Malformed:
+        except soup.MalformedPacket:
             continue
         assert raw.isascii()
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from deploytool.market import wire
 from deploytool.market.ledger import Ledger, Parent, ParentState
 from deploytool.market.load import Load
-from deploytool.market.soup import Malformed
+from deploytool.market.soup import MalformedPacket
 
 ORDER = wire.NewOrderSingle("P1", b"B", 100, "ACME", 100_000, b"0", 0)
 
@@ -165,7 +165,7 @@ def test_garbage_from_a_router_is_malformed(raw: bytes) -> None:
     for read in (wire.unpack_report, wire.unpack_session_info, wire.unpack_cancel_reject):
         try:
             read(raw)
-        except Malformed:
+        except MalformedPacket:
             continue
         assert len(raw) in (53, 142, 19)
 

@@ -34,7 +34,7 @@ from deploytool.rollout.runner import Runner
 from deploytool.simulation import fleet
 from deploytool.simulation.faults import BEFORE
 from deploytool.simulation.host import SimulatedHost
-from deploytool.simulation.memory.service import Quirk, Systemd
+from deploytool.simulation.memory.service import MemorySystemd, Quirk
 from deploytool.simulation.memory.signing import sign
 from deploytool.simulation.rungs import rung
 from deploytool.start.request import NAMESPACE
@@ -386,7 +386,7 @@ class Operators:
         for host in self.hosts.values():
             service = host.service
             kept = any(host.mark(name) is not None for name in KEPT)
-            if isinstance(service, Systemd) and not kept:
+            if isinstance(service, MemorySystemd) and not kept:
                 service.unmask()
                 host.computer.sync()
 

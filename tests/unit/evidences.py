@@ -7,7 +7,7 @@ import hashlib
 from dataclasses import replace
 from typing import Any
 
-from deploytool.agent.model import Manifest as ShownManifest
+from deploytool.agent.model import ManifestShown as ShownManifest
 from deploytool.agent.model import Marks
 from deploytool.parity.judge import expect
 from deploytool.parity.model import Evidence, Expected

@@ -16,15 +16,15 @@ from deploytool.agent.model import Asked
 from deploytool.agent.protocol import answer_bytes
 from deploytool.agent.requests import (
     Answer,
-    Flag,
+    FlagStep,
     Halt,
     LookAfterStop,
+    LookAnswer,
     RenewLease,
     Request,
     Resume,
-    Shown,
-    Stage,
     Staged,
+    StageRelease,
     Surveyed,
     TakeLock,
     Told,
@@ -60,14 +60,14 @@ def asked(request: Request, answer: Answer | None = None) -> None:
 
 
 REQUESTS: list[tuple[Request, str]] = [
-    (Flag(step="prepare", flag="RETAIL", size=812), "flag step=prepare flag=RETAIL size=812"),
+    (FlagStep(step="prepare", flag="RETAIL", size=812), "flag step=prepare flag=RETAIL size=812"),
     (RenewLease(nonce=SECRET), "lease nonce=*"),
     (Resume(latch=SECRET, size=9), "resume latch=* size=9"),
     (Halt(latch=SECRET, by=SECRET, reason=SECRET, since=1, seconds=2),
      "halt latch=* by=* reason=* since=1 seconds=2"),
     (TakeLock(holder="anna@desk", purpose="deploy", plan="p1", release=SHA, take_over=723),
      "lock holder=anna@desk purpose=deploy plan=p1 release=SHA take_over=*"),
-    (Stage(token=7, release=SHA, artifact_size=5, manifest=SHA, manifest_size=6, seconds=1),
+    (StageRelease(token=7, release=SHA, artifact_size=5, manifest=SHA, manifest_size=6, seconds=1),
      "stage token=* release=SHA artifact_size=5 manifest=SHA manifest_size=6 seconds=1"),
 ]  # fmt: skip
 
@@ -84,7 +84,8 @@ def test_a_request_is_one_line_without_its_secrets(
 
 def test_what_a_service_says_is_not_shown(lines: Any) -> None:
     asked(
-        Flag(step="observe"), Told(said=Asked(way="socket", code=0, answer=SECRET, errors=SECRET))
+        FlagStep(step="observe"),
+        Told(said=Asked(way="socket", code=0, answer=SECRET, errors=SECRET)),
     )
     assert lines()[1].endswith("ok said={way=socket code=0}")
 
@@ -92,7 +93,7 @@ def test_what_a_service_says_is_not_shown(lines: Any) -> None:
 def test_evidence_is_shown_by_what_runs(lines: Any) -> None:
     """Of a real answer: no argument, environment, token or path of a host's processes."""
     shown = fleet.running("router1", rendered(), *NEW_BUILD).call(probe_request(), deadline_s=5)
-    assert isinstance(shown, Shown)
+    assert isinstance(shown, LookAnswer)
     asked(probe_request(), shown)
     words = lines()[1].partition(": ok ")[2]
     assert words.startswith("evidence={current=")

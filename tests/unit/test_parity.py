@@ -18,21 +18,21 @@ from deploytool.agent.model import (
     DiskRead,
     FileDigest,
     Latch,
-    Manifest,
+    ManifestShown,
     Marks,
     Other,
     Owner,
     Process,
     Property,
+    ReleaseRun,
     Rights,
-    Run,
     Starter,
     Verified,
 )
-from deploytool.agent.model import Evidence as Shown
+from deploytool.agent.model import HostEvidence as Shown
 from deploytool.agent.record import Malformed
 from deploytool.agent.requests import Answer, Locked
-from deploytool.agent.requests import Shown as Answered
+from deploytool.agent.requests import LookAnswer as Answered
 from deploytool.errors import FaultKind, HostFault
 from deploytool.parity.evidence import read_evidence
 from deploytool.parity.fleet_rules import drop_ins
@@ -41,7 +41,7 @@ from deploytool.parity.judge import judge, shown_manifest
 from deploytool.parity.model import Evidence, Finding, HostVerdict, Level, Parity, Round, Verdict
 from deploytool.parity.remedies import remedy
 from deploytool.parity.rules import status_rule
-from deploytool.parity.table import Purpose, judge_host
+from deploytool.parity.table import ProofUse, judge_host
 
 from .evidences import MANIFEST, OTHER_SHA, bare, but, good, rendered, wanted
 
@@ -141,7 +141,7 @@ SPOILED: dict[str, tuple[dict[str, Any], Level]] = {
     "link, no link": ({"current": "not a link"}, Level.MISMATCH),
     "disk": ({"disk": DiskRead(sha=OTHER_SHA, direct=True)}, Level.MISMATCH),
     "disk not read": ({"disk": None}, Level.UNKNOWN),
-    "manifest": ({"manifest": Manifest(sha=OTHER_SHA)}, Level.MISMATCH),
+    "manifest": ({"manifest": ManifestShown(sha=OTHER_SHA)}, Level.MISMATCH),
     "manifest not read": ({"manifest": None}, Level.UNKNOWN),
     "file not seen": ({"artifact": None}, Level.UNKNOWN),
     "file not root's": (owned(owner=1000), Level.MISMATCH),
@@ -433,7 +433,7 @@ def test_what_had_effects_counts_although_it_ended(way: str) -> None:
 def test_a_shell_of_the_account_is_named_with_the_command_that_ends_it_and_is_no_drift() -> None:
     other = COPY.but(role="account", ways=("account",), release=None, detail="/usr/bin/bash")
     seen = but(good(), others=(other,), **with_process(LATER))
-    in_watch = judge_host("router1", wanted(), seen, Purpose.WATCH)
+    in_watch = judge_host("router1", wanted(), seen, ProofUse.WATCH)
     assert in_watch.verdict is Verdict.MATCH
     assert [note.rule for note in in_watch.notes] == ["account"]
     taken = judge(rendered().inventory, fleet(router1=seen), MANIFEST)
@@ -511,7 +511,7 @@ ANYTHING: dict[str, st.SearchStrategy[Any]] = {
     "agent": DIGEST,
     "current": TEXT,
     "disk": st.none() | st.builds(DiskRead, sha=st.none() | DIGEST, direct=st.booleans()),
-    "manifest": st.none() | st.builds(Manifest, sha=DIGEST),
+    "manifest": st.none() | st.builds(ManifestShown, sha=DIGEST),
     "main": COUNT,
     "skew_s": st.floats(30.1, 1e9) | st.floats(-1e9, -30.1),
     "boot": WORD,
@@ -527,7 +527,7 @@ ANYTHING: dict[str, st.SearchStrategy[Any]] = {
     ),
     "runs": st.lists(
         st.builds(
-            Run,
+            ReleaseRun,
             pid=PID,
             how=st.just("fd"),
             inode=WORD,
@@ -757,7 +757,7 @@ def test_p1_a_manifest_that_lies_about_its_digest_is_not_believed() -> None:
     forged = MANIFEST.model_copy(update={"version": "9.9"}).canonical()
     seen: dict[str, Evidence | HostFault]
     seen = {
-        name: but(good(name), manifest=Manifest(sha=MANIFEST.digest(), text=forged.decode()))
+        name: but(good(name), manifest=ManifestShown(sha=MANIFEST.digest(), text=forged.decode()))
         for name in NAMES
     }
     shown = shown_manifest(seen)

@@ -19,7 +19,7 @@ from deploytool.parity.judge import judge
 from deploytool.parity.model import Evidence, Finding, Level, Parity, Verdict
 from deploytool.parity.remedies import remedy
 from deploytool.parity.round import look, probe_request
-from deploytool.parity.table import RULES, Purpose, Rule, Weight, judge_fleet, judge_host
+from deploytool.parity.table import RULES, ProofUse, Rule, Weight, judge_fleet, judge_host
 from deploytool.simulation import fleet as fleets
 from deploytool.simulation import program
 
@@ -28,7 +28,7 @@ from .test_parity import COPY, LATER, SHOWN, SPOILED, with_process
 
 NAMES = rendered().inventory.names
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "proof.md"
-PURPOSES = list(Purpose)
+PURPOSES = list(ProofUse)
 HOST_RULES = [rule for rule in RULES if rule.check is not None]
 FLEET_RULES = [rule for rule in RULES if rule.compare is not None]
 ROOT = SHOWN.root
@@ -74,7 +74,7 @@ def spoils(rule: Rule) -> Iterator[Evidence]:
         yield but(good(), others=(COPY.but(role="reader", ways=("holds",)),))
 
 
-def landed(rule: Rule, seen: Evidence, purpose: Purpose) -> tuple[list[Finding], list[Finding]]:
+def landed(rule: Rule, seen: Evidence, purpose: ProofUse) -> tuple[list[Finding], list[Finding]]:
     """What of this rule counts, and what is only told."""
     found = judge_host("router1", wanted(), seen, purpose)
     return (
@@ -116,7 +116,7 @@ def fleet(**changed: Evidence | HostFault) -> dict[str, Evidence | HostFault]:
 @pytest.mark.parametrize("purpose", PURPOSES, ids=lambda purpose: purpose.name)
 @pytest.mark.parametrize("rule", FLEET_RULES, ids=lambda rule: rule.id)
 def test_p1_every_comparison_counts_for_every_purpose_as_the_table_says(
-    rule: Rule, purpose: Purpose
+    rule: Rule, purpose: ProofUse
 ) -> None:
     seen = fleet(router1=but(good(), **ODD[rule.id]))
     taken = judge(rendered().inventory, seen, MANIFEST, purpose)
@@ -161,7 +161,7 @@ def test_p1_a_rule_that_is_lost_makes_a_spoiled_host_a_match(
     monkeypatch.setattr(
         table, "RULES", tuple(forgets(item) if item is rule else item for item in RULES)
     )
-    purpose = next(p for p in (Purpose.PROVE, *PURPOSES) if rule.weight(p) is Weight.FULL)
+    purpose = next(p for p in (ProofUse.PROVE, *PURPOSES) if rule.weight(p) is Weight.FULL)
     if rule.compare is not None:
         seen = fleet(router1=but(good(), **ODD[rule.id]))
         untrue = judge(rendered().inventory, seen, MANIFEST).parity is Parity.PARITY
@@ -375,9 +375,9 @@ def test_every_kind_of_process_beside_the_service_has_its_one_place() -> None:
             counts = {item.rule for item in found.findings}
             told = {item.rule for item in found.notes}
             where = {
-                "acts": ({"strays"} if purpose is Purpose.CHANGE else {"acts"}, set()),
+                "acts": ({"strays"} if purpose is ProofUse.CHANGE else {"acts"}, set()),
                 "account": (set(), {"account"})
-                if purpose is Purpose.WATCH
+                if purpose is ProofUse.WATCH
                 else ({"account"}, set()),
                 "unseen": ({"sight"}, set()),
             }.get(role, (set(), {"beside"}))

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deploytool.agent.protocol import answer_bytes
-from deploytool.agent.requests import Activate, Answer, Locked, Probe, Refused, Renew, Request
+from deploytool.agent.requests import Activate, Answer, Locked, Probe, RefusedAnswer, Renew, Request
 from deploytool.errors import FaultKind, HostFault
 from deploytool.fleet.protocol import (
     FORMAT,
@@ -164,7 +164,7 @@ def test_p1_an_answer_to_something_else_is_none_and_in_doubt(answer: Answer) -> 
 
 def test_a_refusal_is_one_and_another_version_is_no_mismatch() -> None:
     for code, kind in (("locked", FaultKind.REFUSED), (OTHER_VERSION, FaultKind.AGENT)):
-        refused = answer_bytes(NONCE, Refused(code=code, text="no\x1b[2J"))
+        refused = answer_bytes(NONCE, RefusedAnswer(code=code, text="no\x1b[2J"))
         with pytest.raises(HostFault) as caught:
             parse_answer(refused, NONCE, RENEW)
         assert (caught.value.kind, caught.value.code) == (kind, code)

@@ -8,7 +8,7 @@ import time
 
 from deploytool.agent.linux.opening import fail
 from deploytool.agent.linux.proc import start_of
-from deploytool.agent.linux.running import Ended, run
+from deploytool.agent.linux.running import ProgramEnd, run
 from deploytool.agent.model import Asked
 from deploytool.agent.words import DOCUMENT_AT_MOST, is_word
 
@@ -85,7 +85,7 @@ class LinuxCommands:
             os.close(memory)
 
 
-def _asked(way: str, ended: Ended) -> Asked:
+def _asked(way: str, ended: ProgramEnd) -> Asked:
     answer = ended.output.decode("utf-8", "replace")
     return Asked(way=way, code=ended.code, answer=answer, errors=ended.text)
 

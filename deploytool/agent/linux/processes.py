@@ -45,9 +45,9 @@ class LinuxProcesses:
 
     def survey(self, interest: Interest) -> tuple[View, ...]:
         """One look at all of them but the agent's own process, init and the kernel's."""
-        from deploytool.agent.linux.survey import Survey
+        from deploytool.agent.linux.survey import ProcSurvey
 
-        return Survey(interest, self._agent).views()
+        return ProcSurvey(interest, self._agent).views()
 
     def process(self, pid: int) -> Process | None:
         """One process; None where there is none."""

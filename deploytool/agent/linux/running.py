@@ -33,7 +33,7 @@ _POLL_MS = 20
 _SIGNALS = tuple(number for number in range(1, 32) if number not in (9, 19))
 
 
-class Ended:
+class ProgramEnd:
     """How a program ended. ``code`` None: it was killed; ``why`` says by what."""
 
     def __init__(self, code: int | None, output: bytes, errors: bytes, why: str) -> None:
@@ -136,7 +136,7 @@ def run(
     given: bytes = b"",
     output_at_most: int = 65536,
     environment: Mapping[str, str] = ENVIRONMENT,
-) -> Ended:
+) -> ProgramEnd:
     """Runs a program to its end, or ends it; whatever it leaves of its process group is killed.
 
     One that can't be started is told as a shell tells it: code 127 or 126, and why.
@@ -150,7 +150,7 @@ def run(
         for descriptor in ours:
             os.close(descriptor)
         code = 127 if error.errno == errno.ENOENT else 126
-        return Ended(code, b"", f"{argv[0]}: {error.strerror}".encode(), "")
+        return ProgramEnd(code, b"", f"{argv[0]}: {error.strerror}".encode(), "")
     finally:
         for descriptor in theirs:
             os.close(descriptor)
@@ -174,7 +174,7 @@ class _Run:
             self._poll.register(descriptor, events)
         self._open = {*pipes}
 
-    def to_end(self, deadline_s: float) -> Ended:
+    def to_end(self, deadline_s: float) -> ProgramEnd:
         """Serves it until it has ended, and all that it left behind."""
         why = ""
         ended = _descriptor_of(self._pid)
@@ -196,7 +196,7 @@ class _Run:
         if not why and (status is None or status < 0):
             why = "it does not end" if status is None else f"it was ended by signal {-status}"
         output = bytes(self._printed[: self._at_most])
-        return Ended(None if why else status, output, bytes(self._complaints), why)
+        return ProgramEnd(None if why else status, output, bytes(self._complaints), why)
 
     def _serve(self, deadline_s: float, ended: int | None) -> str:
         """Until it ends; gives why it has to be killed, empty where it ended."""

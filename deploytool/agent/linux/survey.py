@@ -41,7 +41,7 @@ _RANK = {"exe": 0, "map": 1, "fd": 2}
 _ANCESTORS_AT_MOST = 64
 
 
-class Held:
+class HeldInode:
     """A regular file that a process has to do with, before it is known to matter."""
 
     __slots__ = ("changed", "device", "how", "name", "number", "path", "size")
@@ -96,9 +96,9 @@ class Seen:
         self.accounts: tuple[int, ...] = ()
         self.arguments = b""
         self.group = ""
-        self.program: Held | None = None
-        self.files: dict[tuple[int, int], Held] = {}
-        self.named: list[Held] = []
+        self.program: HeldInode | None = None
+        self.files: dict[tuple[int, int], HeldInode] = {}
+        self.named: list[HeldInode] = []
         self.names = False  # whether an argument names a file of interest
         self.sockets: list[bytes] = []
         self.network = b""
@@ -151,7 +151,7 @@ class Seen:
         )
 
 
-class Survey:
+class ProcSurvey:
     """One look. ``agent``: the agent's own file, by which other runs of it are recognized."""
 
     def __init__(self, interest: Interest, agent: str) -> None:
@@ -296,7 +296,7 @@ class Survey:
 
     def _see_program(self, one: Seen, folder: int) -> None:
         path = os.readlink(b"exe", dir_fd=folder)
-        one.program = Held("exe", "exe", path, os.stat("exe", dir_fd=folder))
+        one.program = HeldInode("exe", "exe", path, os.stat("exe", dir_fd=folder))
         self._keep(one, one.program)
 
     def _see_arguments(self, one: Seen, folder: int) -> None:
@@ -310,7 +310,7 @@ class Survey:
             if found is not None:
                 base = "root" if word.startswith(b"/") else "cwd"
                 name = f"{base}/{os.fsdecode(word.lstrip(b'/'))}"
-                one.named.append(Held("argument", name, word, found[1]))
+                one.named.append(HeldInode("argument", name, word, found[1]))
                 one.names |= found[1].st_size in self._sizes or found[0].startswith(self._below)
 
     def _named_file(
@@ -342,7 +342,7 @@ class Survey:
             if found is not None:
                 if found.st_size not in self._sizes:
                     self._boring.add(key)
-                self._keep(one, Held("map", f"map_files/{span}", path, found))
+                self._keep(one, HeldInode("map", f"map_files/{span}", path, found))
             elif below or os.geteuid() == 0:
                 one.hidden = one.hidden or f"it maps {shown(path)}, which can't be inspected"
 
@@ -356,7 +356,7 @@ class Survey:
                     path = os.readlink(name.encode("ascii"), dir_fd=held)
                     if path.startswith(b"/"):
                         facts = os.stat(name, dir_fd=held)
-                        self._keep(one, Held("fd", f"fd/{name}", path, facts), facts.st_mode)
+                        self._keep(one, HeldInode("fd", f"fd/{name}", path, facts), facts.st_mode)
                     elif path.startswith(b"socket:["):
                         one.sockets.append(path[8:-1])
                 except FileNotFoundError:
@@ -364,7 +364,7 @@ class Survey:
         finally:
             os.close(held)
 
-    def _keep(self, one: Seen, held: Held, mode: int = modes.S_IFREG) -> bool:
+    def _keep(self, one: Seen, held: HeldInode, mode: int = modes.S_IFREG) -> bool:
         """Keeps a file that is of interest, once, in the strongest way that it is held."""
         if not (held.size in self._sizes or held.path.startswith(self._below)):
             return False
@@ -428,7 +428,9 @@ def mapped_files(pid: int, folder: int) -> Iterator[HeldFile]:
     Raises:
         OSError: one of them can't be inspected.
     """
-    program = Held("exe", "exe", os.readlink(b"exe", dir_fd=folder), os.stat("exe", dir_fd=folder))
+    program = HeldInode(
+        "exe", "exe", os.readlink(b"exe", dir_fd=folder), os.stat("exe", dir_fd=folder)
+    )
     done = {(program.device, program.number)}
     yield program.shown(pid)
     for span, _, path in executable_mappings(folder):
@@ -437,4 +439,4 @@ def mapped_files(pid: int, folder: int) -> Iterator[HeldFile]:
             raise fail(errno.EACCES, shown(path))
         if (found.st_dev, found.st_ino) not in done:
             done.add((found.st_dev, found.st_ino))
-            yield Held("map", f"map_files/{span}", path, found).shown(pid)
+            yield HeldInode("map", f"map_files/{span}", path, found).shown(pid)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from deploytool.agent.linux.running import Ended, run
+from deploytool.agent.linux.running import ProgramEnd, run
 from deploytool.agent.model import Property
 from deploytool.agent.port import UnitState
 from deploytool.agent.words import TEXT_AT_MOST, is_word
@@ -160,11 +160,11 @@ class Systemd:
         _systemctl("stop", f"{self._timer}.timer", wait_s=ASK_S)
 
 
-def _systemctl(*words: str, wait_s: float) -> Ended:
+def _systemctl(*words: str, wait_s: float) -> ProgramEnd:
     return run(("systemctl", *words), deadline_s=wait_s)
 
 
-def _complaint(ended: Ended) -> str:
+def _complaint(ended: ProgramEnd) -> str:
     """What it complained of, in one line; never empty."""
     said = " ".join(f"{ended.text} {ended.output.decode('utf-8', 'replace')}".split())
     return said[:TEXT_AT_MOST] or f"it ended with code {ended.code}"

@@ -9,11 +9,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from deploytool.agent.host import Host
+    from deploytool.agent.host import AgentHost
     from deploytool.agent.port import Payload
     from deploytool.agent.requests import Answer
 
-    Verb = Callable[[Host, Any, Payload], Answer]
+    Verb = Callable[[AgentHost, Any, Payload], Answer]
 
 _MODULES = {
     "probe": "evidence",

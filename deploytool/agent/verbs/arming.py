@@ -10,9 +10,9 @@ from deploytool.agent.verbs.receiving import pieces
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from deploytool.agent.host import Host
+    from deploytool.agent.host import AgentHost
     from deploytool.agent.port import Payload
-    from deploytool.agent.requests import Flag
+    from deploytool.agent.requests import FlagStep
     from deploytool.agent.settings import Command
 
 CERTIFICATE_AT_MOST = 49152
@@ -25,7 +25,7 @@ ALWAYS = ("observe", "disarm")
 """Off is the safe state: these wait for nothing, and no mark stops them."""
 
 
-def flag(host: Host, request: Flag, payload: Payload) -> Told:
+def flag(host: AgentHost, request: FlagStep, payload: Payload) -> Told:
     """One step. What makes a flag last never meets a rollout: a fleet that is changed is mixed."""
     command = _command(host, request)
     until = host.system.machine.uptime() + CERTIFICATE_S
@@ -41,7 +41,7 @@ def flag(host: Host, request: Flag, payload: Payload) -> Told:
         return _tell(host, command, request, sent)
 
 
-def _command(host: Host, request: Flag) -> Command:
+def _command(host: AgentHost, request: FlagStep) -> Command:
     if request.step not in STEPS:
         raise Refusal("bad-request", f"there is no step {request.step}")
     if request.flag is None and request.step != "observe":
@@ -55,7 +55,7 @@ def _command(host: Host, request: Flag) -> Command:
     return command
 
 
-def _tell(host: Host, command: Command, request: Flag, sent: bytes) -> Told:
+def _tell(host: AgentHost, command: Command, request: FlagStep, sent: bytes) -> Told:
     folder = service.client_folder(host)
     if folder is None:
         raise Refusal("nothing-active", "no release is active on this host")

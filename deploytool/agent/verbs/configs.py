@@ -15,14 +15,14 @@ from deploytool.agent.words import is_digest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from deploytool.agent.host import Host
+    from deploytool.agent.host import AgentHost
     from deploytool.agent.port import UnitState
 
 _AT_MOST = 64 * 1024
 _MISSING, _CHANGED = "missing", "changed"
 
 
-def digest(host: Host, path: str) -> FileDigest:
+def digest(host: AgentHost, path: str) -> FileDigest:
     """A file that the inventory or systemd names; without ``sha`` where it can't be read."""
     files = host.system.files
     if not files.exists(path):
@@ -33,12 +33,12 @@ def digest(host: Host, path: str) -> FileDigest:
         return FileDigest(path=path)
 
 
-def digests(host: Host) -> tuple[FileDigest, ...]:
+def digests(host: AgentHost) -> tuple[FileDigest, ...]:
     """Every configuration file that the inventory names, in its order."""
     return tuple(digest(host, path) for path in host.settings.configs)
 
 
-def note_start(host: Host, state: UnitState, before: tuple[FileDigest, ...]) -> None:
+def note_start(host: AgentHost, state: UnitState, before: tuple[FileDigest, ...]) -> None:
     """Notes what the main process was started with. A file that changed meanwhile has no digest.
 
     Where that can't be written, there is no note of this start.
@@ -54,7 +54,7 @@ def note_start(host: Host, state: UnitState, before: tuple[FileDigest, ...]) -> 
         marks.put(host.state, started="".join(f"{line}\n" for line in lines))
 
 
-def read_start(host: Host) -> Started | None:
+def read_start(host: AgentHost) -> Started | None:
     """The last start that was noted here; None without one, or where its note can't be read.
 
     Of which process it is, only its number, start time and boot tell.

@@ -11,15 +11,15 @@ from deploytool.agent import acting, marks, remembered
 from deploytool.agent.host import Refusal
 from deploytool.agent.model import (
     Asked,
-    Evidence,
     FileDigest,
-    Manifest,
+    HostEvidence,
+    ManifestShown,
     Running,
     Signers,
     word_of,
 )
 from deploytool.agent.port import UnitState
-from deploytool.agent.requests import Shown
+from deploytool.agent.requests import LookAnswer
 from deploytool.agent.verbs import configs, service
 from deploytool.agent.verbs.releases import MANIFEST, holding
 from deploytool.agent.verbs.sighting import sight
@@ -29,7 +29,7 @@ from deploytool.agent.words import DOCUMENT_AT_MOST, TEXT_AT_MOST, is_digest
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from deploytool.agent.acting import FileKey
-    from deploytool.agent.host import Host
+    from deploytool.agent.host import AgentHost
     from deploytool.agent.model import DiskRead, Inode, Process, ReadBack, Rights
     from deploytool.agent.port import Folder, HeldFile, Payload
     from deploytool.agent.requests import Probe
@@ -44,23 +44,23 @@ _LOADING_NAMES = frozenset({"PATH", "ENV", "BASH_ENV", "IFS", "CLASSPATH"})
 """Variables that decide which code a program loads: they are shown with their values."""
 
 
-def probe(host: Host, request: Probe, _payload: Payload) -> Shown:
+def probe(host: AgentHost, request: Probe, _payload: Payload) -> LookAnswer:
     """Shows this host.
 
     Raises:
         Refusal: another look does not end, or this host can't be looked at.
     """
-    return Shown(evidence=look(host, request))
+    return LookAnswer(evidence=look(host, request))
 
 
 def look(
-    host: Host,
+    host: AgentHost,
     probe: Probe,
     *,
     seen: UnitState | None = None,
     said: Asked | None = None,
     read_back: ReadBack | None = None,
-) -> Evidence:
+) -> HostEvidence:
     """One look at the host; it takes ``host.look_alone`` itself.
 
     ``seen`` and ``said``: what the supervisor and the main process said just now, so that neither
@@ -77,7 +77,7 @@ def look(
 
 
 class _Look:
-    def __init__(self, host: Host, probe: Probe, read_back: ReadBack | None) -> None:
+    def __init__(self, host: AgentHost, probe: Probe, read_back: ReadBack | None) -> None:
         self._host = host
         self._system = host.system
         self._settings = host.settings
@@ -88,7 +88,7 @@ class _Look:
         self._quick = probe.only_target and self._linked != probe.release
         self._cache = remembered.Digests(host)
 
-    def show(self, seen: UnitState | None, said: Asked | None) -> Evidence:
+    def show(self, seen: UnitState | None, said: Asked | None) -> HostEvidence:
         system, settings, host = self._system, self._settings, self._host
         unit = seen if seen is not None else self._unit()
         artifact, manifest = self._active()
@@ -108,7 +108,7 @@ class _Look:
         trial = self._try_state()
         unit_files = system.supervisor.unit_files()
         self._cache.keep()
-        return Evidence(
+        return HostEvidence(
             agent=host.agent,
             made=settings.made(),
             machine=system.machine.machine_id(),
@@ -157,7 +157,7 @@ class _Look:
 
     # --- files ----------------------------------------------------------------------------------
 
-    def _active(self) -> tuple[Inode | None, Manifest | None]:
+    def _active(self) -> tuple[Inode | None, ManifestShown | None]:
         """The artifact that ``current`` names, and its manifest. No link below the root counts."""
         if self._linked is None or not is_digest(self._linked):
             return None, None
@@ -195,8 +195,8 @@ class _Look:
         return {} if sha is None else {(artifact.device, artifact.number): sha}
 
     def _asked_release(
-        self, disk: DiskRead | None, manifest: Manifest | None
-    ) -> tuple[str | None, Manifest | None]:
+        self, disk: DiskRead | None, manifest: ManifestShown | None
+    ) -> tuple[str | None, ManifestShown | None]:
         """What is held of the release that was asked for, and its manifest where none was named."""
         release, wanted = self._probe.release, self._probe.manifest
         if release is None:
@@ -310,7 +310,7 @@ class _Look:
         return tuple(found)
 
 
-def _manifest(folder: Folder) -> Manifest | None:
+def _manifest(folder: Folder) -> ManifestShown | None:
     """A manifest is small (docs/contract.md): of what is not small, the digest alone is shown."""
     sha = folder.digest(MANIFEST)
     if sha is None:
@@ -318,8 +318,8 @@ def _manifest(folder: Folder) -> Manifest | None:
     try:
         text = folder.read(MANIFEST, DOCUMENT_AT_MOST).decode("utf-8")
     except (OSError, UnicodeDecodeError):
-        return Manifest(sha=sha)
-    return Manifest(sha=sha, text=text)
+        return ManifestShown(sha=sha)
+    return ManifestShown(sha=sha, text=text)
 
 
 def shown_environment(variables: tuple[str, ...]) -> tuple[str, ...]:

@@ -13,14 +13,14 @@ from deploytool.agent.words import is_word
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from deploytool.agent.host import Host
+    from deploytool.agent.host import AgentHost
     from deploytool.agent.model import Asked, Latch
 
 LIFTED = ".lifted."
 """How the name of a latch begins while ``resume`` looks at whose it is."""
 
 
-def write_latch(host: Host, latch: Latch) -> bool:
+def write_latch(host: AgentHost, latch: Latch) -> bool:
     """Latches the stop, in place of an earlier one; False where it can't be written.
 
     It is not yet on the disk: a stop does not wait for that before it acts.
@@ -39,7 +39,7 @@ def write_latch(host: Host, latch: Latch) -> bool:
     return True
 
 
-def halt_artifact(host: Host, latch: Latch, deadline_s: float) -> Asked | None:
+def halt_artifact(host: AgentHost, latch: Latch, deadline_s: float) -> Asked | None:
     """Has the artifact halt itself; None where it has no such command.
 
     A request to start this host must name the artifact's own latch. Only this answer shows it, so
@@ -58,7 +58,7 @@ def halt_artifact(host: Host, latch: Latch, deadline_s: float) -> Asked | None:
     return asked
 
 
-def put_back(host: Host) -> None:
+def put_back(host: AgentHost) -> None:
     """Puts back a latch that a killed ``resume`` had taken away to see whose it is.
 
     It may be that of a later stop, and is not lost. Called under the mutex.
@@ -70,7 +70,7 @@ def put_back(host: Host) -> None:
                 host.state.sync()
 
 
-def put_back_one(host: Host, name: str) -> None:
+def put_back_one(host: AgentHost, name: str) -> None:
     """Puts a latch back, unless a newer one is there.
 
     Raises:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from collections.abc import Set as AbstractSet
 
-    from deploytool.agent.host import Host
+    from deploytool.agent.host import AgentHost
     from deploytool.agent.port import Payload
     from deploytool.agent.requests import MarkHold, Renew, TakeLock, Unlock
 
@@ -91,7 +91,7 @@ def next_mark(
 # --- taking and renewing ------------------------------------------------------------------------
 
 
-def lock(host: Host, request: TakeLock, _: Payload) -> Locked:
+def lock(host: AgentHost, request: TakeLock, _: Payload) -> Locked:
     """Takes the lock, or takes it over, and marks the rollout with it."""
     with host.mutex():
         token = _take(host, request)
@@ -104,7 +104,7 @@ def lock(host: Host, request: TakeLock, _: Payload) -> Locked:
         return Locked(token=token, unshown=str(refusal)[:4096])
 
 
-def _take(host: Host, request: TakeLock) -> int:
+def _take(host: AgentHost, request: TakeLock) -> int:
     held, no_lock = _readable(host, "lock", Lock)
     mark, no_mark = _readable(host, "rollout", RolloutMark)
     newest = host.newest_token()
@@ -127,7 +127,7 @@ def _take(host: Host, request: TakeLock) -> int:
     return held.token
 
 
-def _readable(host: Host, name: str, kind: type[marks.Mark]) -> tuple[marks.Mark | None, bool]:
+def _readable(host: AgentHost, name: str, kind: type[marks.Mark]) -> tuple[marks.Mark | None, bool]:
     """A mark, and whether it is there and can't be read."""
     try:
         return marks.read(host.state, name, kind), False
@@ -136,7 +136,7 @@ def _readable(host: Host, name: str, kind: type[marks.Mark]) -> tuple[marks.Mark
 
 
 def _new_lock(
-    host: Host, request: TakeLock | Renew, held: Lock | None, newest: int, now: int
+    host: AgentHost, request: TakeLock | Renew, held: Lock | None, newest: int, now: int
 ) -> Lock:
     """A lock with a token that was never given out: it is on the disk before it is used."""
     token = max(newest, held.token if held is not None else 0) + 1
@@ -146,7 +146,7 @@ def _new_lock(
     )
 
 
-def _give_back(host: Host, token: int) -> None:
+def _give_back(host: AgentHost, token: int) -> None:
     """A refused request holds no lock: one without a mark would not say what to go back to."""
     try:
         held = marks.read_lock(host.state)
@@ -157,7 +157,7 @@ def _give_back(host: Host, token: int) -> None:
         raise Refusal("lock-left", text) from error
 
 
-def renew(host: Host, request: Renew, _: Payload) -> Locked:
+def renew(host: AgentHost, request: Renew, _: Payload) -> Locked:
     """A later token for a lock that is held; what its holder sent before is refused."""
     with host.mutex():
         held = host.check_token(request.token)
@@ -167,7 +167,7 @@ def renew(host: Host, request: Renew, _: Payload) -> Locked:
     return Locked(token=new.token)
 
 
-def hold(host: Host, request: MarkHold, _: Payload) -> Answer:
+def hold(host: AgentHost, request: MarkHold, _: Payload) -> Answer:
     """Marks that the fleet is not what it should be, so that every look at this host shows it."""
     with host.mutex():
         host.check_token(request.token)
@@ -186,7 +186,7 @@ def hold(host: Host, request: MarkHold, _: Payload) -> Answer:
 # --- releasing ----------------------------------------------------------------------------------
 
 
-def unlock(host: Host, request: Unlock, _: Payload) -> Unlocked:
+def unlock(host: AgentHost, request: Unlock, _: Payload) -> Unlocked:
     """Releases the lock; old releases go. A hold ends, whether it can be read or not."""
     with host.mutex():
         host.check_token(request.token)
@@ -214,7 +214,7 @@ def to_prune(
     return tuple(name for name, _ in newest_first[keep:] if name not in spared)
 
 
-def _prune(host: Host, keep: int, linked: str | None) -> tuple[str, ...]:
+def _prune(host: AgentHost, keep: int, linked: str | None) -> tuple[str, ...]:
     """Removes old releases, but never the active one, the one before, and what was stopped."""
     releases = host.releases
     gone: list[str] = []

@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from deploytool.agent.host import Host
+    from deploytool.agent.host import AgentHost
     from deploytool.agent.settings import Command
 
 SYSTEMD_S = 15
@@ -30,13 +30,13 @@ ASK_EVERY = 8
 # --- its commands -------------------------------------------------------------------------------
 
 
-def current(host: Host) -> str:
+def current(host: AgentHost) -> str:
     """The folder of the active release, by way of the link."""
     return f"{host.root.path}/current"
 
 
 def run(
-    host: Host,
+    host: AgentHost,
     command: Command,
     given: Mapping[str, str] | None = None,
     *,
@@ -68,7 +68,7 @@ def spoken(asked: Asked | None) -> dict[str, object] | None:
     return found if isinstance(found, dict) else None
 
 
-def ask_status(host: Host, state: UnitState, folder: str | None = None) -> Asked:
+def ask_status(host: AgentHost, state: UnitState, folder: str | None = None) -> Asked:
     """What the running process says of itself: by its socket where it has one, else by a command.
 
     On the socket only a process of the unit is believed, told by its start time. What does not
@@ -86,7 +86,7 @@ def ask_status(host: Host, state: UnitState, folder: str | None = None) -> Asked
     return run(host, host.settings.status, folder=folder)
 
 
-def unit_processes(host: Host, state: UnitState) -> frozenset[tuple[int, int]]:
+def unit_processes(host: AgentHost, state: UnitState) -> frozenset[tuple[int, int]]:
     """PID and start time of the main process and of all of the unit's control group."""
     processes = host.system.processes
     pids = set(processes.group(state.group)) if state.group else set()
@@ -96,7 +96,7 @@ def unit_processes(host: Host, state: UnitState) -> frozenset[tuple[int, int]]:
     return frozenset((process.pid, process.start) for process in found if process is not None)
 
 
-def client_folder(host: Host) -> str | None:
+def client_folder(host: AgentHost) -> str | None:
     """The folder of a release whose commands reach what runs; None where nothing is active.
 
     The link may lead nowhere while a process serves all the same: then it is that process's own.
@@ -116,7 +116,7 @@ def client_folder(host: Host) -> str | None:
     return None
 
 
-def _can_run(host: Host, path: str) -> bool:
+def _can_run(host: AgentHost, path: str) -> bool:
     try:
         inode = host.system.files.inode(path)
     except OSError:
@@ -124,7 +124,7 @@ def _can_run(host: Host, path: str) -> bool:
     return inode is not None and bool(inode.rights.mode & 0o111)
 
 
-def serves(host: Host) -> bool:
+def serves(host: AgentHost) -> bool:
     """Whether it has a main process, as far as its supervisor says."""
     try:
         main = host.system.supervisor.state().main
@@ -137,7 +137,7 @@ def serves(host: Host) -> bool:
 # --- its start ----------------------------------------------------------------------------------
 
 
-def restart(host: Host) -> str:
+def restart(host: AgentHost) -> str:
     """Restarts it; gives the supervisor's complaint. What came of it is seen, not believed here."""
     settings = host.settings
     limit = settings.stop_s + settings.ready_s + SYSTEMD_S
@@ -147,7 +147,7 @@ def restart(host: Host) -> str:
         return f"the service can't be restarted: {error}"
 
 
-def start_again(host: Host) -> tuple[str, UnitState | None, Asked | None]:
+def start_again(host: AgentHost) -> tuple[str, UnitState | None, Asked | None]:
     """Restarts it, waits until it is ready, and notes which configuration it was started with.
 
     Gives the supervisor's complaint, and what ``wait_ready`` gives.
@@ -161,7 +161,7 @@ def start_again(host: Host) -> tuple[str, UnitState | None, Asked | None]:
     return complaint, seen, said
 
 
-def wait_ready(host: Host) -> tuple[UnitState | None, Asked | None]:
+def wait_ready(host: AgentHost) -> tuple[UnitState | None, Asked | None]:
     """Waits until the service owns its ports and its main process answers, or its time is up.
 
     Gives what the supervisor said of that very process before it answered, where it ran by then,
@@ -190,7 +190,7 @@ def wait_ready(host: Host) -> tuple[UnitState | None, Asked | None]:
     return None, None
 
 
-def _state(host: Host) -> UnitState:
+def _state(host: AgentHost) -> UnitState:
     """What the supervisor says; nothing where it does not answer: it is asked again."""
     try:
         return host.system.supervisor.state()
@@ -198,7 +198,7 @@ def _state(host: Host) -> UnitState:
         return UnitState()
 
 
-def _ready(host: Host, state: UnitState) -> Asked | None:
+def _ready(host: AgentHost, state: UnitState) -> Asked | None:
     """The main process's answer, where it owns its ports and speaks for itself."""
     ports = host.settings.ports
     if len(host.system.processes.listening(ports)) < len(set(ports)):
@@ -211,7 +211,7 @@ def _ready(host: Host, state: UnitState) -> Asked | None:
 # --- its end ------------------------------------------------------------------------------------
 
 
-def stop(host: Host) -> str:
+def stop(host: AgentHost) -> str:
     """Ends it; gives why it could not be ended, empty where it could."""
     try:
         return host.system.supervisor.stop(host.settings.stop_s + SYSTEMD_S)
@@ -219,7 +219,7 @@ def stop(host: Host) -> str:
         return str(error) or "it could not be asked to stop"
 
 
-def fence(host: Host) -> str:
+def fence(host: AgentHost) -> str:
     """Keeps it from being started, and then ends every process of it.
 
     Gives why something of it may still run, empty where it was ended. No step waits for the success
@@ -235,7 +235,7 @@ def fence(host: Host) -> str:
     return stop(host)
 
 
-def usual_group(host: Host) -> UnitState | None:
+def usual_group(host: AgentHost) -> UnitState | None:
     """Where systemd has the service's processes unless it was told otherwise; None: none is there.
 
     It is known without asking systemd, which may not answer.
@@ -246,7 +246,7 @@ def usual_group(host: Host) -> UnitState | None:
     return UnitState(group=group) if host.system.processes.group(group) else None
 
 
-def unfence(host: Host) -> None:
+def unfence(host: AgentHost) -> None:
     """Lets it be started again, unless a stop fenced it: that lasts until ``resume``.
 
     A stop takes no mutex. It writes ``fenced`` before it masks the unit, so where that mark came

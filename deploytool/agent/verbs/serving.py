@@ -8,12 +8,12 @@ from deploytool.agent.verbs import service
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from deploytool.agent.host import Host
+    from deploytool.agent.host import AgentHost
     from deploytool.agent.port import Payload
     from deploytool.agent.requests import RenewLease
 
 
-def lease(host: Host, request: RenewLease, _: Payload) -> Told:
+def lease(host: AgentHost, request: RenewLease, _: Payload) -> Told:
     """Renews the artifact's lease by the nonce that it issued; ``none`` asks it for the first."""
     command = host.settings.lease
     if command is None:

@@ -7,7 +7,7 @@ that starts programs as large as a release can neither slow a stop down nor hide
 from __future__ import annotations
 
 from deploytool.agent import acting, interpreters, known, remembered
-from deploytool.agent.acting import Subject
+from deploytool.agent.acting import ServiceSubject
 from deploytool.agent.model import Owner
 from deploytool.agent.port import Interest, UnitState
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from deploytool.agent.acting import Digests, FileKey
-    from deploytool.agent.host import Host
-    from deploytool.agent.model import KnownRelease, Other, Process, Run
+    from deploytool.agent.host import AgentHost
+    from deploytool.agent.model import KnownRelease, Other, Process, ReleaseRun
     from deploytool.agent.port import HeldFile, View
 
 FILES_AT_MOST = 64
@@ -30,7 +30,7 @@ class Sighting:
     """What one look showed. ``digests`` has every file that may be a release's entry."""
 
     def __init__(
-        self, views: Mapping[int, View], subject: Subject, digests: Digests, unit: UnitState
+        self, views: Mapping[int, View], subject: ServiceSubject, digests: Digests, unit: UnitState
     ) -> None:
         self.views = views
         self.subject = subject
@@ -39,7 +39,7 @@ class Sighting:
         self.service = acting.service_pids(views, subject)
         self.others: tuple[Other, ...] = acting.classify(views, subject, digests)
 
-    def runs(self) -> tuple[Run, ...]:
+    def runs(self) -> tuple[ReleaseRun, ...]:
         """Which releases the service's processes run; the main process's first."""
         pids = sorted(self.service, key=lambda pid: (pid != self.unit.main, pid))
         found = [acting.runs(self.views[pid], self.subject, self.digests) for pid in pids]
@@ -65,7 +65,7 @@ class Sighting:
 
 
 def sight(
-    host: Host,
+    host: AgentHost,
     unit: UnitState,
     *,
     asked: Iterable[KnownRelease] = (),
@@ -89,7 +89,7 @@ def sight(
     account = machine.account(settings.account) if whole else None
     neighbours = tuple((n, machine.account(n.account)) for n in settings.neighbours)
     there = tuple((n, number) for n, number in neighbours if number is not None)
-    subject = Subject(
+    subject = ServiceSubject(
         root=host.root.path,
         name=settings.name,
         main=unit.main,
@@ -135,7 +135,7 @@ def sight(
 
 
 def _interpreters(
-    views: Mapping[int, View], service: frozenset[int], subject: Subject, digests: Digests
+    views: Mapping[int, View], service: frozenset[int], subject: ServiceSubject, digests: Digests
 ) -> list[HeldFile]:
     """The programs by which the service's processes run a release that they hold open."""
     found: dict[FileKey, HeldFile] = {}
@@ -164,7 +164,7 @@ def _renamed(
 class _Reader:
     """Reads each file once, as long as there is room for it within the bounds."""
 
-    def __init__(self, host: Host, digests: dict[FileKey, str | None]) -> None:
+    def __init__(self, host: AgentHost, digests: dict[FileKey, str | None]) -> None:
         self._processes = host.system.processes
         self._files = host.system.files
         self._machine = host.system.machine

@@ -17,16 +17,16 @@ from deploytool.agent.words import DOCUMENT_AT_MOST
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from deploytool.agent.host import Host
+    from deploytool.agent.host import AgentHost
     from deploytool.agent.port import Folder, Payload, Sink
-    from deploytool.agent.requests import Stage
-    from deploytool.agent.verbs.releases import Holding
+    from deploytool.agent.requests import StageRelease
+    from deploytool.agent.verbs.releases import ReleaseShown
 
 SPARE = 1 << 20
 """Bytes that are left free beside a copy, for marks and for the service."""
 
 
-def stage(host: Host, request: Stage, payload: Payload) -> Staged:
+def stage(host: AgentHost, request: StageRelease, payload: Payload) -> Staged:
     """Receives a release. Nothing is switched, and its name is given to a whole copy alone.
 
     The mutex is released meanwhile, so that a slow sender blocks no other change: if the lock is
@@ -55,12 +55,12 @@ def stage(host: Host, request: Stage, payload: Payload) -> Staged:
         upload.close()
 
 
-def _check(host: Host, request: Stage) -> None:
+def _check(host: AgentHost, request: StageRelease) -> None:
     host.check_token(request.token)
     host.check_latch(request.latch)
 
 
-def _forget(host: Host, name: str) -> None:
+def _forget(host: AgentHost, name: str) -> None:
     """What was received for nothing goes again."""
     with attempt():  # else it goes when the lock is released
         host.releases.remove_tree(name)
@@ -70,7 +70,7 @@ class _Copy:
     """One copy on its way."""
 
     def __init__(
-        self, host: Host, request: Stage, payload: Payload, name: str, upload: Folder
+        self, host: AgentHost, request: StageRelease, payload: Payload, name: str, upload: Folder
     ) -> None:
         self._host, self._request, self._payload = host, request, payload
         self._name, self._upload = name, upload
@@ -174,7 +174,7 @@ class _Copy:
 
     # --- in place, under the mutex --------------------------------------------------------------
 
-    def _label(self, held: Holding) -> None:
+    def _label(self, held: ReleaseShown) -> None:
         """The artifact stays; the manifest beside it is replaced."""
         draft, name = f"{MANIFEST}.new", self._host.settings.name
         folder = self._host.releases.folder(self._request.release)

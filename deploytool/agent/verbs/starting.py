@@ -19,7 +19,7 @@ from deploytool.agent.words import DOCUMENT_AT_MOST
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from deploytool.agent.host import Host
+    from deploytool.agent.host import AgentHost
     from deploytool.agent.port import Payload
     from deploytool.agent.requests import LetIn, Resume
     from deploytool.agent.words import Text, Time
@@ -35,7 +35,7 @@ LOG = "let-in"
 LOG_AT_MOST = 65536
 
 
-class StartRequest(Record):
+class SignedStart(Record):
     """Who asks to start which host, why, and which stop that ends; ``latch`` is the artifact's own.
 
     ``issued`` and ``expires`` in seconds since the epoch.
@@ -54,7 +54,7 @@ class StartRequest(Record):
 # --- what may be believed: pure -----------------------------------------------------------------
 
 
-def parse_signed(content: bytes) -> tuple[StartRequest, bytes, str]:
+def parse_signed(content: bytes) -> tuple[SignedStart, bytes, str]:
     """A request, the bytes that were signed, and the signature.
 
     Raises:
@@ -62,7 +62,7 @@ def parse_signed(content: bytes) -> tuple[StartRequest, bytes, str]:
     """
     line, newline, signature = content.partition(b"\n")
     found = parse_json(line, DOCUMENT_AT_MOST)
-    start = StartRequest.from_json(found, "request to start", strict=True)
+    start = SignedStart.from_json(found, "request to start", strict=True)
     import json  # its one spelling keeps other letters than ASCII
 
     canonical = json.dumps(found, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -71,7 +71,7 @@ def parse_signed(content: bytes) -> tuple[StartRequest, bytes, str]:
     return start, line + newline, signature.decode("ascii", "replace")
 
 
-def is_of(start: StartRequest, named: str | None, latch: Latch | None) -> bool:
+def is_of(start: SignedStart, named: str | None, latch: Latch | None) -> bool:
     """Whether the stop that holds here is the one that was asked about, and signed for.
 
     ``named``: the stop that the operator's side saw on this host. The artifact may keep its own
@@ -83,7 +83,7 @@ def is_of(start: StartRequest, named: str | None, latch: Latch | None) -> bool:
 
 
 def objection(
-    start: StartRequest, signer: str | None, latch: Latch | None, fleet: str, host: str, now: float
+    start: SignedStart, signer: str | None, latch: Latch | None, fleet: str, host: str, now: float
 ) -> str:
     """Why this is no second person's word for this host and the stop that holds here; or empty."""
     if signer is None:
@@ -104,7 +104,7 @@ def objection(
 # --- resume -------------------------------------------------------------------------------------
 
 
-def resume(host: Host, request: Resume, payload: Payload) -> Resumed:
+def resume(host: AgentHost, request: Resume, payload: Payload) -> Resumed:
     """Ends the stop that holds here where the artifact and this host agree; the latch goes last."""
     content = _receive(host, request, payload)
     try:
@@ -139,7 +139,7 @@ def resume(host: Host, request: Resume, payload: Payload) -> Resumed:
     return Resumed(said=said, released=True)
 
 
-def let_in(host: Host, request: LetIn, _: Payload) -> Resumed:
+def let_in(host: AgentHost, request: LetIn, _: Payload) -> Resumed:
     """Ends the stop that holds here now, without a signature, where the host knows no signers.
 
     Who asked and why is written down before anything is done (``state/let-in``).
@@ -156,7 +156,7 @@ def let_in(host: Host, request: LetIn, _: Payload) -> Resumed:
         named = latch.latch if latch is not None else None
         _write_down(host, request, named)
         # It is for the stop that holds here now, and for none that comes meanwhile.
-        start = StartRequest(
+        start = SignedStart(
             by=request.by,
             expires=0,
             fleet=host.settings.fleet,
@@ -177,7 +177,7 @@ def let_in(host: Host, request: LetIn, _: Payload) -> Resumed:
     return Resumed(said=said, released=True)
 
 
-def _write_down(host: Host, request: LetIn, named: str | None) -> None:
+def _write_down(host: AgentHost, request: LetIn, named: str | None) -> None:
     now = int(host.system.machine.now())
     reason = request.reason.replace("\n", " ")
     line = f"since {now} by {request.by} latch {named or NO_STOP} reason {reason}"
@@ -187,14 +187,14 @@ def _write_down(host: Host, request: LetIn, named: str | None) -> None:
         marks.put(host.state, **{LOG: f"{before[-LOG_AT_MOST // 2 :]}{line}\n"})
 
 
-def _receive(host: Host, request: Resume, payload: Payload) -> bytes:
+def _receive(host: AgentHost, request: Resume, payload: Payload) -> bytes:
     if request.size > DOCUMENT_AT_MOST:
         raise Refusal("bad-request", f"a signed request has at most {DOCUMENT_AT_MOST} bytes")
     until = host.system.machine.uptime() + RECEIVE_S
     return b"".join(pieces(host.system.machine, payload, request.size, until))
 
 
-def _latch(host: Host) -> Latch | None:
+def _latch(host: AgentHost) -> Latch | None:
     """The stop that holds here.
 
     Raises:
@@ -208,7 +208,7 @@ def _latch(host: Host) -> Latch | None:
 
 
 def _check_second_person(
-    host: Host, start: StartRequest, latch: Latch | None, signed: bytes, signature: str
+    host: AgentHost, start: SignedStart, latch: Latch | None, signed: bytes, signature: str
 ) -> None:
     """What was fenced is started by two people, whatever runs here checks or doesn't."""
     settings = host.settings
@@ -230,7 +230,7 @@ def _other(latch: Latch | None) -> Refusal:
     return Refusal("other-latch", text)
 
 
-def _let_in(host: Host, named: str | None, start: StartRequest) -> None:
+def _let_in(host: AgentHost, named: str | None, start: SignedStart) -> None:
     """Takes the fence away, and starts what is active."""
     host.remove("fenced")
     try:
@@ -248,20 +248,20 @@ def _let_in(host: Host, named: str | None, start: StartRequest) -> None:
     _check_same(host, named, start)
 
 
-def _check_same(host: Host, named: str | None, start: StartRequest) -> None:
+def _check_same(host: AgentHost, named: str | None, start: SignedStart) -> None:
     latch = _latch(host)
     if not is_of(start, named, latch):
         raise _other(latch)
 
 
-def _fence(host: Host) -> None:
+def _fence(host: AgentHost) -> None:
     with attempt():
         marks.put(host.state, fenced="")
     with attempt():
         host.system.supervisor.mask()
 
 
-def _lift(host: Host, named: str | None, start: StartRequest) -> None:
+def _lift(host: AgentHost, named: str | None, start: SignedStart) -> None:
     """Removes the latch, if it is the one that the request is for.
 
     A stop that came since was answered HALTED. The artifact is halted again to make that true; if

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from deploytool.agent.acting import FileKey
-    from deploytool.agent.host import Host
+    from deploytool.agent.host import AgentHost
     from deploytool.agent.model import Other
     from deploytool.agent.port import Payload
     from deploytool.agent.requests import Halt, KillStrays, LookAfterStop, ShowLatch
@@ -36,7 +36,7 @@ POLL_S = 0.1
 _KILL = 9
 
 
-def halt(host: Host, request: Halt, _payload: Payload) -> Halted:
+def halt(host: AgentHost, request: Halt, _payload: Payload) -> Halted:
     """Latches the stop, then has the service stop sending; it goes on running, HALTED.
 
     What does not say that it halted is fenced next: then no time is spent on anything else here.
@@ -54,7 +54,7 @@ def halt(host: Host, request: Halt, _payload: Payload) -> Halted:
     return Halted(latched=latched, synced=synced, said=said, strays=_strays(host))
 
 
-def kill_strays(host: Host, request: KillStrays, _payload: Payload) -> Killed:
+def kill_strays(host: AgentHost, request: KillStrays, _payload: Payload) -> Killed:
     """Kills what can act as the service and is not of it, and what would start more of that.
 
     It looks again until nothing is left or its time is up: what was born meanwhile is killed too.
@@ -82,7 +82,7 @@ def kill_strays(host: Host, request: KillStrays, _payload: Payload) -> Killed:
         machine.sleep(POLL_S)
 
 
-def survey(host: Host, _request: LookAfterStop, _payload: Payload) -> Surveyed:
+def survey(host: AgentHost, _request: LookAfterStop, _payload: Payload) -> Surveyed:
     """Shows what is alive of the service or acts as it, and which stop holds here."""
     seen = _sight(host)
     processes = host.system.processes
@@ -99,7 +99,7 @@ def survey(host: Host, _request: LookAfterStop, _payload: Payload) -> Surveyed:
     return Surveyed(survey=found)
 
 
-def latch(host: Host, _request: ShowLatch, _payload: Payload) -> LatchShown:
+def latch(host: AgentHost, _request: ShowLatch, _payload: Payload) -> LatchShown:
     """Shows the stop that holds here, if any."""
     return LatchShown(
         latch=marks.read_latch(host.state),
@@ -111,7 +111,7 @@ def latch(host: Host, _request: ShowLatch, _payload: Payload) -> LatchShown:
 # --- what of it is the service -------------------------------------------------------------------
 
 
-def _unit(host: Host) -> UnitState:
+def _unit(host: AgentHost) -> UnitState:
     """Where the service's processes are; nothing where that can't be told: then they are strays."""
     usual = usual_group(host)
     if usual is not None:
@@ -122,7 +122,7 @@ def _unit(host: Host) -> UnitState:
         return UnitState()
 
 
-def _signal_service(host: Host, name: str) -> None:
+def _signal_service(host: AgentHost, name: str) -> None:
     """Sends the artifact's own signal to every process of the service."""
     processes = host.system.processes
     number = int(getattr(signal, f"SIG{name}"))
@@ -136,7 +136,7 @@ def _signal_service(host: Host, name: str) -> None:
                 continue  # it is asked by its own command next
 
 
-def _sync_latch(host: Host) -> bool:
+def _sync_latch(host: AgentHost) -> bool:
     """Whether the latch is on the disk: one that a loss of power takes away is not a latch."""
     try:
         host.state.sync_file("halted")
@@ -149,7 +149,7 @@ def _sync_latch(host: Host) -> bool:
 # --- what else there is --------------------------------------------------------------------------
 
 
-def _sight(host: Host, read: Mapping[FileKey, str] | None = None) -> Sighting:
+def _sight(host: AgentHost, read: Mapping[FileKey, str] | None = None) -> Sighting:
     try:
         return sight(host, _unit(host), read=read)
     except OSError as error:
@@ -161,7 +161,7 @@ def _read(seen: Sighting) -> dict[FileKey, str]:
     return {key: sha for key, sha in seen.digests.items() if sha is not None}
 
 
-def _is_there(host: Host, pid: int, start: int) -> bool:
+def _is_there(host: AgentHost, pid: int, start: int) -> bool:
     process = host.system.processes.process(pid)
     return process is not None and process.start == start and process.state not in ("Z", "X")
 
@@ -172,7 +172,7 @@ def _not_halted(seen: Sighting) -> list[Other]:
     return [o for o in seen.others if o.pid in sending or o.role == "unseen"]
 
 
-def _strays(host: Host) -> tuple[Other, ...]:
+def _strays(host: AgentHost) -> tuple[Other, ...]:
     """What acts as the service beside it; a passer-by is gone at the second look."""
     before = _sight(host)
     if not _not_halted(before):
@@ -187,7 +187,7 @@ def _strays(host: Host) -> tuple[Other, ...]:
     )
 
 
-def _may_run(host: Host, only: str) -> bool:
+def _may_run(host: AgentHost, only: str) -> bool:
     """Whether a release that begins so runs here or would be started, or may for all one can tell.
 
     What can be told without reading a file is asked first: a stop is in a hurry.
@@ -206,7 +206,7 @@ def _may_run(host: Host, only: str) -> bool:
     return _shows(_sight(host, _read(seen)), only, also_unclear=True)
 
 
-def _is_changing(host: Host, only: str) -> bool:
+def _is_changing(host: AgentHost, only: str) -> bool:
     """Whether a rollout may switch to it at this moment, or back to it."""
     try:
         mark = marks.read(host.state, "rollout", RolloutMark)

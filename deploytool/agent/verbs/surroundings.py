@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deploytool.agent.host import Host
+    from deploytool.agent.host import AgentHost
     from deploytool.agent.settings import Settings
 
 UNITS = (
@@ -53,7 +53,7 @@ _PART = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz012345678
 """What continues a name: ``/router`` is not in ``/router-exporter``."""
 
 
-def starters(host: Host, own: tuple[str, ...]) -> tuple[Starter, ...]:
+def starters(host: AgentHost, own: tuple[str, ...]) -> tuple[Starter, ...]:
     """Every file that may start the service and is not one of its unit's ``own``.
 
     Raises:
@@ -83,7 +83,7 @@ def _watchdog(settings: Settings) -> tuple[str, ...]:
     return f"{unit}.service", f"{unit}.timer"
 
 
-def _paths(host: Host) -> Iterator[str]:
+def _paths(host: AgentHost) -> Iterator[str]:
     files = host.system.files
     for folder in UNITS:
         for name in files.names(folder):
@@ -96,7 +96,7 @@ def _paths(host: Host) -> Iterator[str]:
     yield from (path for path in FILES if files.exists(path))
 
 
-def _names(host: Host, path: str, name: str) -> str:
+def _names(host: AgentHost, path: str, name: str) -> str:
     """What of the service a file names: ``root``, ``artifact``, ``account``, ``unreadable``."""
     settings = host.settings
     if path.startswith("/var/spool/cron/") and name == settings.account:

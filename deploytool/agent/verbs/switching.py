@@ -12,7 +12,7 @@ from deploytool.agent.verbs import evidence, latches, service
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from deploytool.agent.host import Host
+    from deploytool.agent.host import AgentHost
     from deploytool.agent.model import Asked
     from deploytool.agent.port import Payload, UnitState
     from deploytool.agent.requests import Activate, Confirm, Expire, Retire
@@ -21,7 +21,7 @@ EXPIRE_WAITS_S = 7200.0
 """The timer has one chance, so it waits for the change in progress; each has its deadline."""
 
 
-def activate(host: Host, request: Activate, _: Payload) -> Activated:
+def activate(host: AgentHost, request: Activate, _: Payload) -> Activated:
     """Switches to a release and restarts, or ends the service; shows what came of it."""
     with host.mutex():
         _begin(host, request)
@@ -40,7 +40,7 @@ def activate(host: Host, request: Activate, _: Payload) -> Activated:
     return Activated(complaint="; ".join(filter(None, (complaint, why)))[:4096], evidence=shown)
 
 
-def _begin(host: Host, request: Activate) -> None:
+def _begin(host: AgentHost, request: Activate) -> None:
     """What is written and undone before anything is switched."""
     host.check_token(request.token)
     latches.put_back(host)
@@ -56,7 +56,7 @@ def _begin(host: Host, request: Activate) -> None:
     host.check_latch(request.latch)  # a stop may have come since: it takes no mutex
 
 
-def _is_staged(host: Host, release: str) -> bool:
+def _is_staged(host: AgentHost, release: str) -> bool:
     entry = host.releases.entry(release)
     if entry is None or entry.kind != "folder":
         return False
@@ -68,7 +68,7 @@ def _is_staged(host: Host, release: str) -> bool:
         folder.close()
 
 
-def _keep_meaning(host: Host, release: str | None) -> None:
+def _keep_meaning(host: AgentHost, release: str | None) -> None:
     """Notes what served here when it was stopped, until it is started again.
 
     What the senders use means what that build reads.
@@ -81,12 +81,12 @@ def _keep_meaning(host: Host, release: str | None) -> None:
         host.put(meant=str(linked))
 
 
-def _activate_none(host: Host) -> None:
+def _activate_none(host: AgentHost) -> None:
     host.remove("deadman", "verified")
     _end(host)
 
 
-def _end(host: Host) -> None:
+def _end(host: AgentHost) -> None:
     """Ends the service, and leaves nothing that could be started."""
     failed = service.stop(host)
     if failed:
@@ -98,7 +98,7 @@ def _end(host: Host) -> None:
 
 
 def _switch(
-    host: Host, request: Activate, release: str
+    host: AgentHost, request: Activate, release: str
 ) -> tuple[str, UnitState | None, Asked | None]:
     draft = ".current.new"
     with writing(f"{host.root.path}/current"):
@@ -114,7 +114,7 @@ def _switch(
     return service.start_again(host)
 
 
-def _arm_deadman(host: Host, request: Activate) -> None:
+def _arm_deadman(host: AgentHost, request: Activate) -> None:
     if not request.deadman:
         host.remove("expired", "deadman")
         return
@@ -135,7 +135,7 @@ def _arm_deadman(host: Host, request: Activate) -> None:
         raise Refusal("deadman", f"the timer can't be set: {error}") from error
 
 
-def _read_back(host: Host) -> ReadBack | None:
+def _read_back(host: AgentHost) -> ReadBack | None:
     """What was read from the disk when it was staged; the proving round reads it again."""
     try:
         found = marks.read(host.state, "staged", ReadBack)
@@ -144,7 +144,7 @@ def _read_back(host: Host) -> ReadBack | None:
     return found if found is not None and found.boot == host.system.machine.boot_id() else None
 
 
-def confirm(host: Host, request: Confirm, _: Payload) -> Answer:
+def confirm(host: AgentHost, request: Confirm, _: Payload) -> Answer:
     """Marks that the deployer has seen this very process run the release."""
     with host.mutex():
         host.check_token(request.token)
@@ -191,7 +191,7 @@ def _is_over(deadman: Deadman, request: Expire, uptime: float) -> bool:
     return deadman.token == request.token and uptime >= deadman.armed + deadman.seconds
 
 
-def expire(host: Host, request: Expire, _: Payload) -> Answer:
+def expire(host: AgentHost, request: Expire, _: Payload) -> Answer:
     """The host's own timer: without a confirmation this host stops serving.
 
     The mutex decides between it and a confirmation.
@@ -213,7 +213,7 @@ def expire(host: Host, request: Expire, _: Payload) -> Answer:
     return Answer()
 
 
-def retire(host: Host, request: Retire, _: Payload) -> Answer:
+def retire(host: AgentHost, request: Retire, _: Payload) -> Answer:
     """This host serves no more, and a reboot does not change that; also where it was stopped."""
     with host.mutex():
         host.check_token(request.token)

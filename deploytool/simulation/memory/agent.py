@@ -8,7 +8,7 @@ from deploytool.simulation.memory.computer import Computer
 from deploytool.simulation.memory.files import Files
 from deploytool.simulation.memory.processes import Processes
 from deploytool.simulation.memory.run import Hook, Run, Wait
-from deploytool.simulation.memory.service import Service
+from deploytool.simulation.memory.service import MemoryService
 from deploytool.simulation.memory.supervisor import Supervisor
 
 
@@ -63,11 +63,11 @@ class Machine:
         return f"{self._computer.boots}-{self._run.task.pid}-{self._drafts}"
 
 
-class Agent:
+class MemoryAgent:
     """The port's ``System``, for one process of the agent."""
 
     def __init__(
-        self, service: Service, *, hook: Hook | None = None, wait: Wait | None = None
+        self, service: MemoryService, *, hook: Hook | None = None, wait: Wait | None = None
     ) -> None:
         self.settings: Settings = service.settings
         self.run = Run(service.computer, service.settings.agent, hook=hook, wait=wait)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from deploytool.simulation.memory.programs import Program
-from deploytool.simulation.memory.service import Quirk, Service
+from deploytool.simulation.memory.service import MemoryService, Quirk
 from deploytool.simulation.memory.signing import signer
 
 START = "start.deploytool"
@@ -16,7 +16,7 @@ LEASE_S = 10
 
 
 @dataclass(frozen=True)
-class Said:
+class ArtifactSaid:
     """How a command ended."""
 
     code: int
@@ -24,7 +24,7 @@ class Said:
     errors: str = ""
 
 
-def ask(service: Service, argv: tuple[str, ...], given: bytes) -> Said:
+def ask(service: MemoryService, argv: tuple[str, ...], given: bytes) -> ArtifactSaid:
     """Runs one of the artifact's commands."""
     for at, word in enumerate(argv):
         content = service.computer.read(word) if word.startswith("/") else None
@@ -33,12 +33,12 @@ def ask(service: Service, argv: tuple[str, ...], given: bytes) -> Said:
             words = argv[at + 1 :]
             does = _COMMANDS.get(words[0] if words else "")
             if does is None:
-                return Said(2, "", f"usage: {program.name} COMMAND\n")
+                return ArtifactSaid(2, "", f"usage: {program.name} COMMAND\n")
             return does(service, program, words[1:], given)
-    return Said(127, "", f"sh: {argv[0] if argv else ''}: not found\n")
+    return ArtifactSaid(127, "", f"sh: {argv[0] if argv else ''}: not found\n")
 
 
-def status(service: Service) -> str:
+def status(service: MemoryService) -> str:
     """What the process behind the control socket says of itself; empty where none answers."""
     mind, task = service.speaker(), service.answering
     if mind is None or task is None:
@@ -60,21 +60,27 @@ def status(service: Service) -> str:
     return json.dumps(said) + "\n"
 
 
-def _nobody(program: Program) -> Said:
-    return Said(1, "", f"{program.name}: nobody answers\n")
+def _nobody(program: Program) -> ArtifactSaid:
+    return ArtifactSaid(1, "", f"{program.name}: nobody answers\n")
 
 
-def _version(service: Service, program: Program, _words: tuple[str, ...], _given: bytes) -> Said:
+def _version(
+    service: MemoryService, program: Program, _words: tuple[str, ...], _given: bytes
+) -> ArtifactSaid:
     lies = Quirk.VERSION_LIES in service.quirks
-    return Said(0, (f"{program.name} 0.0" if lies else program.version_line) + "\n")
+    return ArtifactSaid(0, (f"{program.name} 0.0" if lies else program.version_line) + "\n")
 
 
-def _status(service: Service, program: Program, _words: tuple[str, ...], _given: bytes) -> Said:
+def _status(
+    service: MemoryService, program: Program, _words: tuple[str, ...], _given: bytes
+) -> ArtifactSaid:
     said = status(service)
-    return Said(0, said) if said else _nobody(program)
+    return ArtifactSaid(0, said) if said else _nobody(program)
 
 
-def _halt(service: Service, _program: Program, _words: tuple[str, ...], _given: bytes) -> Said:
+def _halt(
+    service: MemoryService, _program: Program, _words: tuple[str, ...], _given: bytes
+) -> ArtifactSaid:
     mind = service.speaker()
     on_disk = service.halt(mind)
     said: dict[str, object] = {"latch": service.own_latch() or None, "trading_state": "HALTED"}
@@ -82,24 +88,30 @@ def _halt(service: Service, _program: Program, _words: tuple[str, ...], _given: 
         said["on_disk"] = False
     if mind is None:
         said["running"] = False
-    return Said(0, json.dumps(said) + "\n")
+    return ArtifactSaid(0, json.dumps(said) + "\n")
 
 
-def _lease(service: Service, program: Program, words: tuple[str, ...], _given: bytes) -> Said:
+def _lease(
+    service: MemoryService, program: Program, words: tuple[str, ...], _given: bytes
+) -> ArtifactSaid:
     mind = service.speaker()
     if mind is None:
         return _nobody(program)
     renewed = bool(words) and words[0] == mind.nonce
     if words and words[0] != "none" and not renewed:
-        return Said(1, "", "refused (LEASE_NONCE): this is not the nonce that was issued last\n")
+        return ArtifactSaid(
+            1, "", "refused (LEASE_NONCE): this is not the nonce that was issued last\n"
+        )
     mind.leases += 1
     pid = service.answering.pid if service.answering else 0
     mind.nonce = f"{pid}-{mind.leases}"
     said = {"nonce": mind.nonce, "left_s": LEASE_S if renewed else 0, "lease_s": LEASE_S}
-    return Said(0, json.dumps(said) + "\n")
+    return ArtifactSaid(0, json.dumps(said) + "\n")
 
 
-def _resume(service: Service, program: Program, _words: tuple[str, ...], given: bytes) -> Said:
+def _resume(
+    service: MemoryService, program: Program, _words: tuple[str, ...], given: bytes
+) -> ArtifactSaid:
     mind = service.speaker()
     if mind is None:
         return _nobody(program)
@@ -108,27 +120,31 @@ def _resume(service: Service, program: Program, _words: tuple[str, ...], given: 
         request = json.loads(line)
         by, latch = request["by"], request["latch"]
     except (ValueError, KeyError, TypeError):
-        return Said(1, "", "refused (REQUEST_UNREADABLE): this is no request\n")
+        return ArtifactSaid(1, "", "refused (REQUEST_UNREADABLE): this is no request\n")
     who = signer(signature.decode("utf-8", "replace"), line + b"\n", START)
     if who is None or who == by:
-        return Said(1, "", "refused (REQUEST_SIGNER): no second person has signed this\n")
+        return ArtifactSaid(1, "", "refused (REQUEST_SIGNER): no second person has signed this\n")
     if latch != service.own_latch():
-        return Said(1, "", "refused (OTHER_LATCH): it was halted again\n")
+        return ArtifactSaid(1, "", "refused (OTHER_LATCH): it was halted again\n")
     service.computer.remove(service.latch_path)
     mind.halted = False
-    return Said(0, json.dumps({"trading_state": "ACTIVE"}) + "\n")
+    return ArtifactSaid(0, json.dumps({"trading_state": "ACTIVE"}) + "\n")
 
 
-def _flag(service: Service, program: Program, words: tuple[str, ...], given: bytes) -> Said:
+def _flag(
+    service: MemoryService, program: Program, words: tuple[str, ...], given: bytes
+) -> ArtifactSaid:
     mind = service.speaker()
     if mind is None:
         return _nobody(program)
     if mind.flags is None:
-        return Said(2, "", f"{program.name}: no flags\n")
-    return Said(*mind.flags.answer(words, given))
+        return ArtifactSaid(2, "", f"{program.name}: no flags\n")
+    return ArtifactSaid(*mind.flags.answer(words, given))
 
 
-_COMMANDS: Mapping[str, Callable[[Service, Program, tuple[str, ...], bytes], Said]] = {
+_COMMANDS: Mapping[
+    str, Callable[[MemoryService, Program, tuple[str, ...], bytes], ArtifactSaid]
+] = {
     "--version": _version,
     "status": _status,
     "halt": _halt,

@@ -9,7 +9,7 @@ from deploytool.agent.model import Asked
 from deploytool.simulation.memory import artifact, signing
 from deploytool.simulation.memory.disk import fail
 from deploytool.simulation.memory.run import Run
-from deploytool.simulation.memory.service import Service
+from deploytool.simulation.memory.service import MemoryService
 
 COMMAND_S = 0.03
 """What an interpreted client takes."""
@@ -18,7 +18,7 @@ COMMAND_S = 0.03
 class Commands:
     """The port's commands. ``signers``: whom the signers file names."""
 
-    def __init__(self, run: Run, service: Service) -> None:
+    def __init__(self, run: Run, service: MemoryService) -> None:
         self._run, self._service = run, service
 
     def run(self, argv: Sequence[str], *, given: bytes, deadline_s: float) -> Asked:

@@ -26,7 +26,7 @@ How = Literal["exe", "map", "fd"]
 
 
 @dataclass(eq=False, slots=True)
-class Held:
+class OpenFile:
     """An inode that a process executes, maps or holds open."""
 
     how: How
@@ -44,7 +44,7 @@ class Task:
     account: int
     argv: tuple[str, ...]
     group: str
-    held: list[Held] = field(default_factory=list)
+    held: list[OpenFile] = field(default_factory=list)
     loaded: bytes = b""
     ports: set[int] = field(default_factory=set)
     peers: set[str] = field(default_factory=set)
@@ -197,10 +197,10 @@ class Computer:
                 self.hold(task, file, how)
         return task
 
-    def hold(self, task: Task, node: Node, how: How = "fd") -> Held:
+    def hold(self, task: Task, node: Node, how: How = "fd") -> OpenFile:
         """Has a process keep an inode open."""
         node.opened += 1
-        held = Held(how, node, self.disk.path_of(node))
+        held = OpenFile(how, node, self.disk.path_of(node))
         task.held.append(held)
         return held
 

@@ -6,7 +6,7 @@ import errno
 
 from deploytool.agent.model import DiskRead, Inode, Rights
 from deploytool.agent.port import Entry
-from deploytool.simulation.memory.computer import Held
+from deploytool.simulation.memory.computer import OpenFile
 from deploytool.simulation.memory.disk import Disk, Node, fail, sha256
 from deploytool.simulation.memory.run import Run
 
@@ -55,7 +55,7 @@ class Sink:
 
     def __init__(self, run: Run, node: Node, name: str) -> None:
         self._run, self._node, self._name = run, node, name
-        self._held: Held | None = run.computer.hold(run.task, node)
+        self._held: OpenFile | None = run.computer.hold(run.task, node)
 
     def write(self, content: bytes) -> None:
         """Appends all of ``content``."""

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from deploytool.agent.requests import Answer, Expire, Request
 from deploytool.agent.serve import serve
 from deploytool.agent.settings import Command, Settings
-from deploytool.simulation.memory.agent import Agent
+from deploytool.simulation.memory.agent import MemoryAgent
 from deploytool.simulation.memory.computer import Computer
 from deploytool.simulation.memory.disk import Fate, sha256
 from deploytool.simulation.memory.programs import Build
 from deploytool.simulation.memory.run import Hook, Run, Wait
-from deploytool.simulation.memory.service import Plain, Service, Systemd
+from deploytool.simulation.memory.service import MemoryService, MemorySystemd, Plain
 from deploytool.simulation.memory.time import Time
 
 AGENT = b"# the agent of the simulation\n"
@@ -47,7 +47,7 @@ def settings(
     )
 
 
-class Payload:
+class SentBytes:
     """What follows a request. ``stalls_at``: so many bytes come in time, and no more."""
 
     def __init__(self, content: bytes, stalls_at: int | None = None) -> None:
@@ -65,11 +65,11 @@ class Payload:
 
 
 @dataclass(eq=False)
-class Host:
+class MemoryHost:
     """One host: its computer, its service, and requests to the agent on it."""
 
     computer: Computer
-    service: Service
+    service: MemoryService
 
     @staticmethod
     def prepared(
@@ -79,12 +79,12 @@ class Host:
         agent: bytes = AGENT,
         time: Time | None = None,
         number: int = 1,
-    ) -> Host:
+    ) -> MemoryHost:
         """A host as ``host prepare`` leaves it; with a build it serves that."""
         computer = Computer(time, number=number)
         described = described or settings(host=f"router{number}")
-        kind = Systemd if described.supervisor == "systemd" else Plain
-        host = Host(computer, kind(computer, described))
+        kind = MemorySystemd if described.supervisor == "systemd" else Plain
+        host = MemoryHost(computer, kind(computer, described))
         root = described.root
         for path in (root, f"{root}/releases", f"{root}/state", f"{root}/state/service"):
             computer.make_folders(path)
@@ -95,7 +95,7 @@ class Host:
             computer.put(path, b"{}\n")
         if described.signers is not None:
             computer.put(described.signers, b"ann@example.com ssh-ed25519 A\n")
-        if isinstance(host.service, Systemd):
+        if isinstance(host.service, MemorySystemd):
             host.service.install()
         if build is not None:
             host.place(build)
@@ -113,7 +113,7 @@ class Host:
     def ask(
         self,
         request: Request,
-        payload: bytes | Payload = b"",
+        payload: bytes | SentBytes = b"",
         *,
         hook: Hook | None = None,
         wait: Wait | None = None,
@@ -123,9 +123,9 @@ class Host:
         Raises:
             Ended: it was cut short.
         """
-        with_payload = payload if isinstance(payload, Payload) else Payload(payload)
+        with_payload = payload if isinstance(payload, SentBytes) else SentBytes(payload)
         line = json.dumps(request.to_json(), separators=(",", ":")).encode()
-        agent = Agent(self.service, hook=hook, wait=wait)
+        agent = MemoryAgent(self.service, hook=hook, wait=wait)
         try:
             digest = sha256(self.computer.read(self.service.settings.agent) or b"")
             return serve(agent, digest, type(request), line, with_payload)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from deploytool.agent.model import Process
 from deploytool.agent.port import HeldFile, HeldSocket, Interest, View
-from deploytool.simulation.memory.computer import INTERPRETER, Held, Task
+from deploytool.simulation.memory.computer import INTERPRETER, OpenFile, Task
 from deploytool.simulation.memory.disk import sha256
 from deploytool.simulation.memory.run import Run
 
@@ -76,7 +76,7 @@ class Processes:
                 continue
             path = self._computer.disk.path_of(node)
             counts |= path.startswith(root) or len(node.content) in interest.sizes
-            shown = self._shown(task, Held("fd", node, path))
+            shown = self._shown(task, OpenFile("fd", node, path))
             named.append(shown.but(how="argument", path=word))
         return (*found, *named) if found or counts else ()
 
@@ -87,7 +87,7 @@ class Processes:
         scripts = interpreted and task.argv[:1] != ("python3",)
         return ("python3", *task.argv)[:_ARGUMENTS] if scripts else task.argv[:_ARGUMENTS]
 
-    def _shown(self, task: Task, held: Held) -> HeldFile:
+    def _shown(self, task: Task, held: OpenFile) -> HeldFile:
         node = held.node
         return HeldFile(
             how=held.how,

@@ -12,7 +12,7 @@ Wait = Callable[["Run", Callable[[], bool], float], bool]
 """Has a run wait until something holds, or so many seconds passed; gives whether it holds."""
 
 
-class Ended(BaseException):
+class RunEnded(BaseException):
     """The run was killed, or its computer lost power: none of its code goes on, or cleans up."""
 
 
@@ -45,7 +45,7 @@ class Run:
             self.hook(self, " ".join((what, *names)))
         task = self.task
         if self.computer.tasks.get(task.pid) is not task:
-            raise Ended(what)
+            raise RunEnded(what)
         self.computer.time.tick(STEP_S)
 
     def end(self) -> None:
@@ -63,7 +63,7 @@ class Run:
         if self._wait is not None:
             held = self._wait(self, holds, seconds)
             if self.ended:
-                raise Ended
+                raise RunEnded
             return held
         time = self.computer.time
         until = time.now + seconds

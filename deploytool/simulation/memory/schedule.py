@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from deploytool.simulation.memory.run import Ended, Hook, Run, Wait
+from deploytool.simulation.memory.run import Hook, Run, RunEnded, Wait
 from deploytool.simulation.memory.time import Time
 
 HANGS_S = 60.0
@@ -108,7 +108,7 @@ class Schedule:
         party.baton.acquire()
         try:
             party.outcome = party.job(self._hook_of(party), self._wait_of(party))
-        except Ended as end:
+        except RunEnded as end:
             party.outcome = end
         except BaseException as error:  # noqa: BLE001 it is raised where the schedule was begun
             self._bug = self._bug or error

@@ -11,7 +11,7 @@ from typing import Literal
 
 from deploytool.agent.port import UnitState
 from deploytool.agent.settings import Settings
-from deploytool.simulation.memory.computer import Computer, Held, Task
+from deploytool.simulation.memory.computer import Computer, OpenFile, Task
 from deploytool.simulation.memory.disk import sha256
 from deploytool.simulation.memory.programs import Flags, Program
 from deploytool.simulation.memory.time import Alarm
@@ -59,7 +59,7 @@ class Mind:
 
 
 @dataclass(eq=False)
-class Service:
+class MemoryService:
     """One service of one release root; ``Systemd`` and ``Plain`` say who starts and stops it."""
 
     computer: Computer
@@ -152,7 +152,7 @@ class Service:
             self.computer.time.after(self.dies_after_s, lambda: self.computer.end(task))
         return task
 
-    def let_go(self, task: Task, held: Held) -> None:
+    def let_go(self, task: Task, held: OpenFile) -> None:
         """Has a process close a file."""
         task.held.remove(held)
         self.computer.disk.close(held.node)
@@ -251,7 +251,7 @@ class Service:
 
 
 @dataclass(eq=False)
-class Systemd(Service):
+class MemorySystemd(MemoryService):
     """systemd's unit. What its files say is read when it is asked, as after a ``daemon-reload``."""
 
     active: str = "inactive"
@@ -451,7 +451,7 @@ class Systemd(Service):
 
 
 @dataclass(eq=False)
-class Plain(Service):
+class Plain(MemoryService):
     """No supervisor but the agent: STATE/pid has the number and start time of the process."""
 
     def start(self) -> str:

@@ -7,7 +7,7 @@ from typing import Literal
 from deploytool.agent.model import Property
 from deploytool.agent.port import UnitState
 from deploytool.simulation.memory.run import Run
-from deploytool.simulation.memory.service import Plain, Service, Systemd
+from deploytool.simulation.memory.service import MemoryService, MemorySystemd, Plain
 
 COMMAND_S = 0.02
 """What a call of systemctl takes."""
@@ -16,7 +16,7 @@ COMMAND_S = 0.02
 class Supervisor:
     """systemd, or the agent itself where the service has none."""
 
-    def __init__(self, run: Run, service: Service) -> None:
+    def __init__(self, run: Run, service: MemoryService) -> None:
         self._run, self._service = run, service
 
     def _takes(self, what: str) -> None:
@@ -32,7 +32,7 @@ class Supervisor:
             if main is None:
                 return UnitState(active="inactive", sub="dead")
             return UnitState(main=main.pid, active="active", sub="running")
-        assert isinstance(service, Systemd)  # noqa: S101 there is no third
+        assert isinstance(service, MemorySystemd)  # noqa: S101 there is no third
         properties = service.properties()
         if service.shown is not None and service.shown[0] == properties:
             return service.shown[1]
@@ -50,12 +50,12 @@ class Supervisor:
     def unit_files(self) -> tuple[str, ...]:
         """Every file that makes the unit."""
         self._run.point("files of the unit")
-        return self._service.files() if isinstance(self._service, Systemd) else ()
+        return self._service.files() if isinstance(self._service, MemorySystemd) else ()
 
     def restart(self, _deadline_s: float) -> str:
         """Restarts the service."""
         self._takes("restart")
-        if isinstance(self._service, Systemd):
+        if isinstance(self._service, MemorySystemd):
             self._service.reset()
             if self._service.masked:
                 return self._service.start()
@@ -74,18 +74,18 @@ class Supervisor:
     def mask(self) -> Literal["yes", "runtime", "no"]:
         """Keeps it from being started."""
         self._takes("mask")
-        return self._service.mask() if isinstance(self._service, Systemd) else "yes"
+        return self._service.mask() if isinstance(self._service, MemorySystemd) else "yes"
 
     def unmask(self) -> None:
         """Lets it be started again."""
         self._takes("unmask")
-        if isinstance(self._service, Systemd):
+        if isinstance(self._service, MemorySystemd):
             self._service.unmask()
 
     def masked(self) -> bool:
         """Whether it is kept from being started."""
         self._run.point("masked")
-        return isinstance(self._service, Systemd) and bool(self._service.masked)
+        return isinstance(self._service, MemorySystemd) and bool(self._service.masked)
 
     def set_timer(self, seconds: int, token: int) -> None:
         """Has ``expire`` asked of this host in so many seconds."""

@@ -7,36 +7,44 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from deploytool.agent import marks
-from deploytool.agent.requests import Expire, Locked, MarkHold, Refused, Renew, Request, Retire
+from deploytool.agent.requests import (
+    Expire,
+    Locked,
+    MarkHold,
+    RefusedAnswer,
+    Renew,
+    Request,
+    Retire,
+)
 from deploytool.simulation.memory.disk import Fate
-from deploytool.simulation.memory.host import Host, Points
-from deploytool.simulation.memory.run import Ended
+from deploytool.simulation.memory.host import MemoryHost, Points
+from deploytool.simulation.memory.run import RunEnded
 
 from .crashes import strikes
 from .deploying import DEADMAN_S, STEPS, Deployer, prepared, running, state_of
 
 
-def _renew(host: Host) -> Request:
+def _renew(host: MemoryHost) -> Request:
     lock = marks.read_lock(state_of(host))
     token = 0 if lock is None else lock.token
     return Renew(token=token, holder="first@here", purpose="deploy", plan="first")
 
 
-def _renewed(host: Host) -> bool:
+def _renewed(host: MemoryHost) -> bool:
     found = marks.read_all(state_of(host))
     return found.lock is not None and found.lock.token == found.token > 1
 
 
-def _hold(_host: Host) -> Request:
+def _hold(_host: MemoryHost) -> Request:
     return MarkHold(token=1, verdict="MIXED", holder="first@here", plan="first", next="resume")
 
 
-def _held(host: Host) -> bool:
+def _held(host: MemoryHost) -> bool:
     hold = marks.read_all(state_of(host)).hold
     return hold is not None and hold.verdict == "MIXED"
 
 
-def _serves_no_more(host: Host) -> bool:
+def _serves_no_more(host: MemoryHost) -> bool:
     return running(host) is None
 
 
@@ -45,8 +53,8 @@ class Verb:
     """A step, how far a rollout has come before it, and what holds after it."""
 
     begun: int
-    request: Callable[[Host], Request]
-    holds: Callable[[Host], bool]
+    request: Callable[[MemoryHost], Request]
+    holds: Callable[[MemoryHost], bool]
 
 
 VERBS = {
@@ -57,7 +65,7 @@ VERBS = {
 }
 
 
-def _ready(verb: Verb, supervisor: str) -> Host:
+def _ready(verb: Verb, supervisor: str) -> MemoryHost:
     host = prepared(supervisor)
     deployer = Deployer(host, "first")
     for name in STEPS[: verb.begun]:
@@ -74,20 +82,20 @@ def again_violations(name: str, supervisor: str = "systemd", *, seeds: int = 2) 
     for point in range(1, len(points.seen) + 1):
         for told, strike in strikes(point, seeds):
             host = _ready(verb, supervisor)
-            with contextlib.suppress(Ended):
+            with contextlib.suppress(RunEnded):
                 host.ask(verb.request(host), hook=Points(point, strike))
             case = f"{supervisor}, {name}, point {point}, {told}"
             yield from (f"{case}: {text}" for text in _tried_again(host, verb))
 
 
-def _tried_again(host: Host, verb: Verb) -> Iterator[str]:
+def _tried_again(host: MemoryHost, verb: Verb) -> Iterator[str]:
     if not host.computer.on:
         host.reboot()
     if unreadable := marks.read_all(state_of(host)).unreadable:
         yield f"marks can't be read: {unreadable}"
     newest = marks.read_token(state_of(host))
     answer = host.ask(verb.request(host))
-    if isinstance(answer, Refused):
+    if isinstance(answer, RefusedAnswer):
         yield f"once more, it is refused: {answer.code}: {answer.text}"
     if isinstance(answer, Locked) and answer.token <= newest:
         yield f"token {answer.token} was given out after {newest}"

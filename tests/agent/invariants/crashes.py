@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from deploytool.agent import marks
-from deploytool.simulation.memory.agent import Agent
+from deploytool.simulation.memory.agent import MemoryAgent
 from deploytool.simulation.memory.disk import Fate
-from deploytool.simulation.memory.host import Host, Points, killed, loses_power
+from deploytool.simulation.memory.host import MemoryHost, Points, killed, loses_power
 from deploytool.simulation.memory.programs import Build
-from deploytool.simulation.memory.run import Ended, Run
+from deploytool.simulation.memory.run import Run, RunEnded
 
 from .deploying import (
     DEADMAN_S,
@@ -49,7 +49,7 @@ def _loses(seed: int, keeps: float, *, ordered: bool) -> Callable[[Run], None]:
     return loses_power(Fate(seed, keeps, ordered=ordered))
 
 
-def files_of(host: Host) -> Iterator[str]:
+def files_of(host: MemoryHost) -> Iterator[str]:
     """Marks, link, and releases: whole, each of them."""
     found = marks.read_all(state_of(host))
     if found.unreadable:
@@ -62,7 +62,7 @@ def files_of(host: Host) -> Iterator[str]:
         yield from _release(host, made)
 
 
-def _release(host: Host, made: Build) -> Iterator[str]:
+def _release(host: MemoryHost, made: Build) -> Iterator[str]:
     folder = f"{host.service.root}/releases/{made.release}"
     if host.computer.find(folder) is None:
         if made is OLD or linked(host) == made.release:
@@ -77,7 +77,7 @@ def _release(host: Host, made: Build) -> Iterator[str]:
         yield f"the artifact of {made.program.version} has mode {artifact.mode:o}"
 
 
-def way_back(host: Host, plan: str) -> Iterator[str]:
+def way_back(host: MemoryHost, plan: str) -> Iterator[str]:
     """Whoever comes next can tell what was here before."""
     found = marks.read_all(state_of(host))
     if linked(host) != NEW.release:
@@ -87,14 +87,14 @@ def way_back(host: Host, plan: str) -> Iterator[str]:
         yield f"{plan} switched here, and no mark names the release before"
 
 
-def _no_mark_alone(host: Host) -> Iterator[str]:
+def _no_mark_alone(host: MemoryHost) -> Iterator[str]:
     """A mark without a lock would be taken for that of whoever takes the lock next."""
     found = marks.read_all(state_of(host))
     if found.rollout is not None and found.lock is None:
         yield "a rollout is marked, and the host is not locked"
 
 
-def kept(host: Host, done: list[str], current: str) -> Iterator[str]:
+def kept(host: MemoryHost, done: list[str], current: str) -> Iterator[str]:
     """What was answered is still so, unless the step that was struck takes it back."""
     found = marks.read_all(state_of(host))
     if "lock" in done and found.lock is None and current != "unlock":
@@ -118,7 +118,7 @@ def kept(host: Host, done: list[str], current: str) -> Iterator[str]:
         yield "the rollout was finished, and that is not told"
 
 
-def _serves(host: Host, done: list[str], current: str) -> Iterator[str]:
+def _serves(host: MemoryHost, done: list[str], current: str) -> Iterator[str]:
     """After a reboot nothing serves that was switched to and never confirmed."""
     runs = running(host)
     if runs is not None and runs != linked(host):
@@ -144,7 +144,7 @@ class Case:
         return f"{self.supervisor}, {self.step}, point {self.point}, {self.strike}"
 
 
-def _fingerprint(host: Host) -> tuple[object, ...]:
+def _fingerprint(host: MemoryHost) -> tuple[object, ...]:
     """All of a host that what comes after may depend on."""
     tree = host.computer.disk.tree()
     files = tuple((p, n.kind, n.mode, n.content, n.on_disk) for p, n in sorted(tree.items()))
@@ -182,7 +182,7 @@ def crash(case: Case, strike: Callable[[Run], None], seen: set[object]) -> Itera
             yield f"it can't be {name}: {no}"
 
 
-def _struck(case: Case, strike: Callable[[Run], None]) -> tuple[Host, Deployer]:
+def _struck(case: Case, strike: Callable[[Run], None]) -> tuple[MemoryHost, Deployer]:
     host = prepared(case.supervisor)
     deployer = Deployer(host, "first")
     for name in STEPS[: STEPS.index(case.step)]:
@@ -190,26 +190,26 @@ def _struck(case: Case, strike: Callable[[Run], None]) -> tuple[Host, Deployer]:
     deployer.hook = Points(case.point, strike) if case.point else None
     try:
         deployer.step(case.step)
-    except Ended:
+    except RunEnded:
         return host, deployer
     if case.point == 0:
-        strike(Agent(host.service).run)
+        strike(MemoryAgent(host.service).run)
     return host, deployer
 
 
-def undo(host: Host, first: Deployer) -> Iterator[str]:
+def undo(host: MemoryHost, first: Deployer) -> Iterator[str]:
     """Another deployer brings the old release back, as ``rollback`` does."""
     second = Deployer(host, "second", build=OLD, purpose="rollback", deadman=0)
     yield from _by(host, first, second, OLD)
 
 
-def finish(host: Host, first: Deployer) -> Iterator[str]:
+def finish(host: MemoryHost, first: Deployer) -> Iterator[str]:
     """Another deployer brings the new release to its end, as ``resume`` does."""
     second = Deployer(host, "second", build=NEW, purpose="resume")
     yield from _by(host, first, second, NEW)
 
 
-def _by(host: Host, first: Deployer, second: Deployer, wanted: Build) -> Iterator[str]:
+def _by(host: MemoryHost, first: Deployer, second: Deployer, wanted: Build) -> Iterator[str]:
     found = marks.read_all(state_of(host))
     newest = max(found.token, found.lock.token if found.lock is not None else 0, first.token)
     second.lock(found.lock.token if found.lock is not None else None)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from deploytool.agent.requests import (
+    LookAnswer,
     Probe,
-    Refused,
-    Shown,
-    Stage,
+    RefusedAnswer,
+    StageRelease,
 )
 from deploytool.simulation.memory.disk import Node
-from deploytool.simulation.memory.host import Host, Payload
+from deploytool.simulation.memory.host import MemoryHost, SentBytes
 
 from .crashes import files_of
 from .deploying import (
@@ -29,7 +29,7 @@ def _altered(content: bytes) -> bytes:
 def damage_violations() -> Iterator[str]:
     """A digest is worked out from the bytes, never taken from a name."""
     yield from _sent_altered()
-    damages: dict[str, Callable[[Host, str], object]] = {
+    damages: dict[str, Callable[[MemoryHost, str], object]] = {
         "altered": lambda host, path: host.computer.put(path, _altered(NEW.artifact), 0o555),
         "rotten": lambda host, path: _node(host, path).rot(_altered(NEW.artifact)),
         "short": lambda host, path: host.computer.put(path, NEW.artifact[:-1], 0o555),
@@ -57,20 +57,20 @@ def damage_violations() -> Iterator[str]:
     yield from (f"another manifest: {text}" for text in files_of(host))
 
 
-def _shown_as(host: Host, state: str) -> Iterator[str]:
+def _shown_as(host: MemoryHost, state: str) -> Iterator[str]:
     answer = host.ask(Probe(release=NEW.release, manifest=NEW.label))
-    shown = answer.evidence.asked_release if isinstance(answer, Shown) else str(answer)
+    shown = answer.evidence.asked_release if isinstance(answer, LookAnswer) else str(answer)
     if shown != state:
         yield f"it is shown as {shown}, and is {state}"
 
 
-def _flip(host: Host, path: str) -> None:
+def _flip(host: MemoryHost, path: str) -> None:
     node = _node(host, path)
     node.content = _altered(node.content)
     node.rot(NEW.artifact)
 
 
-def _node(host: Host, path: str) -> Node:
+def _node(host: MemoryHost, path: str) -> Node:
     node = host.computer.find(path)
     assert node is not None
     return node
@@ -87,7 +87,7 @@ def _sent_altered() -> Iterator[str]:
         host = prepared()
         deployer = Deployer(host, "first")
         deployer.step("lock")
-        request = Stage(
+        request = StageRelease(
             token=deployer.token,
             release=NEW.release,
             artifact_size=len(NEW.artifact),
@@ -95,7 +95,7 @@ def _sent_altered() -> Iterator[str]:
             manifest_size=len(NEW.manifest),
             seconds=30,
         )
-        if not isinstance(host.ask(request, Payload(payload)), Refused):
+        if not isinstance(host.ask(request, SentBytes(payload)), RefusedAnswer):
             yield f"a copy with another {name} was taken"
         if host.computer.find(f"{host.service.root}/releases/{NEW.release}") is not None:
             yield f"a copy with another {name} has its name"

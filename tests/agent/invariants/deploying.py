@@ -11,14 +11,14 @@ from deploytool.agent.requests import (
     Confirm,
     Locked,
     Probe,
-    Refused,
+    RefusedAnswer,
     Request,
     Staged,
     Unlock,
 )
-from deploytool.simulation.memory.agent import Agent
+from deploytool.simulation.memory.agent import MemoryAgent
 from deploytool.simulation.memory.disk import sha256
-from deploytool.simulation.memory.host import Host
+from deploytool.simulation.memory.host import MemoryHost
 from deploytool.simulation.memory.host import settings as described
 from deploytool.simulation.memory.programs import Build, build
 from deploytool.simulation.memory.run import Hook, Run, Wait
@@ -40,7 +40,7 @@ class No(Exception):
 class Deployer:
     """One deployer on one host. ``asks`` is what it has a host do; it is told of each answer."""
 
-    host: Host
+    host: MemoryHost
     plan: str
     build: Build = NEW
     purpose: str = "deploy"
@@ -53,7 +53,7 @@ class Deployer:
 
     def ask(self, request: Request, payload: bytes = b"") -> Answer:
         answer = self.host.ask(request, payload, hook=self.hook, wait=self.wait)
-        if isinstance(answer, Refused):
+        if isinstance(answer, RefusedAnswer):
             raise No(f"{request.verb}: {answer.code}: {answer.text}")
         return answer
 
@@ -100,15 +100,15 @@ class Deployer:
             self.step(name)
 
 
-def prepared(supervisor: str = "systemd") -> Host:
-    return Host.prepared(OLD, described=described(supervisor=supervisor))
+def prepared(supervisor: str = "systemd") -> MemoryHost:
+    return MemoryHost.prepared(OLD, described=described(supervisor=supervisor))
 
 
-def state_of(host: Host) -> Folder:
-    return Agent(host.service).files.open_root(f"{host.service.root}/state")
+def state_of(host: MemoryHost) -> Folder:
+    return MemoryAgent(host.service).files.open_root(f"{host.service.root}/state")
 
 
-def linked(host: Host) -> str | None:
+def linked(host: MemoryHost) -> str | None:
     """What ``current`` names; its whole text where that is no release of ours."""
     node = host.computer.find(host.service.current, follow=False)
     if node is None:
@@ -117,13 +117,13 @@ def linked(host: Host) -> str | None:
     return text.removeprefix("releases/")
 
 
-def running(host: Host) -> str | None:
+def running(host: MemoryHost) -> str | None:
     """The release that the service's main process loaded."""
     main = host.service.main
     return sha256(main.loaded) if main is not None and host.computer.alive(main) else None
 
 
-def snapshot(host: Host) -> tuple[object, ...]:
+def snapshot(host: MemoryHost) -> tuple[object, ...]:
     """What only the holder of the lock may change."""
     names = ("lock", "token", "rollout", "finished", "verified", "held", "deadman")
     found = host.computer.find(f"{host.service.root}/releases")

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from deploytool.simulation.memory.disk import Fate
-from deploytool.simulation.memory.host import Host
+from deploytool.simulation.memory.host import MemoryHost
 from deploytool.simulation.memory.run import Run
 
 from .crashes import files_of, finish, kept, undo, way_back
@@ -106,7 +106,7 @@ def _after(fails: Fails, supervisor: str) -> Iterator[str]:
             yield f"{ended}, and it can't be {name}: {no}"
 
 
-def _left(host: Host, first: Deployer, step: str) -> Iterator[str]:
+def _left(host: MemoryHost, first: Deployer, step: str) -> Iterator[str]:
     yield from files_of(host)
     yield from way_back(host, first.plan)
     yield from kept(host, first.done, step)

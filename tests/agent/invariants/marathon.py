@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 
 from deploytool.agent import marks
 from deploytool.simulation.memory.disk import Fate
-from deploytool.simulation.memory.host import Host, Points, killed, loses_power
+from deploytool.simulation.memory.host import MemoryHost, Points, killed, loses_power
 from deploytool.simulation.memory.programs import Build
-from deploytool.simulation.memory.run import Ended, Hook, Run, Wait
+from deploytool.simulation.memory.run import Hook, Run, RunEnded, Wait
 from deploytool.simulation.memory.schedule import Job, Schedule, at_random
 
 from .deploying import (
@@ -43,7 +43,7 @@ class _Tokens:
         self.newest = max(self.newest, token)
 
 
-def _whole(host: Host) -> Iterator[str]:
+def _whole(host: MemoryHost) -> Iterator[str]:
     """Marks can be read, and each release is what its name says."""
     found = marks.read_all(state_of(host))
     if found.unreadable:
@@ -61,7 +61,7 @@ def _whole(host: Host) -> Iterator[str]:
         yield f"current leads to {linked(host)}, which is not here"
 
 
-def _takes(host: Host, deployer: Deployer) -> bool:
+def _takes(host: MemoryHost, deployer: Deployer) -> bool:
     """Takes the lock, from whoever has it; whether it was the deployer's own already."""
     for left in (2, 1, 0):
         found = marks.read_all(state_of(host))
@@ -76,7 +76,7 @@ def _takes(host: Host, deployer: Deployer) -> bool:
 
 
 def _comes(
-    host: Host, drawn: random.Random, plan: str, build: Build, tokens: _Tokens
+    host: MemoryHost, drawn: random.Random, plan: str, build: Build, tokens: _Tokens
 ) -> tuple[Deployer, Iterator[str]]:
     """A deployer that takes the lock over where it is held."""
     deployer = Deployer(host, plan, build=build, deadman=drawn.choice((0, DEADMAN_S)))
@@ -100,7 +100,7 @@ def marathon_violations(seed: int, supervisor: str = "systemd") -> Iterator[str]
         deployer.hook = Points(drawn.randint(1, POINTS), _strike(drawn))
         try:
             yield from rollout
-        except Ended:
+        except RunEnded:
             pass
         except No as no:
             yield f"plan{number} was refused: {no}"
@@ -117,7 +117,7 @@ def _strike(drawn: random.Random) -> Callable[[Run], None]:
     return loses_power(Fate(drawn.randrange(1 << 30), drawn.choice((0.0, 0.5, 0.9)), ordered=True))
 
 
-def _ended(host: Host, drawn: random.Random, tokens: _Tokens) -> Iterator[str]:
+def _ended(host: MemoryHost, drawn: random.Random, tokens: _Tokens) -> Iterator[str]:
     build = drawn.choice(BUILDS)
     _, rollout = _comes(host, drawn, "last", build, tokens)
     try:

@@ -9,10 +9,10 @@ from deploytool.agent.requests import (
     Answer,
     Confirm,
     Expire,
-    Refused,
+    RefusedAnswer,
     Renew,
 )
-from deploytool.simulation.memory.host import Host
+from deploytool.simulation.memory.host import MemoryHost
 from deploytool.simulation.memory.run import Hook, Wait
 from deploytool.simulation.memory.schedule import Schedule, preempted
 
@@ -116,7 +116,7 @@ def expiry_violations() -> Iterator[str]:
                 return str(no)
             return "done"
 
-        def rings(hook: Hook, wait: Wait, host: Host = host, first: Deployer = first) -> None:
+        def rings(hook: Hook, wait: Wait, host: MemoryHost = host, first: Deployer = first) -> None:
             host.ask(Expire(token=first.token), hook=hook, wait=wait)
 
         ends = Schedule(host.computer.time, preempted("first", after)).run(
@@ -133,7 +133,7 @@ def expiry_violations() -> Iterator[str]:
     yield from _another_timer()
 
 
-def _time_is_up(host: Host) -> None:
+def _time_is_up(host: MemoryHost) -> None:
     """Its timer has rung, and has asked nothing yet."""
     host.computer.time.pass_to(host.computer.time.now + DEADMAN_S + 1.0)
 
@@ -153,7 +153,7 @@ def _another_timer() -> Iterator[str]:
             yield f"the timer of token {token} ended the activation of token {first.token}"
 
 
-def _activated(supervisor: str = "systemd") -> tuple[Host, Deployer, Confirm]:
+def _activated(supervisor: str = "systemd") -> tuple[MemoryHost, Deployer, Confirm]:
     """A host whose next request is its confirmation."""
     host = prepared(supervisor)
     first = Deployer(host, "first")
@@ -178,7 +178,7 @@ def _not_what_was_seen() -> Iterator[str]:
         "release": seen.but(release=OLD.release),
     }
     for name, other in others.items():
-        if not isinstance(host.ask(other), Refused):
+        if not isinstance(host.ask(other), RefusedAnswer):
             yield f"another {name} was confirmed"
     host, first, seen = _activated()
     assert host.service.main is not None
@@ -186,7 +186,7 @@ def _not_what_was_seen() -> Iterator[str]:
     main.stubborn = True
     _time_is_up(host)
     host.ask(Expire(token=first.token))
-    if not host.computer.alive(main) or not isinstance(host.ask(seen), Refused):
+    if not host.computer.alive(main) or not isinstance(host.ask(seen), RefusedAnswer):
         yield "it was confirmed after its time was up"
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from deploytool.agent.requests import Halt
-from deploytool.simulation.memory.agent import Agent
-from deploytool.simulation.memory.host import Host
+from deploytool.simulation.memory.agent import MemoryAgent
+from deploytool.simulation.memory.host import MemoryHost
 from deploytool.simulation.memory.host import settings as described
 from deploytool.simulation.memory.run import Hook, Wait
 from deploytool.simulation.memory.schedule import Job, Schedule, preempted
-from deploytool.simulation.memory.service import Systemd
+from deploytool.simulation.memory.service import MemorySystemd
 
 from .deploying import (
     DEADMAN_S,
@@ -28,14 +28,14 @@ LATCH = "ab12"
 LATCHED = f"latch {LATCH}\nby ann@here\nreason runaway\nsince 1\n"
 
 
-def _halts(host: Host, hook: Hook | None, wait: Wait | None) -> None:
+def _halts(host: MemoryHost, hook: Hook | None, wait: Wait | None) -> None:
     request = Halt(latch=LATCH, by="ann@here", reason="runaway", since=1, seconds=2)
     host.ask(request, hook=hook, wait=wait)
 
 
-def _fences(host: Host, hook: Hook | None, wait: Wait | None) -> None:
+def _fences(host: MemoryHost, hook: Hook | None, wait: Wait | None) -> None:
     """What the last rungs of a stop do, without a mutex: latch, mark, mask, and kill."""
-    agent = Agent(host.service, hook=hook, wait=wait)
+    agent = MemoryAgent(host.service, hook=hook, wait=wait)
     state = agent.files.open_root(f"{host.service.root}/state")
     for name, text in (("halted", LATCHED), ("fenced", "")):
         sink = state.create(f".{name}.rung", 0o644)
@@ -49,7 +49,7 @@ def _fences(host: Host, hook: Hook | None, wait: Wait | None) -> None:
     agent.run.end()
 
 
-Stop = Callable[[Host, "Hook | None", "Wait | None"], None]
+Stop = Callable[[MemoryHost, "Hook | None", "Wait | None"], None]
 
 
 def stop_violations() -> Iterator[str]:
@@ -87,7 +87,7 @@ def _stopped(supervisor: str, stop: Stop, after: int, *, fenced: bool) -> Iterat
     mind = host.service.minds.get(host.service.main) if host.service.main else None
     if fenced and running(host) is not None:
         yield "it was fenced, and runs"
-    if fenced and isinstance(host.service, Systemd) and not host.service.masked:
+    if fenced and isinstance(host.service, MemorySystemd) and not host.service.masked:
         yield "it was fenced, and its unit is not masked"
     if not fenced and running(host) is not None and (mind is None or not mind.halted):
         yield "it was halted, and sends"
@@ -115,7 +115,7 @@ def _stopped_before() -> Iterator[str]:
 
 def _latched_without_the_artifact() -> Iterator[str]:
     """A stop is latched on the host whether the artifact can halt or not."""
-    host = Host.prepared(OLD, described=described().but(halt=None))
+    host = MemoryHost.prepared(OLD, described=described().but(halt=None))
     _halts(host, None, None)
     if host.mark("halted") != LATCHED:
         yield f"an artifact without a halt: the latch says {host.mark('halted')}"

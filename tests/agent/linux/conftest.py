@@ -15,7 +15,7 @@ import pytest
 
 from deploytool.agent.linux.processes import _HIERARCHIES
 from deploytool.agent.protocol import answer_end, parse_answer, request_bytes
-from deploytool.agent.requests import Answer, Refused, Request
+from deploytool.agent.requests import Answer, RefusedAnswer, Request
 from deploytool.agent.settings import Command, Settings
 from deploytool.fleet.agent_file import agent_file
 from tests.unable import unable
@@ -65,7 +65,7 @@ class Place:
         )
         return Ran(ended.stdout, ended.stderr, ended.returncode)
 
-    def ask(self, request: Request, payload: bytes = b"") -> Answer | Refused:
+    def ask(self, request: Request, payload: bytes = b"") -> Answer | RefusedAnswer:
         ran = self.raw(request_bytes(request, NONCE) + payload)
         assert answer_end(NONCE) in ran.output, ran
         return parse_answer(ran.output, NONCE, request)

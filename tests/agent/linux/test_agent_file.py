@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from deploytool.agent.__main__ import Output
+from deploytool.agent.__main__ import AnswerStream
 from deploytool.agent.protocol import (
     FIRST_LINE_AT_MOST,
     REQUEST_AT_MOST,
@@ -29,11 +29,11 @@ from deploytool.agent.protocol import (
 from deploytool.agent.requests import (
     Halt,
     LatchShown,
+    LookAnswer,
     Probe,
-    Refused,
+    RefusedAnswer,
     RenewLease,
     ShowLatch,
-    Shown,
     Told,
 )
 from deploytool.fleet.agent_file import MARKER, _lean, agent_digest, agent_file
@@ -45,9 +45,9 @@ LATCH = request_bytes(ShowLatch(), NONCE)
 PROBE = request_bytes(Probe(), NONCE)
 
 
-def refusal(ran: Ran) -> Refused:
+def refusal(ran: Ran) -> RefusedAnswer:
     found = parse_answer(ran.output, NONCE, ShowLatch())
-    assert isinstance(found, Refused), ran
+    assert isinstance(found, RefusedAnswer), ran
     return found
 
 
@@ -77,7 +77,7 @@ def test_it_is_the_same_bytes_each_time_and_ascii_where_the_shell_reads(place: P
 def test_it_says_the_digest_of_the_very_file_that_runs(place: Place) -> None:
     place.write_agent(lambda content: content + b"\n")
     shown = place.ask(Probe())
-    assert isinstance(shown, Shown), shown
+    assert isinstance(shown, LookAnswer), shown
     assert shown.evidence.agent == hashlib.sha256(place.agent.read_bytes()).hexdigest()
     assert shown.evidence.agent != agent_digest(place.settings)
 
@@ -238,13 +238,13 @@ def test_an_answer_is_written_whole_to_a_slow_reader() -> None:
         ["sh", "-c", "sleep 0.3; sha256sum"], stdin=reads, stdout=subprocess.PIPE
     ) as reader:
         os.close(reads)
-        assert Output(writes).write(content)
+        assert AnswerStream(writes).write(content)
         os.close(writes)
         assert reader.stdout is not None
         assert reader.stdout.read().split()[0].decode() == hashlib.sha256(content).hexdigest()
     reads, writes = os.pipe()
     os.close(reads)
-    assert not Output(writes).write(content)
+    assert not AnswerStream(writes).write(content)
     os.close(writes)
 
 
@@ -442,7 +442,7 @@ def test_every_python_answers_or_says_that_it_is_too_old(place: Place, python: s
         assert "Python 3.9 or newer is needed" in found.text
         return
     shown = place.ask(Probe())
-    assert isinstance(shown, Shown), shown
+    assert isinstance(shown, LookAnswer), shown
     assert shown.evidence.machine == Path("/etc/machine-id").read_text().strip()
     ran = place.raw(LATCH)
     assert (ran.errors, ran.code) == (b"", 0)

@@ -21,13 +21,13 @@ from deploytool.agent.requests import (
     Halt,
     Halted,
     LookAfterStop,
+    LookAnswer,
     Probe,
-    Refused,
+    RefusedAnswer,
     Request,
     Retire,
-    Shown,
-    Stage,
     Staged,
+    StageRelease,
     Surveyed,
     TakeLock,
     Unlock,
@@ -47,7 +47,7 @@ class Conversation:
             [place.agent], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=place.environment
         )
 
-    def ask(self, request: Request, payload: bytes = b"") -> Answer | Refused:
+    def ask(self, request: Request, payload: bytes = b"") -> Answer | RefusedAnswer:
         assert self.agent.stdin is not None
         assert self.agent.stdout is not None
         self.agent.stdin.write(request_bytes(request, NONCE) + payload)
@@ -106,8 +106,8 @@ def release(version: str) -> tuple[str, bytes, bytes]:
     return sha, content, manifest.canonical()
 
 
-def stage(token: int, sha: str, content: bytes, manifest: bytes) -> Stage:
-    return Stage(
+def stage(token: int, sha: str, content: bytes, manifest: bytes) -> StageRelease:
+    return StageRelease(
         token=token,
         release=sha,
         artifact_size=len(content),
@@ -135,7 +135,7 @@ def deploy(host: Conversation, version: str) -> Activated:
     )
     assert type(host.ask(confirm)) is Answer
     unlocked = host.ask(Unlock(token=locked.token, keep=2, release=sha))
-    assert not isinstance(unlocked, Refused), unlocked
+    assert not isinstance(unlocked, RefusedAnswer), unlocked
     return activated
 
 
@@ -145,7 +145,7 @@ def test_a_release_is_deployed_and_the_next_one_after_it(host: Conversation) -> 
         sha, content, _ = release(version)
         deploy(host, version)
         shown = host.ask(Probe(release=sha))
-        assert isinstance(shown, Shown), shown
+        assert isinstance(shown, LookAnswer), shown
         evidence = shown.evidence
         assert evidence.current == f"releases/{sha}"
         assert evidence.disk is not None
@@ -198,11 +198,11 @@ def test_a_copy_that_breaks_off_or_is_altered_is_no_release(
         locked = host.ask(lock)
         assert isinstance(locked, TookLock), locked
         refused = host.ask(stage(locked.token, sha, content, manifest), sent)
-        assert isinstance(refused, Refused), refused
+        assert isinstance(refused, RefusedAnswer), refused
         assert host.agent.wait(20) == 0, "it ends after a refusal"
     ended = place.raw(request_bytes(stage(locked.token, sha, content, manifest), NONCE) + manifest)
     found = parse_answer(ended.output, NONCE, stage(locked.token, sha, content, manifest))
-    assert isinstance(found, Refused)
+    assert isinstance(found, RefusedAnswer)
     assert os.listdir(place.root / "releases") == []
 
 
@@ -269,7 +269,7 @@ def test_a_stop_halts_and_the_last_rungs_end_what_remains(
     assert isinstance(locked, TookLock), locked
     sha = release("1.0")[0]
     refused = again.ask(Activate(token=locked.token, release=sha, latch="ab12", show=Probe()))
-    assert isinstance(refused, Refused), refused
+    assert isinstance(refused, RefusedAnswer), refused
     assert refused.code == "halted"
 
 
@@ -294,5 +294,5 @@ def test_an_agent_that_is_ended_while_it_stages_leaves_no_release(
     staged = later.ask(stage(locked.token, sha, content, manifest), manifest + content)
     assert isinstance(staged, Staged), staged
     retired = later.ask(Retire(token=locked.token))
-    assert not isinstance(retired, Refused), retired
+    assert not isinstance(retired, RefusedAnswer), retired
     later.close()

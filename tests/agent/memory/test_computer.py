@@ -7,10 +7,10 @@ import signal
 import pytest
 
 from deploytool.agent.port import Interest
-from deploytool.simulation.memory.agent import Agent
+from deploytool.simulation.memory.agent import MemoryAgent
 from deploytool.simulation.memory.computer import FIRST_PID, Computer
 from deploytool.simulation.memory.disk import Fate, sha256
-from deploytool.simulation.memory.host import Host
+from deploytool.simulation.memory.host import MemoryHost
 from deploytool.simulation.memory.host import settings as described
 from deploytool.simulation.memory.programs import build
 from deploytool.simulation.memory.service import Plain
@@ -18,8 +18,8 @@ from deploytool.simulation.memory.service import Plain
 OLD = build("2026.1")
 
 
-def agent_on(computer: Computer) -> Agent:
-    return Agent(Plain(computer, described(supervisor="process")))
+def agent_on(computer: Computer) -> MemoryAgent:
+    return MemoryAgent(Plain(computer, described(supervisor="process")))
 
 
 def test_a_number_comes_again_only_after_all_others() -> None:
@@ -58,8 +58,8 @@ def test_a_signal_reaches_that_very_process_alone() -> None:
 
 
 def test_a_process_keeps_the_file_that_was_removed() -> None:
-    host = Host.prepared(OLD)
-    agent = Agent(host.service)
+    host = MemoryHost.prepared(OLD)
+    agent = MemoryAgent(host.service)
     path = f"{host.service.root}/releases/{OLD.release}/router"
     room = host.computer.disk.room
     host.computer.remove(path)
@@ -74,7 +74,7 @@ def test_a_process_keeps_the_file_that_was_removed() -> None:
 
 
 def test_a_look_shows_what_it_was_asked_for_and_its_parents() -> None:
-    host = Host.prepared(OLD)
+    host = MemoryHost.prepared(OLD)
     computer = host.computer
     shell = computer.spawn(("sh",))
     copy = computer.put("/home/copy", OLD.artifact)
@@ -82,7 +82,7 @@ def test_a_look_shows_what_it_was_asked_for_and_its_parents() -> None:
     other = computer.spawn(("nc",), account=7)
     other.peers.add("203.0.113.9:9000")
     computer.spawn(("unrelated",))
-    agent = Agent(host.service)
+    agent = MemoryAgent(host.service)
     root = host.service.root
 
     def pids(interest: Interest) -> set[int]:
@@ -102,8 +102,8 @@ def test_a_look_shows_what_it_was_asked_for_and_its_parents() -> None:
 
 
 def test_the_clients_of_an_agent_are_told() -> None:
-    host = Host.prepared(OLD)
-    first, second = Agent(host.service), Agent(host.service)
+    host = MemoryHost.prepared(OLD)
+    first, second = MemoryAgent(host.service), MemoryAgent(host.service)
     path = f"{host.service.current}/router"
     host.computer.spawn((path, "status"), parent=first.run.task.pid, opens=path)
     views = second.processes.survey(Interest(root=host.service.root))
@@ -113,16 +113,16 @@ def test_the_clients_of_an_agent_are_told() -> None:
 
 @pytest.mark.parametrize("group", ["", "/", "//"])
 def test_the_root_of_all_control_groups_is_no_group(group: str) -> None:
-    host = Host.prepared(OLD)
-    agent = Agent(host.service)
+    host = MemoryHost.prepared(OLD)
+    agent = MemoryAgent(host.service)
     assert agent.processes.group(group) == ()
     assert agent.processes.kill_group(group) == 0
     assert host.computer.alive(host.service.main)
 
 
 def test_a_boot_has_its_own_name_and_uptime() -> None:
-    host = Host.prepared(OLD)
-    agent = Agent(host.service)
+    host = MemoryHost.prepared(OLD)
+    agent = MemoryAgent(host.service)
     before = agent.machine.boot_id(), agent.machine.machine_id()
     host.pass_time(1000.0)
     assert agent.machine.uptime() > 1000.0
@@ -132,15 +132,15 @@ def test_a_boot_has_its_own_name_and_uptime() -> None:
     assert 7199.0 < agent.machine.now() - clock < 7201.0
     assert 0.0 <= agent.machine.uptime() - uptime < 1.0, "the clock that is never set"
     host.reboot()
-    later = Agent(host.service)
+    later = MemoryAgent(host.service)
     assert later.machine.boot_id() != before[0]
     assert later.machine.machine_id() == before[1]
     assert later.machine.uptime() < 10.0
 
 
 def test_two_computers_have_one_time_and_differ_in_all_else() -> None:
-    one = Host.prepared(OLD)
-    two = Host.prepared(OLD, time=one.computer.time, number=2)
+    one = MemoryHost.prepared(OLD)
+    two = MemoryHost.prepared(OLD, time=one.computer.time, number=2)
     assert one.computer.machine_id != two.computer.machine_id
     assert one.computer.boot_id != two.computer.boot_id
     one.pass_time(100.0)

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deploytool.agent.linux.files import LinuxFiles
-from deploytool.simulation.memory.agent import Agent
+from deploytool.simulation.memory.agent import MemoryAgent
 from deploytool.simulation.memory.computer import Computer
 from deploytool.simulation.memory.host import settings as described
 from deploytool.simulation.memory.service import Plain
@@ -119,7 +119,7 @@ def sides(path: Path) -> Iterator[tuple[Side, Side]]:
     real.mkdir()
     computer = Computer()
     computer.make_folders("/srv/real")
-    agent = Agent(Plain(computer, described(supervisor="process")))
+    agent = MemoryAgent(Plain(computer, described(supervisor="process")))
     kernel = Side(LinuxFiles(), str(real))
     try:
         yield kernel, Side(agent.files, "/srv/real")
@@ -195,7 +195,7 @@ def test_a_lock_is_held_by_one(tmp_path: Path) -> None:
     computer = Computer()
     computer.put("/srv/real/mutex", b"")
     service = Plain(computer, described(supervisor="process"))
-    memory = [Agent(service).files.open_root("/srv/real") for _ in range(2)]
+    memory = [MemoryAgent(service).files.open_root("/srv/real") for _ in range(2)]
     expected = held_twice(real[0], real[1])
     assert expected[:2] == ["ETIMEDOUT", "ETIMEDOUT"]
     assert held_twice(memory[0], memory[1]) == expected
@@ -206,7 +206,7 @@ def test_a_lock_ends_with_its_holder() -> None:
     computer = Computer()
     computer.put("/srv/mutex", b"")
     service = Plain(computer, described(supervisor="process"))
-    first, second = Agent(service), Agent(service)
+    first, second = MemoryAgent(service), MemoryAgent(service)
     first.files.open_root("/srv").lock("mutex", 0.0).__enter__()
     with pytest.raises(TimeoutError), second.files.open_root("/srv").lock("mutex", 0.0):
         pass
@@ -219,7 +219,7 @@ def test_a_full_disk_takes_what_fits() -> None:
     computer = Computer()
     computer.make_folders("/srv")
     computer.disk.room = 2 * 4096 + 100
-    folder = Agent(Plain(computer, described(supervisor="process"))).files.open_root("/srv")
+    folder = MemoryAgent(Plain(computer, described(supervisor="process"))).files.open_root("/srv")
     sink = folder.create("a", 0o644)
     with pytest.raises(OSError, match="No space left") as raised:
         sink.write(b"x" * 10000)
@@ -239,7 +239,7 @@ def test_a_read_only_disk_changes_nothing() -> None:
     computer = Computer()
     computer.put("/srv/a", b"x")
     computer.disk.read_only = True
-    folder = Agent(Plain(computer, described(supervisor="process"))).files.open_root("/srv")
+    folder = MemoryAgent(Plain(computer, described(supervisor="process"))).files.open_root("/srv")
     changes: list[Callable[[], object]] = [
         lambda: folder.create("b", 0o644),
         lambda: folder.make_folder("b", 0o755),
@@ -261,7 +261,7 @@ def test_a_read_only_disk_changes_nothing() -> None:
 def test_errors_come_where_they_are_asked_for() -> None:
     computer = Computer()
     computer.put("/srv/a", b"x")
-    folder = Agent(Plain(computer, described(supervisor="process"))).files.open_root("/srv")
+    folder = MemoryAgent(Plain(computer, described(supervisor="process"))).files.open_root("/srv")
     computer.disk.failing = {("read", "a"): errno.EIO, ("sync", "*"): errno.EIO}
     with pytest.raises(OSError, match="Input/output"):
         folder.read("a", 10)
@@ -277,7 +277,9 @@ def test_threads_do_not_share_a_turn() -> None:
     def work(number: int) -> None:
         computer = Computer(number=number)
         computer.put("/srv/a", str(number).encode())
-        folder = Agent(Plain(computer, described(supervisor="process"))).files.open_root("/srv")
+        folder = MemoryAgent(Plain(computer, described(supervisor="process"))).files.open_root(
+            "/srv"
+        )
         done.append(int(folder.read("a", 10)) - number)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(1, 5)]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from deploytool.simulation.memory.agent import Agent
+from deploytool.simulation.memory.agent import MemoryAgent
 from deploytool.simulation.memory.computer import Computer
 from deploytool.simulation.memory.disk import Fate
 from deploytool.simulation.memory.host import Points, killed, loses_power
 from deploytool.simulation.memory.host import settings as described
-from deploytool.simulation.memory.run import Ended, Hook, Run, Wait
+from deploytool.simulation.memory.run import Hook, Run, RunEnded, Wait
 from deploytool.simulation.memory.schedule import (
     Choose,
     Deadlock,
@@ -30,7 +30,7 @@ def counter() -> Plain:
 
 
 def adds(service: Plain, times: int, *, locked: bool) -> Job:
-    def add(agent: Agent) -> None:
+    def add(agent: MemoryAgent) -> None:
         folder = agent.files.open_root("/srv")
         number = int(folder.read("number", 10)) + 1
         agent.machine.now()
@@ -41,7 +41,7 @@ def adds(service: Plain, times: int, *, locked: bool) -> Job:
         folder.rename(draft, "number")
 
     def job(hook: Hook, wait: Wait) -> int:
-        agent = Agent(service, hook=hook, wait=wait)
+        agent = MemoryAgent(service, hook=hook, wait=wait)
         for _ in range(times):
             if locked:
                 with agent.files.open_root("/srv").lock("mutex", 100.0):
@@ -92,13 +92,13 @@ def test_a_lock_is_waited_for_no_longer_than_asked() -> None:
     service = counter()
 
     def holds(hook: Hook, wait: Wait) -> float:
-        agent = Agent(service, hook=hook, wait=wait)
+        agent = MemoryAgent(service, hook=hook, wait=wait)
         with agent.files.open_root("/srv").lock("mutex", 0.0):
             agent.machine.sleep(30.0)
         return service.computer.time.now
 
     def waits(hook: Hook, wait: Wait) -> float:
-        agent = Agent(service, hook=hook, wait=wait)
+        agent = MemoryAgent(service, hook=hook, wait=wait)
         agent.machine.sleep(1.0)
         with pytest.raises(TimeoutError), agent.files.open_root("/srv").lock("mutex", 10.0):
             pass
@@ -120,7 +120,7 @@ def test_a_killed_holder_frees_the_lock() -> None:
             hook(run, what)
             points(run, what)
 
-        agent = Agent(service, hook=both, wait=wait)
+        agent = MemoryAgent(service, hook=both, wait=wait)
         with agent.files.open_root("/srv").lock("mutex", 0.0):
             try:
                 agent.machine.sleep(1.0)
@@ -131,13 +131,13 @@ def test_a_killed_holder_frees_the_lock() -> None:
                 reached.append("cleaning up")
 
     def waits(hook: Hook, wait: Wait) -> str:
-        agent = Agent(service, hook=hook, wait=wait)
+        agent = MemoryAgent(service, hook=hook, wait=wait)
         agent.machine.sleep(0.5)
         with agent.files.open_root("/srv").lock("mutex", 10.0):
             return "had it"
 
     done = Schedule(service.computer.time, at_random(3)).run({"holds": holds, "waits": waits})
-    assert isinstance(done["holds"], Ended)
+    assert isinstance(done["holds"], RunEnded)
     assert done["waits"] == "had it"
     assert reached == []
 
@@ -147,7 +147,7 @@ def test_a_loss_of_power_ends_every_run() -> None:
     hook = Points(12, loses_power(Fate(keeps=0.0)))
     schedule = Schedule(service.computer.time, at_random(5), hook)
     done = schedule.run({name: adds(service, 3, locked=True) for name in ("one", "two")})
-    assert [isinstance(outcome, Ended) for outcome in done.values()] == [True, True]
+    assert [isinstance(outcome, RunEnded) for outcome in done.values()] == [True, True]
     assert not service.computer.on
 
 
@@ -155,7 +155,7 @@ def test_nothing_left_to_happen_is_told() -> None:
     service = counter()
 
     def forever(hook: Hook, wait: Wait) -> None:
-        agent = Agent(service, hook=hook, wait=wait)
+        agent = MemoryAgent(service, hook=hook, wait=wait)
         agent.run.wait(lambda: False, float("inf"))
 
     with pytest.raises(Deadlock):

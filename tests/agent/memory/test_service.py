@@ -10,32 +10,32 @@ import pytest
 from deploytool.agent.requests import Halt, Halted, LatchShown, ShowLatch
 from deploytool.agent.settings import StatusSocket
 from deploytool.simulation.memory import artifact
-from deploytool.simulation.memory.agent import Agent
+from deploytool.simulation.memory.agent import MemoryAgent
 from deploytool.simulation.memory.disk import Fate
-from deploytool.simulation.memory.host import Host
+from deploytool.simulation.memory.host import MemoryHost
 from deploytool.simulation.memory.host import settings as described
 from deploytool.simulation.memory.programs import build
-from deploytool.simulation.memory.service import CONTROL, LIMIT, Quirk, Systemd
+from deploytool.simulation.memory.service import CONTROL, LIMIT, MemorySystemd, Quirk
 from deploytool.simulation.memory.signing import sign
 
 OLD, NEW = build("2026.1"), build("2026.2")
 
 
-def host_with(supervisor: str = "systemd", **changed: Any) -> Host:
-    return Host.prepared(OLD, described=described(supervisor=supervisor).but(**changed))
+def host_with(supervisor: str = "systemd", **changed: Any) -> MemoryHost:
+    return MemoryHost.prepared(OLD, described=described(supervisor=supervisor).but(**changed))
 
 
-def systemd_of(host: Host) -> Systemd:
-    assert isinstance(host.service, Systemd)
+def systemd_of(host: MemoryHost) -> MemorySystemd:
+    assert isinstance(host.service, MemorySystemd)
     return host.service
 
 
-def status(host: Host) -> dict[str, Any]:
+def status(host: MemoryHost) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(artifact.status(host.service) or "{}")
     return found
 
 
-def switch(host: Host) -> None:
+def switch(host: MemoryHost) -> None:
     host.place(NEW)
     host.computer.link(host.service.current, f"releases/{NEW.release}")
 
@@ -43,7 +43,7 @@ def switch(host: Host) -> None:
 @pytest.mark.parametrize("supervisor", ["systemd", "process"])
 def test_a_restart_runs_what_the_link_names(supervisor: str) -> None:
     host = host_with(supervisor)
-    agent = Agent(host.service)
+    agent = MemoryAgent(host.service)
     before = agent.supervisor.state().main
     assert status(host)["release"] == OLD.release
     switch(host)
@@ -58,7 +58,7 @@ def test_a_restart_runs_what_the_link_names(supervisor: str) -> None:
 
 def test_a_masked_unit_does_not_start() -> None:
     host = host_with()
-    agent = Agent(host.service)
+    agent = MemoryAgent(host.service)
     assert agent.supervisor.mask() == "yes"
     assert agent.supervisor.masked()
     shown = {p.name: p.value for p in agent.supervisor.state().properties}
@@ -66,7 +66,7 @@ def test_a_masked_unit_does_not_start() -> None:
     host.computer.sync()
     host.reboot()
     assert host.service.main is None
-    later = Agent(host.service)
+    later = MemoryAgent(host.service)
     assert "masked" in later.supervisor.restart(10.0)
     later.supervisor.unmask()
     assert later.supervisor.restart(10.0) == ""
@@ -77,7 +77,7 @@ def test_a_mask_that_was_not_synced_may_be_gone_after_a_boot() -> None:
     kept = set()
     for seed in range(20):
         host = host_with()
-        Agent(host.service).supervisor.mask()
+        MemoryAgent(host.service).supervisor.mask()
         host.reboot(Fate(seed))
         kept.add(systemd_of(host).masked)
     assert kept == {"", "masked"}
@@ -87,7 +87,7 @@ def test_a_unit_in_etc_can_be_masked_for_this_boot_alone() -> None:
     host = host_with()
     name = host.service.settings.unit
     host.computer.put(f"{CONTROL}/{name}", b"[Service]\n")
-    assert Agent(host.service).supervisor.mask() == "runtime"
+    assert MemoryAgent(host.service).supervisor.mask() == "runtime"
     host.computer.sync()
     host.reboot()
     assert host.service.main is not None
@@ -134,7 +134,7 @@ def test_one_that_dies_is_started_again_until_it_died_too_often() -> None:
     assert service.active == "failed"
     assert service.restarts <= LIMIT
     service.dies_after_s = None
-    assert Agent(service).supervisor.restart(10.0) == ""
+    assert MemoryAgent(service).supervisor.restart(10.0) == ""
     host.pass_time(60.0)
     assert service.active == "active"
 
@@ -145,7 +145,7 @@ def test_a_drop_in_decides_what_is_started() -> None:
     path = f"{CONTROL}/{host.service.settings.unit}.d/override.conf"
     other = f"{host.service.root}/releases/{OLD.release}/router"
     host.computer.put(path, f"[Service]\nExecStart=\nExecStart={other} serve\n".encode())
-    agent = Agent(host.service)
+    agent = MemoryAgent(host.service)
     agent.supervisor.restart(10.0)
     assert status(host)["release"] == OLD.release
     assert path in agent.supervisor.unit_files()
@@ -154,7 +154,7 @@ def test_a_drop_in_decides_what_is_started() -> None:
 @pytest.mark.parametrize("supervisor", ["systemd", "process"])
 def test_each_quirk(supervisor: str) -> None:
     host = host_with(supervisor)
-    service, agent = host.service, Agent(host.service)
+    service, agent = host.service, MemoryAgent(host.service)
     old = service.main
     switch(host)
     service.quirks.add(Quirk.VERSION_LIES)
@@ -184,7 +184,7 @@ def test_each_quirk(supervisor: str) -> None:
 def test_a_slow_one_listens_later() -> None:
     host = host_with()
     host.service.ready_after_s = 3.0
-    agent = Agent(host.service)
+    agent = MemoryAgent(host.service)
     agent.supervisor.restart(10.0)
     assert agent.processes.listening((7001,)) == frozenset()
     agent.machine.sleep(4.0)
@@ -193,7 +193,7 @@ def test_a_slow_one_listens_later() -> None:
 
 def test_one_that_can_not_have_its_port_ends() -> None:
     host = host_with()
-    Agent(host.service).supervisor.stop(10.0)
+    MemoryAgent(host.service).supervisor.stop(10.0)
     stranger = host.computer.spawn(("nc", "-lk"))
     assert host.computer.listen(stranger, 7001)
     host.service.start()
@@ -202,7 +202,7 @@ def test_one_that_can_not_have_its_port_ends() -> None:
 
 def test_a_timer_rings_once_in_its_own_boot() -> None:
     host = host_with()
-    agent = Agent(host.service)
+    agent = MemoryAgent(host.service)
     agent.supervisor.set_timer(60, 7)
     agent.supervisor.set_timer(90, 8)
     host.computer.time.pass_to(host.computer.time.now + 89.0)
@@ -229,7 +229,7 @@ def test_a_halt_outlives_a_restart_and_a_boot(way: str) -> None:
     assert isinstance(shown, LatchShown)
     assert shown.latch is not None
     assert shown.latch.latch == "ab12"
-    Agent(host.service).supervisor.restart(10.0)
+    MemoryAgent(host.service).supervisor.restart(10.0)
     assert status(host)["trading_state"] == "HALTED"
     host.reboot(Fate(keeps=0.0))
     assert status(host)["trading_state"] == "HALTED"
@@ -237,7 +237,7 @@ def test_a_halt_outlives_a_restart_and_a_boot(way: str) -> None:
 
 def test_a_lease_is_renewed_by_the_nonce_that_was_issued_last() -> None:
     host = host_with()
-    agent = Agent(host.service)
+    agent = MemoryAgent(host.service)
     path = f"{host.service.current}/router"
 
     def lease(nonce: str) -> dict[str, Any]:
@@ -252,7 +252,7 @@ def test_a_lease_is_renewed_by_the_nonce_that_was_issued_last() -> None:
 
 def test_the_artifact_resumes_for_a_second_person_alone() -> None:
     host = host_with()
-    agent = Agent(host.service)
+    agent = MemoryAgent(host.service)
     path = f"{host.service.current}/router"
     said = agent.commands.run((path, "halt", "--reason", "x"), given=b"", deadline_s=5.0)
     latch = json.loads(said.answer)["latch"]
@@ -271,8 +271,8 @@ def test_the_artifact_resumes_for_a_second_person_alone() -> None:
 
 @pytest.mark.parametrize("how", ["exe", "fd", "read"])
 def test_how_a_program_is_run_is_seen(how: Any) -> None:
-    host = Host.prepared(build("2026.1", how=how))
-    agent = Agent(host.service)
+    host = MemoryHost.prepared(build("2026.1", how=how))
+    agent = MemoryAgent(host.service)
     state = agent.supervisor.state()
     process = agent.processes.process(state.main)
     assert process is not None
@@ -287,7 +287,7 @@ def test_how_a_program_is_run_is_seen(how: Any) -> None:
 def test_a_socket_is_believed_of_the_unit_s_processes_alone() -> None:
     socket = StatusSocket(path="/opt/router/state/service/control", line="status")
     host = host_with(status_socket=socket)
-    agent = Agent(host.service)
+    agent = MemoryAgent(host.service)
     main = host.service.main
     assert main is not None
     asked = agent.commands.ask_socket(socket.path, "status", frozenset({(main.pid, main.start)}))

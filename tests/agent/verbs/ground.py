@@ -13,15 +13,15 @@ from deploytool.agent.requests import (
     Confirm,
     Locked,
     Probe,
-    Refused,
+    RefusedAnswer,
     Request,
-    Stage,
     Staged,
+    StageRelease,
     TakeLock,
     Unlock,
 )
 from deploytool.simulation.memory.computer import Task
-from deploytool.simulation.memory.host import Host, Payload, settings
+from deploytool.simulation.memory.host import MemoryHost, SentBytes, settings
 from deploytool.simulation.memory.programs import Build, build
 
 ONE, TWO, THREE = build("1.0"), build("2.0"), build("3.0")
@@ -37,11 +37,11 @@ class Ground:
     supervisor: str
     serving: Build | None = None
     """What was deployed there before."""
-    host: Host = field(init=False)
+    host: MemoryHost = field(init=False)
 
     def __post_init__(self) -> None:
         described = settings(supervisor=self.supervisor)
-        self.host = Host.prepared(self.serving, described=described)
+        self.host = MemoryHost.prepared(self.serving, described=described)
 
     @property
     def root(self) -> str:
@@ -123,19 +123,19 @@ class Ground:
 
     # --- asking ---------------------------------------------------------------------------------
 
-    def ask(self, request: Request, payload: bytes | Payload = b"", **how: Any) -> Answer:
+    def ask(self, request: Request, payload: bytes | SentBytes = b"", **how: Any) -> Answer:
         return self.host.ask(request, payload, **how)
 
-    def done(self, request: Request, payload: bytes | Payload = b"", **how: Any) -> Any:
+    def done(self, request: Request, payload: bytes | SentBytes = b"", **how: Any) -> Any:
         """The answer of a verb that was not refused."""
         answer = self.ask(request, payload, **how)
-        assert not isinstance(answer, Refused), answer
+        assert not isinstance(answer, RefusedAnswer), answer
         return answer
 
-    def refused(self, request: Request, payload: bytes | Payload = b"", **how: Any) -> str:
+    def refused(self, request: Request, payload: bytes | SentBytes = b"", **how: Any) -> str:
         """The code with which it was refused; every refusal says something to a person."""
         answer = self.ask(request, payload, **how)
-        assert isinstance(answer, Refused), answer
+        assert isinstance(answer, RefusedAnswer), answer
         assert len(answer.text) > 10
         return answer.code
 
@@ -186,7 +186,7 @@ def claim(plan: str = "plan1", holder: str = "me@here", **words: Any) -> TakeLoc
     return TakeLock(**{**said, **words})
 
 
-def staging(made: Build, token: int, **words: Any) -> Stage:
+def staging(made: Build, token: int, **words: Any) -> StageRelease:
     said: dict[str, Any] = {
         "token": token,
         "release": made.release,
@@ -195,7 +195,7 @@ def staging(made: Build, token: int, **words: Any) -> Stage:
         "manifest_size": len(made.manifest),
         "seconds": 30,
     }
-    return Stage(**{**said, **words})
+    return StageRelease(**{**said, **words})
 
 
 def switch(made: Build | None, token: int, **words: Any) -> Activate:

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from deploytool.agent.requests import Flag, Refused, RenewLease
+from deploytool.agent.requests import FlagStep, RefusedAnswer, RenewLease
 from deploytool.agent.settings import Command
 from deploytool.agent.verbs.arming import CERTIFICATE_AT_MOST, STEPS
-from deploytool.simulation.memory.host import Payload
+from deploytool.simulation.memory.host import SentBytes
 
 from .ground import ONE, SHA, TWO, Ground, claim
 
@@ -53,8 +53,8 @@ def flags(ground: Ground) -> Flags:
     return made
 
 
-def step(name: str, **words: Any) -> Flag:
-    return Flag(**{"step": name, "flag": None if name == "observe" else "ICEBERG", **words})
+def step(name: str, **words: Any) -> FlagStep:
+    return FlagStep(**{"step": name, "flag": None if name == "observe" else "ICEBERG", **words})
 
 
 @pytest.mark.parametrize("name", STEPS)
@@ -106,7 +106,7 @@ def test_off_is_safe_and_waits_for_no_change_in_progress(ground: Ground, flags: 
 @pytest.mark.parametrize(
     "request_", [step("arm"), *(step(name, flag=None) for name in STEPS if name != "observe")]
 )
-def test_what_is_no_step_is_refused(ground: Ground, request_: Flag) -> None:
+def test_what_is_no_step_is_refused(ground: Ground, request_: FlagStep) -> None:
     inventory(ground)
     assert ground.refused(request_) == "bad-request"
 
@@ -115,7 +115,7 @@ def test_a_certificate_is_bounded_and_whole(ground: Ground, flags: Flags) -> Non
     assert ground.refused(step("prepare", size=CERTIFICATE_AT_MOST + 1)) == "bad-request"
     assert ground.refused(step("commit", size=1), b"x") == "bad-request"
     assert ground.refused(step("prepare", size=3), b"ab") == "short-copy"
-    late = Payload(b"abc", stalls_at=1)
+    late = SentBytes(b"abc", stalls_at=1)
     assert ground.refused(step("prepare", size=3), late) == "slow-copy"
     assert flags.asked == []
     large = b"x" * CERTIFICATE_AT_MOST
@@ -206,6 +206,6 @@ def test_what_a_request_says_is_not_looked_at_again() -> None:
 def test_a_refusal_says_what_is_in_the_way(ground: Ground, flags: Flags) -> None:
     ground.done(claim("plan2"))
     answer = ground.ask(step("prepare"))
-    assert isinstance(answer, Refused)
+    assert isinstance(answer, RefusedAnswer)
     assert f"{ground.root}/state/lock" in answer.text
     assert flags.asked == []

@@ -8,22 +8,22 @@ from typing import Any
 
 import pytest
 
-from deploytool.agent.model import Evidence, KnownRelease
-from deploytool.agent.requests import Probe, Refused, Shown, Unlock
+from deploytool.agent.model import HostEvidence, KnownRelease
+from deploytool.agent.requests import LookAnswer, Probe, RefusedAnswer, Unlock
 from deploytool.agent.verbs.evidence import shown_environment
 from deploytool.simulation.memory.computer import Computer, Task
 from deploytool.simulation.memory.disk import sha256
 from deploytool.simulation.memory.host import Points, killed
 from deploytool.simulation.memory.processes import Processes
-from deploytool.simulation.memory.run import Ended, Run
+from deploytool.simulation.memory.run import Run, RunEnded
 from deploytool.simulation.memory.supervisor import Supervisor
 
 from .ground import ONE, THREE, TWO, Ground, switch
 
 
-def look(ground: Ground, probe: Probe | None = None, **how: Any) -> Evidence:
+def look(ground: Ground, probe: Probe | None = None, **how: Any) -> HostEvidence:
     answer = ground.done(probe or Probe(), **how)
-    assert isinstance(answer, Shown)
+    assert isinstance(answer, LookAnswer)
     return answer.evidence
 
 
@@ -73,7 +73,7 @@ def test_p1_a_host_that_serves_shows_all_of_it(ground: Ground) -> None:
     assert shown.marks.verified is not None
     assert shown.running is not None
     assert [digest.path for digest in shown.interpreters] == ["/usr/bin/python3"]
-    assert Evidence.from_json(shown.to_json()) == shown
+    assert HostEvidence.from_json(shown.to_json()) == shown
 
 
 def test_p1_a_host_on_which_nothing_runs_shows_that(ground: Ground) -> None:
@@ -339,7 +339,7 @@ def test_a_look_that_is_killed_anywhere_changes_nothing_that_counts(ground: Grou
     before = {name: text for name, text in ground.snapshot().items() if "/state/" not in name}
     marked = {name: ground.mark(name) for name in ("verified", "finished", "token")}
     for at in range(1, len(points(ground)) + 1):
-        with pytest.raises(Ended):
+        with pytest.raises(RunEnded):
             ground.ask(Probe(), hook=Points(at, killed))
         shown = look(ground)
         assert (shown.state_writable, [run.sha for run in shown.runs]) == (True, [ONE.release])
@@ -358,9 +358,9 @@ def test_a_port_that_fails_anywhere_is_no_empty_evidence(ground: Ground) -> None
     whole = look(ground)
     for at, what in enumerate(points(ground), 1):
         answer = ground.ask(Probe(), hook=Points(at, fails))
-        if isinstance(answer, Refused):
+        if isinstance(answer, RefusedAnswer):
             continue
-        assert isinstance(answer, Shown)
+        assert isinstance(answer, LookAnswer)
         shown = answer.evidence
         same = (shown.runs, shown.main, shown.owners, shown.others) == (
             whole.runs,

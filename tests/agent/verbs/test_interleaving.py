@@ -13,17 +13,17 @@ from typing import Any
 import pytest
 
 from deploytool.agent import marks
-from deploytool.agent.host import Host
+from deploytool.agent.host import AgentHost
 from deploytool.agent.model import Latch
 from deploytool.agent.port import Interest
 from deploytool.agent.requests import (
     Activated,
     Expire,
-    Flag,
+    FlagStep,
     Halt,
     Halted,
     Locked,
-    Refused,
+    RefusedAnswer,
     Renew,
     Request,
     Resume,
@@ -32,7 +32,7 @@ from deploytool.agent.requests import (
 )
 from deploytool.agent.settings import Command
 from deploytool.agent.verbs.latches import write_latch
-from deploytool.simulation.memory.agent import Agent
+from deploytool.simulation.memory.agent import MemoryAgent
 from deploytool.simulation.memory.run import Hook, Wait
 from deploytool.simulation.memory.schedule import Choose, Schedule, at_random
 
@@ -110,7 +110,7 @@ def test_p7_of_two_that_lock_a_host_one_has_it(ground: Ground) -> None:
 
     def check(fresh: Ground, a: Any, b: Any) -> None:
         (won,) = [answer for answer in (a, b) if isinstance(answer, Locked)]
-        (lost,) = [answer for answer in (a, b) if isinstance(answer, Refused)]
+        (lost,) = [answer for answer in (a, b) if isinstance(answer, RefusedAnswer)]
         assert lost.code == "locked"
         plan = "plan1" if won is a else "plan2"
         assert (won.token, fresh.marked("lock")["token"]) == (1, "1")
@@ -136,7 +136,7 @@ def test_p7_of_two_that_take_a_lock_over_one_has_it_and_its_holder_has_it_no_mor
         won = [answer for answer in (a, b, holder) if isinstance(answer, Locked)]
         assert len(won) == 1
         assert fresh.marked("lock")["token"] == str(won[0].token)
-        codes = {answer.code for answer in (a, b, holder) if isinstance(answer, Refused)}
+        codes = {answer.code for answer in (a, b, holder) if isinstance(answer, RefusedAnswer)}
         assert codes == {"stale-token"}
 
     assert every(make, check) > 100
@@ -152,7 +152,7 @@ def test_p7_a_lock_that_is_released_and_taken_is_never_without_its_mark(ground: 
         }
 
     def check(fresh: Ground, next: Any, old: Any) -> None:  # noqa: A002
-        assert not isinstance(old, Refused)
+        assert not isinstance(old, RefusedAnswer)
         if isinstance(next, Locked):
             assert next.token == 2
             assert fresh.marked("lock")["plan"] == fresh.marked("rollout")["plan"] == "plan2"
@@ -170,9 +170,9 @@ def last_rungs(ground: Ground) -> Callable[[Hook, Wait], object]:
     """The rungs ``fence`` and ``kill``: no mutex, the latch and the fence before all else."""
 
     def job(hook: Hook, wait: Wait) -> object:
-        agent = Agent(ground.host.service, hook=hook, wait=wait)
+        agent = MemoryAgent(ground.host.service, hook=hook, wait=wait)
         try:
-            with Host.open(agent, "0" * 64) as host:
+            with AgentHost.open(agent, "0" * 64) as host:
                 assert write_latch(host, STOP)
                 marks.put(host.state, fenced="")
                 agent.supervisor.mask()
@@ -304,8 +304,8 @@ def test_p7_a_host_is_never_fenced_and_confirmed_both(ground: Ground) -> None:
         }
 
     def check(fresh: Ground, confirm: Any, expire: Any) -> None:
-        assert not isinstance(expire, Refused)
-        if isinstance(confirm, Refused):
+        assert not isinstance(expire, RefusedAnswer)
+        if isinstance(confirm, RefusedAnswer):
             assert confirm.code in {"expired", "moved-on"}
             assert (fresh.serves, fresh.mark("verified")) == (None, None)
             assert fresh.mark("expired") is not None
@@ -341,12 +341,12 @@ def test_p3_no_flag_is_armed_on_a_host_that_is_locked(ground: Ground) -> None:
         commit = Command(argv=("{current}/router", "flag", "commit", "{flag}"))
         fresh.change(flag_commit=commit)
         fresh.host.service.minds[fresh.main].flags = Flags(fresh)
-        arm = Flag(step="commit", flag="ICEBERG")
+        arm = FlagStep(step="commit", flag="ICEBERG")
         return fresh, {"arm": asking(fresh, arm), "lock": asking(fresh, claim("plan2"))}
 
     def check(fresh: Ground, arm: Any, lock: Any) -> None:
         assert isinstance(lock, Locked)
-        assert not isinstance(arm, Refused) or arm.code == "changing"
+        assert not isinstance(arm, RefusedAnswer) or arm.code == "changing"
         flags = fresh.host.service.minds[fresh.main].flags
         assert isinstance(flags, Flags)
         assert not flags.locked

@@ -10,10 +10,10 @@ import pytest
 
 from deploytool.agent import marks
 from deploytool.agent.model import Latch
-from deploytool.agent.requests import Locked, MarkHold, Refused, Renew, Unlock
+from deploytool.agent.requests import Locked, MarkHold, RefusedAnswer, Renew, Unlock
 from deploytool.simulation.memory.host import Points, killed
 from deploytool.simulation.memory.programs import build
-from deploytool.simulation.memory.run import Ended
+from deploytool.simulation.memory.run import RunEnded
 
 from .ground import ONE, SHA, SHOW, TWO, Ground, claim, staging, switch
 
@@ -28,7 +28,7 @@ def test_p7_a_lock_says_who_has_it_and_the_same_plan_has_it_once(ground: Ground)
     assert ground.lock() == 1
     assert ground.lock() == 1, "asking again with the same plan is no second lock"
     answer = ground.ask(claim("plan2", "you@there"))
-    assert isinstance(answer, Refused)
+    assert isinstance(answer, RefusedAnswer)
     assert answer.code == "locked"
     for word in ("me@here", "deploy", "plan1"):
         assert word in answer.text
@@ -46,7 +46,7 @@ def test_p7_a_token_only_grows(ground: Ground) -> None:
 @pytest.mark.parametrize("at", range(1, 60))
 def test_p7_no_two_locks_ever_have_one_token(ground: Ground, at: int) -> None:
     """A run that is killed at any point may have given out its token, or not."""
-    with contextlib.suppress(Ended):
+    with contextlib.suppress(RunEnded):
         ground.ask(claim("plan1"), hook=Points(at, killed))
     held = ground.marked("lock")["token"] if ground.mark("lock") else "0"
     later = ground.lock("plan2", take_over=int(held) if held != "0" else None)
@@ -320,7 +320,7 @@ def test_a_lock_that_is_left_without_its_mark_is_named(ground: Ground) -> None:
     failing(ground, "rename", "rollout.new")
     failing(ground, "remove", "lock", errno.EIO)
     answer = ground.ask(claim())
-    assert isinstance(answer, Refused)
+    assert isinstance(answer, RefusedAnswer)
     assert answer.code == "lock-left"
     assert f"{ground.root}/state/lock" in answer.text
 

@@ -29,15 +29,15 @@ from deploytool.agent.requests import (
     Answer,
     Confirm,
     Expire,
-    Flag,
+    FlagStep,
     Halt,
     Halted,
     Locked,
     Probe,
-    Refused,
+    RefusedAnswer,
     Request,
     Resume,
-    Stage,
+    StageRelease,
     TakeLock,
     Unlock,
 )
@@ -181,7 +181,7 @@ class Place:
         talk = self.talk()
         token = talk.ask(claim(plan, release=made.release)).token
         staged = talk.ask(staging(made, token), made.payload)
-        assert not isinstance(staged, Refused), staged
+        assert not isinstance(staged, RefusedAnswer), staged
         activate = Activate(token=token, release=made.release, show=Probe(), **words)
         answer = talk.ask(activate)
         assert isinstance(answer, Activated), answer
@@ -216,7 +216,7 @@ def claim(plan: str = "plan1", holder: str = "me@here", **words: Any) -> TakeLoc
     return TakeLock(**{**said, **words})
 
 
-def staging(made: Build, token: int, **words: Any) -> Stage:
+def staging(made: Build, token: int, **words: Any) -> StageRelease:
     said: dict[str, Any] = {
         "token": token,
         "release": made.release,
@@ -225,7 +225,7 @@ def staging(made: Build, token: int, **words: Any) -> Stage:
         "manifest_size": len(made.manifest),
         "seconds": 60,
     }
-    return Stage(**{**said, **words})
+    return StageRelease(**{**said, **words})
 
 
 def confirmation(answer: Activated, token: int) -> Confirm:
@@ -319,7 +319,7 @@ def test_p1_an_artifact_that_is_another_version_is_refused(place: Place) -> None
     assert list((place.root / "releases").iterdir()) == []
 
 
-def copying(place: Place, token: int) -> tuple[Conversation, Stage]:
+def copying(place: Place, token: int) -> tuple[Conversation, StageRelease]:
     """A copy of which half has been sent, and received."""
     talk, request = place.talk(), staging(ONE, token)
     half = len(ONE.artifact) // 2
@@ -336,7 +336,7 @@ def test_p7_a_lock_is_taken_over_while_its_holder_is_still_copying(place: Place)
     assert place.ask(staging(ONE, later), ONE.payload).sent
     talk.send(ONE.artifact[len(ONE.artifact) // 2 :])
     answer = talk.hear(request)
-    assert isinstance(answer, Refused)
+    assert isinstance(answer, RefusedAnswer)
     assert answer.code == "stale-token"
     assert [p.name for p in (place.root / "releases").iterdir()] == [ONE.release]
     assert talk.process.wait(PATIENCE_S) == 0, "it ends after a refusal"
@@ -359,7 +359,7 @@ def test_p1_a_copy_in_progress_is_no_process_that_runs_the_release(place: Place)
     assert shown.runs == ()
     assert [other for other in shown.others if str(place.root) in repr(other)] == []
     talk.send(ONE.artifact[len(ONE.artifact) // 2 :])
-    assert not isinstance(talk.hear(request), Refused)
+    assert not isinstance(talk.hear(request), RefusedAnswer)
 
 
 def test_p7_of_many_that_lock_a_host_at_once_one_has_it(place: Place) -> None:
@@ -374,7 +374,7 @@ def test_p7_of_many_that_lock_a_host_at_once_one_has_it(place: Place) -> None:
     for thread in threads:
         thread.join(PATIENCE_S)
     assert len([a for a in answers if isinstance(a, Locked)]) == 1
-    assert {a.code for a in answers if isinstance(a, Refused)} == {"locked"}
+    assert {a.code for a in answers if isinstance(a, RefusedAnswer)} == {"locked"}
 
 
 def test_p7_a_host_that_nobody_confirms_stops_serving(place: Place) -> None:
@@ -475,12 +475,12 @@ def test_p6_a_fenced_host_is_let_in_by_two_people_alone(place: Place) -> None:
     )
     for content in wrong:
         answer = place.ask(Resume(latch="ab12", size=len(content)), content)
-        assert isinstance(answer, Refused)
+        assert isinstance(answer, RefusedAnswer)
         assert answer.code in {"not-signed", "other-latch"}
         assert place.alive() == []
     content = signed(place, latch=latch_of(place))
     answer = place.ask(Resume(latch="ab12", size=len(content)), content)
-    assert not isinstance(answer, Refused), answer
+    assert not isinstance(answer, RefusedAnswer), answer
     assert answer.released
     assert len(place.alive()) == 1
     assert [place.mark(name) for name in ("halted", "fenced")] == [None, None]
@@ -505,18 +505,18 @@ def test_p3_the_steps_of_a_flag_are_the_artifacts_own_commands(place: Place) -> 
     show = Command(argv=(artifact, "flag", "show", flag, service))
     place.render(place.settings.but(start=Command(argv=serve), flag_observe=show, **steps))
     place.deploy(Build.of("1.0", FLAGGED))
-    assert place.ask(Flag(step="commit", flag=flag)).code == "changing"
+    assert place.ask(FlagStep(step="commit", flag=flag)).code == "changing"
     place.ask(Unlock(token=1, keep=2))
     talk = place.talk()
-    observed = talk.ask(Flag(step="observe")).said
+    observed = talk.ask(FlagStep(step="observe")).said
     assert (observed.code, json.loads(observed.answer)["armed"]) == (0, [])
-    nonce = talk.ask(Flag(step="prepare", flag=flag)).said
+    nonce = talk.ask(FlagStep(step="prepare", flag=flag)).said
     assert len(json.loads(nonce.answer)["nonce"]) == 64
-    early = talk.ask(Flag(step="commit", flag=flag)).said
+    early = talk.ask(FlagStep(step="commit", flag=flag)).said
     assert (early.code, early.answer) == (3, "")
     assert early.errors.startswith("router: refused (NOT_PROMISED)")
-    forged = talk.ask(Flag(step="prepare", flag=flag, size=7), b"forged\n").said
+    forged = talk.ask(FlagStep(step="prepare", flag=flag, size=7), b"forged\n").said
     assert forged.code == 3
     (place.root / "current").unlink()
-    disarmed = talk.ask(Flag(step="disarm", flag=flag)).said
+    disarmed = talk.ask(FlagStep(step="disarm", flag=flag)).said
     assert (disarmed.code, json.loads(disarmed.answer)) == (0, {"armed": []})

@@ -9,8 +9,8 @@ from pathlib import Path
 from deploytool.agent.requests import VERBS
 from deploytool.agent.serve import serve
 from deploytool.agent.verbs import find
-from deploytool.simulation.memory.agent import Agent
-from deploytool.simulation.memory.host import Payload
+from deploytool.simulation.memory.agent import MemoryAgent
+from deploytool.simulation.memory.host import SentBytes
 
 from .ground import Ground
 
@@ -42,8 +42,8 @@ def test_what_is_no_request_of_its_verb_changes_nothing(ground: Ground) -> None:
     before = ground.snapshot()
     for kind in VERBS.values():
         for line in (b"", b"{", b"[]", b'{"colour":"red"}', b'{"token":1,"token":1}'):
-            agent = Agent(ground.host.service)
-            answer = serve(agent, "0" * 64, kind, line, Payload(b""))
+            agent = MemoryAgent(ground.host.service)
+            answer = serve(agent, "0" * 64, kind, line, SentBytes(b""))
             agent.run.end()
             assert getattr(answer, "code", None) == "bad-request", (kind, line, answer)
     assert ground.snapshot() == before

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from deploytool.agent.model import Asked
-from deploytool.agent.requests import Refused
+from deploytool.agent.requests import RefusedAnswer
 from deploytool.simulation.memory.commands import Commands
 from deploytool.simulation.memory.disk import Fate
-from deploytool.simulation.memory.host import Payload
+from deploytool.simulation.memory.host import SentBytes
 from deploytool.simulation.memory.programs import Build, build
 from deploytool.simulation.memory.run import Run
 from deploytool.simulation.memory.service import Quirk
@@ -116,20 +116,20 @@ def test_a_label_that_arrives_altered_replaces_nothing(ground: Ground) -> None:
         (ONE.manifest[:10], "short-copy"),
         (WHOLE[:-2] + b"!" + WHOLE[-1:], "bad-copy"),
         (WHOLE.replace(b'"name"', b'"nbme"', 1), "bad-copy"),
-        (Payload(WHOLE, stalls_at=len(WHOLE) - 1), "slow-copy"),
-        (Payload(WHOLE, stalls_at=10), "slow-copy"),
-        (Payload(WHOLE, stalls_at=0), "slow-copy"),
+        (SentBytes(WHOLE, stalls_at=len(WHOLE) - 1), "slow-copy"),
+        (SentBytes(WHOLE, stalls_at=10), "slow-copy"),
+        (SentBytes(WHOLE, stalls_at=0), "slow-copy"),
     ],
 )
 def test_p1_a_copy_that_is_not_the_release_leaves_nothing(
-    ground: Ground, sent: bytes | Payload, code: str
+    ground: Ground, sent: bytes | SentBytes, code: str
 ) -> None:
     token = ground.lock()
-    if isinstance(sent, Payload):
-        sent = Payload(WHOLE, sent._stalls_at)  # each test has its own
+    if isinstance(sent, SentBytes):
+        sent = SentBytes(WHOLE, sent._stalls_at)  # each test has its own
     before = ground.snapshot()
     answer = ground.ask(staging(ONE, token), sent)
-    assert isinstance(answer, Refused)
+    assert isinstance(answer, RefusedAnswer)
     assert answer.code == code
     assert "arrived" in answer.text, "the network altered it, and not the disk"
     assert ground.snapshot() == before
@@ -139,7 +139,7 @@ def test_a_copy_that_trickles_in_ends_with_its_time(ground: Ground) -> None:
     """Each byte comes in time, and all of them together do not."""
     token = ground.lock()
 
-    class Trickle(Payload):
+    class Trickle(SentBytes):
         def __call__(self, at_most: int, deadline: float) -> bytes:
             ground.host.pass_time(1)
             return super().__call__(min(at_most, 1), deadline)
@@ -156,7 +156,7 @@ def test_p1_a_disk_that_keeps_something_else_is_told(ground: Ground) -> None:
                 node.rot(b"something else")
 
     answer = ground.ask(staging(ONE, token), WHOLE, hook=torn)
-    assert isinstance(answer, Refused)
+    assert isinstance(answer, RefusedAnswer)
     assert answer.code == "bad-copy"
     assert "read back from the disk" in answer.text
     assert files(ground) == set()
@@ -197,7 +197,7 @@ def test_p1_an_artifact_that_names_another_version_is_told_what_it_said(ground: 
     made = build("7.0")
     ground.host.service.quirks.add(Quirk.VERSION_LIES)
     answer = ground.ask(staging(made, token), made.manifest + made.artifact)
-    assert isinstance(answer, Refused)
+    assert isinstance(answer, RefusedAnswer)
     assert answer.code == "bad-version"
     assert "router 7.0" in answer.text
     assert "router 0.0" in answer.text
@@ -210,7 +210,7 @@ def test_p1_an_artifact_that_fails_is_refused_whatever_it_prints(
     said = Asked(way="command", code=code, answer="router 1.0\n", errors="no such library")
     monkeypatch.setattr(Commands, "run", lambda *_, **__: said)
     answer = ground.ask(staging(ONE, ground.lock()), WHOLE)
-    assert isinstance(answer, Refused)
+    assert isinstance(answer, RefusedAnswer)
     assert answer.code == "bad-version"
     assert "no such library" in answer.text
     assert files(ground) == set()
@@ -269,7 +269,7 @@ def test_p6_a_host_that_is_stopped_is_not_staged_unless_that_is_known(
     token = ground.lock()
     latch = "latch ab12\nby me\nreason why\nsince 1\n"
 
-    class Stops(Payload):
+    class Stops(SentBytes):
         def __call__(self, at_most: int, deadline: float) -> bytes:
             ground.write("halted", latch)
             return super().__call__(at_most, deadline)
@@ -287,7 +287,7 @@ def test_p6_a_latch_that_can_t_be_read_is_one(ground: Ground) -> None:
     assert ground.refused(staging(ONE, token, latch="ab12"), WHOLE) == "halted"
 
 
-class Interrupts(Payload):
+class Interrupts(SentBytes):
     """Something else happens while the copy is on its way."""
 
     def __init__(self, content: bytes, then: Any) -> None:
@@ -325,7 +325,7 @@ def test_p1_a_lost_copy_of_the_same_holder_never_takes_the_place_of_its_later_on
 ) -> None:
     """The first is whole when the second has only begun; each is put in place by its own name."""
     token = ground.lock()
-    half = Payload(WHOLE, stalls_at=len(WHOLE) - 5)
+    half = SentBytes(WHOLE, stalls_at=len(WHOLE) - 5)
     seconds: list[str] = []
     first = Interrupts(WHOLE, lambda: seconds.append(ground.refused(staging(ONE, token), half)))
     assert ground.done(staging(ONE, token), first).sent

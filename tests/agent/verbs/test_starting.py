@@ -14,12 +14,12 @@ from deploytool.agent import marks
 from deploytool.agent.model import Asked, Latch
 from deploytool.agent.record import Malformed
 from deploytool.agent.requests import Halt, LetIn, Resume, Resumed
-from deploytool.agent.verbs.starting import StartRequest, is_of, objection, parse_signed
+from deploytool.agent.verbs.starting import SignedStart, is_of, objection, parse_signed
 from deploytool.simulation.memory.commands import Commands
 from deploytool.simulation.memory.disk import Fate
-from deploytool.simulation.memory.host import Payload, Points, killed, loses_power
-from deploytool.simulation.memory.run import Ended, Run
-from deploytool.simulation.memory.service import Systemd
+from deploytool.simulation.memory.host import Points, SentBytes, killed, loses_power
+from deploytool.simulation.memory.run import Run, RunEnded
+from deploytool.simulation.memory.service import MemorySystemd
 from deploytool.simulation.memory.signing import sign
 
 from .ground import ONE, SHA, Ground
@@ -57,7 +57,7 @@ class Stopped:
         ground.write("halted", text_of(latch.but(artifact="own-1")))
         if fenced:
             ground.write("fenced")
-            if isinstance(service, Systemd):
+            if isinstance(service, MemorySystemd):
                 service.mask()
             service.stop()
 
@@ -272,7 +272,7 @@ def test_a_request_that_does_not_arrive_changes_nothing(stopped: Stopped) -> Non
     before = stopped.ground.snapshot()
     request = Resume(latch="ab12", size=len(content))
     assert stopped.ground.refused(request, content[:-1]) == "short-copy"
-    assert stopped.ground.refused(request, Payload(content, stalls_at=5)) == "slow-copy"
+    assert stopped.ground.refused(request, SentBytes(content, stalls_at=5)) == "slow-copy"
     assert stopped.ground.refused(Resume(latch="ab12", size=65537), b"") == "bad-request"
     assert stopped.ground.snapshot() == before
 
@@ -400,7 +400,7 @@ def test_p7_a_start_that_is_cut_short_trades_only_where_the_artifact_agreed(
         fresh.host.computer.sync()
         points = Points(at, STRIKES[strike])
         content = stopped.signed()
-        with contextlib.suppress(Ended):
+        with contextlib.suppress(RunEnded):
             fresh.ask(Resume(latch="ab12", size=len(content)), content, hook=points)
         if len(points.seen) < at:
             break
@@ -441,13 +441,13 @@ def test_p6_only_one_combination_of_stops_is_the_same() -> None:
     for stop, named, latch in itertools.product(
         ("none", "ab12", "cd34"), (None, "ab12", "cd34"), latches
     ):
-        start = StartRequest(**said, stop=stop, issued=1, expires=2)
+        start = SignedStart(**said, stop=stop, issued=1, expires=2)
         same = is_of(start, named, latch)
         assert same == (stop == "none" if latch is None else stop == latch.latch == named)
 
 
 def test_p6_every_part_of_a_request_counts() -> None:
-    start = StartRequest(
+    start = SignedStart(
         by="bob", fleet="f", host="h", latch="own", reason="r", stop="ab12", issued=100, expires=200
     )
     latch = FIRST.but(artifact="own")

@@ -18,11 +18,11 @@ from deploytool.agent.requests import (
     ShowLatch,
     Surveyed,
 )
-from deploytool.simulation.memory.agent import Agent
+from deploytool.simulation.memory.agent import MemoryAgent
 from deploytool.simulation.memory.computer import Task
 from deploytool.simulation.memory.disk import Fate
 from deploytool.simulation.memory.host import Points, killed, loses_power
-from deploytool.simulation.memory.run import Ended, Run
+from deploytool.simulation.memory.run import Run, RunEnded
 from deploytool.simulation.memory.supervisor import Supervisor
 
 from .ground import ONE, TWO, Ground
@@ -121,7 +121,7 @@ def test_p6_cut_short_anywhere_it_can_be_asked_again(served: Ground) -> None:
         again = Ground(served.supervisor)
         again.deploy(ONE)
         strike = killed if at % 2 else loses_power(Fate(at))
-        with pytest.raises(Ended):
+        with pytest.raises(RunEnded):
             again.ask(halting(), hook=Points(at, strike))
         if not again.host.computer.on:
             again.host.reboot()
@@ -133,7 +133,7 @@ def test_p6_cut_short_anywhere_it_can_be_asked_again(served: Ground) -> None:
 
 def test_p6_it_waits_for_no_change_and_asks_for_no_token(served: Ground) -> None:
     """A change hangs under the mutex."""
-    agent = Agent(served.host.service)
+    agent = MemoryAgent(served.host.service)
     served.lock("plan2", holder="someone@else")
     with agent.files.open_root(f"{served.root}/state").lock("mutex", 0.0):
         assert halt(served).latched
@@ -193,7 +193,7 @@ def test_an_answer_is_read_and_not_searched(
 ) -> None:
     from deploytool.simulation.memory import artifact
 
-    monkeypatch.setattr(artifact, "ask", lambda *_: artifact.Said(0, answer))
+    monkeypatch.setattr(artifact, "ask", lambda *_: artifact.ArtifactSaid(0, answer))
     copy(served)
     assert halt(served).synced is False
 

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from deploytool.agent.model import Asked
-from deploytool.agent.requests import Activated, Expire, Refused, Retire
+from deploytool.agent.requests import Activated, Expire, RefusedAnswer, Retire
 from deploytool.agent.settings import StatusSocket
 from deploytool.simulation.memory.commands import Commands
 from deploytool.simulation.memory.disk import Fate
 from deploytool.simulation.memory.run import Run
-from deploytool.simulation.memory.service import Quirk, Systemd
+from deploytool.simulation.memory.service import MemorySystemd, Quirk
 
 from .ground import ONE, SHA, TWO, Ground, claim, switch
 
@@ -103,7 +103,7 @@ def test_a_host_that_was_switched_and_can_t_be_shown_is_no_refusal(ground: Groun
 def test_what_the_supervisor_complains_of_is_told() -> None:
     ground = Ground("systemd")
     token = staged(ground, ONE)
-    assert isinstance(ground.host.service, Systemd)
+    assert isinstance(ground.host.service, MemorySystemd)
     ground.host.service.mask = lambda: "yes"  # type: ignore[method-assign]
     ground.host.service.unmask = lambda: None  # type: ignore[method-assign]
     ground.host.computer.link("/etc/systemd/system/router.service", "/dev/null")
@@ -125,7 +125,7 @@ def test_a_service_that_can_t_be_stopped_is_not_left_for_stopped(
         patch.setattr(f"{supervisor}.restart", lambda *_: "it does not end")
         answer = ground.ask(switch(release, token))
     if release is None:
-        assert isinstance(answer, Refused)
+        assert isinstance(answer, RefusedAnswer)
         assert answer.code == "service"
         assert ground.linked is not None, "what may still run is named"
     else:
@@ -342,7 +342,7 @@ def test_p6_a_mask_of_a_stop_is_not_taken_away(when: str) -> None:
     ground.place(TWO)
     token = ground.lock(release=TWO.release)
     service = ground.host.service
-    assert isinstance(service, Systemd)
+    assert isinstance(service, MemorySystemd)
     service.mask()
     points: list[str] = []
 
@@ -464,7 +464,7 @@ def test_p7_a_host_that_nobody_confirms_stops_serving(ground: Ground) -> None:
     assert ground.linked is not None, "it goes back to nothing by itself"
     assert ground.marked("expired")["token"] == str(token)
     assert ground.refused(confirmation) in {"moved-on", "expired"}
-    if isinstance(ground.host.service, Systemd):
+    if isinstance(ground.host.service, MemorySystemd):
         assert ground.host.service.masked == "masked"
 
 
@@ -603,7 +603,7 @@ def test_a_unit_that_can_t_be_unmasked_is_not_switched() -> None:
     ground = Ground("systemd", TWO)
     ground.place(ONE)
     token = ground.lock()
-    assert isinstance(ground.host.service, Systemd)
+    assert isinstance(ground.host.service, MemorySystemd)
     ground.host.service.mask()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("deploytool.simulation.memory.supervisor.Supervisor.unmask", _fails)

@@ -16,9 +16,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from deploytool.agent.host import Host
+from deploytool.agent.host import AgentHost
 from deploytool.agent.linux import Linux
-from deploytool.agent.model import Other, Owner, Process, Run
+from deploytool.agent.model import Other, Owner, Process, ReleaseRun
 from deploytool.agent.port import UnitState, View
 from deploytool.agent.record import Record
 from deploytool.agent.remembered import Digests
@@ -73,7 +73,7 @@ class Looked(Record):
     views: tuple[View, ...]
     others: tuple[Other, ...]
     service: tuple[Pid, ...]
-    runs: tuple[Run, ...]
+    runs: tuple[ReleaseRun, ...]
     owners: tuple[Owner, ...]
     to_kill: tuple[Pid, ...]
 
@@ -160,10 +160,10 @@ class Place:
         return int(process.pid)
 
     @contextmanager
-    def host(self, **settings: object) -> Iterator[Host]:
+    def host(self, **settings: object) -> Iterator[AgentHost]:
         """It as the agent sees it."""
         system = System(self.settings.but(**settings), self.unit)
-        with Host.open(system, "0" * 64) as host:  # type: ignore[arg-type] # its unit is a double
+        with AgentHost.open(system, "0" * 64) as host:  # type: ignore[arg-type] # its unit is a double
             yield host
 
     def look(self, **settings: object) -> Looked:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from deploytool.agent.linux import survey
-from deploytool.agent.settings import Neighbour
+from deploytool.agent.settings import NeighbourSetting
 from tests.agent.whole_host.hosts import (
     ACCOUNT,
     PYTHON,
@@ -289,7 +289,7 @@ def test_who_is_connected_to_the_venue(place: Place, tmp_path: Path) -> None:
     connects = (f"127.0.0.1:{port}",)
     assert place.role(pid, connects=connects) == ("acts", ("venue",), None)
     assert place.role(venue, connects=connects)[0] == ""
-    expected = Neighbour(executable=executes(pid), account="root", reason="monitoring")
+    expected = NeighbourSetting(executable=executes(pid), account="root", reason="monitoring")
     settings = {"connects": connects, "neighbours": (expected,)}
     assert place.role(pid, **settings)[0] == "neighbour"
     stranger = expected.but(account="nobody")
@@ -318,7 +318,9 @@ def test_a_venue_in_another_network_namespace(place: Place, tmp_path: Path) -> N
 def test_a_neighbour_that_runs_a_release_is_not_excused(place: Place) -> None:
     artifact = place.compiled()
     pid = place.start(artifact, "600", user="nobody")
-    expected = Neighbour(executable=str(artifact), account="nobody", reason="it is said to be fine")
+    expected = NeighbourSetting(
+        executable=str(artifact), account="nobody", reason="it is said to be fine"
+    )
     assert place.role(pid, neighbours=(expected,))[0] == "acts"
 
 

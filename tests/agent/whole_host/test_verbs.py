@@ -10,8 +10,8 @@ from typing import cast
 
 import pytest
 
-from deploytool.agent.host import Host
-from deploytool.agent.model import Evidence, Survey
+from deploytool.agent.host import AgentHost
+from deploytool.agent.model import HostEvidence, Survey
 from deploytool.agent.requests import Answer, KillStrays, LookAfterStop, Probe
 from deploytool.agent.verbs import evidence, stopping
 from tests.agent.whole_host.hosts import ACCOUNT, PYTHON, Place, apart, executes, wait_for
@@ -22,18 +22,18 @@ def payload(_at_most: int, _deadline: float) -> bytes:
     return b""
 
 
-def look(place: Place, probe: Probe | None = None) -> Evidence:
+def look(place: Place, probe: Probe | None = None) -> HostEvidence:
     def take() -> object:
         with place.host() as host:
             return evidence.look(host, probe or Probe()).to_json()
 
-    return Evidence.from_json(apart(take))
+    return HostEvidence.from_json(apart(take))
 
 
 def stop(place: Place) -> tuple[int, Survey]:
     """Kills the strays; how many, and what is alive after that."""
 
-    def asked(host: Host) -> tuple[Answer, Answer]:
+    def asked(host: AgentHost) -> tuple[Answer, Answer]:
         killed = stopping.kill_strays(host, KillStrays(seconds=5), payload)
         return killed, stopping.survey(host, LookAfterStop(), payload)
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from deploytool.agent.model import Asked
-from deploytool.agent.requests import Answer, Flag, Request, Told
+from deploytool.agent.requests import Answer, FlagStep, Request, Told
 from deploytool.arming.hosts import FlagHosts
 from deploytool.arming.model import Shown
 from deploytool.errors import FaultKind, HostFault
@@ -37,7 +37,7 @@ class Saying:
         insist: bool = False,
     ) -> Answer:
         assert 0 < deadline_s <= 20
-        assert isinstance(request, Flag)
+        assert isinstance(request, FlagStep)
         assert (payload is not None) == (request.step == "prepare" and request.size > 0)
         self.calls.append((request, insist))
         reply = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from deploytool.agent.requests import Answer, Flag, Request, TakeLock
+from deploytool.agent.requests import Answer, FlagStep, Request, TakeLock
 from deploytool.agent.requests import Told as Answered
 from deploytool.arming.hosts import FlagHosts
 from deploytool.arming.report import SENDERS, Report
@@ -646,11 +646,11 @@ def test_a_certificate_is_good_once() -> None:
     world.change(Purpose.DISARM)
     host = world.hosts["router1"]
     sealed = kept[0].encode()
-    request = Flag(step="prepare", flag=FLAG, size=len(sealed))
+    request = FlagStep(step="prepare", flag=FLAG, size=len(sealed))
     sent = Payload(len(sealed), lambda: iter([sealed]))
     for fresh_nonce in (False, True):
         if fresh_nonce:
-            host.call(Flag(step="prepare", flag=FLAG), deadline_s=5)
+            host.call(FlagStep(step="prepare", flag=FLAG), deadline_s=5)
         answer = host.call(request, deadline_s=5, payload=sent)
         assert isinstance(answer, Answered)
         assert answer.said.code == 3

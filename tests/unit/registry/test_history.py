@@ -13,7 +13,7 @@ from deploytool.errors import DeploytoolError, InputError
 from deploytool.registry.git import Repository
 from deploytool.registry.history import Source
 from deploytool.registry.lint import Linted, LintRequest, conclude, lint
-from deploytool.registry.rules import Rule
+from deploytool.registry.rules import FlagRule
 from deploytool.rehearsal.fleets.ready import make_key
 from tests.unable import unable
 
@@ -32,7 +32,7 @@ def linted(
     return lint(LintRequest(at, at.parent, branch, repo.folder / "no-store", tuple(excuses)))
 
 
-def rules(repo: Repo, branch: str | None = None) -> set[Rule]:
+def rules(repo: Repo, branch: str | None = None) -> set[FlagRule]:
     found = linted(repo, branch)
     assert not found.unread
     return {refusal.rule for refusal in found.refusals}
@@ -50,14 +50,14 @@ def test_p4_the_incident_is_refused_in_the_working_tree(repo: Repo) -> None:
     repo.commit(BEFORE)
     assert rules(repo) == set()
     repo.write(INCIDENT)
-    assert rules(repo) == {Rule.BIT_NO_REUSE}
+    assert rules(repo) == {FlagRule.BIT_NO_REUSE}
 
 
 def test_p4_the_incident_is_refused_in_history(repo: Repo) -> None:
     first = repo.commit(BEFORE)
     repo.commit(INCIDENT)
     (refusal,) = linted(repo).refusals
-    assert refusal.rule is Rule.BIT_NO_REUSE
+    assert refusal.rule is FlagRule.BIT_NO_REUSE
     assert refusal.place.endswith("flags.yaml:11")
     assert f"POWER_PEG at {first[:12]}" in refusal.text
     assert "app/flags.yaml:11" in refusal.text
@@ -68,7 +68,7 @@ def test_p4_the_incident_is_refused_when_the_bit_was_free_for_a_while(repo: Repo
     repo.commit(registry(flag("HIDDEN", 0)))
     repo.commit(registry(flag("HIDDEN", 0), flag("B", 5)))
     repo.commit(registry(flag("HIDDEN", 0), flag("B", 5), RLP))
-    assert rules(repo) == {Rule.BIT_NO_REUSE}
+    assert rules(repo) == {FlagRule.BIT_NO_REUSE}
 
 
 def test_what_satisfies_the_rule_is_what_the_message_says(repo: Repo) -> None:
@@ -90,7 +90,7 @@ def test_p4_a_merge_brings_what_it_brings(repo: Repo) -> None:
     repo.git("merge", "-q", "--no-ff", "-m", "m", "side")
     assert rules(repo) == set()
     repo.commit(registry(A))
-    assert rules(repo) == {Rule.NO_DELETE_UNLESS_RESERVED}
+    assert rules(repo) == {FlagRule.NO_DELETE_UNLESS_RESERVED}
     repo.write(registry(A, flag("ELSE", 4), flag("KEPT", 5)))
     assert rules(repo) == set()
 
@@ -105,7 +105,7 @@ def test_p4_a_registry_is_followed_when_it_moves_twice_and_changes(repo: Repo) -
     repo.git("mv", "second/table.yaml", "app/flags.yaml")
     repo.commit()
     repo.write(registry(RLP, *many, flag("G", 12)))
-    assert rules(repo) == {Rule.BIT_NO_REUSE}
+    assert rules(repo) == {FlagRule.BIT_NO_REUSE}
 
 
 def test_a_file_that_was_no_registry_is_not_taken_for_its_past(repo: Repo) -> None:
@@ -122,7 +122,7 @@ def test_p4_an_old_build_s_registry_counts_even_when_it_was_deleted_later(repo: 
     repo.write(None, "app/history/flags-2011.yaml")
     repo.commit()
     repo.write(registry(A, RLP))
-    assert Rule.BIT_NO_REUSE in rules(repo)
+    assert FlagRule.BIT_NO_REUSE in rules(repo)
 
 
 def test_p4_an_old_build_s_registry_counts_before_it_is_committed(repo: Repo) -> None:
@@ -130,7 +130,7 @@ def test_p4_an_old_build_s_registry_counts_before_it_is_committed(repo: Repo) ->
     repo.write(registry(A, RLP))
     repo.write(BEFORE, "app/history/anything.yaml")
     repo.write('version: "1"\nregistry: anything.yaml\n', "app/history/builds/1.yaml")
-    assert Rule.BIT_NO_REUSE in rules(repo)
+    assert FlagRule.BIT_NO_REUSE in rules(repo)
     repo.write(None, "app/history/anything.yaml")
     (source,) = linted(repo).unread
     assert source.kind == "build"
@@ -143,7 +143,7 @@ def test_a_branch_is_named_where_none_is_checked_out(repo: Repo) -> None:
     repo.commit(INCIDENT)
     repo.git("checkout", "-q", "--detach")
     assert "--branch" in refused(repo).now
-    assert rules(repo, "main") == {Rule.BIT_NO_REUSE}
+    assert rules(repo, "main") == {FlagRule.BIT_NO_REUSE}
     assert "'nowhere'" in refused(repo, "nowhere").what
     assert "'--all'" in refused(repo, "--all").what
     assert "'main..feature'" in refused(repo, "main..feature").what
@@ -159,7 +159,7 @@ def test_p4_a_shallow_clone_is_refused(repo: Repo, make_repo: Callable[[str], Re
     assert "shallow" in error.what
     assert "--unshallow" in error.now
     clone.git("fetch", "-q", "--unshallow", f"file://{repo.folder}", "main")
-    assert rules(clone) == {Rule.BIT_NO_REUSE}
+    assert rules(clone) == {FlagRule.BIT_NO_REUSE}
 
 
 def test_what_is_no_repository_or_never_was_committed_is_refused(
@@ -195,10 +195,10 @@ def test_p4_a_commit_that_was_replaced_or_grafted_away_counts(repo: Repo) -> Non
     repo.commit(BEFORE)
     tip = repo.commit(INCIDENT)
     repo.git("replace", "--graft", tip, start)
-    assert rules(repo) == {Rule.BIT_NO_REUSE}
+    assert rules(repo) == {FlagRule.BIT_NO_REUSE}
     repo.git("replace", "-d", tip)
     (repo.folder / ".git" / "info" / "grafts").write_text(f"{tip} {start}\n")
-    assert rules(repo) == {Rule.BIT_NO_REUSE}
+    assert rules(repo) == {FlagRule.BIT_NO_REUSE}
 
 
 def test_where_git_is_pointed_elsewhere_the_registry_s_own_history_counts(
@@ -210,7 +210,7 @@ def test_where_git_is_pointed_elsewhere_the_registry_s_own_history_counts(
     other.commit(INCIDENT)
     monkeypatch.setenv("GIT_DIR", str(other.folder / ".git"))
     monkeypatch.setenv("GIT_WORK_TREE", str(other.folder))
-    assert rules(repo) == {Rule.BIT_NO_REUSE}
+    assert rules(repo) == {FlagRule.BIT_NO_REUSE}
 
 
 def test_settings_of_git_hide_nothing(repo: Repo) -> None:
@@ -223,7 +223,7 @@ def test_settings_of_git_hide_nothing(repo: Repo) -> None:
         "format.pretty": "oneline", "log.diffMerges": "off", "diff.noprefix": "true",
     }.items():  # fmt: skip
         repo.git("config", key, value)
-    assert rules(repo) == {Rule.BIT_NO_REUSE}
+    assert rules(repo) == {FlagRule.BIT_NO_REUSE}
 
 
 def test_signed_commits_are_read_as_any_other(repo: Repo, tmp_path: Path) -> None:
@@ -240,7 +240,7 @@ def test_signed_commits_are_read_as_any_other(repo: Repo, tmp_path: Path) -> Non
     repo.commit(BEFORE)
     repo.commit(INCIDENT)
     assert "Good" in repo.git("log", "-1"), "git is told to show it"
-    assert rules(repo) == {Rule.BIT_NO_REUSE}
+    assert rules(repo) == {FlagRule.BIT_NO_REUSE}
 
 
 def test_a_checkout_of_another_user_is_read_where_the_environment_allows_it(
@@ -256,14 +256,14 @@ def test_a_checkout_of_another_user_is_read_where_the_environment_allows_it(
     for key, value in {"COUNT": "2", "KEY_0": "safe.directory", "VALUE_0": "*",
                        "KEY_1": "log.showRoot", "VALUE_1": "false"}.items():  # fmt: skip
         monkeypatch.setenv(f"GIT_CONFIG_{key}", value)
-    assert rules(repo) == {Rule.BIT_NO_REUSE}
+    assert rules(repo) == {FlagRule.BIT_NO_REUSE}
 
 
 def test_the_very_first_commit_counts_whatever_git_was_told_to_show(repo: Repo) -> None:
     repo.git("config", "log.showRoot", "false")
     repo.commit(BEFORE)
     repo.write(INCIDENT)
-    assert rules(repo) == {Rule.BIT_NO_REUSE}
+    assert rules(repo) == {FlagRule.BIT_NO_REUSE}
 
 
 def test_p4_a_version_that_nobody_can_read_is_excused_by_name_and_not_otherwise(repo: Repo) -> None:
@@ -287,7 +287,7 @@ def test_names_that_git_would_quote(repo: Repo) -> None:
     repo.commit(BEFORE, path)
     repo.write(INCIDENT, path)
     found = linted(repo, path=repo.folder / path)
-    assert {refusal.rule for refusal in found.refusals} == {Rule.BIT_NO_REUSE}
+    assert {refusal.rule for refusal in found.refusals} == {FlagRule.BIT_NO_REUSE}
 
 
 def test_a_symbolic_link_is_followed_to_what_is_committed(repo: Repo) -> None:
@@ -295,7 +295,7 @@ def test_a_symbolic_link_is_followed_to_what_is_committed(repo: Repo) -> None:
     (repo.folder / "link.yaml").symlink_to("app/flags.yaml")
     repo.commit(INCIDENT)
     found = linted(repo, path=repo.folder / "link.yaml")
-    assert {refusal.rule for refusal in found.refusals} == {Rule.BIT_NO_REUSE}
+    assert {refusal.rule for refusal in found.refusals} == {FlagRule.BIT_NO_REUSE}
 
 
 def test_without_git_it_says_so(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from deploytool.agent.model import Manifest, Other
+from deploytool.agent.model import ManifestShown, Other
 from deploytool.cli import main
 from deploytool.cli.output import Ended
 from deploytool.errors import FaultKind, HostFault
 from deploytool.parity.model import Evidence, RoundAnswers
 from deploytool.parity.round import look, probe_request
 from deploytool.registry.lint import Linted, LintRequest, conclude, lint
-from deploytool.registry.rules import Rule
+from deploytool.registry.rules import FlagRule
 from deploytool.release.model import FlagTable, Release
 from deploytool.release.store import add
 from deploytool.simulation import fleet, program
@@ -64,7 +64,7 @@ def test_p4_every_release_in_the_store_is_a_source(repo: Repo, tmp_path: Path) -
     release(tmp_path, BEFORE, old, "2011.4")
     repo.write(registry(HIDDEN, RLP))
     (refusal,) = linted(repo, store).refusals
-    assert refusal.rule is Rule.BIT_NO_REUSE
+    assert refusal.rule is FlagRule.BIT_NO_REUSE
     assert "router 2011.4 (" in refusal.text
 
 
@@ -74,7 +74,7 @@ def test_a_release_whose_code_still_has_what_it_says_is_retired(repo: Repo, tmp_
     release(tmp_path, now, {**HANDLER, "router/x.py": "class PowerPeg: pass"}, "1")
     release(tmp_path, now, {"router/__init__.py": ""}, "2")
     found = linted(repo, tmp_path / "store")
-    assert {refusal.rule for refusal in found.refusals} == {Rule.RETIRED_UNREACHABLE}
+    assert {refusal.rule for refusal in found.refusals} == {FlagRule.RETIRED_UNREACHABLE}
     assert {refusal.place.split(":")[0].split(" (")[0] for refusal in found.refusals} == {
         "router 1",
         "router 2",
@@ -122,7 +122,7 @@ def test_p4_the_incident_is_refused_against_a_live_old_build(repo: Repo, tmp_pat
     seen = {"router1": good, "router2": live("router2", table(BEFORE))}
     found = linted(repo, tmp_path / "store", seen)
     (refusal,) = found.refusals
-    assert refusal.rule is Rule.BIT_NO_REUSE
+    assert refusal.rule is FlagRule.BIT_NO_REUSE
     assert "POWER_PEG at router2, build " in refusal.text
     assert found.count("host") == 2
     error = conclude(found, "again")
@@ -142,7 +142,10 @@ def test_p4_a_host_whose_build_was_not_seen_is_never_nothing(repo: Repo, tmp_pat
         (HostFault(FaultKind.UNREACHABLE, "no route"), "unreachable"),
         (but(good, manifest=None), "nobody here has its manifest"),
         (but(good, manifest=altered), "nobody here has its manifest"),
-        (but(good, manifest=Manifest(sha="a" * 64, text="{}")), "nobody here has its manifest"),
+        (
+            but(good, manifest=ManifestShown(sha="a" * 64, text="{}")),
+            "nobody here has its manifest",
+        ),
         (but(good, others=(other,)), "nobody here has its manifest"),
         (but(good, runs=()), "could not be seen"),
         (but(good, others=(hidden,)), "could not be seen"),
@@ -204,7 +207,9 @@ def test_today_s_build_is_made_and_looked_into(repo: Repo, tmp_path: Path) -> No
     assert conclude(found, "again") is None
     assert found.count("today's build") == 1
     repo.write("class A: pass\nclass PowerPeg: pass", "app/code.py")
-    assert {r.rule for r in linted(repo, tmp_path / "store").refusals} == {Rule.RETIRED_UNREACHABLE}
+    assert {r.rule for r in linted(repo, tmp_path / "store").refusals} == {
+        FlagRule.RETIRED_UNREACHABLE
+    }
     repo.write(registry(mine), "app/other.yaml")
     repo.write(BUILDER.format(tests=tests, registry="other.yaml"), "app/build.py")
     (source,) = linted(repo, tmp_path / "store").unread

@@ -10,23 +10,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deploytool.registry.model import Entry
-from deploytool.registry.rules import Rule, check_against
+from deploytool.registry.model import FlagEntry
+from deploytool.registry.rules import FlagRule, check_against
 from deploytool.registry.source import load_registry, parse_registry
 
 from .registries import BEFORE, INCIDENT, POWER_PEG, RLP, flag, registry, reserved, runtime
 
 SOURCE = Path(__file__).parents[3] / "router_binary"
 NOTHING = registry()
-BIT, NAME, SAME = Rule.BIT_NO_REUSE, Rule.NAME_NO_REUSE, Rule.SAME_SEMANTICS
-GONE, KEPT = Rule.NO_DELETE_UNLESS_RESERVED, Rule.RESERVED_NO_DELETE
+BIT, NAME, SAME = FlagRule.BIT_NO_REUSE, FlagRule.NAME_NO_REUSE, FlagRule.SAME_SEMANTICS
+GONE, KEPT = FlagRule.NO_DELETE_UNLESS_RESERVED, FlagRule.RESERVED_NO_DELETE
 
 
-def said(*texts: str) -> tuple[Entry, ...]:
+def said(*texts: str) -> tuple[FlagEntry, ...]:
     return tuple(e for n, text in enumerate(texts) for e in parse_registry(text, f"v{n}").entries)
 
 
-def broken(now: str, *then: str) -> set[Rule]:
+def broken(now: str, *then: str) -> set[FlagRule]:
     return {refusal.rule for refusal in check_against(said(now), said(*then), "flags.yaml")}
 
 
@@ -34,7 +34,7 @@ def test_p4_the_incident_s_own_change_is_refused_and_the_message_says_what_satis
     (refusal,) = check_against(
         said(INCIDENT), parse_registry(BEFORE, "build 2011.4").entries, "flags.yaml"
     )
-    assert refusal.rule is Rule.BIT_NO_REUSE
+    assert refusal.rule is FlagRule.BIT_NO_REUSE
     assert str(refusal) == (
         "v0:11: FLAG_BIT_NO_REUSE: bit 3 is given to RLP, but it meant POWER_PEG at "
         "build 2011.4:11; a build that reads the old meaning would obey it. To satisfy it: "
@@ -53,9 +53,9 @@ A, B = flag("A", 1), flag("B", 2)
         (registry(A), (registry(A),), set()),
         (registry(A, B), (registry(A),), set()),
         (registry(flag("A", 1, owner="another", since="'1'")), (registry(A),), set()),
-        (registry(A, flag("B", 1)), (), {Rule.BIT_UNIQUE}),
+        (registry(A, flag("B", 1)), (), {FlagRule.BIT_UNIQUE}),
         (registry(A, flag("A", 2)), (), {NAME}),
-        (registry(A, flag("A", 1)), (), {Rule.BIT_UNIQUE, NAME}),
+        (registry(A, flag("A", 1)), (), {FlagRule.BIT_UNIQUE, NAME}),
         (registry(A, reserved("A", 2)), (), {NAME}),
         (registry(A, reserved("B", 1)), (), {BIT}),
         (registry(reserved("B", 1), reserved("B", 1)), (), {NAME}),
@@ -74,7 +74,7 @@ A, B = flag("A", 1), flag("B", 2)
         (
             registry(flag("B", 1, meaning="Does a.", handler="router.a:A")),
             (registry(A),),
-            {Rule.SAME_NAME},
+            {FlagRule.SAME_NAME},
         ),
         (registry(flag("A", 1, meaning="Else.")), (registry(A),), {SAME}),
         (registry(flag("A", 1, handler="router.b:A")), (registry(A),), {SAME}),
@@ -84,7 +84,7 @@ A, B = flag("A", 1), flag("B", 2)
         (registry(runtime("A", 1)), (registry(runtime("A", 1)), registry(A)), {SAME}),
     ],
 )
-def test_p4_each_rule(now: str, then: tuple[str, ...], rules: set[Rule]) -> None:
+def test_p4_each_rule(now: str, then: tuple[str, ...], rules: set[FlagRule]) -> None:
     assert broken(now, *then) == rules
 
 
@@ -128,7 +128,7 @@ def test_when_every_bit_was_used_the_message_says_so() -> None:
 # The whole of a small world: two bits, two names, two meanings, up to two entries a registry.
 
 SMALL = [
-    Entry(bit, name, reserved=kind == "reserved", digest=f"{bit}{name}{kind}", place="p",
+    FlagEntry(bit, name, reserved=kind == "reserved", digest=f"{bit}{name}{kind}", place="p",
           meaning=kind, handler=kind, activation="always")
     for bit in (0, 1)
     for name in ("A", "B")
@@ -137,7 +137,7 @@ SMALL = [
 WORLD = [registry for size in (0, 1, 2) for registry in combinations(SMALL, size)]
 
 
-def sound(now: Iterable[Entry]) -> bool:
+def sound(now: Iterable[FlagEntry]) -> bool:
     """By a naive reading of "once, for ever": within one registry."""
     return all(
         (one.reserved and other.reserved and one.bit != other.bit)
@@ -147,7 +147,7 @@ def sound(now: Iterable[Entry]) -> bool:
     )
 
 
-def upheld(old: Entry, now: Iterable[Entry]) -> bool:
+def upheld(old: FlagEntry, now: Iterable[FlagEntry]) -> bool:
     """What was said then is said still, or is reserved, and nobody else has its bit or name."""
     active = [item for item in now if not item.reserved]
     others = [
@@ -168,7 +168,9 @@ def test_p4_nothing_is_forgotten_in_any_small_world() -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.sampled_from(SMALL), max_size=12))
-def test_p4_whatever_the_past_was_reserving_it_all_satisfies_every_rule(past: list[Entry]) -> None:
+def test_p4_whatever_the_past_was_reserving_it_all_satisfies_every_rule(
+    past: list[FlagEntry],
+) -> None:
     pairs = sorted({(item.bit, item.name) for item in past})
-    registry = [Entry(bit, name, True, f"{bit}{name}reserved", "p") for bit, name in pairs]
+    registry = [FlagEntry(bit, name, True, f"{bit}{name}reserved", "p") for bit, name in pairs]
     assert check_against(registry, past) == ()

@@ -8,8 +8,8 @@ import pytest
 
 from deploytool.registry.artifact import NotReadable, read_artifact
 from deploytool.registry.lint import Linted, LintRequest, lint
-from deploytool.registry.model import Entry
-from deploytool.registry.rules import Rule, between
+from deploytool.registry.model import FlagEntry
+from deploytool.registry.rules import FlagRule, between
 from deploytool.registry.source import parse_registry
 
 from .artifacts import put, zipapp
@@ -23,7 +23,7 @@ def linted(repo: Repo, registry: Path) -> Linted:
     return lint(LintRequest(registry, repo.folder, None, repo.folder / "no store"))
 
 
-def rules(repo: Repo, name: str = "app/flags.yaml") -> set[Rule]:
+def rules(repo: Repo, name: str = "app/flags.yaml") -> set[FlagRule]:
     found = linted(repo, repo.folder / name)
     assert not found.unread
     return {refusal.rule for refusal in found.refusals}
@@ -38,7 +38,7 @@ def test_p4_a_registry_that_went_and_came_back_by_another_name(new: str, repo: R
     repo.write(None)
     repo.commit("nothing", "README")
     repo.commit(INCIDENT, new)
-    assert Rule.BIT_NO_REUSE in rules(repo, new)
+    assert FlagRule.BIT_NO_REUSE in rules(repo, new)
 
 
 def test_p4_a_move_that_git_does_not_see_as_one(repo: Repo) -> None:
@@ -47,13 +47,13 @@ def test_p4_a_move_that_git_does_not_see_as_one(repo: Repo) -> None:
     repo.write(None)
     padding = "".join(f"# {number * 7919:x} {number:b}\n" for number in range(4000))
     repo.commit(padding + INCIDENT, "other/bits.yaml")
-    assert Rule.BIT_NO_REUSE in rules(repo, "other/bits.yaml")
+    assert FlagRule.BIT_NO_REUSE in rules(repo, "other/bits.yaml")
 
 
 def test_p4_a_copy_beside_one_that_is_left_to_be_looked_at(repo: Repo) -> None:
     repo.commit(BEFORE)
     repo.commit(INCIDENT, "app/bits.yaml")
-    assert Rule.BIT_NO_REUSE in rules(repo, "app/bits.yaml")
+    assert FlagRule.BIT_NO_REUSE in rules(repo, "app/bits.yaml")
 
 
 def test_the_registry_of_another_artifact_is_not_this_one_s_past(repo: Repo) -> None:
@@ -67,9 +67,11 @@ def test_the_registry_of_another_artifact_is_not_this_one_s_past(repo: Repo) -> 
 RECIPE = 'version: "9"\nregistry: own.yaml\nrehearsal_only: {only}\n'
 
 
-@pytest.mark.parametrize(("only", "expected"), [("false", {Rule.BIT_NO_REUSE}), ("true", set())])
+@pytest.mark.parametrize(
+    ("only", "expected"), [("false", {FlagRule.BIT_NO_REUSE}), ("true", set())]
+)
 def test_p4_a_build_with_its_own_registry_gives_no_bit_away(
-    only: str, expected: set[Rule], repo: Repo
+    only: str, expected: set[FlagRule], repo: Repo
 ) -> None:
     """Today's registry is left as it is: it keeps bit 3 reserved, and nobody reads it."""
     repo.commit(registry(HIDDEN, reserved("POWER_PEG", 3), reserved("RLP", 3)))
@@ -92,7 +94,7 @@ def test_an_older_build_that_lacks_what_came_later_is_fine(repo: Repo) -> None:
 # --- between two builds ---------------------------------------------------------------------------
 
 
-def entries(*flags: str) -> tuple[Entry, ...]:
+def entries(*flags: str) -> tuple[FlagEntry, ...]:
     return parse_registry(registry(*flags), "flags.yaml").entries
 
 
@@ -104,11 +106,11 @@ AGREE = [
     ("permanent in one", (FAST,), (flag("FAST", 4),)),
 ]
 DIFFER = [
-    ("a bit", (POWER_PEG,), (RLP,), Rule.BIT_NO_REUSE),
-    ("a reserved bit", (RLP,), (reserved("POWER_PEG", 3),), Rule.BIT_NO_REUSE),
-    ("a name", (FAST,), (runtime("FAST", 5),), Rule.NAME_NO_REUSE),
-    ("a meaning", (FAST,), (runtime("FAST", 4, meaning="Else."),), Rule.SAME_SEMANTICS),
-    ("a handler", (FAST,), (runtime("FAST", 4, handler="router.x:X"),), Rule.SAME_SEMANTICS),
+    ("a bit", (POWER_PEG,), (RLP,), FlagRule.BIT_NO_REUSE),
+    ("a reserved bit", (RLP,), (reserved("POWER_PEG", 3),), FlagRule.BIT_NO_REUSE),
+    ("a name", (FAST,), (runtime("FAST", 5),), FlagRule.NAME_NO_REUSE),
+    ("a meaning", (FAST,), (runtime("FAST", 4, meaning="Else."),), FlagRule.SAME_SEMANTICS),
+    ("a handler", (FAST,), (runtime("FAST", 4, handler="router.x:X"),), FlagRule.SAME_SEMANTICS),
 ]
 
 
@@ -124,7 +126,7 @@ def test_builds_that_agree_may_follow_each_other_either_way(
     ("one", "two", "rule"), [case[1:] for case in DIFFER], ids=[case[0] for case in DIFFER]
 )
 def test_builds_that_differ_are_told_apart_from_the_side_that_obeys(
-    one: tuple[str, ...], two: tuple[str, ...], rule: Rule
+    one: tuple[str, ...], two: tuple[str, ...], rule: FlagRule
 ) -> None:
     assert {refusal.rule for refusal in between(entries(*one), entries(*two), "x")} == {rule}
 

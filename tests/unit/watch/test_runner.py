@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from deploytool.agent.model import Asked, Finished, Latch, Manifest, RolloutMark
-from deploytool.agent.requests import Answer, RenewLease, Request, Shown, Told
+from deploytool.agent.model import Asked, Finished, Latch, ManifestShown, RolloutMark
+from deploytool.agent.requests import Answer, LookAnswer, RenewLease, Request, Told
 from deploytool.errors import FaultKind, HostFault
 from deploytool.fleet.model import Inventory
 from deploytool.parity.judge import judge
@@ -50,7 +50,7 @@ def test_a_host_is_meant_to_run_what_is_declared_or_what_a_rollout_brings_or_tak
 
 def test_a_host_s_own_manifest_is_believed_only_for_the_bytes_that_it_digested() -> None:
     assert own_manifest(good()) == MANIFEST
-    assert own_manifest(but(good(), manifest=Manifest(sha=OTHER_SHA, text="{}"))) is None
+    assert own_manifest(but(good(), manifest=ManifestShown(sha=OTHER_SHA, text="{}"))) is None
     assert own_manifest(but(good(), current=f"releases/{OTHER_SHA}")) is None
     assert own_manifest(but(good(), manifest=b"{}")) is None
     assert own_manifest(but(good(), manifest=None)) is None
@@ -377,7 +377,7 @@ def answers(host: SimulatedHost, monkeypatch: pytest.MonkeyPatch, *states: str |
 
     def answer_to(asked: Request, *, deadline_s: float) -> Answer:
         answer = call(asked, deadline_s=deadline_s)
-        if not isinstance(answer, Shown) or answer.evidence.status is None:
+        if not isinstance(answer, LookAnswer) or answer.evidence.status is None:
             return answer
         state = left.pop(0) if len(left) > 1 else left[0]
         said = json.loads(answer.evidence.status.answer)
