@@ -19,6 +19,7 @@ from .workstation import NAMES, NEW, OLD, ROOT, Ended, Workstation
 pytestmark = pytest.mark.containers
 
 VENUE, PORT = "router8", 4001
+PROBE = "/usr/local/bin/venue-probe"
 SERVE = f"--config {ROOT}/etc/router.json --listen 0.0.0.0:7999 --host @HOST@"
 LISTENER = (
     "import socket,time; s=socket.socket(); s.setsockopt(socket.SOL_SOCKET,socket.SO_REUSEADDR,1);"
@@ -76,6 +77,42 @@ PROCESSES: Mapping[str, tuple[str, str]] = {
     "router8": ("beside", beside("games", f"tail -f {ROOT}/current/router")),
 }
 """Of each host: the rule that finds what is planted there, and how it is planted."""
+SURROUNDINGS: Mapping[str, tuple[str, Lie]] = {
+    "router1": (
+        "preload-same",
+        Lie("", "ls /lib/*/libm.so.6 >/etc/ld.so.preload", "", by_hand="rm /etc/ld.so.preload"),
+    ),
+    "router2": (
+        "starters",
+        Lie(
+            "",
+            "printf '[Service]\\nExecStart=%s/releases/@NEW@/router serve\\n[Install]\\n"
+            f"WantedBy=multi-user.target\\n' {ROOT} >/etc/systemd/system/legacy.service; "
+            "systemctl enable --quiet legacy",
+            "",
+            by_hand="systemctl disable --quiet legacy; rm /etc/systemd/system/legacy.service",
+        ),
+    ),
+    "router3": (
+        "starters",
+        Lie(
+            "",
+            f"mkdir -p /etc/cron.d; echo '@reboot root sh -c \"cd {ROOT}; ./go\"' >/etc/cron.d/old",
+            "",
+            by_hand="rm /etc/cron.d/old",
+        ),
+    ),
+    "router4": (
+        "environment-same",
+        Lie(
+            "",
+            "systemctl set-environment PYTHONPATH=/tmp/mine; systemctl restart router; "
+            "systemctl unset-environment PYTHONPATH",
+            "",
+            by_hand=":",  # nothing shows it by now; the deployment restarts the process
+        ),
+    ),
+}
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +124,7 @@ def whole(desk: Workstation) -> Iterator[Path]:
         list(NAMES),
         service={
             "connects": [f"{address}:{PORT}"],
+            "neighbours": [{"executable": PROBE, "account": "nobody", "reason": "round trips"}],
         },
     )
     desk.root(VENUE, f'setsid python3 -c "{LISTENER}" >/dev/null 2>&1 </dev/null &')
@@ -149,3 +187,45 @@ def test_p1_what_acts_beside_the_service_is_named_and_what_reads_is_told(
     desk.root("router8", "pkill -x tail")
     left = desk.each(NAMES, lambda h: desk.root(h, "pgrep -c -u router || :").strip())
     assert left == dict.fromkeys(NAMES, "1")
+
+
+def test_p1_what_surrounds_the_service_is_part_of_the_proof(
+    desk: Workstation, parity: Path
+) -> None:
+    plant(desk, {host: lie.told for host, (_, lie) in SURROUNDINGS.items()})
+    state = f"{ROOT}/state"
+    desk.from_outside("router5", "mount", "--bind", state, state)
+    desk.from_outside("router5", "mount", "-o", "remount,bind,ro", state)
+    rules = {host: rule for host, (rule, _) in SURROUNDINGS.items()} | {"router5": "state"}
+    probe = f"cp /bin/bash {PROBE}\n" + beside("nobody", f"{PROBE} {CONNECTED}")
+    plant(desk, {"router6": probe})
+    try:
+        status = desk.tool("status", "-i", parity, "--json")
+    finally:
+        # umount(8) of here finds no /proc of its own there.
+        desk.from_outside("router5", "mount", "-o", "remount,bind,rw", state)
+    assert status.code == 5, status
+    counts, told = found(status)
+    for host, rule in rules.items():
+        assert rule in counts[host], (host, status)
+    assert "beside" in told["router6"], status
+    assert not {host for host, found_there in counts.items() if found_there} - {*rules}, status
+    by_hand = {host: lie for host, (_, lie) in SURROUNDINGS.items()}
+    follow(desk, desk.tool("status", "-i", parity), by_hand)
+    plant(desk, {"router6": f"pkill -f {PROBE}"})
+
+
+def test_p1_contents_decide_which_configuration_runs_and_times_do_not(
+    desk: Workstation, parity: Path
+) -> None:
+    """A change that all hosts share is no difference between them; the processes read another."""
+    file = f"{ROOT}/etc/router.json"
+    same = f"cp {file} /tmp/kept; sed 's/10000/10001/' /tmp/kept >{file}"
+    plant(desk, dict.fromkeys(NAMES, same))
+    changed = desk.tool("status", "-i", parity, "--json")
+    assert changed.code == 5, changed
+    assert found(changed)[0] == {host: {"config"} for host in NAMES}, changed
+    plant(desk, dict.fromkeys(NAMES, f"cp /tmp/kept {file}; touch {file}"))
+    again = desk.tool("status", "-i", parity)
+    assert again.code == 0, again
+    assert "Not covered (docs/proof.md): hosts not in the inventory;" in again.out
