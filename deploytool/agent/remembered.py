@@ -8,6 +8,7 @@ a boot.
 from __future__ import annotations
 
 from deploytool.agent import marks
+from deploytool.agent.held import digest_held
 from deploytool.agent.words import is_digest
 
 TYPE_CHECKING = False
@@ -35,10 +36,7 @@ class Digests:
         if word not in self._used:
             sha = self._before.get(word)
             if sha is None and len(self._used) < FILES_AT_MOST:
-                try:
-                    sha = self._host.system.processes.digest(held)
-                except OSError:
-                    sha = None
+                sha = digest_held(self._host.system, held)
             if sha is None:
                 return None
             self._used[word] = sha

@@ -38,6 +38,7 @@ class Weight(Enum):
     """The rule is not asked: there it can show nothing."""
 
 
+_COLUMN = {purpose: column for column, purpose in enumerate(ProofUse)}
 HostRule = Callable[[Expected, Evidence], Iterator[Finding]]
 FleetRule = Callable[[Mapping[str, Evidence]], Iterator[tuple[str, Finding]]]
 
@@ -55,7 +56,7 @@ class Rule:
 
     def weight(self, purpose: ProofUse) -> Weight:
         """What it comes to for this purpose."""
-        return self.weights[list(ProofUse).index(purpose)]
+        return self.weights[_COLUMN[purpose]]
 
 
 _F, _D, _S, _T, _N = Weight.FULL, Weight.DOUBT, Weight.SEEN, Weight.NOTE, Weight.NONE

@@ -10,7 +10,9 @@ A wrong clock is not among them: containers share the clock of the machine they 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -153,7 +155,9 @@ def details(ended: Ended) -> list[str]:
     return [line for line in ended.err.splitlines() if line.startswith("  router")]
 
 
-def follow(desk: Workstation, status: Ended, told: dict[str, Lie]) -> None:
+def follow(
+    desk: Workstation, status: Ended, told: Mapping[str, Lie], inventory: Path | None = None
+) -> None:
     """Does what is advised, as often as something is, up to a bound."""
     for _ in range(2 * len(told)):
         on_host = re.match(r"On (\w+), as root: (.*); then: deploytool", status.now)
@@ -166,7 +170,7 @@ def follow(desk: Workstation, status: Ended, told: dict[str, Lie]) -> None:
         done = desk.paste(status)
         if done.argv[0] != "status" and done.code != 3:  # a refusal has advice of its own
             assert done.code == 0, f"the advice did not work: {done}"
-            done = desk.tool("status", "-i", desk.inventory)
+            done = desk.tool("status", "-i", inventory or desk.inventory)
         status = done
         if status.code == 0:
             return

@@ -144,6 +144,20 @@ def parity(desk: Workstation, whole: Path) -> Path:
     return whole
 
 
+def begin_elsewhere(desk: Workstation, host: str) -> None:
+    """Starts a copy that lies in a mount namespace of its own alone, as another account."""
+    digest = desk.digest(NEW)
+    inside = (
+        f"mkdir -p /tmp/stray /tmp/own; chown games: /tmp/stray; mount -t tmpfs none /tmp/own;"
+        f"cp {ROOT}/releases/{digest}/router /tmp/own/x; cd /tmp;"
+        f"setpriv --reuid=games --regid=games --clear-groups setsid /tmp/own/x serve "
+        f"--state /tmp/stray {SERVE.replace('@HOST@', host)} >/tmp/stray/log 2>&1 </dev/null &"
+    )
+    desk.from_outside(host, "unshare", "--mount", "sh", "-euc", inside)
+    serves = f"pgrep -u games >/dev/null && [ ! -e /tmp/own/x ] && [ -e /tmp/stray/control.sock ]"
+    desk.root(host, f"until {serves}; do sleep 0.1; done")
+
+
 def plant(desk: Workstation, scripts: Mapping[str, str]) -> None:
     """Runs each host's script there."""
     words = {"@OLD@": desk.digest(OLD), "@NEW@": desk.digest(NEW), "@VENUE@": desk.address(VENUE)}
@@ -183,7 +197,7 @@ def test_p1_what_acts_beside_the_service_is_named_and_what_reads_is_told(
 
     begun = desk.tool("status", "-i", parity)
     assert "router8: process" in begun.out, begun
-    follow(desk, begun, {host: Lie("", "", "") for host in PROCESSES})
+    follow(desk, begun, {host: Lie("", "", "") for host in PROCESSES}, parity)
     desk.root("router8", "pkill -x tail")
     left = desk.each(NAMES, lambda h: desk.root(h, "pgrep -c -u router || :").strip())
     assert left == dict.fromkeys(NAMES, "1")
@@ -196,9 +210,15 @@ def test_p1_what_surrounds_the_service_is_part_of_the_proof(
     state = f"{ROOT}/state"
     desk.from_outside("router5", "mount", "--bind", state, state)
     desk.from_outside("router5", "mount", "-o", "remount,bind,ro", state)
-    rules = {host: rule for host, (rule, _) in SURROUNDINGS.items()} | {"router5": "state"}
-    probe = f"cp /bin/bash {PROBE}\n" + beside("nobody", f"{PROBE} {CONNECTED}")
-    plant(desk, {"router6": probe})
+    begin_elsewhere(desk, "router7")
+    beside_it = {
+        "router6": f"cp /bin/bash {PROBE}\n" + beside("nobody", f"{PROBE} {CONNECTED}"),
+        # It is not done: nothing takes what it packs.
+        "router8": beside("nobody", f"sh -c 'tar -cf - {ROOT}/releases | sleep 900'"),
+    }
+    plant(desk, beside_it)
+    rules = {host: rule for host, (rule, _) in SURROUNDINGS.items()}
+    rules |= {"router5": "state", "router7": "acts"}
     try:
         status = desk.tool("status", "-i", parity, "--json")
     finally:
@@ -208,11 +228,12 @@ def test_p1_what_surrounds_the_service_is_part_of_the_proof(
     counts, told = found(status)
     for host, rule in rules.items():
         assert rule in counts[host], (host, status)
-    assert "beside" in told["router6"], status
+    for host in beside_it:
+        assert "beside" in told[host], (host, status)
     assert not {host for host, found_there in counts.items() if found_there} - {*rules}, status
     by_hand = {host: lie for host, (_, lie) in SURROUNDINGS.items()}
-    follow(desk, desk.tool("status", "-i", parity), by_hand)
-    plant(desk, {"router6": f"pkill -f {PROBE}"})
+    follow(desk, desk.tool("status", "-i", parity), by_hand, parity)
+    plant(desk, {"router6": "pkill -x venue-probe", "router8": "pkill -x tar; pkill -x sleep"})
 
 
 def test_p1_contents_decide_which_configuration_runs_and_times_do_not(

@@ -214,10 +214,10 @@ class Workstation:
         return told.out
 
     def from_outside(self, host: str, *argv: str) -> str:
-        """Runs a program of this machine in a host's mount and network namespaces."""
+        """Runs a program in a host's namespaces with all of this machine's rights."""
         form = ["podman", "inspect", "--format", "{{.State.Pid}}", self.container(host)]
         pid = subprocess.run(form, capture_output=True, text=True, check=True).stdout.strip()
-        enter = ["nsenter", "-t", pid, "-m", "-n", "--", *argv]
+        enter = ["nsenter", "-t", pid, "-m", "-n", "-p", "--", *argv]
         done = subprocess.run(enter, capture_output=True, text=True, timeout=20)
         assert done.returncode == 0, done.stderr
         return done.stdout

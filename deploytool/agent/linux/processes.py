@@ -56,27 +56,20 @@ class LinuxProcesses:
     def digest(self, held: HeldFile) -> str | None:
         """SHA-256 of a file by way of the process that holds it; None where it can't be read.
 
-        Also where that process has ended meanwhile, and its number leads to another file. By its
-        name where the kernel keeps ``map_files`` from this account (a container's root), if that
-        leads to the very same file.
+        Also where that process has ended meanwhile, and its number leads to another file.
         """
-        by_name = held.path if held.handle.startswith("/proc/") and not held.deleted else ""
-        for name in (held.handle, by_name):
-            try:
-                descriptor = open_regular(name) if name else None
-            except OSError:
-                continue
-            if descriptor is None:
-                continue
-            try:
-                found = os.fstat(descriptor)
-                if (found.st_dev, found.st_ino) == (held.device, held.number):
-                    return digest_descriptor(descriptor)
-            except OSError:
-                continue
-            finally:
-                os.close(descriptor)
-        return None
+        try:
+            descriptor = open_regular(held.handle)
+        except OSError:
+            return None
+        try:
+            found = os.fstat(descriptor)
+            same = (found.st_dev, found.st_ino) == (held.device, held.number)
+            return digest_descriptor(descriptor) if same else None
+        except OSError:
+            return None
+        finally:
+            os.close(descriptor)
 
     def environment(self, process: Process) -> tuple[str, ...]:
         """The variables that it was started with, at most 64 KiB of them."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from deploytool.agent import acting, interpreters, known, remembered
 from deploytool.agent.acting import ServiceSubject
+from deploytool.agent.held import digest_held
 from deploytool.agent.model import Owner
 from deploytool.agent.port import Interest, UnitState
 
@@ -165,12 +166,10 @@ class _Reader:
     """Reads each file once, as long as there is room for it within the bounds."""
 
     def __init__(self, host: AgentHost, digests: dict[FileKey, str | None]) -> None:
-        self._processes = host.system.processes
-        self._files = host.system.files
-        self._machine = host.system.machine
+        self._system = host.system
         self._digests = digests
         self._left = FILES_AT_MOST
-        self._until = self._machine.uptime() + READING_S
+        self._until = self._system.machine.uptime() + READING_S
 
     def read(self, files: Iterable[HeldFile]) -> None:
         for held in files:
@@ -179,19 +178,7 @@ class _Reader:
                 self._digests[at] = self._one(held)
 
     def _one(self, held: HeldFile) -> str | None:
-        if self._left <= 0 or self._machine.uptime() > self._until:
+        if self._left <= 0 or self._system.machine.uptime() > self._until:
             return None
         self._left -= 1
-        try:
-            return self._processes.digest(held) or self._by_name(held)
-        except OSError:
-            return None
-
-    def _by_name(self, held: HeldFile) -> str | None:
-        """Of a process that has ended meanwhile: the same inode may have its name still."""
-        if held.how == "argument" or held.deleted:
-            return None
-        found = self._files.inode(held.path)
-        if found is None or (found.device, found.number) != acting.key(held):
-            return None
-        return self._files.digest(held.path) if found.changed == held.changed else None
+        return digest_held(self._system, held)
