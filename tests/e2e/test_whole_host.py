@@ -154,7 +154,7 @@ def begin_elsewhere(desk: Workstation, host: str) -> None:
         f"--state /tmp/stray {SERVE.replace('@HOST@', host)} >/tmp/stray/log 2>&1 </dev/null &"
     )
     desk.from_outside(host, "unshare", "--mount", "sh", "-euc", inside)
-    serves = f"pgrep -u games >/dev/null && [ ! -e /tmp/own/x ] && [ -e /tmp/stray/control.sock ]"
+    serves = "pgrep -u games >/dev/null && [ ! -e /tmp/own/x ] && [ -e /tmp/stray/control.sock ]"
     desk.root(host, f"until {serves}; do sleep 0.1; done")
 
 

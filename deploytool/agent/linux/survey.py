@@ -36,6 +36,9 @@ MAPS_AT_MOST = 64 * 1024 * 1024
 ARGUMENTS_SHOWN = 64
 LOOK_S = 20.0
 """What has not been inspected by then is hidden: an account can make each process take long."""
+DESCRIPTORS_AT_ONCE = 1024
+"""A process may hold a million: after so many it is asked whether there is time left."""
+_TOO_LATE = f"this look could not inspect every process within {LOOK_S:.0f} s"
 _DELETED = b" (deleted)"
 _RANK = {"exe": 0, "map": 1, "fd": 2}
 _ANCESTORS_AT_MOST = 64
@@ -236,7 +239,7 @@ class ProcSurvey:
             found.update(self._wanted.match(table))
         done = {os.readlink(b"/proc/self/ns/net"), b""}
         for pid, one in seen.items():
-            if one.network in done:
+            if one.network in done or self._late():
                 continue
             try:
                 for table in tables(None, f"/proc/{pid}/net"):
@@ -246,7 +249,8 @@ class ProcSurvey:
             done.add(one.network)
         for one in seen.values():
             if one.network not in done:
-                one.hidden = one.hidden or "its network namespace can't be inspected"
+                why = _TOO_LATE if self._late() else "its network namespace can't be inspected"
+                one.hidden = one.hidden or why
         return found
 
     # --- one process --------------------------------------------------------------------------
@@ -279,8 +283,8 @@ class ProcSurvey:
         return one
 
     def _inspect(self, one: Seen, folder: int) -> None:
-        if time.monotonic() > self._until:
-            one.hidden = f"this look could not inspect every process within {LOOK_S:.0f} s"
+        if self._late():
+            one.hidden = _TOO_LATE
             return
         for what, step in (
             ("executable", self._see_program),
@@ -293,6 +297,9 @@ class ProcSurvey:
             except OSError as error:
                 # A process that ends has no executable any more, and no longer a folder later.
                 one.hide(what, error)
+
+    def _late(self) -> bool:
+        return time.monotonic() > self._until
 
     def _see_program(self, one: Seen, folder: int) -> None:
         path = os.readlink(b"exe", dir_fd=folder)
@@ -351,7 +358,10 @@ class ProcSurvey:
             one.network = os.readlink(b"ns/net", dir_fd=folder)
         held = os.open("fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
         try:
-            for name in os.listdir(held):
+            for count, name in enumerate(os.listdir(held)):
+                if count % DESCRIPTORS_AT_ONCE == 0 and self._late():
+                    one.hidden = one.hidden or _TOO_LATE
+                    break
                 try:
                     path = os.readlink(name.encode("ascii"), dir_fd=held)
                     if path.startswith(b"/"):

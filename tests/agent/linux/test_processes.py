@@ -16,6 +16,7 @@ import pytest
 
 from deploytool.agent.linux import proc, processes
 from deploytool.agent.linux.processes import LinuxProcesses
+from deploytool.agent.linux.survey import ProcSurvey
 from deploytool.agent.port import Interest, View
 from tests.unable import unable
 
@@ -309,19 +310,48 @@ def test_a_group_that_is_none_has_nobody(name: str) -> None:
     assert PROCESSES.kill_group(name) == 0
 
 
-@pytest.mark.parametrize("with_kill", [True, False])
+@pytest.mark.parametrize("by", ["cgroup.kill", "cgroup.freeze", "each"])
 def test_a_group_is_killed_whole_also_while_it_breeds(
-    group: Path, monkeypatch: pytest.MonkeyPatch, *, with_kill: bool
+    group: Path, monkeypatch: pytest.MonkeyPatch, by: str
 ) -> None:
-    if not with_kill:
-        real = processes._write
-        monkeypatch.setattr(
-            processes,
-            "_write",
-            lambda path, text: not path.endswith("cgroup.kill") and real(path, text),
-        )
+    """In one write, frozen, or one by one until it is empty: as the kernel allows."""
+    ways = ["cgroup.kill", "cgroup.freeze", "each"]
+    lacks = ways[: ways.index(by)]
+    real, written = processes._write, []
+
+    def write(path: str, text: bytes) -> bool:
+        name = path.rpartition("/")[2]
+        taken = name not in lacks and real(path, text)
+        written.extend([name] if taken else [])
+        return taken
+
+    monkeypatch.setattr(processes, "_write", write)
     name = f"/system.slice/{group.name}"
     with breeding(group):
         assert PROCESSES.kill_group(name) > 4
         eventually(lambda: not PROCESSES.group(name))
+    assert (by in written) is (group / by).exists()
     assert PROCESSES.kill_group(name) == 0
+
+
+def test_what_takes_too_long_to_inspect_is_hidden(
+    release: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process may hold a million descriptors, and an account open many network namespaces."""
+    wanted = interest(release, ports=(1,))
+    with running(release, "60") as process:
+        found(interest(release), process.pid)
+        survey = ProcSurvey(wanted, "/agent")
+        in_time = iter([False, True])
+        monkeypatch.setattr(survey, "_late", lambda: next(in_time))
+        one = survey._look(process.pid)
+        assert one is not None
+        assert "within 20 s" in one.hidden
+        monkeypatch.undo()
+        whole = survey._look(process.pid)
+        assert whole is not None
+        assert whole.hidden == ""
+        whole.network = b"net:[1]"  # one that was not read yet
+        survey._until = 0.0
+        survey._sockets({process.pid: whole})
+        assert "within 20 s" in whole.hidden
