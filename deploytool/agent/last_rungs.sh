@@ -32,6 +32,15 @@ group_members() { # NAME -> GROUP, its folder, and MEMBERS, of groups below it t
     [ -n "$MEMBERS" ]
 }
 
+services() { # -> SERVICES: the control group of systemd's services, beside that of init, which may be below a container's
+    SERVICES=/system.slice
+    while IFS= read -r line; do
+        case $line in *:name=systemd:/*/init.scope | 0::/*/init.scope)
+            SERVICES=/${line#*:*:/} SERVICES=${SERVICES%/init.scope}/system.slice ;;
+        esac
+    done </proc/1/cgroup
+} 2>/dev/null
+
 members() { # -> MEMBERS: the service's processes by its supervisor's own list; GROUP, its folder
     MEMBERS='' GROUP=''
     if [ "$SUPERVISOR" = process ]; then
@@ -44,7 +53,8 @@ members() { # -> MEMBERS: the service's processes by its supervisor's own list; 
         case $1 in [ZX]) ;; *) [ "${20}" != "$start" ] || MEMBERS=$member ;; esac
         return 0
     fi
-    group_members "/system.slice/$NAME.service" ||
+    services
+    group_members "$SERVICES/$NAME.service" ||
         group_members "$(timeout -k 1 2 systemctl show "$NAME.service" -p ControlGroup --value 2>/dev/null)" || GROUP=''
 }
 

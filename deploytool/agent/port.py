@@ -239,6 +239,9 @@ if TYPE_CHECKING:
         def mapped(self, process: Process) -> tuple[HeldFile, ...]:
             """Every file that it maps executable, its program included."""
 
+        def system_slice(self) -> str:
+            """The control group below which systemd has its services (systemd.special(7))."""
+
         def group(self, name: str) -> tuple[int, ...]:
             """The processes of a control group; none where there is no such group."""
 

@@ -174,7 +174,7 @@ class Retire(Request):
 class Halt(Request):
     """Latches the stop, and has the running process stop sending. No lock, no token.
 
-    ``only``: nothing is done where no release whose SHA-256 begins so may run.
+    The shell before the agent acts on the verb's name alone, and signals the service (stub.sh).
     """
 
     verb = "halt"
@@ -183,7 +183,13 @@ class Halt(Request):
     reason: Text
     since: Time
     seconds: Seconds
-    only: Hex | None = None
+
+
+class HaltRelease(Halt):
+    """A halt where a release whose SHA-256 begins with ``only`` may run; nothing elsewhere."""
+
+    verb = "halt_release"
+    only: Hex
 
 
 class KillStrays(Request):
@@ -363,6 +369,7 @@ ANSWERS: Mapping[type[Request], type[Answer]] = {
     Expire: Answer,
     Retire: Answer,
     Halt: Halted,
+    HaltRelease: Halted,
     KillStrays: Killed,
     LookAfterStop: Surveyed,
     ShowLatch: LatchShown,

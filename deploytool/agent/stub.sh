@@ -57,8 +57,23 @@ else:
         main(content, parts, sys.argv[2:])
 '
 
+# The service is told by its own signal before Python starts, which takes far longer. The agent signals again: it also
+# knows of supervisors, and of control groups, that are not the usual ones.
+signal_service() {
+    [ -n "$HALT_SIGNAL" ] && [ "$SUPERVISOR" = systemd ] || return 0
+    services
+    for hierarchy in '' /systemd /unified; do
+        group=/sys/fs/cgroup$hierarchy$SERVICES/$NAME.service/cgroup.procs members=0
+        [ ! -r "$group" ] || while [ $((members = members + 1)) -le 4096 ] && IFS= read -r member; do
+            case $member in '' | 0* | 1 | *[!0-9]*) continue ;; esac # 0 is a process of another namespace, and to kill(2) a group
+            kill -s "$HALT_SIGNAL" "$member"
+        done <"$group"
+    done
+} 2>/dev/null
+
 become_agent() {
     printf '\ndeploytool %s arrived\n' "$nonce" # that this host was reached, whatever Python does now
+    [ "$verb" != halt ] || signal_service
     # All that sudo allows the deploy account is this very file; root itself comes by a shell, or without sudo.
     caller=root && [ "${SUDO_COMMAND:-}" != "$0" ] || caller=deploy
     pythons=${PYTHON:-/usr/bin/python3 /usr/local/bin/python3} why='is not on this host'

@@ -52,6 +52,7 @@ from deploytool.agent.requests import (
     Answer,
     Halt,
     Halted,
+    HaltRelease,
     Killed,
     KillStrays,
     LookAfterStop,
@@ -105,14 +106,14 @@ _OF_AGENT = frozenset({Rung.QUIESCE, Rung.AGAIN})
 def call_of(rung: Rung, order: StopRequest) -> Call | Request:
     """What a host is told on a rung."""
     if rung in _OF_AGENT:
-        return Halt(
-            latch=order.latch,
-            by=in_words(order.by, 60),
-            reason=order.reason[:_REASON_AT_MOST],
-            since=int(order.pressed),
-            seconds=ON_HOST_S[rung],
-            only=order.only or None,
-        )
+        words: dict[str, Any] = {
+            "latch": order.latch,
+            "by": in_words(order.by, 60),
+            "reason": order.reason[:_REASON_AT_MOST],
+            "since": int(order.pressed),
+            "seconds": ON_HOST_S[rung],
+        }
+        return HaltRelease(only=order.only, **words) if order.only else Halt(**words)
     why = (("by", in_words(order.by, 60)), ("reason", in_words(order.reason)))
     mark = (("latch", order.latch), ("since", str(int(order.pressed))))
     if rung is Rung.FENCE:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from deploytool.agent.protocol import request_bytes
-from deploytool.agent.requests import Answer, Halt, Halted, Request, Resume, Resumed
+from deploytool.agent.requests import Answer, Halt, Halted, HaltRelease, Request, Resume, Resumed
 from deploytool.errors import HostFault
 from deploytool.fleet.prepared import host_files
 from deploytool.fleet.protocol import Call, Reply, parse_answer, parse_reply
@@ -202,7 +202,7 @@ def test_p6_a_request_of_before_a_second_stop_releases_nothing(bare: Bare) -> No
 # --- a stop of one release: what can't be told is stopped -----------------------------------------
 
 OTHER, MINE = "a" * 64, "b" * 64
-CHOSEN = AGAIN.but(only=MINE[:12])
+CHOSEN = HaltRelease(**AGAIN.to_json(), only=MINE[:12])
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from deploytool.agent.requests import (
     Answer,
     Halt,
     Halted,
+    HaltRelease,
     LatchShown,
     RenewLease,
     Resume,
@@ -56,7 +57,8 @@ def running(side: Side) -> tuple[int, str]:
 
 
 def halt(side: Side, **changes: Any) -> Halted:
-    halted = asked(side, HALT.but(**changes))
+    kind = HaltRelease if "only" in changes else Halt
+    halted = asked(side, kind(**{**HALT.to_json(), **changes}))
     assert isinstance(halted, Halted)
     return halted
 

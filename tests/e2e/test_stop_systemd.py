@@ -105,3 +105,31 @@ def test_p6_what_else_has_the_service_s_account_is_named(
         trio.hurt(f"kill {pid}")  # a stop has left it alone: it is not of the service
     began = _start(trio, tmp_path / "asked")
     assert began.code == 0, began
+
+
+_ASK = """
+mv /usr/bin/python3 /usr/bin/python3.kept
+printf '#!/bin/sh\\nexec sleep 600\\n' >/usr/bin/python3
+chmod 755 /usr/bin/python3
+for verb in latch halt_release halt; do
+    printf 'deploytool/2 ab12 %s\\n{}\\n' $verb | timeout 1 AGENT || true
+    sleep 0.5
+    [ -e ROOT/state/service/latch.json ] && echo "latched $verb" || echo "not $verb"
+done
+mv -f /usr/bin/python3.kept /usr/bin/python3
+"""
+
+
+def test_p6_the_service_is_signalled_before_python_starts(trio: Trio, tmp_path: Path) -> None:
+    agent = trio.hurt("ls -d /usr/local/libexec/deploytool/router/*").strip()
+    said = trio.hurt(_ASK.replace("AGENT", agent).replace("ROOT", ROOT))
+    shown = [line for line in said.splitlines() if line.startswith(("latched ", "not "))]
+    assert shown == ["not latch", "not halt_release", "latched halt"], said
+    # The artifact has named its latch by then: the stop writes down that one.
+    stopped = trio.desk.tool(
+        "stop", "-i", trio.inventory, "--host", trio.victim, "--reason", "runaway", "--json"
+    )
+    (row,) = stopped.document["hosts"]
+    assert (row["end"], row["stopped"]) == ("HALTED", True), row
+    began = _start(trio, tmp_path / "asked")
+    assert began.code == 0, began

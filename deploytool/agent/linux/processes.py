@@ -12,6 +12,7 @@ from deploytool.agent.linux.proc import (
     open_process,
     process_of,
     read_all,
+    read_group,
     read_once,
     shown,
     start_of,
@@ -33,6 +34,7 @@ GROUPS_AT_MOST = 4096
 KILL_S = 5.0
 """How long a control group is killed again and again, where that takes more than one write."""
 _KILL = 9
+_SLICE = "/system.slice"
 _HIERARCHIES = ("/sys/fs/cgroup", "/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified")
 """Where systemd's groups are: version 2, version 1, and both at once."""
 
@@ -89,6 +91,20 @@ class LinuxProcesses:
             return tuple(mapped_files(process.pid, folder))
         finally:
             os.close(folder)
+
+    def system_slice(self) -> str:
+        """The control group of systemd's services: beside init's own, maybe below a container's."""
+        try:
+            folder = open_process(1)
+        except OSError:
+            return _SLICE
+        try:
+            above, scope, _ = read_group(folder).rpartition("/init.scope")
+        except OSError:
+            return _SLICE
+        finally:
+            os.close(folder)
+        return f"{above}{_SLICE}" if scope else _SLICE
 
     def group(self, name: str) -> tuple[int, ...]:
         """The processes of a control group and of those below; none where there is none."""

@@ -27,6 +27,7 @@ _MODULES = {
     "expire": "switching",
     "retire": "switching",
     "halt": "stopping",
+    "halt_release": "stopping",
     "kill_strays": "stopping",
     "survey": "stopping",
     "latch": "stopping",

@@ -242,7 +242,7 @@ def usual_group(host: AgentHost) -> UnitState | None:
     """
     if host.settings.supervisor != "systemd":
         return None
-    group = f"/system.slice/{host.settings.unit}"
+    group = f"{host.system.processes.system_slice()}/{host.settings.unit}"
     return UnitState(group=group) if host.system.processes.group(group) else None
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from deploytool.agent.host import AgentHost
     from deploytool.agent.model import Other
     from deploytool.agent.port import Payload
-    from deploytool.agent.requests import Halt, KillStrays, LookAfterStop, ShowLatch
+    from deploytool.agent.requests import Halt, HaltRelease, KillStrays, LookAfterStop, ShowLatch
     from deploytool.agent.verbs.sighting import Sighting
 
 PASSING_S = 0.3
@@ -41,8 +41,6 @@ def halt(host: AgentHost, request: Halt, _payload: Payload) -> Halted:
 
     What does not say that it halted is fenced next: then no time is spent on anything else here.
     """
-    if request.only is not None and not _may_run(host, request.only):
-        return Halted(skipped=True)
     latch = Latch(latch=request.latch, by=request.by, reason=request.reason, since=request.since)
     latched = write_latch(host, latch)
     if host.settings.halt_signal is not None:
@@ -52,6 +50,11 @@ def halt(host: AgentHost, request: Halt, _payload: Payload) -> Halted:
         return Halted(latched=latched, said=said)
     synced = latched and _sync_latch(host)
     return Halted(latched=latched, synced=synced, said=said, strays=_strays(host))
+
+
+def halt_release(host: AgentHost, request: HaltRelease, payload: Payload) -> Halted:
+    """A halt where that release may run; elsewhere nothing."""
+    return halt(host, request, payload) if _may_run(host, request.only) else Halted(skipped=True)
 
 
 def kill_strays(host: AgentHost, request: KillStrays, _payload: Payload) -> Killed:

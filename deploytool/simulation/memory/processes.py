@@ -154,6 +154,10 @@ class Processes:
             return ()
         return tuple(self._shown(task, held) for held in task.held if held.how != "fd")
 
+    def system_slice(self) -> str:
+        """The control group of services."""
+        return "/system.slice"
+
     def group(self, name: str) -> tuple[int, ...]:
         """The processes of a control group."""
         self._run.point(f"group {name}")

@@ -11,6 +11,7 @@ from deploytool.agent.model import Survey
 from deploytool.agent.requests import (
     Halt,
     Halted,
+    HaltRelease,
     Killed,
     KillStrays,
     LatchShown,
@@ -32,7 +33,8 @@ ROUTER, ELSE = 999, 1000
 
 def halting(**words: Any) -> Halt:
     said = {"latch": "ab12", "by": "ann@here", "reason": "too many orders", "since": 5}
-    return Halt(**{**said, "seconds": 2, **words})
+    kind = HaltRelease if "only" in words else Halt
+    return kind(**{**said, "seconds": 2, **words})
 
 
 def halt(ground: Ground, **words: Any) -> Halted:

@@ -372,9 +372,10 @@ def test_p6_a_mask_that_a_deployment_may_lift_is_no_fence(
 def test_what_was_stopped_without_having_said_what_it_runs_says_so(
     tmp_path: Path, halt: object, only: str, known: bool
 ) -> None:
-    climbed, asked = press(tmp_path, only=only, halt=halt)
+    verb = "halt_release" if only else "halt"
+    climbed, asked = press(tmp_path, only=only, **{verb: halt})
     assert (climbed.end, stopped(climbed)) == (End.DEAD, True), "in doubt it is stopped"
-    assert asked == ["halt", "fence", "kill", "look"]
+    assert asked == [verb, "fence", "kill", "look"]
     assert ("its release was not known" in climbed.notes) is not known
 
 
