@@ -202,7 +202,7 @@ def test_p6_a_request_of_before_a_second_stop_releases_nothing(bare: Bare) -> No
 # --- a stop of one release: what can't be told is stopped -----------------------------------------
 
 OTHER, MINE = "a" * 64, "b" * 64
-CHOSEN = HaltRelease(**AGAIN.to_json(), only=MINE[:12])
+CHOSEN = HaltRelease.from_json({**AGAIN.to_json(), "only": MINE[:12]})
 
 
 @pytest.fixture

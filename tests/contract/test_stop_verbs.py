@@ -58,7 +58,7 @@ def running(side: Side) -> tuple[int, str]:
 
 def halt(side: Side, **changes: Any) -> Halted:
     kind = HaltRelease if "only" in changes else Halt
-    halted = asked(side, kind(**{**HALT.to_json(), **changes}))
+    halted = asked(side, kind.from_json({**HALT.to_json(), **changes}))
     assert isinstance(halted, Halted)
     return halted
 
