@@ -13,11 +13,9 @@ from pathlib import Path
 from page import put_section
 
 from deploytool.arming.table import Purpose
-from deploytool.fleet.inventory import load_inventory
-from deploytool.fleet.remote import connect_fleet
-from deploytool.parity.judge import judge, shown_manifest
+from deploytool.operations.proving import status
+from deploytool.operations.workspace import Workspace
 from deploytool.parity.model import Parity
-from deploytool.parity.round import probe_request, take_round
 from deploytool.rehearsal.arming import change, inventory_with_senders
 from deploytool.rehearsal.fleets.local import LocalFleet
 from deploytool.rehearsal.fleets.model import silent
@@ -34,13 +32,9 @@ AIM_S = 1.0
 def one_round(inventory_path: Path) -> float:
     """Seconds of a round that proves parity, connections included, as a command takes it."""
     began = time.monotonic()
-    inventory = load_inventory(inventory_path)
-    hosts = connect_fleet(inventory)
-    seen = take_round(hosts, probe_request(), inventory.ssh.command_timeout_s)
+    taken = status(Workspace.open(inventory_path, store=FOLDER / "no-store"))
     took = time.monotonic() - began
-    for host in hosts.values():
-        host.close()
-    if judge(inventory, seen, shown_manifest(seen)).parity is not Parity.PARITY:
+    if taken.parity is not Parity.PARITY:
         raise RuntimeError("the fleet is not in parity")
     return took
 

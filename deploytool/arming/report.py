@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from deploytool.arming.checks import Obstacle
 from deploytool.arming.model import ON, Shown
@@ -15,16 +14,6 @@ from deploytool.parity.model import Round
 SENDERS = "senders"
 """What troubles are called that are nobody's on the hosts' side."""
 OPERATOR = "operator"
-
-
-class Observer(Protocol):
-    """Whoever watches. Calls come from the runner's own thread."""
-
-    def state(self, state: State, hosts: tuple[str, ...]) -> None:
-        """It is now in ``state``, and works on ``hosts``."""
-
-    def host(self, host: str, text: str, *, good: bool | None) -> None:
-        """``host`` reached something (good), failed (bad), or is still at it (None)."""
 
 
 @dataclass

@@ -23,9 +23,10 @@ from deploytool.arming.checks import (
 )
 from deploytool.arming.hosts import FlagHosts
 from deploytool.arming.model import OFF, ON, Shown
-from deploytool.arming.report import OPERATOR, SENDERS, Observer, Report
+from deploytool.arming.report import OPERATOR, SENDERS, Report
 from deploytool.arming.senders import Outside, of_now
 from deploytool.arming.table import ENDS, FIRST, Effect, Event, Purpose, State, advance
+from deploytool.core.observer import Observer
 from deploytool.errors import DeploytoolError, FaultKind, HostFault, IllegalEvent
 from deploytool.fleet.fanout import fanout
 from deploytool.fleet.host import Host

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING
 
 from deploytool.cli.output import say
 from deploytool.errors import DeploytoolError, Interrupted
-from deploytool.fleet.paths import folder_of
 
 if TYPE_CHECKING:
-    from deploytool.arming.senders import Outside
-    from deploytool.fleet.host import Host
-    from deploytool.fleet.model import Inventory
+    from deploytool.operations.workspace import Workspace
     from deploytool.release.model import Release
     from deploytool.rollout.model import Plan, Purpose
 
@@ -23,8 +18,7 @@ GOES_ON = "turning the flag off goes on to its end, for nothing is safer"
 
 
 def disarm_first(
-    fleet: Inventory,
-    path: Path,
+    space: Workspace,
     wanted: Release,
     purpose: Purpose,
     bound: Plan | None = None,
@@ -42,58 +36,25 @@ def disarm_first(
     """
     if not wished:
         return ()
-    from deploytool.arming.runner import in_use
-    from deploytool.arming.senders import SenderCommands, senders_of
-    from deploytool.fleet.remote import connect_fleet
-    from deploytool.rollout.admission import Without, forbids
-    from deploytool.rollout.outcome import refused
+    from deploytool.operations.rollouts import flags_to_turn_off
 
-    folder = folder_of(path)
-    outside = SenderCommands(fleet, folder)
-    hosts = connect_fleet(fleet)
     off: list[str] = []
-    try:
-        found = in_use(fleet, hosts, outside)
-        if not found:
-            return ()
-        asked = senders_of(fleet, folder)
-        # What is about to be withdrawn and observed is no bit in use by then.
-        senders = Without(asked, frozenset().union(*found.values())) if asked else None
-        obstacles = forbids(fleet, wanted, hosts, purpose, senders, bound, forward=forward)
-        others = tuple(obstacle for obstacle in obstacles if obstacle.rule != "FLAGS_ARMED")
-        if others:
-            raise refused(others, wanted, purpose, str(path))
-        with naming(off):
-            for flag in found:
-                _turn_off(fleet, path, hosts, flag, outside)
-                off.append(flag)
-    finally:
-        for host in hosts.values():
-            host.close()
+    with naming(off):
+        for flag in flags_to_turn_off(space, wanted, purpose, bound=bound, forward=forward):
+            _turn_off(space, flag)
+            off.append(flag)
     return tuple(off)
 
 
-def _turn_off(
-    fleet: Inventory,
-    path: Path,
-    hosts: Mapping[str, Host],
-    flag: str,
-    outside: Outside,
-) -> None:
-    from deploytool.arming.outcome import conclude
-    from deploytool.arming.runner import Runner, signs_nothing
-    from deploytool.arming.table import Purpose
+def _turn_off(space: Workspace, flag: str) -> None:
     from deploytool.cli.interrupt import interruptible
     from deploytool.cli.screen import PlainScreen
+    from deploytool.operations.flags import disarm
 
     say(f"{flag} is turned off first.")
     with interruptible(GOES_ON) as pending, PlainScreen() as shown:
-        report = Runner(
-            fleet, hosts, flag, outside, shown,
-            purpose=Purpose.DISARM, sign=signs_nothing, interrupted=pending,
-        ).run()  # fmt: skip
+        error = disarm(space, flag, observer=shown, interrupted=pending).error
         stop_here = pending()
-    error = conclude(report, str(path))
     if error is not None:
         error.means = f"No host was switched. {error.means}"
         raise error
@@ -101,7 +62,7 @@ def _turn_off(
         raise Interrupted(
             f"You broke it off while {flag} was turned off.",
             "It was observed off everywhere; no host was switched.",
-            f"deploytool status -i {quote(str(path))}",
+            f"deploytool status -i {space.named}",
         )
 
 

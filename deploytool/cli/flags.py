@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,14 +11,15 @@ import typer
 
 from deploytool.cli.options import DEFAULT_STORE, InventoryOption, JsonOption, StoreOption
 from deploytool.cli.output import finish, say
-from deploytool.fleet.paths import folder_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from deploytool.arming.report import Report
     from deploytool.arming.table import Purpose
-    from deploytool.fleet.model import Inventory
+    from deploytool.cli.screen import PlainScreen
+    from deploytool.operations.flags import FlagChange
+    from deploytool.operations.workspace import Workspace
     from deploytool.parity.model import RoundAnswers
     from deploytool.registry.lint import Linted
 
@@ -87,17 +89,10 @@ def _check_store(store: Path) -> None:
 
 
 def _seen(path: Path) -> RoundAnswers:
-    from deploytool.fleet.inventory import load_inventory
-    from deploytool.fleet.remote import connect_fleet
-    from deploytool.parity.round import probe_request, take_round
+    from deploytool.operations.proving import probe
+    from deploytool.operations.workspace import Workspace
 
-    inventory = load_inventory(path)
-    hosts = connect_fleet(inventory)
-    try:
-        return take_round(hosts, probe_request(disk=False), inventory.ssh.command_timeout_s)
-    finally:
-        for host in hosts.values():
-            host.close()
+    return probe(Workspace.open(path))
 
 
 def _again(
@@ -158,19 +153,18 @@ def arm(
     goes wrong after the first commit is withdrawn everywhere, and that is observed.
     """
     del json
-    import tempfile
-
-    from deploytool.arming.certificate import NAMESPACE
-    from deploytool.arming.keys import find_key
     from deploytool.arming.table import Purpose
-    from deploytool.fleet.inventory import load_inventory
+    from deploytool.operations.flags import arm as turn_on
+    from deploytool.operations.flags import check_name, signing_key
+    from deploytool.operations.workspace import Workspace
 
-    fleet = load_inventory(inventory)
-    _check_name(flag)
-    with tempfile.TemporaryDirectory(prefix="deploytool-") as scratch:
-        mine = find_key(fleet.allowed_signers, key, Path(scratch))
+    space = Workspace.open(inventory)
+    check_name(flag)
+    with signing_key(space, key) as mine:
         say(f"Signing as {mine.name}, with {mine.file}.")
-        _change(fleet, inventory, flag, Purpose.ARM, mine.signing(NAMESPACE), key)
+        with _shown(Purpose.ARM) as (shown, pending):
+            end = turn_on(space, flag, mine, typed=key, observer=shown, interrupted=pending)
+    _end(space, end)
 
 
 @app.command()
@@ -180,87 +174,44 @@ def disarm(flag: FlagArgument, inventory: InventoryOption, *, json: JsonOption =
     It needs no proof, no key and no lock, and may be given again at any time.
     """
     del json
-    from deploytool.arming.runner import signs_nothing
     from deploytool.arming.table import Purpose
-    from deploytool.fleet.inventory import load_inventory
+    from deploytool.cli.notices import say_notices
+    from deploytool.operations.flags import check_name
+    from deploytool.operations.flags import disarm as turn_off
+    from deploytool.operations.workspace import Workspace
 
-    _check_name(flag)
-    _change(load_inventory(inventory), inventory, flag, Purpose.DISARM, signs_nothing)
-
-
-def _check_name(flag: str) -> None:
-    import re
-
-    from deploytool.errors import InputError
-
-    if re.fullmatch(r"[A-Z][A-Z0-9_]{0,31}", flag) is None:
-        raise InputError(
-            f"{flag!r} is not the name of a flag.",
-            "Nothing was touched.",
-            "A name is of capital letters, digits and _; deploytool flags status lists them",
-        )
+    check_name(flag)
+    space = Workspace.open(inventory)
+    with _shown(Purpose.DISARM) as (shown, pending):
+        end = turn_off(space, flag, look_after=True, observer=shown, interrupted=pending)
+    say_notices(end.answers or {})
+    _end(space, end)
 
 
-def _change(
-    fleet: Inventory,
-    path: Path,
-    flag: str,
-    purpose: Purpose,
-    sign: Callable[[bytes], str],
-    key: Path | None = None,
-) -> None:
-    """Arms or disarms, shows what came of it, and ends the command."""
-    from deploytool.arming.outcome import conclude
-    from deploytool.arming.runner import Runner
-    from deploytool.arming.senders import SenderCommands
+@contextmanager
+def _shown(purpose: Purpose) -> Iterator[tuple[PlainScreen, Callable[[], bool]]]:
+    """What shows it, and what asks whether the user breaks it off."""
     from deploytool.arming.table import Purpose
     from deploytool.cli.disarming import GOES_ON
     from deploytool.cli.interrupt import interruptible
-    from deploytool.cli.notices import say_notices
     from deploytool.cli.screen import PlainScreen
-    from deploytool.errors import Interrupted
-    from deploytool.fleet.remote import connect_fleet
-    from deploytool.home import home
-    from deploytool.parity.round import probe_request, take_round
-    from deploytool.release.store import known_releases
 
     then = GOES_ON if purpose is Purpose.DISARM else "finishing this step, then turning it off"
-    hosts = connect_fleet(fleet)
-    outside = SenderCommands(fleet, folder_of(path))
-    try:
-        with interruptible(then) as pending, PlainScreen() as shown:
-            report = Runner(
-                fleet,
-                hosts,
-                flag,
-                outside,
-                shown,
-                purpose=purpose,
-                sign=sign,
-                interrupted=pending,
-                known=known_releases(home(path) / DEFAULT_STORE.name),
-            ).run()
-        if purpose is Purpose.DISARM:  # what it looked for lies behind it: this delays nothing
-            say_notices(take_round(hosts, probe_request(disk=False), fleet.ssh.command_timeout_s))
-    except KeyboardInterrupt as again:  # the second Ctrl-C
-        raise Interrupted(
-            f"{flag}: you broke it off, and did not let it come to an end.",
-            "It may be on at some hosts, or used by the senders; what was not settled lapses.",
-            f"deploytool flags disarm {flag} -i {quote(str(path))}",
-        ) from again
-    finally:
-        for host in hosts.values():
-            host.close()
-    error = conclude(report, str(path), str(key) if key else None)
-    count = len(fleet.names)
+    with interruptible(then) as pending, PlainScreen() as shown:
+        yield shown, pending
+
+
+def _end(space: Workspace, end: FlagChange) -> None:
+    """Says what came of it, and ends the command."""
+    report, error, count = end.report, end.error, len(space.names)
     if error is None and report.epoch is not None:
         window = f", all within {report.window_s:.2f} s" if report.window_s is not None else ""
         say(
-            f"ARMED: {flag} on all {count} hosts (epoch {report.epoch}{window}). "
+            f"ARMED: {report.flag} on all {count} hosts (epoch {report.epoch}{window}). "
             "The senders use it."
         )
     elif error is None:
-        say(f"OFF: {flag} was observed off on all {count} hosts; the senders don't use it.")
+        say(f"OFF: {report.flag} was observed off on all {count} hosts; the senders don't use it.")
     finish(_report_document(report), error)
 
 
@@ -288,42 +239,23 @@ def status(inventory: InventoryOption, *, json: JsonOption = False) -> None:
     is the number of the certificate that armed it. Exit 5 where not all hosts are alike or known.
     """
     del json
-    import time
-
-    from deploytool.arming.checks import SenderObservation
-    from deploytool.arming.hosts import FlagHosts
-    from deploytool.arming.senders import SenderCommands, of_now
-    from deploytool.arming.status import remedy, rows
+    from deploytool.arming.status import remedy
     from deploytool.cli.flagtable import document, lines, show
     from deploytool.cli.notices import say_notices
-    from deploytool.errors import HostFault, NotProven
-    from deploytool.fleet.inventory import load_inventory
-    from deploytool.fleet.remote import connect_fleet
-    from deploytool.parity.round import probe_request, take_round
+    from deploytool.errors import NotProven
+    from deploytool.operations.flags import flag_status
+    from deploytool.operations.workspace import Workspace
 
-    fleet = load_inventory(inventory)
-    hosts = connect_fleet(fleet)
-    try:
-        deadline_s = fleet.ssh.command_timeout_s
-        seen = take_round(hosts, probe_request(disk=False), deadline_s)
-        shown = FlagHosts(hosts, deadline_s, lambda _host, _text, _fault: None).observe()
-    finally:
-        for host in hosts.values():
-            host.close()
-    senders: SenderObservation | HostFault
-    try:
-        senders = of_now(SenderCommands(fleet, folder_of(inventory)).observe(), time.time())
-    except HostFault as fault:
-        senders = fault
-    found = rows(seen, shown)
-    show(found, fleet.names, senders)
-    left = say_notices(seen)
-    odd = lines(found, seen, senders)
+    space = Workspace.open(inventory)
+    seen = flag_status(space)
+    show(seen.rows, space.names, seen.senders)
+    left = say_notices(seen.answers)
+    odd = lines(seen.rows, seen.answers, seen.senders)
     error = None
     if odd:
         error = NotProven(
-            f"The flags of {fleet.fleet} are not the same everywhere, or not known.",
-            *remedy(found, seen, quote(str(inventory))),
+            f"The flags of {space.inventory.fleet} are not the same everywhere, or not known.",
+            *remedy(seen.rows, seen.answers, space.named),
             odd,
         )
-    finish({**document(found, senders), "under_way": left}, error)
+    finish({**document(seen.rows, seen.senders), "under_way": left}, error)

@@ -53,17 +53,19 @@ def prepare(
     """
     del json
     from deploytool.errors import HostFault, NotProven
-    from deploytool.fleet.inventory import load_inventory
-    from deploytool.fleet.prepare import Admin, prepare_fleet, read_public_key
+    from deploytool.fleet.prepare import Admin, read_public_key
     from deploytool.fleet.select import select_hosts
+    from deploytool.operations.hosts import prepare_hosts
+    from deploytool.operations.workspace import Workspace
 
-    chosen = select_hosts(load_inventory(inventory), tuple(host or ()))
+    space = Workspace.open(inventory)
+    chosen = select_hosts(space.inventory, tuple(host or ()))
     who = Admin(
         admin,
         expand_home(str(admin_key)) if admin_key else None,
         read_public_key(authorize) if authorize else None,
     )
-    outcomes = prepare_fleet(inventory, who, say, hosts=chosen)
+    outcomes = prepare_hosts(space, who, chosen, tell=say)
     failed = {name: str(o) for name, o in outcomes.items() if isinstance(o, HostFault)}
     done = {n: o for n, o in outcomes.items() if not isinstance(o, HostFault)}
     changed = {name: list(outcome.changed) for name, outcome in done.items()}
@@ -148,23 +150,13 @@ def check(
     del json
     from deploytool.cli.notices import say_notices, way_back
     from deploytool.errors import NotProven
-    from deploytool.fleet.inventory import load_inventory
-    from deploytool.fleet.remote import connect_fleet
-    from deploytool.fleet.select import select_hosts
-    from deploytool.parity.judge import expect
-    from deploytool.parity.round import probe_request, take_round
-    from deploytool.rollout.checks import readiness
+    from deploytool.operations.hosts import check_hosts
+    from deploytool.operations.workspace import Workspace
 
-    fleet = load_inventory(inventory)
-    chosen = select_hosts(fleet, tuple(host or ()))
-    hosts = {name: item for name, item in connect_fleet(fleet).items() if name in chosen}
-    request = probe_request(disk=False, surroundings=True)
-    seen = take_round(hosts, request, fleet.ssh.command_timeout_s)
-    for item in hosts.values():
-        item.close()
-    say_notices(seen)
-    expected = {name: expect(fleet, name, None) for name in chosen}
-    lacking = readiness(seen, expected)
+    fleet = (space := Workspace.open(inventory)).inventory
+    found = check_hosts(space, tuple(host or ()))
+    say_notices(found.answers)
+    lacking, chosen = found.lacking, tuple(found.expected)
     missing = {name: [o.text for o in lacking if o.host == name] for name in chosen}
     for name in chosen:
         state = "ready" if not missing[name] else "NOT ready"
@@ -176,7 +168,7 @@ def check(
         error = NotProven(
             f"{sum(map(bool, missing.values()))} of {len(chosen)} hosts are not ready.",
             "A deployment to this fleet will be refused.",
-            _after_check(inventory, fleet, seen, expected),
+            _after_check(inventory, fleet, found.answers, found.expected),
             tuple(map(str, lacking)),
         )
     finish({"hosts": missing}, error)
@@ -202,50 +194,28 @@ def let_in(
     host writes the reason down.
     """
     del json
-    from deploytool.cli.interrupt import holder
-    from deploytool.errors import HostFault, NotProven, Refused
-    from deploytool.fleet.inventory import load_inventory
-    from deploytool.fleet.letting_in import let_in as let_host_in
+    from deploytool.errors import NotProven
     from deploytool.fleet.prepare import Admin
-    from deploytool.fleet.remote import connect_fleet
-    from deploytool.fleet.select import select_hosts
+    from deploytool.operations.hosts import let_host_in
+    from deploytool.operations.workspace import Workspace
     from deploytool.parity.host_notices import last_of
-    from deploytool.parity.round import probe_request, take_round
     from deploytool.parity.words import Trades, words
-    from deploytool.stop.escalation import in_words
 
-    fleet = load_inventory(inventory)
-    select_hosts(fleet, (host,))
-    named = quote(str(inventory))
-    if fleet.signers is not None:
-        raise Refused(
-            "START_SIGNERS",
-            "Refused by START_SIGNERS: the inventory names signers.",
-            "Nothing was changed: with signers, two people start a host.",
-            f"deploytool start -i {named} --host {host} --reason TEXT --by YOU",
-        )
+    space = Workspace.open(inventory)
     key = str(admin_key.expanduser()) if admin_key else None
-    trouble = ""
-    try:
-        said = let_host_in(fleet, host, Admin(admin, key), in_words(holder()), in_words(reason))
-    except HostFault as fault:
-        said, trouble = "", str(fault)
-    hosts = {host: connect_fleet(fleet)[host]}
-    try:
-        seen = take_round(hosts, probe_request(), fleet.ssh.command_timeout_s)
-    finally:
-        hosts[host].close()
-    last = words(last_of(seen[host]))
+    end = let_host_in(space, host, Admin(admin, key), reason)
+    seen, said, trouble = last_of(end.answer), end.said, end.trouble
+    last = words(seen)
     say(f"{host}: {last.text}{f' ({trouble or said})' if trouble or said else ''}")
     error = None
     if trouble or last.trades is not Trades.YES or last.unfinished:
         error = NotProven(
             f"{host}: {last.text}.",
             "It was not let in." if trouble else "It was let in; this is what it shows now.",
-            f"deploytool status -i {named}",
+            f"deploytool status -i {space.named}",
             (trouble,) if trouble else (),
         )
-    finish({"host": host, "state": last_of(seen[host]).state or "not seen"}, error)
+    finish({"host": host, "state": seen.state or "not seen"}, error)
 
 
 @app.command()
@@ -272,21 +242,19 @@ def retire(
     the new machine's key is pinned in the place of the old one's.
     """
     del json
-    from deploytool.cli.interrupt import holder
     from deploytool.errors import HostFault, NotProven
-    from deploytool.fleet.inventory import load_inventory
     from deploytool.fleet.prepare import read_public_key
-    from deploytool.fleet.remote import connect_fleet
-    from deploytool.fleet.retire import pin_replacement, stop_for_good
+    from deploytool.fleet.retire import pin_replacement
     from deploytool.fleet.select import select_hosts
+    from deploytool.operations.hosts import retire_host
+    from deploytool.operations.workspace import Workspace
 
-    fleet = load_inventory(inventory)
+    fleet = (space := Workspace.open(inventory)).inventory
     select_hosts(fleet, (host,))
     key = read_public_key(replacement_key) if replacement_key is not None else None
     if not dead:
-        old = connect_fleet(fleet)[host]
         try:
-            stop_for_good(old, holder(), fleet.ssh.command_timeout_s)
+            retire_host(space, host)
         except HostFault as fault:
             again = f"deploytool host retire {host} -i {quote(str(inventory))}"
             again += f" --replacement-key {quote(str(replacement_key))}" if replacement_key else ""
@@ -296,8 +264,6 @@ def retire(
                 f"Once it answers: {again} (a lock that this left lets it through), "
                 f"or switch it off, then: {again} --dead",
             ) from fault
-        finally:
-            old.close()
         say(f"{host}: stopped, and it stays so after a reboot.")
     if key is not None:
         say(f"{host}: the replacement's key is pinned as {pin_replacement(fleet, host, key)}.")

@@ -1,20 +1,12 @@
-"""Who runs a command that changes hosts, and how it ends on Ctrl-C: in order, or at once."""
+"""How a command that changes hosts ends on Ctrl-C: in order, or at once."""
 
 from __future__ import annotations
 
-import getpass
-import re
 import signal
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from deploytool.cli.output import say
-
-
-def holder() -> str:
-    """Who deploys, as locks name it: ``user@machine``."""
-    return re.sub(r"[^A-Za-z0-9@._:+-]", "-", f"{getpass.getuser()}@{socket.gethostname()}")[:64]
 
 
 @contextmanager

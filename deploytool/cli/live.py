@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from enum import Enum
 from types import TracebackType
 from typing import Self, TextIO
 
@@ -43,7 +44,7 @@ class LiveScreen:
         self._live.refresh()
         self._live.stop()
 
-    def state(self, state: State, hosts: tuple[str, ...]) -> None:
+    def state(self, state: Enum, hosts: tuple[str, ...]) -> None:
         """Shows what is done now."""
         self._state = f"{state.value} ({len(hosts)} of {len(self._hosts)} hosts)"
         if state is State.REVERTING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deploytool.cli.disarming import disarm_first, name_them, naming
-from deploytool.cli.interrupt import holder, interruptible
+from deploytool.cli.interrupt import interruptible
 from deploytool.cli.options import (
     DEFAULT_JOURNAL,
     DEFAULT_STORE,
@@ -20,12 +20,16 @@ from deploytool.cli.options import (
     StoreOption,
 )
 from deploytool.cli.output import finish, inventory_named, say
-from deploytool.fleet.paths import folder_of
 
 if TYPE_CHECKING:
-    from deploytool.fleet.model import Inventory
+    from collections.abc import Callable
+
+    from deploytool.core.observer import Observer
+    from deploytool.operations.rollouts import RolloutEnd
+    from deploytool.operations.workspace import Workspace
     from deploytool.release.model import Release
     from deploytool.rollout.model import Plan, Purpose
+    from deploytool.rollout.recovery import InterruptedRollout
 
 
 DisarmOption = Annotated[
@@ -34,34 +38,6 @@ DisarmOption = Annotated[
         "--disarm", help="Turn off every armed flag first: the senders, then the hosts, observed."
     ),
 ]
-
-
-def _inputs(inventory_path: Path, store: Path, word: str) -> tuple[Inventory, Release]:
-    """What is to be deployed where, once nothing that the gate refuses speaks against it."""
-    import time
-
-    from deploytool.errors import InputError, Refused
-    from deploytool.fleet.inventory import load_inventory
-    from deploytool.gate.check_deploy import check_deploy
-    from deploytool.release.store import find
-
-    inventory = load_inventory(inventory_path)
-    release = find(store, word)
-    if release.manifest.name != inventory.service.name:
-        raise InputError(
-            f"The release is {release.manifest.name!r}, the service is {inventory.service.name!r}.",
-            "Nothing was touched.",
-            "Name a release of this service; see: deploytool release list",
-        )
-    if release.manifest.rehearsal_only and not inventory.throwaway:
-        raise Refused(
-            "RELEASE_REHEARSAL_ONLY",
-            f"{release.label} is for rehearsals only, {inventory.fleet} is no throwaway fleet.",
-            "Nothing was changed.",
-            "Deploy another release, or rehearse: deploytool fleet up --fleet local",
-        )
-    check_deploy(inventory_path, release, store, time.time())
-    return inventory, release
 
 
 def plan(
@@ -80,39 +56,26 @@ def plan(
     Exit 3 where a rule forbids it; what stands in the way is named, host by host.
     """
     del json
-    import secrets
-
-    from deploytool.arming.senders import senders_of
     from deploytool.cli.notices import way_back
-    from deploytool.fleet.remote import connect_fleet
-    from deploytool.release.store import known_releases
-    from deploytool.rollout.admission import admit
-    from deploytool.rollout.model import Purpose
-    from deploytool.rollout.outcome import refused
+    from deploytool.operations.rollouts import find_candidate
+    from deploytool.operations.rollouts import plan as make_plan
+    from deploytool.operations.workspace import Workspace
 
-    fleet, wanted = _inputs(inventory, store, release)
-    hosts = connect_fleet(fleet)
-    try:
-        asked = senders_of(fleet, folder_of(inventory))
-        known = known_releases(store)
-        found = admit(fleet, wanted.manifest, hosts, secrets.token_hex(8), asked, known)
-    finally:
-        for host in hosts.values():
-            host.close()
-    if found.plan is None:
-        raise refused(found.obstacles, wanted, Purpose.DEPLOY, str(inventory))
-    say(f"{wanted.label} to {fleet.fleet}: plan {found.plan.id}")
-    for item in found.plan.hosts:
+    space = Workspace.open(inventory, store=store)
+    candidate = find_candidate(space, release)
+    made = make_plan(candidate)
+    say(f"{candidate.release.label} to {space.inventory.fleet}: plan {made.id}")
+    for item in made.hosts:
         say(f"  {item.host:<16} {item.action.value}")
-    for number, wave in enumerate(found.plan.waves, start=1):
+    for number, wave in enumerate(made.waves, start=1):
         say(f"  wave {number}: {', '.join(wave)}")
-    for line in way_back(fleet, inventory):
+    for line in way_back(space.inventory, inventory):
         say(line)
     if out is not None:
-        _write(out, found.plan)
+        _write(out, made)
         bound = f"{quote(release)} --plan {quote(str(out))}"
         say(f"Written to {out}: deploytool deploy -i {quote(str(inventory))} {bound}")
-    finish({"plan": found.plan.model_dump(mode="json")}, None)
+    finish({"plan": made.model_dump(mode="json")}, None)
 
 
 def _write(out: Path, plan: Plan) -> None:
@@ -147,75 +110,30 @@ def _bound(path: Path | None) -> Plan | None:
 
 
 def _run(
-    inventory_path: Path,
-    fleet: Inventory,
+    space: Workspace,
     wanted: Release,
-    folder: Path,
     purpose: Purpose,
-    bound: Plan | None = None,
-    *,
-    forward: bool = False,
-    off: tuple[str, ...] = (),
-    store: Path = DEFAULT_STORE,
+    rollout: Callable[[Observer, Callable[[], bool]], RolloutEnd],
+    off: tuple[str, ...],
 ) -> None:
     """Runs a rollout to its end, shows it, and ends the command.
 
     ``off``: the flags that were turned off before; whatever goes wrong names them.
     """
-    from deploytool.fleet.remote import connect_fleet
+    from deploytool.cli.screen import RolloutScreen, round_document, show_halts, show_round
+    from deploytool.parity.model import Parity
     from deploytool.rollout.model import Purpose
 
-    hosts = connect_fleet(fleet, early=True)
+    fleet = space.inventory
     title = f"{'undo' if purpose is Purpose.ROLLBACK else 'deploy'} {wanted.label} on {fleet.fleet}"
-    try:
-        # Read in while the hosts answer.
-        import secrets
-
-        from deploytool.arming.senders import senders_of
-        from deploytool.cli.screen import round_document, screen, show_halts, show_round
-        from deploytool.parity.model import Parity
-        from deploytool.release.store import known_releases
-        from deploytool.rollout.journal import Journal, journal_path
-        from deploytool.rollout.outcome import conclude, cut_short
-        from deploytool.rollout.runner import Runner
-
-        # Never the bound plan's: two runs of one plan are two deployers.
-        plan_id = secrets.token_hex(8)
-        with (
-            naming(off),
-            Journal(journal_path(folder, fleet.fleet)) as journal,
-            interruptible() as pending,
-            screen(fleet.names, title) as shown,
-        ):
-            journal.begin(plan_id, purpose.value, fleet.fleet, wanted.digest, holder())
-            report = Runner(
-                fleet,
-                wanted,
-                hosts,
-                holder(),
-                shown,
-                journal,
-                plan_id=plan_id,
-                purpose=purpose,
-                bound=bound,
-                interrupted=pending,
-                forward=forward,
-                known=known_releases(store),
-                senders=senders_of(fleet, folder_of(inventory_path)),
-            ).run()
-    except KeyboardInterrupt as again:  # the second Ctrl-C
-        cut = cut_short(wanted.label, str(inventory_path))
-        name_them(cut, off)
-        raise cut from again
-    finally:
-        for host in hosts.values():
-            host.close()
-    error = conclude(report, str(inventory_path))
+    with naming(off), interruptible() as pending, RolloutScreen(fleet.names, title) as shown:
+        end = rollout(shown, pending)
+    report, error = end.report, end.error
     if error is not None:
         name_them(error, off)
     if report.round is not None:
         show_round(report.round)
-        show_halts(report.round, inventory_path)
+        show_halts(report.round, space.path)
     if error is None and report.round is not None:
         done = "is deployed and proven"
         if purpose is Purpose.ROLLBACK:
@@ -258,32 +176,31 @@ def deploy(
     back, proven; 5 MIXED or UNKNOWN: hosts and the next command are named; 130 you broke it off.
     """
     del json
+    from deploytool.operations.rollouts import deploy as put
+    from deploytool.operations.rollouts import find_candidate
+    from deploytool.operations.workspace import Workspace
     from deploytool.rollout.model import Purpose
 
     bound = _bound(plan_file)
-    fleet, wanted = _inputs(inventory, store, release)
-    off = disarm_first(fleet, inventory, wanted, Purpose.DEPLOY, bound, wished=disarm)
-    _run(inventory, fleet, wanted, journal, Purpose.DEPLOY, bound, off=off, store=store)
+    space = Workspace.open(inventory, store=store, journal=journal)
+    candidate = find_candidate(space, release)
+    off = disarm_first(space, candidate.release, Purpose.DEPLOY, bound, wished=disarm)
+    _run(
+        space, candidate.release, Purpose.DEPLOY,
+        lambda shown, pending: put(candidate, bound=bound, observer=shown, interrupted=pending),
+        off,
+    )  # fmt: skip
 
 
-def _find_interrupted(
-    inventory_path: Path, store: Path, journal: Path, purpose: Purpose
-) -> tuple[Inventory, Release]:
+def _find_interrupted(space: Workspace, purpose: Purpose) -> InterruptedRollout:
     """What an interrupted rollout was about, by what the hosts show; said before it is acted on."""
-    from deploytool.fleet.inventory import load_inventory
-    from deploytool.fleet.remote import connect_fleet
-    from deploytool.rollout.recovery import describe_interrupted, locate
+    from deploytool.operations.rollouts import find_interrupted
+    from deploytool.rollout.recovery import describe_interrupted
 
-    fleet = load_inventory(inventory_path)
-    hosts = connect_fleet(fleet)
-    try:
-        found = locate(fleet, hosts, store, journal, str(inventory_path), purpose)
-    finally:
-        for host in hosts.values():
-            host.close()
+    found = find_interrupted(space, purpose)
     for line in describe_interrupted(found):
         say(line)
-    return fleet, found.release
+    return found
 
 
 def resume(
@@ -305,14 +222,20 @@ def resume(
     be done, --forward is the other end.
     """
     del json
+    from deploytool.operations.rollouts import resume as finish_it
+    from deploytool.operations.workspace import Workspace
     from deploytool.rollout.model import Purpose
 
-    fleet, release = _find_interrupted(inventory, store, journal, Purpose.RESUME)
-    off = disarm_first(fleet, inventory, release, Purpose.RESUME, forward=forward, wished=disarm)
+    space = Workspace.open(inventory, store=store, journal=journal)
+    found = _find_interrupted(space, Purpose.RESUME)
+    off = disarm_first(space, found.release, Purpose.RESUME, forward=forward, wished=disarm)
     say("Finishing it: taking the locks over, then staging, switching and proving what is missing.")
     _run(
-        inventory, fleet, release, journal, Purpose.RESUME,
-        forward=forward, off=off, store=store,
+        space, found.release, Purpose.RESUME,
+        lambda shown, pending: finish_it(
+            space, found, forward=forward, observer=shown, interrupted=pending
+        ),
+        off,
     )  # fmt: skip
 
 
@@ -331,12 +254,19 @@ def rollback(
     back from it, deploy the older release.
     """
     del json
+    from deploytool.operations.rollouts import rollback as undo
+    from deploytool.operations.workspace import Workspace
     from deploytool.rollout.model import Purpose
 
-    fleet, release = _find_interrupted(inventory, store, journal, Purpose.ROLLBACK)
-    off = disarm_first(fleet, inventory, release, Purpose.ROLLBACK, wished=disarm)
+    space = Workspace.open(inventory, store=store, journal=journal)
+    found = _find_interrupted(space, Purpose.ROLLBACK)
+    off = disarm_first(space, found.release, Purpose.ROLLBACK, wished=disarm)
     say("Undoing it: taking the locks over, then bringing every touched host back and proving it.")
-    _run(inventory, fleet, release, journal, Purpose.ROLLBACK, off=off, store=store)
+    _run(
+        space, found.release, Purpose.ROLLBACK,
+        lambda shown, pending: undo(space, found, observer=shown, interrupted=pending),
+        off,
+    )  # fmt: skip
 
 
 def register(app: typer.Typer) -> None:

@@ -7,6 +7,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from enum import Enum
 from pathlib import Path
 from shlex import quote
@@ -57,16 +58,45 @@ class PlainScreen:
         self._say(f"  {host}: {'FAILED: ' if good is False else ''}{text}")
 
 
-def screen(hosts: tuple[str, ...], title: str) -> PlainScreen | LiveScreen:
+class RolloutScreen:
     """A live table where there is a terminal to draw it on, else plain lines.
 
-    The lines of --verbose would come in the middle of a table that is drawn again and again.
+    Nothing is drawn, and nothing imported for it, before there is something to show. The lines of
+    --verbose would come in the middle of a table that is drawn again and again.
     """
-    if LOG.verbose or not _stream().isatty():
-        return PlainScreen()
-    from deploytool.cli.live import LiveScreen  # rich is slow to import
 
-    return LiveScreen(hosts, title, _stream())
+    def __init__(self, hosts: tuple[str, ...], title: str) -> None:
+        self._hosts = hosts
+        self._title = title
+        self._ends = ExitStack()
+        self._shown: PlainScreen | LiveScreen | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._ends.close()
+
+    def _begun(self) -> PlainScreen | LiveScreen:
+        if self._shown is None:
+            self._shown = self._fitting()
+            self._ends.enter_context(self._shown)
+        return self._shown
+
+    def _fitting(self) -> PlainScreen | LiveScreen:
+        if LOG.verbose or not _stream().isatty():
+            return PlainScreen()
+        from deploytool.cli.live import LiveScreen  # rich is slow to import
+
+        return LiveScreen(self._hosts, self._title, _stream())
+
+    def state(self, state: Enum, hosts: tuple[str, ...]) -> None:
+        """Shows what is done now, and where."""
+        self._begun().state(state, hosts)
+
+    def host(self, host: str, text: str, *, good: bool | None) -> None:
+        """Shows what one host reached."""
+        self._begun().host(host, text, good=good)
 
 
 def show_round(taken: Round) -> None:

@@ -104,30 +104,14 @@ def remove(
 
 def _install(path: Path, admin: str | None, admin_key: Path | None, what: str) -> None:
     """Puts the file on every host, looks whether each has it, and ends the command."""
-    from deploytool.errors import HostFault, NotProven
-    from deploytool.fleet.inventory import load_inventory
-    from deploytool.fleet.prepare import Admin, prepare_fleet
-    from deploytool.fleet.remote import connect_fleet
-    from deploytool.parity.judge import expect
-    from deploytool.parity.round import probe_request, take_round
-    from deploytool.parity.rules import signers_rule
+    from deploytool.errors import NotProven
+    from deploytool.fleet.prepare import Admin
+    from deploytool.operations.hosts import install_signers
+    from deploytool.operations.workspace import Workspace
 
     who = Admin(admin, expand_home(str(admin_key)) if admin_key else None, None)
-    outcomes = prepare_fleet(path, who, say)
-    fleet = load_inventory(path)
-    hosts = connect_fleet(fleet)
-    try:
-        seen = take_round(hosts, probe_request(disk=False), fleet.ssh.command_timeout_s)
-    finally:
-        for host in hosts.values():
-            host.close()
-    failed: dict[str, str] = {}
-    for name, item in seen.items():
-        outcome = outcomes[name]
-        if isinstance(item, HostFault):
-            failed[name] = str(outcome if isinstance(outcome, HostFault) else item)
-        elif findings := tuple(signers_rule(expect(fleet, name, None), item)):
-            failed[name] = "; ".join(map(str, findings))
+    seen = install_signers(Workspace.open(path), who, tell=say)
+    failed = {name: text for name, text in seen.items() if text}
     error = None
     if failed:
         error = NotProven(

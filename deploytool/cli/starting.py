@@ -4,42 +4,21 @@ from __future__ import annotations
 
 import getpass
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from shlex import quote
 
-from deploytool.arming.senders import SenderCommands, senders_of
 from deploytool.cli.notices import say_notices
 from deploytool.cli.output import finish, say
 from deploytool.errors import InputError, NotProven
-from deploytool.fleet.inventory import load_inventory
-from deploytool.fleet.model import Inventory
-from deploytool.fleet.paths import folder_of
-from deploytool.fleet.remote import RemoteHost, connect_fleet
 from deploytool.fleet.select import select_hosts
-from deploytool.home import home
+from deploytool.operations.starting import request_start, start
+from deploytool.operations.workspace import Workspace
 from deploytool.parity.host_notices import last_of
 from deploytool.parity.words import Trades, Words, words
-from deploytool.release.store import DEFAULT_STORE, known_releases
-from deploytool.start.flag_checks import flag_objections
 from deploytool.start.request import signing
-from deploytool.start.runner import ask, begin, check, probe, read, write
-
-
-@contextmanager
-def _connected(inventory: Inventory) -> Iterator[dict[str, RemoteHost]]:
-    hosts = connect_fleet(inventory)
-    try:
-        yield hosts
-    finally:
-        for host in hosts.values():
-            host.close()
-
-
-def _senders(inventory: Inventory, path: Path) -> SenderCommands | None:
-    return senders_of(inventory, folder_of(path))
+from deploytool.start.runner import write
 
 
 def ask_for(
@@ -63,16 +42,11 @@ def ask_for(
             "Nothing was started.",
             f"deploytool start -i {quote(str(path))} --all --reason TEXT --by YOU",
         )
-    inventory = load_inventory(path)
+    space = Workspace.open(path)
     if chosen:
-        select_hosts(inventory, chosen)
-    now = int(time.time())
-    with _connected(inventory) as hosts:
-        seen = probe(inventory, hosts, known_releases(home(path) / DEFAULT_STORE.name))
-        flags = flag_objections(inventory, hosts, seen, _senders(inventory, path))
-    say_notices(seen)
-    who = by or getpass.getuser()
-    requests = ask(inventory, seen, chosen, who, reason, now, str(path), flags)
+        select_hosts(space.inventory, chosen)
+    now, who = time.time(), by or getpass.getuser()
+    requests = request_start(space, chosen, reason, who, shown=say_notices)
     folder = out or Path(f"start-{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%SZ}")
     places = write(requests, folder)
     for one in requests:
@@ -88,17 +62,8 @@ def do(path: Path, requests: tuple[Path, ...], signatures: tuple[Path, ...]) -> 
     Raises:
         Refused: a rule forbids it; nothing was changed.
     """
-    from deploytool.cli.interrupt import holder
-
-    inventory = load_inventory(path)
-    signed = read(requests, signatures)
-    with _connected(inventory) as hosts:
-        seen = probe(inventory, hosts, known_releases(home(path) / DEFAULT_STORE.name))
-        say_notices(seen)
-        flags = flag_objections(inventory, hosts, seen, _senders(inventory, path))
-        check(inventory, signed, seen, time.time(), str(path), flags)
-        outcomes = begin(inventory, hosts, signed, seen, holder())
-        after = probe(inventory, hosts)
+    started = start(Workspace.open(path), requests, signatures, shown=say_notices)
+    outcomes, after = started.outcomes, started.answers
     said = {host: words(last_of(after[host])) for host in outcomes}
     for host, one in said.items():
         say(f"{host}: {one.text}{f' ({outcomes[host]})' if outcomes[host] else ''}")

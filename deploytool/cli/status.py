@@ -14,6 +14,7 @@ from deploytool.cli.options import DEFAULT_STORE, InventoryOption, JsonOption, S
 from deploytool.cli.output import finish, say
 
 if TYPE_CHECKING:
+    from deploytool.operations.workspace import Workspace
     from deploytool.parity.model import Round
 
 
@@ -33,26 +34,11 @@ def waiting(names: tuple[str, ...], deadline_s: float) -> Iterator[Callable[[str
         yield lambda host, _outcome: left.pop(host, None)
 
 
-def _look(inventory_path: Path, release: str | None, store: Path) -> Round:
-    from deploytool.fleet.inventory import load_inventory
-    from deploytool.fleet.remote import connect_fleet
-    from deploytool.release.store import find, known_releases
+def _look(space: Workspace, release: str | None) -> Round:
+    from deploytool.operations.proving import status as look
 
-    inventory = load_inventory(inventory_path)
-    wanted = find(store, release).manifest if release is not None else None
-    hosts = connect_fleet(inventory, early=True)
-    try:
-        # Read in while the hosts answer.
-        from deploytool.parity.judge import judge, shown_manifest
-        from deploytool.parity.round import probe_request, take_round
-
-        with waiting(inventory.names, inventory.ssh.command_timeout_s) as heard:
-            request = probe_request(known=known_releases(store))
-            seen = take_round(hosts, request, inventory.ssh.command_timeout_s, heard)
-    finally:
-        for host in hosts.values():
-            host.close()
-    return judge(inventory, seen, wanted or shown_manifest(seen))
+    with waiting(space.names, space.deadline_s) as heard:
+        return look(space, release, heard=heard)
 
 
 def status(
@@ -74,11 +60,14 @@ def status(
     5 where the fleet is MIXED or UNKNOWN: then the last line says what to do first.
     """
     del json
+    from deploytool.operations.workspace import Workspace
+
+    taken = _look(Workspace.open(inventory, store=store), release)
+
     from deploytool.cli.screen import round_document, show_notices, show_round
     from deploytool.parity.model import Parity, Verdict
     from deploytool.rollout.outcome import not_proven
 
-    taken = _look(inventory, release, store)
     show_round(taken)
     lines = show_notices(taken, inventory)
     proven = taken.parity is Parity.PARITY
@@ -117,15 +106,13 @@ def verify(
     del json
     from deploytool.cli.screen import round_document, show_notices, show_round
     from deploytool.errors import NotProven
-    from deploytool.fleet.inventory import load_inventory
+    from deploytool.operations.proving import verify as prove
+    from deploytool.operations.workspace import Workspace
     from deploytool.parity.model import Parity
-    from deploytool.parity.testinfra_specs import OWN, run_specs
     from deploytool.rollout.outcome import host_lines, not_proven
 
-    results = run_specs(load_inventory(inventory), spec) if spec is not None else ()
-    taken = _look(inventory, release, store)
-    if spec is None and taken.parity is Parity.PARITY:
-        results = run_specs(load_inventory(inventory), OWN)
+    found = prove(Workspace.open(inventory, store=store), release, spec, look=_look)
+    taken, results = found.round, found.specs
     show_round(taken)
     lines = show_notices(taken, inventory)
     failed = tuple(result for result in results if not result.good)
@@ -139,7 +126,7 @@ def verify(
         error.details += tuple(f"{r.host}: {line}" for r in failed for line in r.lines)
     elif failed:
         error = NotProven(
-            f"The specs in {spec or OWN} fail on {len(failed)} of {len(results)} hosts.",
+            f"The specs in {found.folder} fail on {len(failed)} of {len(results)} hosts.",
             "The release is the same everywhere; what the specs ask for is not.",
             f"deploytool verify -i {inventory}" + (f" --spec {spec}" if spec else ""),
             tuple(f"{r.host}: {line}" for r in failed for line in r.lines) + host_lines(taken),

@@ -122,20 +122,21 @@ def watch(
     and all is known at the end, else with 5.
     """
     del json
-    from deploytool.cli.interrupt import holder, interruptible
-    from deploytool.cli.watching import conclude, keep
+    from deploytool.cli.interrupt import interruptible
+    from deploytool.cli.watching import conclude, told
+    from deploytool.operations.watching import watch as keep
+    from deploytool.operations.workspace import Workspace
 
     with interruptible("the watch ends with its round") as pending:
         seen = keep(
-            inventory,
+            Workspace.open(inventory, store=store),
             release,
-            store,
-            by=f"watch+{holder()}",
             every_s=every,
             lasting_s=lasting,
             stop_on_drift=on_drift is OnDrift.STOP_HOST,
             until_drift=until_drift,
-            ended=pending,
+            tell=told,
+            interrupted=pending,
         )
     finish(*conclude(seen, str(inventory)))
 

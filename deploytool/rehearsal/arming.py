@@ -9,17 +9,12 @@ from typing import Any
 
 import yaml
 
-from deploytool.arming.certificate import NAMESPACE
-from deploytool.arming.outcome import conclude
+from deploytool.arming.keys import Key
 from deploytool.arming.report import Report
-from deploytool.arming.runner import Runner
-from deploytool.arming.senders import SenderCommands
-from deploytool.arming.table import Purpose, State
+from deploytool.arming.table import Purpose
 from deploytool.errors import DeploytoolError
-from deploytool.fleet.inventory import load_inventory
-from deploytool.fleet.paths import folder_of
-from deploytool.fleet.remote import connect_fleet
-from deploytool.fleet.signing import sign
+from deploytool.operations.flags import arm, disarm
+from deploytool.operations.workspace import Workspace
 from deploytool.rehearsal.fleets.files import SIGNER_IDENTITY
 from deploytool.rehearsal.fleets.model import Throwaway
 
@@ -79,33 +74,11 @@ def inventory_with_senders(
     return path
 
 
-class _Silent:
-    """Nobody watches; what it came to is in the report."""
-
-    def state(self, state: State, hosts: tuple[str, ...]) -> None:
-        """Not shown."""
-
-    def host(self, host: str, text: str, *, good: bool | None) -> None:
-        """Not shown."""
-
-
 def change(inventory_path: Path, flag: str, purpose: Purpose) -> Changed:
     """``deploytool flags arm`` or ``disarm``, signed with the throwaway fleet's own key."""
-    inventory = load_inventory(inventory_path)
-    key = inventory_path.with_name(SIGNER_IDENTITY)
-    hosts = connect_fleet(inventory)
-    try:
-        report = Runner(
-            inventory,
-            hosts,
-            flag,
-            SenderCommands(inventory, folder_of(inventory_path)),
-            _Silent(),
-            purpose=purpose,
-            sign=lambda content: sign(content, key, NAMESPACE),
-        ).run()
-    finally:
-        for host in hosts.values():
-            host.close()
-    error = conclude(report, str(inventory_path))
-    return Changed(0 if error is None else error.exit_code, report, error)
+    space = Workspace.open(inventory_path, store=inventory_path.parent / "no-store")
+    if purpose is Purpose.ARM:
+        end = arm(space, flag, Key("rehearsal", inventory_path.with_name(SIGNER_IDENTITY)))
+    else:
+        end = disarm(space, flag)
+    return Changed(0 if end.error is None else end.error.exit_code, end.report, end.error)

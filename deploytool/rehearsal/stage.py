@@ -5,26 +5,24 @@ Everything that a scenario does to the fleet goes through the same code as a use
 
 from __future__ import annotations
 
-import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from deploytool.arming.senders import senders_of
+from deploytool.core.observer import Observer
 from deploytool.errors import DeploytoolError, EnvironmentProblem
 from deploytool.fleet.inventory import load_inventory
-from deploytool.fleet.model import Inventory
-from deploytool.fleet.remote import connect_fleet
 from deploytool.market.exchange import Quote
 from deploytool.market.flow import Flow
 from deploytool.market.venue import Address
-from deploytool.parity.judge import judge, shown_manifest
+from deploytool.operations.proving import status
+from deploytool.operations.rollouts import Candidate, RolloutEnd, deploy, rollback
+from deploytool.operations.workspace import Workspace
 from deploytool.parity.model import Parity, Round
-from deploytool.parity.round import probe_request, take_round
 from deploytool.rehearsal.faults.host_shell import HostShell
 from deploytool.rehearsal.faults.truth import Truth, truth
 from deploytool.rehearsal.fleets.files import SYMBOLS
@@ -33,27 +31,14 @@ from deploytool.rehearsal.fleets.model import FleetRecord, Machines, Throwaway
 from deploytool.rehearsal.fleets.run import for_each
 from deploytool.rehearsal.trading import Trading
 from deploytool.release.model import Release
-from deploytool.rollout.journal import Journal, journal_path
-from deploytool.rollout.model import Purpose, State
-from deploytool.rollout.outcome import conclude, not_proven
-from deploytool.rollout.recovery import locate
-from deploytool.rollout.report import Observer, Report
-from deploytool.rollout.runner import Runner
+from deploytool.rollout.outcome import not_proven
+from deploytool.rollout.report import Report
 
+_HOLDER = "rehearsal"
 _HURRIED_S, _HURRIED_COPY_S = 12.0, 30.0
 _HURRIED_BY_FACTOR_S, _HURRIED_COPY_BY_FACTOR_S = 6.0, 12.0
 """Deadlines where a scenario has a host fall silent: they are waited for, several times. On slow
 hosts what counts is a multiple of what their commands take."""
-
-
-class Unwatched:
-    """A rollout that nobody watches; what it came to is in its report."""
-
-    def state(self, state: State, hosts: tuple[str, ...]) -> None:
-        """Not shown."""
-
-    def host(self, host: str, text: str, *, good: bool | None) -> None:
-        """Not shown."""
 
 
 @dataclass(frozen=True)
@@ -160,67 +145,29 @@ class Stage:
         hurried: bool = False,
     ) -> CommandEnd:
         """``deploytool deploy``; ``hurried``: with short deadlines."""
-        inventory = load_inventory(self.inventory)
+        space = self._space()
         if hurried:
             slow = self.record.factor
             short = {
                 "command_timeout_s": max(_HURRIED_S, _HURRIED_BY_FACTOR_S * slow),
                 "transfer_timeout_s": max(_HURRIED_COPY_S, _HURRIED_COPY_BY_FACTOR_S * slow),
             }
-            ssh = inventory.ssh.model_copy(update=short)
-            inventory = inventory.model_copy(update={"ssh": ssh})
-        return self._roll(inventory, release, Purpose.DEPLOY, observer or Unwatched())
+            ssh = space.inventory.ssh.model_copy(update=short)
+            inventory = space.inventory.model_copy(update={"ssh": ssh})
+            space = replace(space, inventory=inventory)
+        return _ended(deploy(Candidate(space, release), by=_HOLDER, observer=observer))
 
     def rollback(self) -> CommandEnd:
         """``deploytool rollback``, once every host answers again."""
-        inventory = load_inventory(self.inventory)
-        hosts = connect_fleet(inventory)
-        folder = self.fleet.folder
-        try:
-            left = locate(
-                inventory, hosts, folder / "no-store", folder / "journal",
-                str(self.inventory), Purpose.ROLLBACK,
-            )  # fmt: skip
-        finally:
-            for host in hosts.values():
-                host.close()
-        return self._roll(inventory, left.release, Purpose.ROLLBACK, Unwatched())
+        return _ended(rollback(self._space(), by=_HOLDER))
 
-    def _roll(
-        self, inventory: Inventory, release: Release, purpose: Purpose, observer: Observer
-    ) -> CommandEnd:
-        hosts = connect_fleet(inventory)
-        try:
-            with Journal(journal_path(self.fleet.folder / "journal", inventory.fleet)) as journal:
-                plan_id = secrets.token_hex(8)
-                journal.begin(plan_id, purpose.value, inventory.fleet, release.digest, "rehearsal")
-                report = Runner(
-                    inventory,
-                    release,
-                    hosts,
-                    "rehearsal",
-                    observer,
-                    journal,
-                    plan_id=plan_id,
-                    purpose=purpose,
-                    senders=senders_of(inventory, self.fleet.folder),
-                ).run()
-        finally:
-            for host in hosts.values():
-                host.close()
-        error = conclude(report, str(self.inventory))
-        return CommandEnd(_code(error), _text(error, report.round), report, report.round)
+    def _space(self) -> Workspace:
+        folder = self.fleet.folder
+        return Workspace.open(self.inventory, store=folder / "no-store", journal=folder / "journal")
 
     def status(self) -> CommandEnd:
         """``deploytool status``."""
-        inventory = load_inventory(self.inventory)
-        hosts = connect_fleet(inventory)
-        try:
-            seen = take_round(hosts, probe_request(), inventory.ssh.command_timeout_s)
-        finally:
-            for host in hosts.values():
-                host.close()
-        taken = judge(inventory, seen, shown_manifest(seen))
+        taken = status(self._space())
         proven = taken.parity is Parity.PARITY
         error = None if proven else not_proven(taken, str(self.inventory), taken.parity.value)
         return CommandEnd(_code(error), _text(error, taken), None, taken)
@@ -255,6 +202,11 @@ class Stage:
             for item in (taken.hosts if taken else ())
             if item.evidence is not None and item.evidence.status is not None
         }
+
+
+def _ended(end: RolloutEnd) -> CommandEnd:
+    taken = end.report.round
+    return CommandEnd(_code(end.error), _text(end.error, taken), end.report, taken)
 
 
 def _code(error: DeploytoolError | None) -> int:

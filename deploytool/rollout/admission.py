@@ -1,9 +1,9 @@
-"""Probes a fleet and makes a plan for it, or finds what forbids one. Changes nothing."""
+"""Whether a rollout is admitted: its plan, or everything that forbids it. Changes nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from deploytool.agent.model import KnownRelease
 from deploytool.errors import HostFault
@@ -24,7 +24,7 @@ from deploytool.rollout.plan import make_plan
 
 @dataclass(frozen=True)
 class Admission:
-    """What one probe came to: a plan and the round it rests on, or the obstacles."""
+    """What one round came to: what forbids it, the plan (undoing needs none), the evidence."""
 
     obstacles: tuple[Obstacle, ...]
     evidence: Mapping[str, Evidence]
@@ -49,34 +49,75 @@ def consider(
 
 def admit(
     inventory: Inventory,
-    manifest: Manifest,
+    release: Release,
+    seen: RoundAnswers,
+    purpose: Purpose,
+    flags: FlagCheck,
+    *,
+    plan_id: str = "",
+    bound: Plan | None = None,
+    forward: bool = False,
+) -> Admission:
+    """Everything that forbids a rollout on a fleet that showed this, before it takes a lock.
+
+    The one check of ``plan``, ``deploy``, ``resume``, ``rollback`` and ``--disarm``.
+
+    Args:
+        flags: asks the senders, and hosts again where it has to.
+        bound: the plan that it may not differ from.
+        forward: go on to the release although a rollback was in progress.
+    """
+    if purpose is Purpose.DEPLOY:
+        found = consider(inventory, release.manifest, seen, plan_id)
+    else:
+        found = consider_interrupted(inventory, release, seen, plan_id, purpose, forward=forward)
+    if found.obstacles or (found.plan is None and purpose is not Purpose.ROLLBACK):
+        return found
+    if bound and found.plan and (obstacles := moved(bound, found.plan)):
+        return replace(found, obstacles=obstacles)
+    given: tuple[Obstacle, ...] = ()
+    if purpose is Purpose.DEPLOY:
+        given = build_conflicts(inventory, found.evidence, release.manifest)
+    obstacles = (*given, *flags_forbid(flags, found.evidence, found.plan, release.manifest))
+    return replace(found, obstacles=obstacles)
+
+
+def flags_forbid(
+    flags: FlagCheck, evidence: Mapping[str, Evidence], plan: Plan | None, manifest: Manifest
+) -> tuple[Obstacle, ...]:
+    """P3 for all hosts, and P5 for those that the plan switches to ``manifest``.
+
+    Without a plan hosts only go back: to what is not known yet, and is checked when it is.
+    """
+    switched = (host for wave in plan.waves for host in wave) if plan else ()
+    return (*flags.armed(evidence), *flags.readings(evidence, dict.fromkeys(switched, manifest)))
+
+
+def survey(
+    inventory: Inventory,
+    release: Release,
     hosts: Mapping[str, Host],
-    plan_id: str,
     senders: Senders | None = None,
+    purpose: Purpose = Purpose.DEPLOY,
+    *,
+    plan_id: str = "",
+    bound: Plan | None = None,
+    forward: bool = False,
     known: tuple[KnownRelease, ...] = (),
 ) -> Admission:
-    """Takes one round and considers it; what flags forbid is said too."""
-    asked = (manifest.sha256, manifest.digest())
-    call = probe_request(asked, manifest.requires, known=known)
-    seen = take_round(hosts, call, inventory.ssh.command_timeout_s)
-    found = consider(inventory, manifest, seen, plan_id)
-    if found.plan is None:
-        return found
-    in_the_way = (
-        *build_conflicts(inventory, found.evidence, manifest),
-        *_flags_forbid(found, manifest, senders),
-    )
-    return Admission(in_the_way, found.evidence) if in_the_way else found
+    """Takes one round and judges by it whether a rollout would be admitted. Changes nothing.
 
-
-def _flags_forbid(
-    found: Admission, manifest: Manifest, senders: Senders | None
-) -> tuple[Obstacle, ...]:
+    What is refused has no plan.
+    """
+    manifest = release.manifest
+    request = probe_request((manifest.sha256, manifest.digest()), manifest.requires, known=known)
+    seen = take_round(hosts, request, inventory.ssh.command_timeout_s)
     # Every host was asked for everything: there is nothing to look at again.
-    check = FlagCheck(senders, lambda _names: {})
-    waves = found.plan.waves if found.plan else ()  # what is gone back to is not known yet
-    switched = dict.fromkeys((host for wave in waves for host in wave), manifest)
-    return (*check.armed(found.evidence), *check.readings(found.evidence, switched))
+    flags = FlagCheck(senders, lambda _names: {})
+    found = admit(
+        inventory, release, seen, purpose, flags, plan_id=plan_id, bound=bound, forward=forward
+    )
+    return replace(found, plan=None) if found.obstacles else found
 
 
 class Without:
@@ -93,33 +134,6 @@ class Without:
             HostFault: it could not be observed.
         """
         return self._senders.bits_in_use() - self._withdrawn
-
-
-def forbids(
-    inventory: Inventory,
-    release: Release,
-    hosts: Mapping[str, Host],
-    purpose: Purpose,
-    senders: Senders | None,
-    bound: Plan | None,
-    *,
-    forward: bool,
-) -> tuple[Obstacle, ...]:
-    """Everything that a rollout would be refused by, before it takes a lock; changes nothing."""
-    manifest = release.manifest
-    call = probe_request((manifest.sha256, manifest.digest()), manifest.requires)
-    seen = take_round(hosts, call, inventory.ssh.command_timeout_s)
-    if purpose is not Purpose.DEPLOY:
-        left = consider_interrupted(inventory, release, seen, "", purpose, forward=forward)
-        return left.obstacles or _flags_forbid(left, manifest, senders)
-    found = consider(inventory, manifest, seen, "")
-    if found.plan is None:
-        return found.obstacles
-    return (
-        *(moved(bound, found.plan) if bound else ()),
-        *build_conflicts(inventory, found.evidence, manifest),
-        *_flags_forbid(found, manifest, senders),
-    )
 
 
 def consider_interrupted(

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 
 from deploytool.agent.model import KnownRelease
+from deploytool.core.observer import Observer
 from deploytool.errors import HostFault, IllegalEvent
 from deploytool.fleet.host import Host
 from deploytool.fleet.model import Inventory
@@ -20,7 +21,7 @@ from deploytool.rollout.baseline import Baseline
 from deploytool.rollout.flag_checks import FlagCheck
 from deploytool.rollout.hosts import RolloutHosts
 from deploytool.rollout.model import Event, Plan
-from deploytool.rollout.report import Observer, Report
+from deploytool.rollout.report import Report
 
 _SOAK_POLL_S = 0.1
 

@@ -3,22 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from deploytool.errors import EnvironmentProblem
 from deploytool.parity.model import Round
 from deploytool.rollout.checks import Obstacle
 from deploytool.rollout.model import Plan, Purpose, State
-
-
-class Observer(Protocol):
-    """Whoever watches a rollout. Calls come from the runner's own thread."""
-
-    def state(self, state: State, hosts: tuple[str, ...]) -> None:
-        """The rollout is now in ``state`` and works on ``hosts``."""
-
-    def host(self, host: str, text: str, *, good: bool | None) -> None:
-        """``host`` reached something (good), failed (bad), or is still at it (None)."""
 
 
 @dataclass

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from deploytool.agent.model import KnownRelease
+from deploytool.core.observer import Observer
 from deploytool.errors import EnvironmentProblem, IllegalEvent
 from deploytool.fleet.host import Host
 from deploytool.fleet.model import Inventory
@@ -13,7 +14,7 @@ from deploytool.release.model import Release
 from deploytool.rollout.effects.dispatch import Effects
 from deploytool.rollout.journal import Recorder
 from deploytool.rollout.model import Effect, Event, Plan, Purpose, State
-from deploytool.rollout.report import Observer, Report
+from deploytool.rollout.report import Report
 from deploytool.rollout.table import ENDS, FIRST, advance
 
 _STEPS_AT_MOST = 2048

@@ -7,6 +7,7 @@ import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ from deploytool.parity.model import Parity, Verdict
 from deploytool.release.build import describe
 from deploytool.release.model import Manifest, Release
 from deploytool.rollout.journal import Journal
-from deploytool.rollout.model import State
 from deploytool.rollout.outcome import conclude
 from deploytool.rollout.report import Report
 from deploytool.rollout.runner import Runner
@@ -151,7 +151,7 @@ def test_p1_nobody_answers_for_a_process_that_ended(
 
 
 class Silent:
-    def state(self, state: State, hosts: tuple[str, ...]) -> None:
+    def state(self, state: Enum, hosts: tuple[str, ...]) -> None:
         pass
 
     def host(self, host: str, text: str, *, good: bool | None) -> None:

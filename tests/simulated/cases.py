@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ NEW = program.build("2026.2")
 class Silent:
     """Nobody watches."""
 
-    def state(self, state: State, hosts: tuple[str, ...]) -> None:
+    def state(self, state: Enum, hosts: tuple[str, ...]) -> None:
         pass
 
     def host(self, host: str, text: str, *, good: bool | None) -> None:

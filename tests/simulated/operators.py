@@ -226,8 +226,7 @@ class Operators:
         # The same each time, and slow to read and to render.
         patch = self.monkeypatch.setattr
         patch("deploytool.parity.judge.host_files", lambda _i, host, _a: self.rendered.files[host])
-        patch("deploytool.fleet.inventory.load_inventory", lambda _path: read)
-        patch(starting, "load_inventory", lambda _path: read)
+        patch("deploytool.operations.workspace.load_inventory", lambda _path: read)
         self.renew()
 
     def renew(self) -> None:
@@ -255,7 +254,6 @@ class Operators:
         connected = {name: Connection(name, deployer) for name in self.hosts}
         patch = self.monkeypatch.setattr
         patch("deploytool.fleet.remote.connect_fleet", lambda *_i, **_k: connected)
-        patch(starting, "connect_fleet", lambda *_i, **_k: connected)
         patch(sys, "argv", ["deploytool", *words])
         said, before = io.StringIO(), self.truth
         with redirect_stdout(said), redirect_stderr(said):

@@ -17,8 +17,9 @@ from deploytool.cli.output import Ended
 from deploytool.errors import HostFault, NotProven, Refused
 from deploytool.fleet.model import Inventory
 from deploytool.fleet.prepared import HostFiles
+from deploytool.operations.workspace import Workspace
 from deploytool.release.model import Release
-from deploytool.rollout.admission import admit
+from deploytool.rollout.admission import survey
 from deploytool.rollout.model import Plan, Purpose
 from tests.unit.arming.fleets import NEW, NEW_BUILD, rendered
 from tests.unit.arming.worlds import BIT, FLAG, Market, Told, World
@@ -70,8 +71,16 @@ Releases = Callable[[Build], Release]
 
 
 def first(folder: Path, wanted: Release, purpose: Purpose, bound: Plan | None = None) -> Any:
+    space = Workspace(rendered().inventory, folder / "i.yaml", folder, folder)
+    return disarm_first(space, wanted, purpose, bound, wished=True)
+
+
+def given(monkeypatch: pytest.MonkeyPatch, release: Release) -> None:
+    """Stands for the inventory's file, the store and the gate."""
     inventory = rendered().inventory
-    return disarm_first(inventory, folder / "i.yaml", wanted, purpose, bound, wished=True)
+    monkeypatch.setattr("deploytool.operations.workspace.load_inventory", lambda _path: inventory)
+    monkeypatch.setattr("deploytool.release.store.find", lambda *_a: release)
+    monkeypatch.setattr("deploytool.gate.check_deploy.check_deploy", lambda *_a: None)
 
 
 def untouched(world: World) -> bool:
@@ -121,7 +130,7 @@ def test_p3_so_does_a_plan_from_which_the_fleet_has_moved(
     world: World, release: Releases, tmp_path: Path
 ) -> None:
     world.change(FlagPurpose.DISARM)
-    bound = admit(rendered().inventory, NEXT[0], world.hosts, "plan", None).plan
+    bound = survey(rendered().inventory, release(NEXT), world.hosts, plan_id="plan").plan
     assert bound is not None
     world.change(FlagPurpose.ARM)
     assert first(tmp_path, release(NEXT), Purpose.DEPLOY, bound) == (FLAG,)
@@ -164,8 +173,8 @@ def test_p3_whatever_refuses_it_later_says_that_the_flag_is_off(
     world: World, release: Releases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Somebody takes a lock between the flag that went off and the look at the fleet."""
-    inventory, path = rendered().inventory, tmp_path / "i.yaml"
-    monkeypatch.setattr(rollout, "_inputs", lambda *_a: (inventory, release(NEXT)))
+    path = tmp_path / "i.yaml"
+    given(monkeypatch, release(NEXT))
     market = world.market
     market.heard = lambda what: lock(world, "router3") if what == "withdraw" else None
     with pytest.raises(Ended) as caught:
@@ -182,8 +191,7 @@ def test_p3_whatever_refuses_it_later_says_that_the_flag_is_off(
 def test_an_end_that_turned_no_flag_off_names_none(
     world: World, release: Releases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    inventory = rendered().inventory
-    monkeypatch.setattr(rollout, "_inputs", lambda *_a: (inventory, release(NEXT)))
+    given(monkeypatch, release(NEXT))
     with pytest.raises(Ended) as caught:
         rollout.deploy(tmp_path / "i.yaml", "next", journal=tmp_path)
     assert caught.value.error.means.startswith("Nothing was changed")
@@ -195,7 +203,7 @@ def test_p5_an_old_answer_of_the_senders_is_shown_as_none(
     skew_s: float, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "deploytool.fleet.inventory.load_inventory", lambda _path: rendered().inventory
+        "deploytool.operations.workspace.load_inventory", lambda _path: rendered().inventory
     )
     world.market.skew_s = skew_s
     if not skew_s:

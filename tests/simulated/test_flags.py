@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from deploytool.fleet.prepared import HostFiles
 from deploytool.parity.model import Evidence
 from deploytool.parity.round import look, probe_request
 from deploytool.release.model import Manifest, Release
-from deploytool.rollout.admission import admit
+from deploytool.rollout.admission import survey
 from deploytool.rollout.build_conflicts import build_conflicts
 from deploytool.rollout.flag_checks import FlagCheck
 from deploytool.rollout.model import Purpose, State
@@ -103,7 +104,7 @@ class At(Silent):
     def __init__(self, state: State, act: Callable[[], object]) -> None:
         self._state, self._act = state, act
 
-    def state(self, state: State, hosts: tuple[str, ...]) -> None:
+    def state(self, state: Enum, hosts: tuple[str, ...]) -> None:
         if state is self._state and hosts:
             self._act()
 
@@ -370,7 +371,7 @@ def test_p5_no_release_takes_a_bit_or_a_name_of_a_build_that_is_live(
 
 def survey_rules(world: World, made: Build) -> set[str]:
     """What ``plan`` is refused by."""
-    found = admit(earnest(), made[0], world.hosts, "plan", Senders())
+    found = survey(earnest(), Release(made[0], ""), world.hosts, Senders(), plan_id="plan")
     assert (found.plan is None) == bool(found.obstacles)
     return {obstacle.rule for obstacle in found.obstacles}
 

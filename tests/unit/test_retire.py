@@ -54,8 +54,8 @@ def ground(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ground:
     pinned = {"known_hosts": str(known_hosts), "config_file": str(tmp_path / "config")}
     inventory = base.model_copy(update={"ssh": base.ssh.model_copy(update=pinned)})
     hosts = fleet.fleet_of(fleet.Rendered.of(base), OLD)
-    monkeypatch.setattr("deploytool.fleet.inventory.load_inventory", lambda _path: inventory)
-    monkeypatch.setattr("deploytool.fleet.remote.connect_fleet", lambda _inventory: hosts)
+    monkeypatch.setattr("deploytool.operations.workspace.load_inventory", lambda _path: inventory)
+    monkeypatch.setattr("deploytool.fleet.remote.connect_fleet", lambda *_, **__: hosts)
     return Ground(inventory, hosts, known_hosts, key)
 
 

@@ -50,10 +50,8 @@ def hosts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Simulate
         next="resume-or-rollback",
     )
     first.call(hold, deadline_s=5)
-    monkeypatch.setattr("deploytool.fleet.inventory.load_inventory", lambda _path: made)
-    monkeypatch.setattr("deploytool.cli.starting.load_inventory", lambda _path: made)
+    monkeypatch.setattr("deploytool.operations.workspace.load_inventory", lambda _path: made)
     monkeypatch.setattr("deploytool.fleet.remote.connect_fleet", lambda *_, **__: hosts)
-    monkeypatch.setattr("deploytool.cli.starting.connect_fleet", lambda *_, **__: hosts)
     monkeypatch.setattr(
         "deploytool.release.store.find", lambda *_: Release(OLD[0], str(tmp_path / "router"))
     )

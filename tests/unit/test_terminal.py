@@ -20,13 +20,13 @@ COLOUR = re.compile(r"\x1b\[(?:[0-9]+;)*(?:3[0-9]|4[0-9]|9[0-7]|10[0-7])(?:;[0-9
 """A colour, of letters or of what is behind them; bold and italic are none."""
 CODE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 LIVE = """
-import time
-from deploytool.cli.live import LiveScreen
-from deploytool.cli.screen import screen
+import sys, time
+from deploytool.cli.screen import RolloutScreen
 from deploytool.rollout.model import State
-with screen(("router1", "router2"), "deploy of router 2") as shown:
-    assert isinstance(shown, LiveScreen)
+with RolloutScreen(("router1", "router2"), "deploy of router 2") as shown:
+    assert "deploytool.cli.live" not in sys.modules
     shown.state(State.STAGING, ("router1", "router2"))
+    assert "deploytool.cli.live" in sys.modules
     shown.host("router1", "staged", good=True)
     time.sleep(0.3)
     shown.host("router2", "no room \\x1b[31mleft", good=False)

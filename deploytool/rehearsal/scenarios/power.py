@@ -14,13 +14,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from deploytool.core.observer import NullObserver
 from deploytool.fleet.inventory import load_inventory
 from deploytool.fleet.model import Digest
 from deploytool.rehearsal.faults.truth import Truth
 from deploytool.rehearsal.fleets.box import digest
 from deploytool.rehearsal.fleets.model import Kind
 from deploytool.rehearsal.scenarios.model import Scenario, Showing
-from deploytool.rehearsal.stage import CommandEnd, Stage, Unwatched
+from deploytool.rehearsal.stage import CommandEnd, Stage
 from deploytool.release.model import Release
 
 _WITH_POWER: tuple[Kind, ...] = ("vagrant", "container")
@@ -30,7 +31,7 @@ _SERVES_S = 60.0
 _POLL_S = 1.0
 
 
-class When(Unwatched):
+class When(NullObserver):
     """Does something once, when a host reaches something in a rollout."""
 
     def __init__(self, host: str, text: str, act: Callable[[], None]) -> None:

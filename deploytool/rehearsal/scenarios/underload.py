@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import Enum
+
 from deploytool.market.flow import Flow
 from deploytool.market.load import Load
 from deploytool.rehearsal.fleets.files import LIMITS
@@ -31,7 +33,7 @@ class _Client:
         )
         self.sent += PARENTS
 
-    def state(self, state: State, hosts: tuple[str, ...]) -> None:
+    def state(self, state: Enum, hosts: tuple[str, ...]) -> None:
         """Before each wave: a load that is over on slow hosts would show nothing of it."""
         del hosts
         if state is not State.SWITCHING:

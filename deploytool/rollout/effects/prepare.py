@@ -9,12 +9,10 @@ from deploytool.parity.evidence import known_by
 from deploytool.parity.model import Evidence, Parity
 from deploytool.parity.round import probe_request
 from deploytool.release.model import KNOWN_AT_MOST
-from deploytool.rollout.admission import consider, consider_interrupted
+from deploytool.rollout.admission import Admission, admit, flags_forbid
 from deploytool.rollout.baseline import Baseline, baseline_after_interruption, fresh, marks
-from deploytool.rollout.build_conflicts import build_conflicts
-from deploytool.rollout.checks import Obstacle, moved
 from deploytool.rollout.locks import Taken
-from deploytool.rollout.model import Event, Purpose
+from deploytool.rollout.model import Event
 from deploytool.rollout.progress import RolloutProgress
 
 
@@ -34,18 +32,22 @@ class Prepare(RolloutProgress):
         self._hosts.latches = {h: e.halt.latch for h, e in evidence.items() if e.halt is not None}
         self._report.before = {host: item.release for host, item in base.items()}
 
-    def _check(self) -> Event:
-        found = consider(self._inventory, self._manifest, self._probe_all(), self._id)
+    def _admit(self) -> tuple[Admission, dict[str, Evidence | HostFault]]:
+        """The admission of this rollout by a round of its own; it is written into the report."""
+        seen = self._probe_all()
+        found = admit(
+            self._inventory, self._release, seen, self._report.purpose, self._flag_check,
+            plan_id=self._id, bound=self._bound, forward=self._forward,
+        )  # fmt: skip
         self._report.plan, self._report.obstacles = found.plan, found.obstacles
+        return found, seen
+
+    def _check(self) -> Event:
+        found, _ = self._admit()
         if found.plan is None or found.round is None:
             return Event.REFUSED
         self._remember(found.evidence, {h: fresh(e) for h, e in found.evidence.items()})
-        if self._bound is not None and (differences := moved(self._bound, found.plan)):
-            self._report.obstacles = differences
-            return Event.REFUSED
-        given = build_conflicts(self._inventory, self._found, self._manifest)
-        if obstacles := (*given, *self._flags_in_the_way(self._found)):
-            self._report.obstacles = obstacles
+        if found.obstacles:
             return Event.REFUSED
         if found.round.parity is Parity.PARITY:
             self._report.round, self._report.already = found.round, True
@@ -54,12 +56,7 @@ class Prepare(RolloutProgress):
 
     def _find(self) -> Event:
         """What an interrupted rollout left, by what the hosts show."""
-        seen = self._probe_all()
-        purpose = self._report.purpose
-        found = consider_interrupted(
-            self._inventory, self._release, seen, self._id, purpose, forward=self._forward
-        )
-        self._report.plan, self._report.obstacles = found.plan, found.obstacles
+        found, seen = self._admit()
         if found.obstacles:
             return Event.REFUSED
         plans = frozenset(mark.plan for mark in marks(seen).values())
@@ -68,19 +65,7 @@ class Prepare(RolloutProgress):
         }
         self._remember(found.evidence, base)
         self._touched = [host for host, item in base.items() if item.as_found is None]
-        self._report.obstacles = self._flags_in_the_way(self._found)
-        return Event.REFUSED if self._report.obstacles else Event.FOUND
-
-    def _flags_in_the_way(self, found: Mapping[str, Evidence]) -> tuple[Obstacle, ...]:
-        """P3, and P5 for what is to run; for what is gone back to, its manifest isn't known yet."""
-        going = {} if self._report.purpose is Purpose.ROLLBACK else dict.fromkeys(self._switched)
-        to = dict.fromkeys(going, self._manifest)
-        return (*self._flag_check.armed(found), *self._flag_check.readings(found, to))
-
-    @property
-    def _switched(self) -> tuple[str, ...]:
-        """The hosts that the plan switches or restarts."""
-        return tuple(host for wave in self._plan.waves for host in wave)
+        return Event.FOUND
 
     def _lock(self) -> Event:
         return self._locked(self._hosts.lock(self._found, self._release.digest))
@@ -95,5 +80,7 @@ class Prepare(RolloutProgress):
             return Event.UNKNOWN
         if not taken.refused:
             # Nobody can arm anything on a host that is locked: what was seen then goes on holding.
-            self._report.obstacles = self._flags_in_the_way(taken.seen)
+            self._report.obstacles = flags_forbid(
+                self._flag_check, taken.seen, self._report.plan, self._manifest
+            )
         return Event.REFUSED if self._report.obstacles else Event.LOCKED

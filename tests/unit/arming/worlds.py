@@ -82,9 +82,9 @@ class Silent:
     def __init__(self, at: Callable[[State], None] = lambda _state: None) -> None:
         self.at = at
 
-    def state(self, state: State, hosts: tuple[str, ...]) -> None:
+    def state(self, state: Enum, hosts: tuple[str, ...]) -> None:
         assert hosts == NAMES
-        self.at(state)
+        self.at(State(state))
 
     def host(self, host: str, text: str, *, good: bool | None) -> None:
         assert host

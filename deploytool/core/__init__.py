@@ -1,0 +1,1 @@
+"""What every procedure is made of, whatever it does to a fleet."""
