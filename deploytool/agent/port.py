@@ -290,6 +290,13 @@ if TYPE_CHECKING:
         def run(self, argv: Sequence[str], *, given: bytes, deadline_s: float) -> Asked:
             """Runs one to its end; what it leaves behind is killed."""
 
+        def try_out(self, argv: Sequence[str], *, deadline_s: float) -> Asked:
+            """Runs code that nothing has proven yet, to its end.
+
+            As an account that no one else has, with no rights; whatever it started, and wherever
+            that hid, is killed when it has answered or its time is up.
+            """
+
         def ask_socket(self, path: str, line: str, peers: frozenset[tuple[int, int]]) -> Asked:
             """Asks a Unix socket, as the service's account; believed only of one of ``peers``.
 

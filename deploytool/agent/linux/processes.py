@@ -4,39 +4,31 @@ from __future__ import annotations
 
 import errno
 import os
-import time
 
 from deploytool.agent.linux.hashing import digest_descriptor
+from deploytool.agent.linux.killing import (
+    group_members,
+    kill_group,
+    signal_process,
+    system_slice,
+)
 from deploytool.agent.linux.opening import fail, open_regular
 from deploytool.agent.linux.proc import (
     open_process,
     process_of,
-    read_all,
-    read_group,
     read_once,
     shown,
     start_of,
 )
-from deploytool.agent.signals import signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from deploytool.agent.model import Process
     from deploytool.agent.port import HeldFile, Interest, View
 
 ENVIRONMENT_AT_MOST = 65536
-MEMBERS_AT_MOST = 4 * 1024 * 1024
-"""Bytes of one list of a control group's processes."""
-GROUPS_AT_MOST = 4096
-"""Control groups below one are looked at up to this number."""
-KILL_S = 5.0
-"""How long a control group is killed again and again, where that takes more than one write."""
-_KILL = 9
-_SLICE = "/system.slice"
-_HIERARCHIES = ("/sys/fs/cgroup", "/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified")
-"""Where systemd's groups are: version 2, version 1, and both at once."""
 
 
 class LinuxProcesses:
@@ -94,53 +86,15 @@ class LinuxProcesses:
 
     def system_slice(self) -> str:
         """The control group of systemd's services: beside init's own, maybe below a container's."""
-        try:
-            folder = open_process(1)
-        except OSError:
-            return _SLICE
-        try:
-            above, scope, _ = read_group(folder).rpartition("/init.scope")
-        except OSError:
-            return _SLICE
-        finally:
-            os.close(folder)
-        return f"{above}{_SLICE}" if scope else _SLICE
+        return system_slice()
 
     def group(self, name: str) -> tuple[int, ...]:
         """The processes of a control group and of those below; none where there is none."""
-        members: set[int] = set()
-        for folder in _groups(name):
-            members.update(_members(folder))
-        return tuple(sorted(members))
+        return group_members(name)
 
     def kill_group(self, name: str) -> int:
         """Sends SIGKILL to all of a control group, also those that are born meanwhile."""
-        folders = list(_groups(name))
-        if not folders:
-            return 0
-        killed = len(self.group(name))
-        if not _write(f"{folders[0]}/cgroup.kill", b"1"):
-            killed = self._kill_each(name, folders[0])
-        return killed
-
-    def _kill_each(self, name: str, folder: str) -> int:
-        """Without ``cgroup.kill``: frozen where that is possible, until a look finds no new one."""
-        frozen = _write(f"{folder}/cgroup.freeze", b"1")
-        killed: set[tuple[int, int | None]] = set()
-        until = time.monotonic() + KILL_S
-        try:
-            while time.monotonic() < until:
-                found = {(pid, start_of(pid)) for pid in self.group(name)}
-                for pid, start in found - killed:
-                    if start is not None:
-                        self.signal(pid, start, _KILL)
-                if found <= killed:
-                    break
-                killed |= found
-        finally:
-            if frozen:
-                _write(f"{folder}/cgroup.freeze", b"0")
-        return len(killed)
+        return kill_group(name)
 
     def signal(self, pid: int, start: int, number: int) -> bool:
         """Sends a signal to that very process; False where it has ended.
@@ -148,24 +102,7 @@ class LinuxProcesses:
         Raises:
             OSError: it may not be signalled, or its number would mean more than one process.
         """
-        if pid <= 1:
-            raise fail(errno.EINVAL, str(pid))
-        try:
-            held = os.pidfd_open(pid)
-        except ProcessLookupError:
-            return False
-        except OSError:
-            return _signal_by_number(pid, start, number)
-        try:
-            # The descriptor is of the process that has this start time now, and of no later one.
-            if start_of(pid) != start:
-                return False
-            signal.pidfd_send_signal(held, number)
-        except ProcessLookupError:
-            return False
-        finally:
-            os.close(held)
-        return True
+        return signal_process(pid, start, number)
 
     def listening(self, ports: Sequence[int]) -> frozenset[int]:
         """Those of the ports on which a process listens, in this network namespace."""
@@ -180,17 +117,6 @@ class LinuxProcesses:
         return frozenset(found)
 
 
-def _signal_by_number(pid: int, start: int, number: int) -> bool:
-    """On kernels without pidfd_open(2): a number can be given anew between two looks."""
-    if start_of(pid) != start:
-        return False
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        return False
-    return True
-
-
 def _open_same(process: Process) -> int:
     """The folder of this very process; raises ``OSError`` where it has ended."""
     folder = open_process(process.pid)
@@ -198,53 +124,3 @@ def _open_same(process: Process) -> int:
         os.close(folder)
         raise fail(errno.ESRCH, str(process.pid))
     return folder
-
-
-def _groups(name: str) -> Iterator[str]:
-    """The folder of a control group, and those below it; none where there is no such group."""
-    if not name.startswith("/") or name == "/" or ".." in name.split("/"):
-        return
-    for hierarchy in _HIERARCHIES:
-        if os.path.exists(f"{hierarchy}{name}/cgroup.procs"):
-            break
-    else:
-        return
-    left = [f"{hierarchy}{name}"]
-    for _ in range(GROUPS_AT_MOST):
-        if not left:
-            return
-        folder = left.pop()
-        yield folder
-        try:
-            names = os.listdir(folder)
-        except OSError:
-            continue
-        left += [
-            f"{folder}/{entry}"
-            for entry in names
-            if os.path.isdir(f"{folder}/{entry}") and not os.path.islink(f"{folder}/{entry}")
-        ]
-
-
-def _members(folder: str) -> list[int]:
-    try:
-        return [
-            int(line) for line in read_all(f"{folder}/cgroup.procs", None, MEMBERS_AT_MOST).split()
-        ]
-    except OSError:
-        return []  # it went away meanwhile
-
-
-def _write(path: str, text: bytes) -> bool:
-    """Writes to a file of the kernel's; whether it took it."""
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        os.write(descriptor, text)
-    except OSError:
-        return False
-    finally:
-        os.close(descriptor)
-    return True

@@ -57,6 +57,15 @@ def run(
         return Asked(way="command", code=None, answer="", errors=str(error)[:4096])
 
 
+def try_out(host: AgentHost, folder: str) -> Asked:
+    """What the artifact of a folder, which nothing has proven yet, prints of its version."""
+    argv = host.settings.version.filled(current=folder)
+    try:
+        return host.system.commands.try_out(argv, deadline_s=host.settings.ask_s)
+    except OSError as error:
+        return Asked(way="command", code=None, answer="", errors=str(error)[:4096])
+
+
 def spoken(asked: Asked | None) -> dict[str, object] | None:
     """The JSON object that a command printed; None where it failed or printed something else."""
     if asked is None or asked.code != 0:

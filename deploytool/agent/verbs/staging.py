@@ -150,7 +150,7 @@ class _Copy:
     def _check_version(self) -> None:
         wanted = self._version_line()
         folder = f"{self._host.releases.path}/{self._name}"
-        asked = service.run(self._host, self._host.settings.version, folder=folder)
+        asked = service.try_out(self._host, folder)
         said = asked.answer.partition("\n")[0]
         if asked.code == 0 and said == wanted:
             return

@@ -11,6 +11,7 @@ from deploytool.simulation.memory.disk import fail
 from deploytool.simulation.memory.run import Run
 from deploytool.simulation.memory.service import MemoryService
 
+_NO_ONE = 61184
 COMMAND_S = 0.03
 """What an interpreted client takes."""
 
@@ -23,12 +24,17 @@ class Commands:
 
     def run(self, argv: Sequence[str], *, given: bytes, deadline_s: float) -> Asked:
         """Runs one to its end."""
+        return self._run_as(self._service.account, argv, given, deadline_s)
+
+    def try_out(self, argv: Sequence[str], *, deadline_s: float) -> Asked:
+        """Runs code that nothing has proven yet, to its end."""
+        return self._run_as(_NO_ONE, argv, b"", deadline_s)
+
+    def _run_as(self, account: int, argv: Sequence[str], given: bytes, deadline_s: float) -> Asked:
         run, computer = self._run, self._run.computer
         words = tuple(argv)
         run.point(f"run {' '.join(words)[-40:]}")
-        client = computer.spawn(
-            words, parent=run.task.pid, account=self._service.account, opens=words[0]
-        )
+        client = computer.spawn(words, parent=run.task.pid, account=account, opens=words[0])
         try:
             computer.time.tick(min(COMMAND_S, deadline_s))
             said = artifact.ask(self._service, words, given)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from deploytool.agent.linux.processes import _HIERARCHIES
+from deploytool.agent.linux.killing import _HIERARCHIES
 from deploytool.agent.protocol import answer_end, parse_answer, request_bytes
 from deploytool.agent.requests import Answer, RefusedAnswer, Request
 from deploytool.agent.settings import Command, Settings

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import pwd
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,8 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from deploytool.agent.linux import proc, running
+from deploytool.agent.linux import killing, proc, running
 from deploytool.agent.linux.commands import LinuxCommands
+from deploytool.agent.model import Asked
 from deploytool.agent.words import DOCUMENT_AT_MOST
 
 from .conftest import Place, as_root, eventually, settings_for
@@ -165,6 +168,52 @@ def test_it_has_the_rights_of_the_account_and_can_gain_none(place: Place) -> Non
     account, groups, *rest = asked.answer.split()
     assert (account, groups) == (ACCOUNT, ACCOUNT)
     assert rest == ["CapEff:", "0" * 16, "NoNewPrivs:", "1"]
+
+
+def trial(place: Place, script: str, deadline_s: float = 20.0) -> Asked:
+    as_root()
+    tried = commands(place, account=ACCOUNT)
+    return tried.try_out(("/bin/sh", "-c", script), deadline_s=deadline_s)
+
+
+def test_p6_unproven_code_runs_as_no_one_and_may_do_nothing(place: Place) -> None:
+    secret = place.state / "service" / "secret"
+    secret.write_text("x")
+    shutil.chown(secret, ACCOUNT)
+    secret.chmod(0o600)
+    asked = trial(
+        place,
+        f"grep -E '^(Uid|Groups|NoNewPrivs|CapEff):' /proc/self/status; cat {secret}; exit 0",
+    )
+    found = dict(line.split(":", 1) for line in asked.answer.splitlines())
+    (number,) = {*found["Uid"].split()}
+    with pytest.raises(KeyError):
+        pwd.getpwuid(int(number))
+    assert found["Groups"].split() == []
+    assert (found["CapEff"].strip(), found["NoNewPrivs"].strip()) == ("0" * 16, "1")
+    assert "secret" in asked.errors
+    assert "x" not in asked.answer.splitlines()
+
+
+@pytest.mark.parametrize("ends", ["exit 0", "exec sleep 1234"])
+def test_p6_whatever_unproven_code_leaves_behind_is_gone_when_it_has_answered(
+    place: Place, ends: str
+) -> None:
+    """It left its session, its parent and its output: its control group it can't leave."""
+    hides = "setsid sh -c 'sleep 1234 & echo $!; wait' 2>/dev/null </dev/null & sleep 0.3"
+    asked = trial(place, f"({hides}); {ends}", deadline_s=2)
+    assert (asked.code == 0) is (ends == "exit 0")
+    hidden = int(asked.answer)
+    assert not _alive(hidden)
+    assert not list(Path("/sys/fs/cgroup").glob("**/deploytool-trial-*"))
+
+
+def test_p6_unproven_code_that_no_group_can_hold_is_not_run(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(killing, "_HIERARCHIES", ("/no/such/hierarchy",))
+    with pytest.raises(FileNotFoundError):
+        trial(place, "exit 0")
 
 
 def test_a_word_that_looks_like_an_option_is_none(place: Place) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from deploytool.agent.linux import proc, processes
+from deploytool.agent.linux import killing, proc
 from deploytool.agent.linux.processes import LinuxProcesses
 from deploytool.agent.linux.survey import ProcSurvey
 from deploytool.agent.port import Interest, View
@@ -317,7 +317,7 @@ def test_a_group_is_killed_whole_also_while_it_breeds(
     """In one write, frozen, or one by one until it is empty: as the kernel allows."""
     ways = ["cgroup.kill", "cgroup.freeze", "each"]
     lacks = ways[: ways.index(by)]
-    real, written = processes._write, []
+    real, written = killing._write, []
 
     def write(path: str, text: bytes) -> bool:
         name = path.rpartition("/")[2]
@@ -325,7 +325,7 @@ def test_a_group_is_killed_whole_also_while_it_breeds(
         written.extend([name] if taken else [])
         return taken
 
-    monkeypatch.setattr(processes, "_write", write)
+    monkeypatch.setattr(killing, "_write", write)
     name = f"/system.slice/{group.name}"
     with breeding(group):
         assert PROCESSES.kill_group(name) > 4
