@@ -128,22 +128,25 @@ class OwnGroup:
     """
 
     def __init__(self, name: str) -> None:
-        self._name = f"/system.slice/{name}-{os.getpid()}.scope"
+        self._group = f"{system_slice()}/{name}-{os.getpid()}.scope"
         self._folder = ""
 
     def __enter__(self) -> str:
+        found: OSError = fail(errno.ENOENT, self._group)
         # Version 2 first: there one write kills a whole group.
         for hierarchy in reversed(_HIERARCHIES):
-            folder = f"{hierarchy}{self._name}"
-            if os.path.exists(f"{hierarchy}/cgroup.procs"):
-                os.mkdir(folder)
-                self._folder = folder
-                return folder
-        raise fail(errno.ENOENT, _HIERARCHIES[0])
+            self._folder = f"{hierarchy}{self._group}"
+            try:
+                if os.path.exists(f"{hierarchy}/cgroup.procs"):
+                    os.mkdir(self._folder)
+                    return self._folder
+            except OSError as error:
+                found = error
+        raise found
 
     def __exit__(self, *_: object) -> None:
         until = time.monotonic() + _EMPTY_S
-        kill_group(self._name)
+        kill_group(self._group)
         while _members(self._folder) and time.monotonic() < until:
             time.sleep(_PAUSE_S)  # what was killed is there until its parent has heard of it
         os.rmdir(self._folder)
