@@ -13,6 +13,7 @@ from deploytool.agent.model import (
     Latch,
     Lock,
     Marks,
+    Released,
     RolloutMark,
     Verified,
 )
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     Mark = TypeVar("Mark", bound=Record)
 
 MARK_AT_MOST = 8192
+RELEASED_AT_MOST = 16
+"""So many stops that ended are remembered."""
+_NAME_AT_MOST = 120
 _NUMBERS = frozenset({"token", "since", "pid", "start", "seconds", "armed"})
 _RELEASES = frozenset({"target", "before"})
 
@@ -163,6 +167,44 @@ def read_release(state: Folder, name: str) -> str | None:
     return text
 
 
+def add_released(state: Folder, ended: Released) -> None:
+    """Notes a stop that ended here: one line each, of the latest ones.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    try:
+        kept = read_released(state)
+    except (OSError, Malformed):
+        kept = ()
+    lines = []
+    for one in (*kept[1 - RELEASED_AT_MOST :], ended):
+        who = (one.by, one.signer or "")
+        by, signer = (" ".join(name.split())[:_NAME_AT_MOST].replace(" ", "+") for name in who)
+        lines.append(f"{one.latch} {one.stopped} {one.since} {by or '?'} {signer}".rstrip())
+    put(state, released="".join(f"{line}\n" for line in lines))
+
+
+def read_released(state: Folder) -> tuple[Released, ...]:
+    """The latest stops that ended here. See ``read``."""
+    text = read_text(state, "released")
+    return tuple(map(_released, text.removesuffix("\n").split("\n"))) if text else ()
+
+
+def _released(line: str) -> Released:
+    words = line.split(" ")
+    if len(words) not in (4, 5):
+        raise Malformed("released", "a stop that ended", line)
+    latch, stopped, since, by = words[:4]
+    return Released(
+        latch=latch,
+        stopped=number(stopped),
+        since=number(since),
+        by=by,
+        signer=words[4] if len(words) > 4 else None,
+    )
+
+
 _KINDS: dict[str, tuple[str, type[Record]]] = {
     "lock": ("lock", Lock),
     "rollout": ("rollout", RolloutMark),
@@ -188,6 +230,10 @@ def read_all(state: Folder) -> Marks:
             found[field] = read_release(state, field)
         except (OSError, Malformed):
             unreadable.append(field)
+    try:
+        found["released"] = read_released(state)
+    except (OSError, Malformed):
+        unreadable.append("released")
     try:
         found["token"] = read_token(state)
     except (OSError, Malformed):

@@ -82,13 +82,31 @@ class Hold(Record):
 
 
 class Latch(Record):
-    """A stop that holds here. ``artifact`` is what the artifact calls its own latch."""
+    """A stop that holds here. ``artifact`` is what the artifact calls its own latch.
+
+    ``hosts``: whom the stop was for, names between blanks; None where it did not say.
+    """
 
     latch: Hex
     by: Word
     reason: Text
     since: Time
     artifact: Word | None = None
+    hosts: Text | None = None
+
+
+class Released(Record):
+    """A stop that ended here by a lawful start. ``stopped``: the latch's ``since``.
+
+    ``by`` asked for it. ``signer`` signed it; None where the artifact alone checks signatures, or
+    the inventory names no signers.
+    """
+
+    latch: Hex
+    stopped: Time
+    since: Time
+    by: Text
+    signer: Text | None = None
 
 
 class Deadman(Record):
@@ -141,6 +159,8 @@ class Marks(Record):
     previous: Digest | None = None
     meant: Digest | None = None
     """What served when this host was stopped, where another release is active since."""
+    released: tuple[Released, ...] = ()
+    """The latest stops that ended here, the newest last."""
     unreadable: tuple[Word, ...] = ()
 
 

@@ -147,6 +147,30 @@ def _folders(files: Mapping[str, str]) -> set[str]:
     return {text.rpartition(" ")[0].rpartition("/")[0] for text in texts}
 
 
+def halts(evidence: Mapping[str, Evidence]) -> Iterator[tuple[str, Finding]]:
+    """Whom a stop was for shows that stop, a later one, or that it ended there lawfully."""
+    done: set[tuple[str, str]] = set()
+    for other, seen in evidence.items():
+        latch = seen.marks.latch
+        for host in (latch.hosts or "").split() if latch is not None else ():
+            if (
+                latch is None
+                or host == other
+                or host not in evidence
+                or (host, latch.latch) in done
+            ):
+                continue
+            done.add((host, latch.latch))
+            named = evidence[host]
+            ended = (
+                one.latch == latch.latch or one.stopped > latch.since
+                for one in named.marks.released
+            )
+            if named.halt is None and not any(ended):
+                text = f"stop {latch.latch} by {latch.by}, which {other} shows, or its lawful end"
+                yield host, wrong("stop", text, "neither")
+
+
 def most_common_release(evidence: Iterable[Evidence]) -> str | None:
     """The release that most hosts have as ``current``; the smallest digest of several such.
 

@@ -67,6 +67,12 @@ def remedy(taken: Round, inventory: str) -> str:
     if trading := _trading(bad):
         stop = f"deploytool stop -i {quote(inventory)} {trading}"
         return f"They were stopped, and say that they trade: stop them again: {stop}"
+    if escaped := [v.host for v in bad if any(f.rule == "halts" for f in v.findings)]:
+        options = " ".join(f"--host {host}" for host in escaped)
+        return (
+            "A stop was for these hosts too, and they don't show it: stop them, and then start "
+            f"them lawfully: deploytool stop -i {quote(inventory)} {options}"
+        )
     if (host := _starting(taken)) is not None:
         return (
             f"A start is under way on {host}, or was interrupted. If its deployer is gone, take "

@@ -129,6 +129,12 @@ RULES: tuple[Rule, ...] = (
         compare=fleet_rules.drop_ins,
     ),
     Rule("preload-same", "the same preloaded libraries", _ALWAYS, compare=fleet_rules.preloads),
+    Rule(
+        "halts",
+        "whom a stop was for shows it, or its lawful end",
+        (_F, _F, _T, _T, _D),
+        compare=fleet_rules.halts,
+    ),
     Rule("armed-same", "the same flags are armed", _RUNNING, compare=fleet_rules.armed_flags),
     Rule("interpreter-same", "the same interpreters", _RUNNING, compare=fleet_rules.interpreters),
     Rule(

@@ -112,6 +112,7 @@ def call_of(rung: Rung, order: StopRequest) -> Call | Request:
             "reason": order.reason[:_REASON_AT_MOST],
             "since": int(order.pressed),
             "seconds": ON_HOST_S[rung],
+            "hosts": order.hosts or None,
         }
         return HaltRelease(only=order.only, **words) if order.only else Halt(**words)
     why = (("by", in_words(order.by, 60)), ("reason", in_words(order.reason)))
@@ -177,7 +178,8 @@ def _quiesced(said: Answer) -> tuple[Event, str]:
     if answer.get("on_disk") is False:
         return Event.NOT_CONFIRMED, "it says HALTED, but not on disk: a restart would trade"
     named = isinstance(answer.get("latch"), str) and bool(answer["latch"])
-    if not said.latched and not (named and answer.get("on_disk") is True):
+    if not (said.latched and said.synced) and not (named and answer.get("on_disk") is True):
+        # What a loss of power takes away is no latch.
         text = "it says HALTED, but neither it nor the host shows a latch on disk"
         return Event.NOT_CONFIRMED, text
     if answer.get("running") is False:
@@ -395,7 +397,9 @@ class HostEscalation:
         text = "no key is pinned for it; it is told without, and not believed"
         self._add(rung, Event.UNREACHABLE, text)
         self._argv, self._unverified = unverified(self.target, self._argv), True
-        self._tells = replace(self._order, by="unverified", reason="the host key is not verified")
+        self._tells = replace(
+            self._order, by="unverified", reason="the host key is not verified", hosts=""
+        )
         self.begin()
 
     def _pause(self, scarce: str = "", pause_s: float = _PAUSE_S) -> None:

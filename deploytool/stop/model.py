@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from enum import Enum
+
+_HOSTS_AT_MOST = 4000
+"""Characters of all names: a latch is a small file."""
 
 
 class Rung(Enum):
@@ -60,6 +64,18 @@ class StopRequest:
     latch: str
     pressed: float
     only: str = ""
+    hosts: str = ""
+    """Names of the hosts that it is for, between blanks; empty where that can't be told."""
+
+    def to(self, names: Iterable[str]) -> StopRequest:
+        """The same, for these hosts.
+
+        A stop of one release is for those that run it, which only they know.
+        """
+        # An entry that is there twice (two sides of a conflict) has a comma behind its name.
+        hosts = " ".join(dict.fromkeys(name.partition(",")[0] for name in names))
+        known = not self.only and len(hosts) <= _HOSTS_AT_MOST
+        return replace(self, hosts=hosts if known else "")
 
 
 @dataclass(frozen=True)

@@ -193,6 +193,7 @@ def stop(
     ends = time.monotonic() + STOP_S
     card, unread = _card(pressed, warm)
     names, unknown = _chosen(card, pressed)
+    order = order.to(names)
     press = _Press(card, names, order, warm)
     if course is not None:
         course.names, course.climbed = names, press.climbed

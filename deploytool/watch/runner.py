@@ -472,7 +472,8 @@ class Watch:
                 caller.tell(self._taking((), asked))
                 caller.close()
             return False
-        climbs = [self._climb(self._targets[host], asked.order) for host in hosts]
+        order = asked.order.to(hosts)
+        climbs = [self._climb(self._targets[host], order) for host in hosts]
         self._lent |= set(hosts)
         self._follow()
         ladder = Escalation(climbs, self._selector, lambda climb: self._climbed(stop, climb))
@@ -480,7 +481,7 @@ class Watch:
         self._stops.append(stop)
         for host in hosts:
             # Until it is seen to have stopped, nobody here renews it: its lease runs out instead.
-            self._unstopped[host] = asked.order
+            self._unstopped[host] = order
         ladder.begin()
         if caller is not None:
             caller.tell(self._taking(hosts, asked))

@@ -364,6 +364,7 @@ IMMATERIAL = {
     "root": "held against other hosts",
     "status_text": "shown where there is no status",
     "rollout": "how far a deployer came",
+    "released": "held against other hosts' latches",
     "previous": "what an earlier deployment left",
     "meant": "what an earlier release made of bits is asked when it is started",
     "asked_release": "what a host was asked besides",

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from deploytool.agent.model import FileDigest, Other, Starter
+from deploytool.agent.model import FileDigest, Latch, Other, Released, Starter
 from deploytool.cli.screen import round_document, show_round
 from deploytool.errors import FaultKind, HostFault
 from deploytool.parity import table
@@ -48,6 +48,10 @@ assert SHOWN.running is not None
 INTERPRETER = SHOWN.running.mapped[0]
 ODD: dict[str, dict[str, Any]] = {
     "identity": {"machine": good("router2").machine},
+    "halts": {
+        "latch": Latch(latch="ab", by="me@here", reason="x", since=9, hosts="router1 router2"),
+        "status": {**(good().status or {}), "trading_state": "HALTED"},
+    },
     "files-same": {"configs": (FileDigest(path=SHOWN.configs[0].path, sha=OTHER_SHA),)},
     "drop-ins-same": {
         "unit_files": (*SHOWN.unit_files, library("/usr/lib/systemd/system/service.d/x.conf"))
@@ -61,6 +65,8 @@ ODD: dict[str, dict[str, Any]] = {
     },
 }
 """What makes router1 another host than the seven others, by the rule that finds it."""
+HIT = {"identity": {"router1", "router2"}, "halts": {"router2"}}
+"""Where it is found, if not on router1 alone."""
 
 
 def spoils(rule: Rule) -> Iterator[Evidence]:
@@ -121,8 +127,11 @@ def test_p1_every_comparison_counts_for_every_purpose_as_the_table_says(
     seen = fleet(router1=but(good(), **ODD[rule.id]))
     taken = judge(rendered().inventory, seen, MANIFEST, purpose)
     hit = {v.host for v in taken.hosts for item in v.findings if item.rule == rule.id}
-    wanted_hosts = {"router1", "router2"} if rule.id == "identity" else {"router1"}
-    assert hit == (set() if rule.weight(purpose) is Weight.NONE else wanted_hosts)
+    told = {v.host for v in taken.hosts for item in v.notes if item.rule == rule.id}
+    where = HIT.get(rule.id, {"router1"})
+    weight = rule.weight(purpose)
+    assert hit == (set() if weight in (Weight.NONE, Weight.NOTE) else where)
+    assert told == (where if weight is Weight.NOTE else set())
 
 
 def test_p1_what_decides_is_in_the_docs_row_by_row() -> None:
@@ -219,6 +228,47 @@ def test_a_release_root_that_has_the_host_in_it_is_no_difference() -> None:
         if isinstance(item, Evidence)
     )
     assert not [item for v in taken for item in v.findings if item.rule == "mapped-same"]
+
+
+# --- whom a stop was for --------------------------------------------------------------------------
+
+STOP = Latch(latch="ab", by="me@here", reason="x", since=9, hosts="router1 router2 router9")
+ENDED = Released(latch="ab", stopped=9, since=20, by="me@here", signer="you@there")
+
+
+def stopped(latch: Latch) -> dict[str, Any]:
+    return {"latch": latch, "status": {**(good().status or {}), "trading_state": "HALTED"}}
+
+
+@pytest.mark.parametrize(
+    ("shows", "obeys"),
+    [
+        ({}, False),
+        ({"released": (ENDED,)}, True),
+        ({"released": (ENDED, ENDED.but(latch="cd"))}, True),
+        ({"released": (ENDED.but(latch="cd", stopped=8),)}, False),  # of an earlier stop
+        ({"released": (ENDED.but(latch="cd", stopped=10),)}, True),  # it was stopped anew since
+        (stopped(STOP), True),
+        (stopped(STOP.but(latch="cd", since=1)), True),
+        ({"fenced": True}, True),
+        ({"unreadable": ("halted",)}, True),
+    ],
+)
+def test_p6_whom_a_stop_was_for_shows_it_or_its_lawful_end(
+    shows: dict[str, Any], *, obeys: bool
+) -> None:
+    seen = fleet(router1=but(good(), **stopped(STOP)), router2=but(good("router2"), **shows))
+    taken = judge(rendered().inventory, seen, MANIFEST)
+    hit = {v.host for v in taken.hosts for item in v.findings if item.rule == "halts"}
+    assert hit == (set() if obeys else {"router2"})
+    if not obeys:
+        assert "deploytool stop -i fleet.yaml --host router2" in remedy(taken, "fleet.yaml")
+
+
+def test_p6_a_stop_that_did_not_say_whom_it_was_for_asks_nothing_of_others() -> None:
+    seen = fleet(router1=but(good(), **stopped(STOP.but(hosts=None))))
+    taken = judge(rendered().inventory, seen, MANIFEST)
+    assert not [item for v in taken.hosts for item in v.findings if item.rule == "halts"]
 
 
 # --- arguments ------------------------------------------------------------------------------------

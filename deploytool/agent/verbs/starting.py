@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from deploytool.agent import marks
 from deploytool.agent.host import Refusal, attempt, writing
-from deploytool.agent.model import Latch
+from deploytool.agent.model import Latch, Released
 from deploytool.agent.protocol import parse_json
 from deploytool.agent.record import Malformed, Record
 from deploytool.agent.requests import Resumed
@@ -122,10 +122,11 @@ def resume(host: AgentHost, request: Resume, payload: Payload) -> Resumed:
             raise _other(latch)
         # A start that was interrupted may have taken the fence away, and started nothing.
         starts = fenced or (latch is not None and not service.serves(host))
+        signer = None
         if starts or command is None:
             # An artifact that runs checks it too. Where none runs, or it has no such command, the
             # host is the only one that can.
-            _check_second_person(host, start, latch, signed, signature)
+            signer = _check_second_person(host, start, latch, signed, signature)
         if starts:
             _let_in(host, request.latch, start)
         said = None
@@ -135,6 +136,7 @@ def resume(host: AgentHost, request: Resume, payload: Payload) -> Resumed:
                 return Resumed(said=said)  # it says why not, and the latch stays
         # As long as the latch is there, a change notes what serves from now on.
         host.remove("meant")
+        _note_end(host, latch, start.by, signer)
         _lift(host, request.latch, start)
     return Resumed(said=said, released=True)
 
@@ -173,6 +175,7 @@ def let_in(host: AgentHost, request: LetIn, _: Payload) -> Resumed:
         if command is not None and own is not None:
             said = service.run(host, command.but(argv=(*command.argv, "--latch", own)))
         host.remove("meant")
+        _note_end(host, latch, request.by, None)
         _lift(host, named, start)
     return Resumed(said=said, released=True)
 
@@ -185,6 +188,21 @@ def _write_down(host: AgentHost, request: LetIn, named: str | None) -> None:
         there = host.state.entry(LOG) is not None
         before = host.state.read(LOG, LOG_AT_MOST).decode("utf-8", "replace") if there else ""
         marks.put(host.state, **{LOG: f"{before[-LOG_AT_MOST // 2 :]}{line}\n"})
+
+
+def _note_end(host: AgentHost, latch: Latch | None, by: str, signer: str | None) -> None:
+    """Leaves what tells the other hosts of that stop that it ended here lawfully."""
+    if latch is None:
+        return
+    ended = Released(
+        latch=latch.latch,
+        stopped=latch.since,
+        since=int(host.system.machine.now()),
+        by=by,
+        signer=signer,
+    )
+    with writing(f"{host.state.path}/released"):
+        marks.add_released(host.state, ended)
 
 
 def _receive(host: AgentHost, request: Resume, payload: Payload) -> bytes:
@@ -209,11 +227,14 @@ def _latch(host: AgentHost) -> Latch | None:
 
 def _check_second_person(
     host: AgentHost, start: SignedStart, latch: Latch | None, signed: bytes, signature: str
-) -> None:
-    """What was fenced is started by two people, whatever runs here checks or doesn't."""
+) -> str | None:
+    """What was fenced is started by two people, whatever runs here checks or doesn't.
+
+    Gives who signed; None where the inventory names no signers.
+    """
     settings = host.settings
     if settings.signers is None:
-        return
+        return None
     try:
         signer = host.system.commands.signer(signature, signed, NAMESPACE)
     except OSError:
@@ -222,6 +243,7 @@ def _check_second_person(
     why = objection(start, signer, latch, settings.fleet, settings.host, now)
     if why:
         raise Refusal("not-signed", f"nothing was started: {why}"[:4096])
+    return signer
 
 
 def _other(latch: Latch | None) -> Refusal:

@@ -41,7 +41,13 @@ def halt(host: AgentHost, request: Halt, _payload: Payload) -> Halted:
 
     What does not say that it halted is fenced next: then no time is spent on anything else here.
     """
-    latch = Latch(latch=request.latch, by=request.by, reason=request.reason, since=request.since)
+    latch = Latch(
+        latch=request.latch,
+        by=request.by,
+        reason=request.reason,
+        since=request.since,
+        hosts=request.hosts,
+    )
     latched = write_latch(host, latch)
     if host.settings.halt_signal is not None:
         _signal_service(host, host.settings.halt_signal)

@@ -55,8 +55,8 @@ def test_p6_a_router_that_says_so_is_halted_and_nothing_more_is_done(tmp_path: P
     "halt",
     [
         HALTED,
-        says({"trading_state": "HALTED", "latch": "ab"}, synced=False),
         says({"trading_state": "HALTED"}),
+        says({"trading_state": "HALTED", "latch": "ab", "on_disk": True}, synced=False),
         says({"trading_state": "HALTED", "latch": "ab", "on_disk": True}, latched=False),
     ],
     ids=str,
@@ -89,6 +89,7 @@ HALT_SAID: dict[str, object] = {"trading_state": "HALTED"}
         "no JSON",
         says(HALT_SAID, latched="yes"),
         says(HALT_SAID, latched=False),
+        says(HALT_SAID | {"latch": "ab"}, synced=False),
         says(HALT_SAID | {"on_disk": True}, latched=False),
         says(HALT_SAID | {"on_disk": True, "latch": ""}, latched=False),
         says(HALT_SAID | {"on_disk": True, "latch": None}, latched=False),
