@@ -6,14 +6,16 @@ import contextlib
 import errno
 import itertools
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from deploytool.agent import marks
-from deploytool.agent.model import Asked, Latch
+from deploytool.agent.linux.files import LinuxFiles
+from deploytool.agent.model import Asked, Latch, Released
 from deploytool.agent.record import Malformed
-from deploytool.agent.requests import Halt, LetIn, Resume, Resumed
+from deploytool.agent.requests import Halt, LetIn, Probe, Resume, Resumed
 from deploytool.agent.verbs.starting import SignedStart, is_of, objection, parse_signed
 from deploytool.simulation.memory.commands import Commands
 from deploytool.simulation.memory.disk import Fate
@@ -430,6 +432,39 @@ def test_a_mark_that_can_t_be_removed_is_told_and_holds(
     fenced.ground.host.computer.disk.failing[operation, name] = errno.EIO
     assert fenced.refused() == "cannot-write"
     assert fenced.ground.mark("halted") is not None
+
+
+def test_p6_a_lawful_start_leaves_of_which_stop_and_by_whom(stopped: Stopped) -> None:
+    assert stopped.resume().released
+    shown = stopped.ground.done(Probe()).evidence.marks.released
+    assert [(one.latch, one.stopped, one.by) for one in shown] == [("ab12", 1, "bob@example.com")]
+    assert shown[0].signer in (None, "ann@example.com")
+
+
+def test_p6_who_signed_is_kept_where_the_host_checked_it(fenced: Stopped) -> None:
+    assert fenced.resume().released
+    assert (fenced.ground.mark("released") or "").endswith(" bob@example.com ann@example.com\n")
+
+
+def test_p6_a_start_that_can_t_be_noted_lets_nothing_go(fenced: Stopped) -> None:
+    """The other hosts of that stop would never hear that it ended here."""
+    fenced.ground.host.computer.disk.failing["create", "released.new"] = errno.EIO
+    assert fenced.refused() == "cannot-write"
+    assert fenced.ground.mark("halted") is not None
+
+
+def test_the_latest_stops_that_ended_are_kept_and_names_are_one_word_each(tmp_path: Path) -> None:
+    state = LinuxFiles().open_root(str(tmp_path))
+    for number in range(20):
+        ended = Released(latch="ab", stopped=number, since=9, by="Ann B\nC", signer="x" * 4096)
+        marks.add_released(state, ended)
+    kept = marks.read_released(state)
+    assert [one.stopped for one in kept] == [*range(4, 20)]
+    assert {one.by for one in kept} == {"Ann+B+C"}
+    (tmp_path / "released").write_text("ab\n")
+    with pytest.raises(Malformed):
+        marks.read_released(state)
+    assert marks.read_all(state).unreadable == ("released",)
 
 
 # --- the rules, over their whole space -----------------------------------------------------------

@@ -98,6 +98,13 @@ def test_p6_the_service_is_halted_and_latched_and_goes_on_running(served: Ground
     assert latch["artifact"].startswith("latch-"), "what the artifact calls its own"
 
 
+def test_p6_a_latch_says_whom_the_stop_was_for(served: Ground) -> None:
+    halt(served, hosts="router1 router2")
+    latch = served.marked("halted")
+    assert latch["hosts"] == "router1 router2"
+    assert latch["artifact"].startswith("latch-")
+
+
 def test_p6_the_latch_is_written_before_anything_else(served: Ground) -> None:
     seen = Points()
     served.done(halting(), hook=seen)

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 import yaml
 
+from deploytool.agent.requests import Halt
 from deploytool.errors import InputError
 from deploytool.fleet.inventory import load_inventory, parse_inventory
 from deploytool.fleet.prepared import invocation
-from deploytool.stop.model import End, Heard, HostOutcome, Own, StopRequest, Witnessed
+from deploytool.stop.escalation import call_of
+from deploytool.stop.model import End, Heard, HostOutcome, Own, Rung, StopRequest, Witnessed
 from deploytool.stop.outcome import StopOutcome, conclude, make_row
 from deploytool.stop.targets import StopTargets, read_targets
 
@@ -211,3 +213,14 @@ def test_the_warm_way_reads_no_inventory() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()
     assert not {"yaml", "subprocess", "dataclasses", "typing", "argparse"} & set(loaded)
+
+
+def test_p6_a_stop_says_whom_it_is_for_where_that_is_known() -> None:
+    order = StopRequest("me@here", "runaway", "ab", 1000.0)
+    assert order.to(("router1", "router2,2", "router2")).hosts == "router1 router2"
+    assert order.to(f"router{n}" for n in range(1000)).hosts == ""
+    only = StopRequest("me@here", "runaway", "ab", 1000.0, "2a")
+    assert only.to(("router1",)).hosts == "", "who runs that release, the hosts alone know"
+    asked = call_of(Rung.QUIESCE, order.to(("router1",)))
+    assert isinstance(asked, Halt)
+    assert asked.hosts == "router1"
