@@ -20,7 +20,7 @@ GROUPS_AT_MOST = 4096
 """Control groups below one are looked at up to this number."""
 KILL_S = 5.0
 """How long a control group is killed again and again, where that takes more than one write."""
-_EMPTY_S, _PAUSE_S = 1.0, 0.002
+_EMPTY_S, _PAUSE_S = 5.0, 0.002
 _KILL = 9
 _SLICE = "/system.slice"
 _HIERARCHIES = ("/sys/fs/cgroup", "/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified")
@@ -145,11 +145,16 @@ class OwnGroup:
         raise found
 
     def __exit__(self, *_: object) -> None:
-        until = time.monotonic() + _EMPTY_S
         kill_group(self._group)
-        while _members(self._folder) and time.monotonic() < until:
-            time.sleep(_PAUSE_S)  # what was killed is there until its parent has heard of it
-        os.rmdir(self._folder)
+        until = time.monotonic() + _EMPTY_S
+        while True:
+            try:
+                return os.rmdir(self._folder)
+            except OSError as error:
+                # What was killed is there until its parent has heard of it.
+                if error.errno != errno.EBUSY or time.monotonic() > until:
+                    raise
+            time.sleep(_PAUSE_S)
 
 
 def _groups(name: str) -> Iterator[str]:
