@@ -21,8 +21,11 @@ from typing import Any
 import typer
 
 from deploytool import __version__, errors
+from deploytool.arming import table as arming
 from deploytool.cli.main import app
 from deploytool.parity.table import RULES
+from deploytool.rollout import table as rollout
+from deploytool.stop import table as stop
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "deploytool"
@@ -285,12 +288,39 @@ def _roff(text: str) -> str:
     return text.replace("\\", "\\e").replace("-", "\\-").replace("\n'", "\n\\&'")
 
 
+# --- the three tables -----------------------------------------------------------------------------
+
+
+def rollout_states() -> str:
+    """The rollout's table as a diagram."""
+    first = {purpose.value: step for purpose, step in rollout.FIRST.items()}
+    return _mermaid(rollout.TABLE.mermaid(first))
+
+
+def arming_states() -> str:
+    """The table of an arming and a disarming as a diagram."""
+    first = {purpose.value: step for purpose, step in arming.FIRST.items()}
+    return _mermaid(arming.TABLE.mermaid(first))
+
+
+def stop_states() -> str:
+    """The table of one host's ladder as a diagram."""
+    return _mermaid(stop.TABLE.mermaid({"": stop.FIRST}))
+
+
+def _mermaid(diagram: str) -> str:
+    return f"```mermaid\n{diagram}\n```"
+
+
 # --- pages ----------------------------------------------------------------------------------------
 
 PARTS: dict[str, Callable[[], str]] = {
     **{f"tests of {name}": partial(promise_table, name) for name in PROMISES},
     "packages": package_table,
     "diagram": architecture_diagram,
+    "rollout states": rollout_states,
+    "arming states": arming_states,
+    "stop states": stop_states,
     "exit codes": exit_codes,
     "fault kinds": fault_kinds,
     "decisions": decisions,

@@ -25,7 +25,9 @@ from deploytool.arming.hosts import FlagHosts
 from deploytool.arming.model import OFF, ON, Shown
 from deploytool.arming.report import OPERATOR, SENDERS, Report
 from deploytool.arming.senders import Outside, of_now
-from deploytool.arming.table import ENDS, FIRST, Effect, Event, Purpose, State, advance
+from deploytool.arming.table import ENDS, FIRST, TABLE, Effect, Event, Purpose, State
+from deploytool.core.faults import came_of, faults_of
+from deploytool.core.machine import run
 from deploytool.core.observer import Observer
 from deploytool.errors import DeploytoolError, FaultKind, HostFault, IllegalEvent
 from deploytool.fleet.fanout import fanout
@@ -130,14 +132,13 @@ class Runner:
         Raises:
             IllegalEvent: a bug; what was reached is in the report.
         """
-        step = FIRST[self.report.purpose]
-        for _ in range(_STEPS_AT_MOST):
-            self.report.state = step.state
-            self.report.path.append(step.state)
-            if step.effect is None:
-                return self.report
-            step = advance(step.state, self._step(step.state, step.effect))
-        raise IllegalEvent(f"it did not end after {_STEPS_AT_MOST} steps")
+        first = FIRST[self.report.purpose]
+        run(TABLE, first, self._enter, self._step, steps_at_most=_STEPS_AT_MOST)
+        return self.report
+
+    def _enter(self, state: State) -> None:
+        self.report.state = state
+        self.report.path.append(state)
 
     def _step(self, state: State, effect: Effect) -> Event:
         if state in _BREAKABLE and self._interrupted():
@@ -413,13 +414,10 @@ class Runner:
     # --- small things ---------------------------------------------------------------------------
 
     def _event(self, outcomes: Mapping[str, object], good: Event) -> Event:
-        faults = {h: item for h, item in outcomes.items() if isinstance(item, HostFault)}
+        faults = faults_of(outcomes)
         for host, fault in faults.items():
             self.report.trouble[host] = str(fault)
-        if not faults:
-            return good
-        said_no = all(fault.kind is FaultKind.REFUSED for fault in faults.values())
-        return Event.FAILED if said_no else Event.UNKNOWN
+        return came_of(faults, good, Event.FAILED, Event.UNKNOWN)
 
     def _done(self, host: str, text: str, fault: HostFault | None) -> None:
         self._observer.host(host, str(fault) if fault else text, good=fault is None)

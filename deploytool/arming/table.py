@@ -9,11 +9,10 @@ first, and the withdrawal is observed too: what can't be observed is named, neve
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
 
-from deploytool.errors import IllegalEvent
+from deploytool.core.machine import Step, Table
 
 
 class State(Enum):
@@ -82,28 +81,22 @@ class Purpose(Enum):
     DISARM = "disarm"
 
 
-@dataclass(frozen=True)
-class Step:
-    """One row of the table: the state that follows, and what is to be done there."""
+ArmingStep = Step[State, Effect]
 
-    state: State
-    effect: Effect | None
+_REFUSED: ArmingStep = Step(State.REFUSED, None)
+_NAMED: ArmingStep = Step(State.NAMED, None)
+_CLOSE: ArmingStep = Step(State.CLOSING, Effect.CLOSE_SENDERS)
+_DISARM: ArmingStep = Step(State.WITHDRAWING, Effect.DISARM)
+_PROVE_OFF: ArmingStep = Step(State.PROVING_OFF, Effect.PROVE_OFF)
 
-
-_REFUSED = Step(State.REFUSED, None)
-_NAMED = Step(State.NAMED, None)
-_CLOSE = Step(State.CLOSING, Effect.CLOSE_SENDERS)
-_DISARM = Step(State.WITHDRAWING, Effect.DISARM)
-_PROVE_OFF = Step(State.PROVING_OFF, Effect.PROVE_OFF)
-
-FIRST: Mapping[Purpose, Step] = MappingProxyType(
+FIRST: Mapping[Purpose, ArmingStep] = MappingProxyType(
     {Purpose.ARM: Step(State.CHECKING, Effect.CHECK), Purpose.DISARM: _CLOSE}
 )
 """Disarming needs no parity, no certificate and no check. It is also how any state that another
 operator left is ended: it is right from all of them."""
 ENDS = frozenset({State.ARMED, State.OFF, State.REFUSED, State.NAMED})
 
-_WENT_WELL: Mapping[tuple[State, Event], Step] = MappingProxyType(
+_WENT_WELL: Mapping[tuple[State, Event], ArmingStep] = MappingProxyType(
     {
         (State.CHECKING, Event.ALLOWED): Step(State.ASKING, Effect.ASK_NONCES),
         (State.CHECKING, Event.REFUSED): _REFUSED,
@@ -120,7 +113,7 @@ _WENT_WELL: Mapping[tuple[State, Event], Step] = MappingProxyType(
         (State.PROVING_OFF, Event.SEEN_OFF): Step(State.OFF, None),
     }
 )
-_WENT_WRONG: Mapping[State, Step] = MappingProxyType(
+_WENT_WRONG: Mapping[State, ArmingStep] = MappingProxyType(
     {
         # Nothing was committed: a nonce and a promise arm nothing, and lapse by themselves. They
         # aren't taken back, for the flag that a disarm would turn off may be another operator's.
@@ -144,7 +137,7 @@ _WENT_WRONG: Mapping[State, Step] = MappingProxyType(
 )
 _TROUBLE = (Event.FAILED, Event.UNKNOWN, Event.INTERRUPTED)
 
-TABLE: Mapping[tuple[State, Event], Step] = MappingProxyType(
+TABLE: Table[State, Event, ArmingStep] = Table(
     {
         **_WENT_WELL,
         **{(state, event): step for state, step in _WENT_WRONG.items() for event in _TROUBLE},
@@ -152,13 +145,4 @@ TABLE: Mapping[tuple[State, Event], Step] = MappingProxyType(
 )
 
 
-def advance(state: State, event: Event) -> Step:
-    """What follows when ``event`` happens in ``state``.
-
-    Raises:
-        IllegalEvent: the table has no such row; nothing changes.
-    """
-    try:
-        return TABLE[state, event]
-    except KeyError:
-        raise IllegalEvent(f"{event.name} can't happen in {state.name}") from None
+advance = TABLE.advance

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 
 from pydantic import BaseModel, ConfigDict
@@ -80,14 +79,6 @@ class Purpose(Enum):
     DEPLOY = "deploy"
     RESUME = "resume"
     ROLLBACK = "rollback"
-
-
-@dataclass(frozen=True)
-class Step:
-    """One row of the table: the state that follows, and what is to be done there."""
-
-    state: State
-    effect: Effect | None
 
 
 class Action(Enum):

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 
 from deploytool.agent.model import KnownRelease
+from deploytool.core.faults import came_of, faults_of
 from deploytool.core.observer import Observer
 from deploytool.errors import HostFault, IllegalEvent
 from deploytool.fleet.host import Host
@@ -97,8 +98,7 @@ class RolloutProgress:
             for name, item in seen.items()
             if isinstance(item, Evidence) and to[name] is not None
         }
-        event = self._faults(self._hosts.confirm(running), Event.STAGED)
-        return None if event is Event.STAGED else event
+        return self._faults(self._hosts.confirm(running))
 
     def _soak(self, interrupted: Callable[[], bool]) -> bool:
         """Gives what was switched the time to die young; False where the user broke it off."""
@@ -125,9 +125,7 @@ class RolloutProgress:
         found = self._hosts.halts(self._inventory.names)
         if self._note_stops(found):
             return Event.STOPPED
-        faults = {name: item for name, item in found.items() if isinstance(item, HostFault)}
-        event = self._faults(faults, Event.STAGED)
-        return None if event is Event.STAGED else event
+        return self._faults(faults_of(found))
 
     def _note_stops(self, found: Mapping[str, StandingHalt | HostFault | None]) -> bool:
         for name, item in found.items():
@@ -171,14 +169,13 @@ class RolloutProgress:
         seen_bad = any(verdict.verdict is Verdict.MISMATCH for verdict in bad.values())
         return Event.FAILED if seen_bad else Event.UNKNOWN
 
-    def _faults(self, faults: Mapping[str, HostFault], fine: Event) -> Event:
+    def _faults(self, faults: Mapping[str, HostFault]) -> Event | None:
+        """Writes down every host that did not do what it was told; None when there is none."""
         for name, fault in faults.items():
             self._report.trouble[name] = str(fault)
-        if not faults:
-            return fine
-        if self._note_stops(faults):
+        if faults and self._note_stops(faults):
             return Event.STOPPED
-        return Event.UNKNOWN if any(f.in_doubt for f in faults.values()) else Event.FAILED
+        return came_of(faults, None, Event.FAILED, Event.UNKNOWN)
 
     def _done(self, host: str, text: str, fault: HostFault | None) -> None:
         if fault is not None:

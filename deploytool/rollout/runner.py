@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from deploytool.agent.model import KnownRelease
+from deploytool.core.machine import run
 from deploytool.core.observer import Observer
-from deploytool.errors import EnvironmentProblem, IllegalEvent
+from deploytool.errors import EnvironmentProblem
 from deploytool.fleet.host import Host
 from deploytool.fleet.model import Inventory
 from deploytool.registry.compatibility import Senders
@@ -15,7 +16,7 @@ from deploytool.rollout.effects.dispatch import Effects
 from deploytool.rollout.journal import Recorder
 from deploytool.rollout.model import Effect, Event, Plan, Purpose, State
 from deploytool.rollout.report import Report
-from deploytool.rollout.table import ENDS, FIRST, advance
+from deploytool.rollout.table import ENDS, FIRST, TABLE
 
 _STEPS_AT_MOST = 2048
 _GOES_FORWARD = frozenset(
@@ -66,19 +67,16 @@ class Runner:
             EnvironmentProblem: the journal can't be written, and nothing was done yet.
             IllegalEvent: a bug; the fleet is as the report says.
         """
-        step = self._first
-        for _ in range(_STEPS_AT_MOST):
-            self.report.state = step.state
-            self.report.path.append(step.state)
-            try:
-                if step.state in ENDS or step.effect is None:
-                    self._recorder.end(step.state)
-                    return self.report
-                event = self._step(step.state, step.effect)
-            except EnvironmentProblem as error:
-                return self._without_journal(step.state, error)
-            step = advance(step.state, event)
-        raise IllegalEvent(f"the rollout did not end after {_STEPS_AT_MOST} steps")
+        try:
+            run(TABLE, self._first, self._enter, self._step, steps_at_most=_STEPS_AT_MOST)
+            self._recorder.end(self.report.state)
+        except EnvironmentProblem as error:
+            return self._without_journal(self.report.state, error)
+        return self.report
+
+    def _enter(self, state: State) -> None:
+        self.report.state = state
+        self.report.path.append(state)
 
     def _step(self, state: State, effect: Effect) -> Event:
         """Writes the intent down, does it, and writes down what came of it."""

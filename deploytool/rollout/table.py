@@ -1,6 +1,6 @@
 """The rollout as one table: state x event -> state and effect. Pure.
 
-A pair that isn't in the table is an error, and leaves the state as it was. Staging ends on all
+Staging ends on all
 hosts before any host is switched; nothing is unlocked before a proof; ``HELD`` keeps the locks,
 so that nobody builds on a fleet that is MIXED or UNKNOWN. Where somebody stops a host, nothing
 more is switched, neither forward nor back: the rollout holds.
@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from deploytool.errors import IllegalEvent
-from deploytool.rollout.model import Effect, Event, Purpose, State, Step
+from deploytool.core.machine import Step, Table
+from deploytool.rollout.model import Effect, Event, Purpose, State
 
-FIRST: Mapping[Purpose, Step] = MappingProxyType(
+RolloutStep = Step[State, Effect]
+
+FIRST: Mapping[Purpose, RolloutStep] = MappingProxyType(
     {
         Purpose.DEPLOY: Step(State.CHECKING, Effect.CHECK),
         Purpose.RESUME: Step(State.FINDING, Effect.FIND),
@@ -25,13 +27,13 @@ FIRST: Mapping[Purpose, Step] = MappingProxyType(
 looks at the hosts first (FINDING): it never assumes, and never rolls back blindly."""
 ENDS = frozenset({State.DONE, State.RESTORED, State.REFUSED, State.HELD})
 
-_BACK = Step(State.CHECKING_OLD, Effect.CHECK_OLD)
-_PROVE_OLD = Step(State.PROVING_OLD, Effect.PROVE_OLD)
-_GIVE_BACK = Step(State.UNLOCKING_REFUSED, Effect.UNLOCK)
-_HOLD = Step(State.HOLDING, Effect.HOLD)
-_HELD = Step(State.HELD, None)
+_BACK: RolloutStep = Step(State.CHECKING_OLD, Effect.CHECK_OLD)
+_PROVE_OLD: RolloutStep = Step(State.PROVING_OLD, Effect.PROVE_OLD)
+_GIVE_BACK: RolloutStep = Step(State.UNLOCKING_REFUSED, Effect.UNLOCK)
+_HOLD: RolloutStep = Step(State.HOLDING, Effect.HOLD)
+_HELD: RolloutStep = Step(State.HELD, None)
 
-TABLE: Mapping[tuple[State, Event], Step] = MappingProxyType(
+TABLE: Table[State, Event, RolloutStep] = Table(
     {
         (State.CHECKING, Event.CHECKED): Step(State.LOCKING, Effect.LOCK),
         (State.CHECKING, Event.ALREADY): Step(State.DONE, None),
@@ -95,25 +97,4 @@ TABLE: Mapping[tuple[State, Event], Step] = MappingProxyType(
 )
 
 
-def advance(state: State, event: Event) -> Step:
-    """What follows when ``event`` happens in ``state``.
-
-    Raises:
-        IllegalEvent: the table has no such row; nothing changes.
-    """
-    try:
-        return TABLE[state, event]
-    except KeyError:
-        raise IllegalEvent(f"{event.name} can't happen in {state.name}") from None
-
-
-def mermaid() -> str:
-    """The whole table as a Mermaid diagram, for docs/rollout.md: a line a row, in its own order."""
-    lines = ["stateDiagram-v2"]
-    lines += [f"    [*] --> {step.state.name}: {purpose.value}" for purpose, step in FIRST.items()]
-    lines += [
-        f"    {state.name} --> {step.state.name}: {event.name}"
-        for (state, event), step in TABLE.items()
-    ]
-    lines += [f"    {state.name} --> [*]" for state in State if state in ENDS]
-    return "\n".join(lines) + "\n"
+advance = TABLE.advance

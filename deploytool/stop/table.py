@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from deploytool.errors import IllegalEvent
+from deploytool.core.machine import Table
 from deploytool.stop.model import End, Event, HostOutcome, Renewal, Rung, Witnessed
 
 FIRST = Rung.QUIESCE
@@ -17,7 +17,7 @@ FIRST = Rung.QUIESCE
 _TOLD_OR_NOT = (Event.DONE, Event.NOT_CONFIRMED, Event.LATE, Event.LOST)
 """Whatever came of it, the next rung is tried: only a host that can't be reached ends a climb."""
 
-TABLE: Mapping[tuple[Rung, Event], Rung | End] = MappingProxyType(
+TABLE: Table[Rung, Event, Rung | End] = Table(
     {
         (Rung.QUIESCE, Event.CONFIRMED): End.HALTED,
         (Rung.QUIESCE, Event.OTHER_RELEASE): End.OTHER_RELEASE,
@@ -81,16 +81,7 @@ CLOCK_S = 1.0
 """What a witness's clock may be out of step with ours: many tell whole seconds only."""
 
 
-def advance(rung: Rung, event: Event) -> Rung | End:
-    """What follows when ``event`` came of ``rung``.
-
-    Raises:
-        IllegalEvent: the table has no such row; nothing changes.
-    """
-    try:
-        return TABLE[rung, event]
-    except KeyError:
-        raise IllegalEvent(f"{event.name} can't come of {rung.name}") from None
+advance = TABLE.advance
 
 
 def lease_end(

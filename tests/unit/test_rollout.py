@@ -18,10 +18,10 @@ from deploytool.parity.table import judge_host
 from deploytool.release.model import Release
 from deploytool.rollout.admission import consider
 from deploytool.rollout.checks import ROOM_BYTES, moved, preflight
-from deploytool.rollout.model import Action, Effect, Event, Purpose, State, Step
+from deploytool.rollout.model import Action, Effect, Event, Purpose, State
 from deploytool.rollout.outcome import refused
 from deploytool.rollout.plan import action, make_plan
-from deploytool.rollout.table import ENDS, FIRST, TABLE, advance
+from deploytool.rollout.table import ENDS, FIRST, TABLE, RolloutStep, advance
 
 from .evidences import MANIFEST, OTHER_SHA, bare, but, good, rendered, wanted
 
@@ -30,7 +30,7 @@ UNLOCKS = {State.UNLOCKING, State.UNLOCKING_RESTORED, State.UNLOCKING_REFUSED}
 Path = tuple[tuple[State, Event], ...]
 
 
-def paths(step: Step, so_far: Path = ()) -> Iterator[tuple[Path, State]]:
+def paths(step: RolloutStep, so_far: Path = ()) -> Iterator[tuple[Path, State]]:
     """Every path from here to an end. A further wave is taken once: it changes nothing else."""
     if step.effect is None:
         yield so_far, step.state

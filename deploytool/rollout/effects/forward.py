@@ -13,7 +13,8 @@ class Forward(RolloutProgress):
     """The effects that bring the release to every host."""
 
     def _stage(self) -> Event:
-        return self._faults(self._hosts.stage(self._plan.to_stage, self._release), Event.STAGED)
+        faults = self._hosts.stage(self._plan.to_stage, self._release)
+        return self._faults(faults) or Event.STAGED
 
     def _switch_wave(self) -> Event:
         wave = self._next_wave

@@ -9,14 +9,24 @@ from itertools import product
 
 import pytest
 
-from deploytool.arming.table import ENDS, FIRST, TABLE, Effect, Event, Purpose, State, Step, advance
+from deploytool.arming.table import (
+    ENDS,
+    FIRST,
+    TABLE,
+    ArmingStep,
+    Effect,
+    Event,
+    Purpose,
+    State,
+    advance,
+)
 from deploytool.errors import IllegalEvent
 
 TROUBLE = {Event.FAILED, Event.UNKNOWN, Event.INTERRUPTED}
 UNCOMMITTED = {State.CHECKING, State.ASKING, State.CERTIFYING, State.PREPARING}
 
 
-def paths(step: Step, so_far: tuple[State, ...] = ()) -> Iterator[tuple[State, ...]]:
+def paths(step: ArmingStep, so_far: tuple[State, ...] = ()) -> Iterator[tuple[State, ...]]:
     """Every way from here to an end."""
     so_far = (*so_far, step.state)
     assert so_far.count(step.state) == 1, f"a loop: {so_far}"
