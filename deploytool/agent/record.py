@@ -19,11 +19,14 @@ from deploytool.agent.words import CHECKS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any, ClassVar, TypeVar, dataclass_transform
 
     Checked = TypeVar("Checked", bound="Record")
     Kind = tuple[str, bool, bool]
+    Passes = Callable[[object], bool]
+    Planned = tuple[str, Passes, "Kind | None"]
+    """A field's name, its check, and its kind where JSON has it in another form."""
 else:
 
     def dataclass_transform(**_: object) -> object:
@@ -58,11 +61,11 @@ class Record:
         TypeError: a field without a default was left out, or there is no such field (a bug).
     """
 
-    __slots__ = ("_values",)
-    _values: dict[str, Any]
     fields: ClassVar[Mapping[str, Kind]] = {}
     """Of each field: its kind, whether it may be None, and whether it is a list of that kind."""
     defaults: ClassVar[Mapping[str, object]] = {}
+    _plan: ClassVar[tuple[Planned, ...]] = ()
+    """Its fields; made when the first one is."""
 
     def __init_subclass__(cls) -> None:
         """Reads the fields off the annotations."""
@@ -74,33 +77,35 @@ class Record:
             if name in cls.__dict__:
                 defaults[name] = cls.__dict__[name]
                 delattr(cls, name)
-        cls.fields, cls.defaults = fields, defaults
+        cls.fields, cls.defaults, cls._plan = fields, defaults, ()
         if cls.__name__ in _RECORDS:
             raise TypeError(f"there are two records of the name {cls.__name__}")
         _RECORDS[cls.__name__] = cls
 
     def __init__(self, **values: Any) -> None:
         """Takes the fields by name."""
-        made = {}
-        for name, kind in self.fields.items():
+        defaults, made = self.defaults, {}
+        for name, passes, _ in self._plan or self._planned():
             if name in values:
-                value = values.pop(name)
-                _check(name, kind, value)
-            elif name in self.defaults:
-                value = self.defaults[name]
+                made[name] = value = values[name]
+                if not passes(value):
+                    raise _malformed(name, self.fields[name], value)
+            elif name in defaults:
+                made[name] = defaults[name]
             else:
                 raise TypeError(f"{type(self).__name__} lacks {name}")
-            made[name] = value
-        if values:
-            raise TypeError(f"{type(self).__name__} has no {', '.join(sorted(values))}")
-        object.__setattr__(self, "_values", made)
+        if len(values) > len(made) or not values.keys() <= made.keys():
+            unknown = ", ".join(sorted(values.keys() - made.keys()))
+            raise TypeError(f"{type(self).__name__} has no {unknown}")
+        self.__dict__.update(made)
 
-    def __getattr__(self, name: str) -> Any:
-        """A field's value."""
-        try:
-            return object.__getattribute__(self, "_values")[name]
-        except KeyError:
-            raise AttributeError(f"{type(self).__name__} has no {name}") from None
+    @classmethod
+    def _planned(cls) -> tuple[Planned, ...]:
+        cls._plan = tuple(
+            (name, _passing(kind), kind if kind[2] or kind[0] in _RECORDS else None)
+            for name, kind in cls.fields.items()
+        )
+        return cls._plan
 
     def __setattr__(self, name: str, value: object) -> None:
         """Refuses: a record is frozen."""
@@ -108,28 +113,29 @@ class Record:
 
     def __eq__(self, other: object) -> bool:
         """Whether it is of the same kind, field by field."""
-        return type(self) is type(other) and self._values == other._values
+        return type(self) is type(other) and self.__dict__ == other.__dict__
 
     def __hash__(self) -> int:
         """Agrees with ``==``."""
-        return hash((type(self).__name__, tuple(self._values.values())))
+        return hash((type(self).__name__, tuple(self.__dict__.values())))
 
     def __repr__(self) -> str:
         """As it could be made again."""
-        shown = ", ".join(f"{name}={value!r}" for name, value in self._values.items())
+        shown = ", ".join(f"{name}={value!r}" for name, value in self.__dict__.items())
         return f"{type(self).__name__}({shown})"
 
     def but(self: Checked, **values: object) -> Checked:
         """The same with some fields changed."""
-        return type(self)(**{**self._values, **values})
+        return type(self)(**{**self.__dict__, **values})
 
     def to_json(self) -> dict[str, object]:
         """As JSON has it. A field that has its default is left out."""
-        return {
-            name: _plain(value)
-            for name, value in self._values.items()
-            if name not in self.defaults or value != self.defaults[name]
-        }
+        made: dict[str, object] = {}
+        for name, _, kind in self._plan or self._planned():
+            value = self.__dict__[name]
+            if name not in self.defaults or value != self.defaults[name]:
+                made[name] = value if kind is None or value is None else _plain(kind, value)
+        return made
 
     @classmethod
     def from_json(
@@ -142,17 +148,26 @@ class Record:
         """
         if not isinstance(value, dict):
             raise Malformed(where or cls.__name__, "an object", value)
+        made: dict[str, object] = {}
         prefix = f"{where}." if where else ""
-        values = {}
-        for name, kind in cls.fields.items():
+        for name, passes, kind in cls._plan or cls._planned():
             if name in value:
-                values[name] = _read(prefix + name, kind, value[name], strict=strict)
-            elif name not in cls.defaults:
-                raise Malformed(prefix + name, kind[0], None)
-        unknown = sorted(str(name) for name in value if name not in cls.fields)
-        if strict and unknown:
+                found = value[name]
+                if kind is not None and not (found is None and kind[1]):
+                    found = _read(kind, prefix + name, found, strict=strict)
+                if not passes(found):
+                    raise _malformed(prefix + name, cls.fields[name], found)
+                made[name] = found
+            elif name in cls.defaults:
+                made[name] = cls.defaults[name]
+            else:
+                raise Malformed(prefix + name, cls.fields[name][0], None)
+        if strict and not value.keys() <= made.keys():
+            unknown = sorted(str(name) for name in value if name not in made)
             raise Malformed(where or cls.__name__, "known fields", unknown[0])
-        return cls(**values)
+        read = cls.__new__(cls)
+        read.__dict__.update(made)
+        return read
 
 
 _RECORDS: dict[str, type[Record]] = {}
@@ -165,41 +180,49 @@ def _kind(annotation: str) -> Kind:
     return (name[6:-6] if many else name), rest == "None", many
 
 
-def _check(where: str, kind: Kind, value: object) -> None:
+def _passing(kind: Kind) -> Passes:
+    """The check of a kind, made of C's loops where it can be: every value on a host is checked."""
     name, optional, many = kind
-    if value is None and optional:
-        return
+    if name in CHECKS:
+        one = CHECKS[name]
+    else:
+        record = _RECORDS[name]
+        one = lambda value: type(value) is record  # noqa: E731 # as in CHECKS
     if many:
-        if type(value) is not tuple or len(value) > ITEMS_AT_MOST:
-            raise Malformed(where, f"a list of {name}", value)
-        for item in value:
-            _check(where, (name, False, False), item)
-    elif name in CHECKS:
-        if not CHECKS[name](value):
-            raise Malformed(where, name, value)
-    elif type(value) is not _RECORDS[name]:
-        raise Malformed(where, name, value)
-
-
-def _read(where: str, kind: Kind, value: object, *, strict: bool) -> object:
-    """A JSON value as a field's: lists become tuples, objects become records."""
-    name, optional, many = kind
-    if value is None and optional:
-        return None
-    if many:
-        if not isinstance(value, list):
-            raise Malformed(where, f"a list of {name}", value)
-        one = (name, False, False)
-        return tuple(
-            _read(f"{where}[{at}]", one, item, strict=strict) for at, item in enumerate(value)
+        each = one
+        one = lambda value: (  # noqa: E731
+            type(value) is tuple and len(value) <= ITEMS_AT_MOST and all(map(each, value))
         )
-    if name in _RECORDS:
-        return _RECORDS[name].from_json(value, where, strict=strict)
-    _check(where, kind, value)
-    return value
+    return (lambda value: value is None or one(value)) if optional else one
 
 
-def _plain(value: object) -> object:
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    return value.to_json() if isinstance(value, Record) else value
+def _malformed(where: str, kind: Kind, value: object) -> Malformed:
+    """What to raise about a value that does not pass."""
+    name, _, many = kind
+    if many and type(value) is tuple and len(value) <= ITEMS_AT_MOST:
+        passes = _passing((name, False, False))
+        return Malformed(where, name, next(item for item in value if not passes(item)))
+    return Malformed(where, f"a list of {name}" if many else name, value)
+
+
+def _read(kind: Kind, where: str, value: object, *, strict: bool) -> object:
+    """A JSON value as a field's: lists become tuples, objects become records."""
+    name, _, many = kind
+    record = _RECORDS.get(name)
+    if not many:
+        return value if record is None else record.from_json(value, where, strict=strict)
+    if not isinstance(value, list):
+        raise Malformed(where, f"a list of {name}", value)
+    if record is None:
+        return tuple(value)
+    return tuple(
+        record.from_json(item, f"{where}[{at}]", strict=strict) for at, item in enumerate(value)
+    )
+
+
+def _plain(kind: Kind, value: Any) -> object:
+    """A list or a record as JSON has it."""
+    name, _, many = kind
+    if not many:
+        return value.to_json()
+    return [item.to_json() for item in value] if name in _RECORDS else list(value)
