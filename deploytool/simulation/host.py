@@ -52,7 +52,7 @@ def kind_of(request: Request) -> str:
 class SimulatedHost(SimulatedMachine):
     """One declared host. ``strikes`` says what goes wrong, and when."""
 
-    def __init__(self, name: str, prepared: MemoryHost) -> None:
+    def __init__(self, name: str, prepared: MemoryHost | None = None) -> None:
         super().__init__(name, prepared)
         self.strikes: Mapping[CallPoint, Fault] = {}
         self.moments: list[CallPoint] = []
@@ -71,10 +71,12 @@ class SimulatedHost(SimulatedMachine):
     @property
     def network(self) -> tuple[bool, int]:
         """Whether it dropped off, and how much is still on its way to it."""
+        self._touched()
         return self._gone, len(self._late)
 
     def reconnect(self) -> None:
         """It can be reached again, and nothing more strikes it; what is late still comes."""
+        self._touched()
         self.strikes, self._gone = {}, False
 
     def close(self) -> None:
@@ -92,8 +94,10 @@ class SimulatedHost(SimulatedMachine):
     ) -> Answer:
         """Has its agent carry out ``request`` once, through the same bytes as a real one."""
         del insist
+        return self._call(request, b"".join(payload.open()) if payload else b"", deadline_s)
+
+    def _call(self, request: Request, sent: bytes, deadline_s: float) -> Answer:
         nonce = secrets.token_hex(16)
-        sent = b"".join(payload.open()) if payload else b""
         self._verb, self._changes = kind_of(request), request.changes
         self._counts[self._verb] += 1
         self._parts.clear()
@@ -131,7 +135,7 @@ class SimulatedHost(SimulatedMachine):
         waiting, self.deferred = self.deferred, []
         for what in waiting:
             what()
-        if self.computer.on:
+        if self._prepared.computer.on:
             self._prepared.ask_due()
 
     # --- where faults strike --------------------------------------------------------------------

@@ -16,12 +16,17 @@ def lift(host: SimulatedHost, files: dict[str, bytes]) -> None:
     links that were switched and locks that others took stay as they are: mending those is what
     ``resume`` and ``rollback`` are for.
     """
+    host.strikes = {}
+    host.befall(_lift, tuple(sorted(files.items())))
+
+
+def _lift(host: SimulatedHost, files: tuple[tuple[str, bytes], ...]) -> None:
     computer, service = host.computer, host.service
     host.reconnect()
     computer.disk.room, computer.disk.read_only = _ROOM_BYTES, False
     host.skew_s = 0.0
     service.quirks.clear()
-    for path, content in files.items():
+    for path, content in files:
         if computer.read(path) != content:
             with_ours(host, path, content)
     _let_in(host)

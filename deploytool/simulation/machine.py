@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import zlib
 from collections.abc import Callable
+from typing import Concatenate, ParamSpec, Self, TypeVar
 
 from deploytool.agent.requests import Answer, Request
 from deploytool.simulation.memory.computer import EPOCH, Computer
@@ -12,20 +13,27 @@ from deploytool.simulation.memory.disk import Fate
 from deploytool.simulation.memory.host import MemoryHost
 from deploytool.simulation.memory.service import MemoryService
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 
 class SimulatedMachine:
     """A prepared host in memory, whose clock is the operator's but for ``skew_s``."""
 
-    def __init__(self, name: str, prepared: MemoryHost) -> None:
+    def __init__(self, name: str, prepared: MemoryHost | None = None) -> None:
         self._name = name
-        self._prepared = prepared
         self._reboots = 0
-        self.skew_s = 0.0
-        """How far its clock is ahead of the operator's."""
+        self._skew_s = 0.0
         self.deferred: list[Callable[[], object]] = []
         """What has to wait until the change under way has ended."""
+        if prepared is not None:
+            self._adopt(prepared)
+
+    def _adopt(self, prepared: MemoryHost) -> None:
+        self._prepared = prepared
+        computer = prepared.computer
         # Two changes are never in the same nanosecond.
-        self.computer.disk.clock = lambda: int((EPOCH + self.computer.time.now) * 1e9)
+        computer.disk.clock = lambda: int((EPOCH + computer.time.now) * 1e9)
         self.set_clock()
 
     @property
@@ -34,14 +42,43 @@ class SimulatedMachine:
         return self._name
 
     @property
+    def prepared(self) -> MemoryHost:
+        """All of it."""
+        return self._touched()
+
+    @property
     def computer(self) -> Computer:
         """What it is made of."""
-        return self._prepared.computer
+        return self._touched().computer
 
     @property
     def service(self) -> MemoryService:
         """Its service."""
-        return self._prepared.service
+        return self._touched().service
+
+    @property
+    def skew_s(self) -> float:
+        """How far its clock is ahead of the operator's."""
+        return self._skew_s
+
+    @skew_s.setter
+    def skew_s(self, skew_s: float) -> None:
+        self._touched()
+        self._skew_s = skew_s
+
+    def look(self, view: Callable[Concatenate[Self, P], T], *args: P.args, **named: P.kwargs) -> T:
+        """What a view of it shows, which changes nothing."""
+        return view(self, *args, **named)
+
+    def befall(
+        self, event: Callable[Concatenate[Self, P], None], *args: P.args, **named: P.kwargs
+    ) -> None:
+        """Something happens to it, which hangs on nothing but these arguments and what it is."""
+        event(self, *args, **named)
+
+    def _touched(self) -> MemoryHost:
+        """It, for whoever may change it."""
+        return self._prepared
 
     @property
     def root(self) -> str:
@@ -50,14 +87,14 @@ class SimulatedMachine:
 
     def pass_time(self, seconds: float) -> None:
         """Lets time pass on it; what was due by then is done."""
-        self._prepared.pass_time(seconds)
+        self._touched().pass_time(seconds)
         self.set_clock()
 
     # --- its marks, as somebody with hands finds and writes them ---------------------------------
 
     def mark(self, name: str) -> str | None:
         """A file in STATE, as text."""
-        return self._prepared.mark(name)
+        return self.look(_mark, name)
 
     def pairs(self, name: str) -> dict[str, str]:
         """A mark's lines; none without it."""
@@ -88,15 +125,22 @@ class SimulatedMachine:
 
     def ask(self, request: Request, payload: bytes = b"") -> Answer:
         """What its agent answers to somebody else; nothing strikes it, and nobody counts it."""
+        prepared = self._touched()
         self.set_clock()
-        return self._prepared.ask(request, payload, hook=lambda _run, _what: self.set_clock())
+        return prepared.ask(request, payload, hook=lambda _run, _what: self.set_clock())
 
     def reboot(self) -> None:
         """Power is lost and comes back."""
+        prepared = self._touched()
         self._reboots += 1
-        self._prepared.reboot(Fate(zlib.crc32(f"{self._name} {self._reboots}".encode())))
+        prepared.reboot(Fate(zlib.crc32(f"{self._name} {self._reboots}".encode())))
         self.set_clock()
 
     def set_clock(self) -> None:
         """Its clock shows what the operator's does, but for ``skew_s``."""
-        self.computer.skew_s = self.skew_s + time.time() - EPOCH - self.computer.time.now
+        computer = self._prepared.computer
+        computer.skew_s = self._skew_s + time.time() - EPOCH - computer.time.now
+
+
+def _mark(host: SimulatedMachine, name: str) -> str | None:
+    return host._prepared.mark(name)

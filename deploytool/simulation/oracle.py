@@ -34,6 +34,10 @@ class SimulatedTruth:
 
 def truth(host: SimulatedMachine) -> SimulatedTruth:
     """Looks at a machine from above."""
+    return host.look(_truth)
+
+
+def _truth(host: SimulatedMachine) -> SimulatedTruth:
     computer, service = host.computer, host.service
     link = computer.find(f"{service.root}/current", follow=False)
     linked = link.content.decode().rpartition("/")[2] if link is not None else None

@@ -15,6 +15,10 @@ def photograph(host: SimulatedHost) -> int:
     Numbers of one interpreter's run only. What struck a host before and what it was asked are
     not part of it: they don't change what it does next, once its faults are lifted.
     """
+    return host.look(_photograph)
+
+
+def _photograph(host: SimulatedHost) -> int:
     shown = (host.network, host.skew_s, _computer(host.computer), _service(host.service))
     return hash(shown)
 

@@ -23,9 +23,12 @@ from deploytool.simulation import fleet, program
 from deploytool.simulation.faults import BEFORE, WIRE, CallPoint, Fault
 from deploytool.simulation.host import SimulatedHost
 from deploytool.simulation.oracle import SimulatedTruth, locked_by, truth
+from deploytool.simulation.remembered import RememberedFleets
 
 OLD = program.build("2026.1")
 NEW = program.build("2026.2")
+Remembering = Callable[[fleet.Rendered], RememberedFleets]
+"""Gives fleets on OLD, whose hosts remember for each other."""
 
 
 class Silent:
@@ -105,9 +108,11 @@ def deploy(
     inventory: fleet.Rendered,
     cases: tuple[Case, ...] = (),
     start: tuple[Manifest, bytes] | None = OLD,
+    *,
+    fleets: RememberedFleets | None = None,
 ) -> Ended:
-    """Deploys NEW to eight hosts, and has each case strike its host."""
-    hosts = fleet.fleet_of(inventory, start)
+    """Deploys NEW to eight hosts, and has each case strike its host. ``fleets``: which they are."""
+    hosts = fleets.fleet() if fleets is not None else fleet.fleet_of(inventory, start)
     for case in cases:
         hosts[case.host].strikes = {**hosts[case.host].strikes, case.moment: case.fault}
     before = {name: truth(host) for name, host in hosts.items()}

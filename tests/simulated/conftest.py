@@ -10,8 +10,10 @@ import tenacity.nap
 
 from deploytool.fleet.model import Inventory
 from deploytool.fleet.prepared import HostFiles
+from deploytool.simulation.fleet import Rendered
+from deploytool.simulation.remembered import RememberedFleets
 
-from .cases import NEW, inline, rendered
+from .cases import NEW, OLD, Remembering, inline, rendered
 from .sampling import Sampling, count
 
 NOW = 1_800_000_000.0
@@ -44,6 +46,20 @@ def swift(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("deploytool.rollout.locks.fanout", inline)
     monkeypatch.setattr("deploytool.parity.round.fanout", inline)
     monkeypatch.setattr("deploytool.parity.judge.host_files", _rendered_before)
+
+
+@pytest.fixture(scope="module")
+def remembered() -> Remembering:
+    """Fleets on the old release whose hosts remember for each other, through a file's tests.
+
+    They see the code as it is: a file that plants bugs in it must not use them.
+    """
+    found: dict[int, RememberedFleets] = {}
+
+    def on(inventory: Rendered) -> RememberedFleets:
+        return found.setdefault(id(inventory), RememberedFleets(inventory, OLD))
+
+    return on
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from deploytool.simulation.host import SimulatedHost
 from deploytool.simulation.lifting import lift
 from deploytool.simulation.oracle import locked_by, truth
 from deploytool.simulation.photograph import photograph
+from deploytool.simulation.remembered import RememberedFleets
 
 from .cases import NEW, OLD, Case, Silent
 
@@ -119,8 +120,8 @@ class Fleet:
     deployers: int = 0
 
     @staticmethod
-    def on(rendered: fleet.Rendered, artifact: Path) -> Fleet:
-        return Fleet(rendered, artifact, fleet.fleet_of(rendered, OLD))
+    def on(fleets: RememberedFleets, artifact: Path) -> Fleet:
+        return Fleet(fleets.rendered, artifact, fleets.fleet())
 
     def run(
         self, purpose: Purpose, crash: Crash | None = None, *, forward: bool = False
@@ -162,10 +163,11 @@ class Fleet:
         """Every fault is over; only what deploytool itself has to mend is left."""
         inventory = self.rendered.inventory
         for name, host in self.hosts.items():
-            files = dict.fromkeys(host.service.settings.configs, b"{}\n")
-            files[host.service.settings.agent] = self.rendered.agents[name]
-            assert all(host.computer.find(path) is not None for path in files)
-            assert len(host.service.settings.configs) == len(inventory.config_files)
+            settings = self.rendered.files[name].settings
+            files = dict.fromkeys(settings.configs, b"{}\n")
+            files[settings.agent] = self.rendered.agents[name]
+            assert host.look(_has, tuple(files))
+            assert len(settings.configs) == len(inventory.config_files)
             lift(host, files)
 
     def before(self) -> str:
@@ -185,6 +187,10 @@ class Fleet:
             for mark in ("rollout", "held"):
                 if host.mark(mark) is not None:
                     yield f"{name} has the mark {mark!r}"
+
+
+def _has(host: SimulatedHost, paths: tuple[str, ...]) -> bool:
+    return all(host.computer.find(path) is not None for path in paths)
 
 
 def crashes(calls: dict[str, int], records: int) -> list[Crash]:

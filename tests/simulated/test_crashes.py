@@ -9,9 +9,9 @@ import pytest
 
 from deploytool.rollout.model import Purpose
 from deploytool.simulation.faults import Fault, possible
-from deploytool.simulation.fleet import Rendered
+from deploytool.simulation.remembered import RememberedFleets
 
-from .cases import Case, deploy, rendered
+from .cases import Case, Remembering, deploy, rendered
 from .crashes import Crash, Fleet, Photo, crashes, recover
 from .sampling import Sampling
 
@@ -21,8 +21,8 @@ HOSTS = 5
 """A canary, three, and one: as many as there have to be for three waves."""
 
 
-def _points(supervisor: str, artifact: Path) -> list[Crash]:
-    fleet = Fleet.on(rendered(supervisor, HOSTS), artifact)
+def _points(fleets: RememberedFleets, artifact: Path) -> list[Crash]:
+    fleet = Fleet.on(fleets, artifact)
     report, error, calls, photos = fleet.run(Purpose.DEPLOY)
     assert error is None, report.trouble
     assert min(calls.values()) >= 6
@@ -34,14 +34,19 @@ def _points(supervisor: str, artifact: Path) -> list[Crash]:
 @pytest.mark.parametrize("supervisor", SUPERVISORS)
 @pytest.mark.parametrize("purpose", BOTH, ids=lambda purpose: purpose.value)
 def test_p7_every_crash_is_ended_from_another_machine(
-    artifact: Path, supervisor: str, purpose: Purpose, sampling: Sampling
+    artifact: Path,
+    supervisor: str,
+    purpose: Purpose,
+    sampling: Sampling,
+    remembered: Remembering,
 ) -> None:
     """A sample of the points: ``--crashes all`` asks for each."""
     chance = random.Random(f"{sampling.seed} {supervisor} {purpose.value}")  # noqa: S311 a sample
     found = []
-    points = sampling.draw(_points(supervisor, artifact), 2 * sampling.crashes, chance)
+    fleets = remembered(rendered(supervisor, HOSTS))
+    points = sampling.draw(_points(fleets, artifact), 2 * sampling.crashes, chance)
     for crash in points:
-        fleet = Fleet.on(rendered(supervisor, HOSTS), artifact)
+        fleet = Fleet.on(fleets, artifact)
         assert fleet.killed(Purpose.DEPLOY, crash), f"{crash} did not happen"
         found += [f"{crash}: {told}" for told in recover(fleet, purpose)]
     assert not found, f"{len(found)} of {len(points)} crashes: {found[:10]}"
@@ -50,18 +55,22 @@ def test_p7_every_crash_is_ended_from_another_machine(
 @pytest.mark.usefixtures("swift")
 @pytest.mark.parametrize("supervisor", SUPERVISORS)
 def test_p7_every_crash_of_a_recovery_is_ended_too(
-    artifact: Path, supervisor: str, sampling: Sampling
+    artifact: Path,
+    supervisor: str,
+    sampling: Sampling,
+    remembered: Remembering,
 ) -> None:
     """Killed on the way, whoever comes to finish or to undo is killed too, and a third ends it."""
     chance = random.Random(f"{sampling.seed} {supervisor} twice")  # noqa: S311 a sample
-    points = _points(supervisor, artifact)
+    fleets = remembered(rendered(supervisor, HOSTS))
+    points = _points(fleets, artifact)
     cases = [(first, then) for first in points for then in BOTH]
     found: list[str] = []
     seconds = 0
     drawn = sampling.draw(cases, max(1, sampling.crashes // 2), chance)
     for first, then in drawn:
         second = chance.choice(points)
-        fleet = Fleet.on(rendered(supervisor, HOSTS), artifact)
+        fleet = Fleet.on(fleets, artifact)
         assert fleet.killed(Purpose.DEPLOY, first), f"{first} did not happen"
         seconds += fleet.killed(then, second)
         last = chance.choice(BOTH)
@@ -74,7 +83,10 @@ def test_p7_every_crash_of_a_recovery_is_ended_too(
 @pytest.mark.usefixtures("swift")
 @pytest.mark.parametrize("supervisor", SUPERVISORS)
 def test_p7_a_fault_and_a_crash_are_ended_once_the_fault_is_lifted(
-    artifact: Path, supervisor: str, sampling: Sampling
+    artifact: Path,
+    supervisor: str,
+    sampling: Sampling,
+    remembered: Remembering,
 ) -> None:
     """Step x host x fault x crash x recovery; a sample, or with ``--crashes all`` the product.
 
@@ -83,7 +95,8 @@ def test_p7_a_fault_and_a_crash_are_ended_once_the_fault_is_lifted(
     """
     chance = random.Random(f"{sampling.seed} {supervisor}")  # noqa: S311 a sample, not a secret
     inventory = rendered(supervisor, HOSTS)
-    moments = deploy(artifact, inventory).hosts["router1"].moments
+    fleets = remembered(inventory)
+    moments = deploy(artifact, inventory, fleets=fleets).hosts["router1"].moments
     cases = [
         Case(host, moment, fault)
         for host in inventory.inventory.names
@@ -95,14 +108,14 @@ def test_p7_a_fault_and_a_crash_are_ended_once_the_fault_is_lifted(
     found: list[str] = []
     played = 0
     for case in sampling.draw(cases, sampling.crashes, chance):
-        struck = Fleet.on(inventory, artifact)
+        struck = Fleet.on(fleets, artifact)
         struck.strike((case,))
         photos = struck.run(Purpose.DEPLOY)[3]
         for record, photo in enumerate(photos, start=1):
             for purpose in BOTH:
                 played += 1
                 if (photo, purpose) not in known:
-                    told = _ended(inventory, artifact, case, Crash(record=record), purpose)
+                    told = _ended(fleets, artifact, case, Crash(record=record), purpose)
                     known[photo, purpose] = told
                 told = known[photo, purpose]
                 found += [f"{case}; record {record}; {purpose.value}: {text}" for text in told]
@@ -115,10 +128,10 @@ def test_p7_a_fault_and_a_crash_are_ended_once_the_fault_is_lifted(
 
 
 def _ended(
-    inventory: Rendered, artifact: Path, case: Case, crash: Crash, purpose: Purpose
+    fleets: RememberedFleets, artifact: Path, case: Case, crash: Crash, purpose: Purpose
 ) -> tuple[str, ...]:
     """What is wrong after a deployer was killed beside a fault, and another one came to end it."""
-    fleet = Fleet.on(inventory, artifact)
+    fleet = Fleet.on(fleets, artifact)
     fleet.strike((case,))
     assert fleet.killed(Purpose.DEPLOY, crash), f"{crash} did not happen"
     fleet.lift()

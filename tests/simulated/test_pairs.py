@@ -17,7 +17,7 @@ import pytest
 
 from deploytool.simulation.faults import AFTER, CallPoint, Fault, possible
 
-from .cases import Case, deploy, lies, rendered
+from .cases import Case, Remembering, deploy, lies, rendered
 from .sampling import ALL, Sampling
 
 Struck = tuple[CallPoint, Fault]
@@ -44,20 +44,24 @@ def _pairs(
 @pytest.mark.usefixtures("swift")
 @pytest.mark.parametrize("supervisor", ["systemd", "process"])
 def test_p1_no_pair_of_faults_ends_in_a_lie(
-    artifact: Path, supervisor: str, sampling: Sampling
+    artifact: Path,
+    supervisor: str,
+    sampling: Sampling,
+    remembered: Remembering,
 ) -> None:
     inventory = rendered(supervisor)
-    forward = deploy(artifact, inventory).hosts["router1"].moments
+    fleets = remembered(inventory)
+    forward = deploy(artifact, inventory, fleets=fleets).hosts["router1"].moments
     firsts = [(m, f) for m in forward for f in Fault if possible(f, m)]
     dies = Case("router4", CallPoint("activate", 1, AFTER), Fault.CRASHES)
-    back = list(deploy(artifact, inventory, (dies,)).hosts["router1"].moments)
+    back = list(deploy(artifact, inventory, (dies,), fleets=fleets).hosts["router1"].moments)
     seconds = [(m, f) for m in back if m not in forward for f in Fault if possible(f, m)]
     assert {m.verb for m, _ in seconds} >= {"renew", "activate", "confirm"}
     ends: Counter[int] = Counter()
     found: list[str] = []
     both = 0
     for cases in _pairs(firsts, seconds, inventory.inventory.names, sampling, supervisor):
-        ended = deploy(artifact, inventory, cases)
+        ended = deploy(artifact, inventory, cases, fleets=fleets)
         both += all(ended.hosts[case.host].struck for case in cases)
         ends[ended.code] += 1
         told = lies(ended, inventory.inventory, cases)

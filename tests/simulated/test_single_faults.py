@@ -16,7 +16,7 @@ import pytest
 from deploytool.simulation.faults import AFTER, BEFORE, Fault, possible
 from deploytool.simulation.oracle import truth
 
-from .cases import NEW, Case, deploy, lies, rendered
+from .cases import NEW, Case, Remembering, deploy, lies, rendered
 from .sampling import Sampling
 
 ALL = tuple(f"router{number}" for number in range(1, 9))
@@ -27,10 +27,16 @@ ONE_OF_EACH_WAVE = ("router1", "router4", "router8")
 @pytest.mark.parametrize(("supervisor", "hosts"), [("systemd", ALL), ("process", ONE_OF_EACH_WAVE)])
 @pytest.mark.parametrize("fault", list(Fault), ids=lambda fault: fault.name)
 def test_p1_no_single_fault_ends_in_a_lie(
-    artifact: Path, supervisor: str, hosts: tuple[str, ...], fault: Fault, sampling: Sampling
+    artifact: Path,
+    supervisor: str,
+    hosts: tuple[str, ...],
+    fault: Fault,
+    sampling: Sampling,
+    remembered: Remembering,
 ) -> None:
     inventory = rendered(supervisor)
-    healthy = deploy(artifact, inventory)
+    fleets = remembered(inventory)
+    healthy = deploy(artifact, inventory, fleets=fleets)
     assert healthy.code == 0
     moments = healthy.hosts["router1"].moments
     assert len(moments) > 100
@@ -45,7 +51,7 @@ def test_p1_no_single_fault_ends_in_a_lie(
     ends: Counter[int] = Counter()
     found = []
     for case in cases:
-        ended = deploy(artifact, inventory, (case,))
+        ended = deploy(artifact, inventory, (case,), fleets=fleets)
         struck = ended.hosts[case.host].struck
         assert struck == [case.moment], f"{case} did not strike"
         ends[ended.code] += 1

@@ -18,8 +18,9 @@ from deploytool.rollout.runner import Runner
 from deploytool.simulation import fleet, program
 from deploytool.simulation.faults import BEFORE, CallPoint, Fault
 from deploytool.simulation.oracle import locked_by, truth
+from deploytool.simulation.remembered import RememberedFleets
 
-from .cases import NEW, OLD, Forgetful, Silent
+from .cases import NEW, OLD, Forgetful, Remembering, Silent
 from .sampling import Sampling
 from .turns import Both, Deployer, Gated, Turnstile, interleavings, play
 
@@ -34,12 +35,17 @@ def small(count: int) -> fleet.Rendered:
     return fleet.Rendered.of(fleet.inventory(count))
 
 
+@pytest.fixture
+def fleets(remembered: Remembering) -> RememberedFleets:
+    return remembered(small(3))
+
+
 class Pair:
     """A small fleet, and the two who come to it."""
 
-    def __init__(self, count: int, folder: Path) -> None:
-        self.rendered = small(count)
-        self.hosts = fleet.fleet_of(self.rendered, OLD)
+    def __init__(self, fleets: RememberedFleets, folder: Path) -> None:
+        self.rendered = fleets.rendered
+        self.hosts = fleets.fleet()
         self._folder = folder
 
     def deployer(
@@ -96,12 +102,13 @@ def _untrue(pair: Pair, both: Both) -> Iterator[str]:
 @pytest.mark.usefixtures("swift")
 @pytest.mark.parametrize(("count", "calls"), [(2, 4), (3, 6)])
 def test_p7_two_deployers_one_wins_in_every_order(
-    tmp_path: Path, count: int, calls: int, sampling: Sampling
+    tmp_path: Path, remembered: Remembering, count: int, calls: int, sampling: Sampling
 ) -> None:
     """Each looks at every host and locks every host: so many first calls has each of them.
 
     Of three hosts' orders a sample: ``--pairs all`` asks for each.
     """
+    fleets = remembered(small(count))
     ends: Counter[str] = Counter()
     found = []
     chance = random.Random(f"{sampling.seed} {count}")  # noqa: S311 a sample
@@ -109,7 +116,7 @@ def test_p7_two_deployers_one_wins_in_every_order(
     assert len(schedules) == {4: 70, 6: 924}[calls]
     drawn = sampling.draw(schedules, max(70, sampling.pairs // 2), chance)
     for schedule in drawn:
-        pair = Pair(count, tmp_path)
+        pair = Pair(fleets, tmp_path)
         deployers = {ANN: pair.deployer(ANN), BOB: pair.deployer(BOB, release=OTHER)}
         both = play(schedule, deployers)
         ends[f"{both.code(ANN)} {both.code(BOB)}"] += 1
@@ -128,14 +135,14 @@ def test_p7_two_deployers_one_wins_in_every_order(
 @pytest.mark.usefixtures("swift")
 @pytest.mark.parametrize("purpose", [Purpose.RESUME, Purpose.ROLLBACK], ids=lambda p: p.value)
 def test_p7_a_takeover_at_any_instant_leaves_one_in_charge(
-    tmp_path: Path, purpose: Purpose
+    tmp_path: Path, fleets: RememberedFleets, purpose: Purpose
 ) -> None:
     """Bob takes Ann's locks over after any of her calls, and she wakes up after any of his."""
     found = []
     refused: Counter[int] = Counter()
     for before in range(1, 22):
         for taken in (1, 2, 4, 6, 8, 10, 12, 99):
-            pair = Pair(3, tmp_path)
+            pair = Pair(fleets, tmp_path)
             deployers = {ANN: pair.deployer(ANN), BOB: pair.deployer(BOB, purpose)}
             schedule = ANN * before + BOB * taken + ANN
             both = play(schedule, deployers)
@@ -179,10 +186,14 @@ def _lose_unlock(pair: Pair, host: str, first: int = 1) -> None:
 @pytest.mark.parametrize("woken", [0, 1, 2, 3, 99])
 @pytest.mark.parametrize("his", [NEW, OTHER], ids=["same", "other"])
 def test_p7_who_slept_and_was_refused_does_not_hide_what_was_finished(
-    tmp_path: Path, dark: str, woken: int, his: tuple[Manifest, bytes]
+    tmp_path: Path,
+    fleets: RememberedFleets,
+    dark: str,
+    woken: int,
+    his: tuple[Manifest, bytes],
 ) -> None:
     """Bob looks and sleeps; Ann's last unlock is lost; Bob wakes for some calls; Carol undoes."""
-    pair = Pair(3, tmp_path)
+    pair = Pair(fleets, tmp_path)
     _lose_unlock(pair, dark)
     both = play(
         BOB * 3 + ANN * 99 + BOB * woken + CAROL * 99 + BOB,
@@ -204,10 +215,10 @@ def test_p7_who_slept_and_was_refused_does_not_hide_what_was_finished(
 @pytest.mark.parametrize("dark", ["router1", "router2", "router3"])
 @pytest.mark.parametrize("died", range(1, 30))
 def test_p7_what_was_finished_by_a_taker_over_can_be_undone_as_a_whole(
-    tmp_path: Path, dark: str, died: int
+    tmp_path: Path, fleets: RememberedFleets, dark: str, died: int
 ) -> None:
     """Ann dies after any call; Carol finishes, and her last unlock is lost; Dave undoes."""
-    pair = Pair(3, tmp_path)
+    pair = Pair(fleets, tmp_path)
     _lose_unlock(pair, dark)
     both = play(
         ANN * died + CAROL * 99 + DAVE * 99 + ANN,
@@ -222,8 +233,10 @@ def test_p7_what_was_finished_by_a_taker_over_can_be_undone_as_a_whole(
 
 
 @pytest.mark.usefixtures("swift")
-def test_who_is_refused_while_it_locks_says_so_and_takes_nothing_away(tmp_path: Path) -> None:
-    pair = Pair(3, tmp_path)
+def test_who_is_refused_while_it_locks_says_so_and_takes_nothing_away(
+    tmp_path: Path, fleets: RememberedFleets
+) -> None:
+    pair = Pair(fleets, tmp_path)
     first = pair.hosts["router1"].computer
     root = small(3).inventory.root("router1")
     for number in range(9):
@@ -246,9 +259,11 @@ def test_who_is_refused_while_it_locks_says_so_and_takes_nothing_away(tmp_path: 
 
 
 @pytest.mark.usefixtures("swift")
-def test_a_host_that_had_the_release_already_knows_what_all_were_led_to(tmp_path: Path) -> None:
+def test_a_host_that_had_the_release_already_knows_what_all_were_led_to(
+    tmp_path: Path, fleets: RememberedFleets
+) -> None:
     """A watch declares what a finished rollout has led every host to."""
-    pair = Pair(3, tmp_path)
+    pair = Pair(fleets, tmp_path)
     assert play(ANN, {ANN: pair.deployer(ANN)}).code(ANN) == 0
     pair.hosts["router2"].service.crash()
     pair.hosts["router1"].remove_mark("finished")

@@ -197,11 +197,12 @@ def test_a_copy_that_breaks_off_or_is_altered_is_no_release(
         host = connect()
         locked = host.ask(lock)
         assert isinstance(locked, TookLock), locked
-        refused = host.ask(stage(locked.token, sha, content, manifest), sent)
+        token = locked.token
+        refused = host.ask(stage(token, sha, content, manifest), sent)
         assert isinstance(refused, RefusedAnswer), refused
         assert host.agent.wait(20) == 0, "it ends after a refusal"
-    ended = place.raw(request_bytes(stage(locked.token, sha, content, manifest), NONCE) + manifest)
-    found = parse_answer(ended.output, NONCE, stage(locked.token, sha, content, manifest))
+    ended = place.raw(request_bytes(stage(token, sha, content, manifest), NONCE) + manifest)
+    found = parse_answer(ended.output, NONCE, stage(token, sha, content, manifest))
     assert isinstance(found, RefusedAnswer)
     assert os.listdir(place.root / "releases") == []
 
