@@ -50,6 +50,8 @@ class NeighbourSetting(Record):
 class Settings(Record):
     """One service on one host."""
 
+    __slots__ = ("_made",)  # it is worked out, not a field
+
     tool: Text = ""
     """The version of deploytool that made the agent."""
     agent: Path
@@ -95,7 +97,7 @@ class Settings(Record):
 
     def made(self) -> Made:
         """What this agent was made from."""
-        made: Made | None = self.__dict__.get("_made")
+        made: Made | None = getattr(self, "_made", None)
         if made is None:
             made = self._digested()
             object.__setattr__(self, "_made", made)  # each look tells it
