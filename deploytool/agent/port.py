@@ -297,13 +297,16 @@ if TYPE_CHECKING:
             that hid, is killed when it has answered or its time is up.
             """
 
-        def ask_socket(self, path: str, line: str, peers: frozenset[tuple[int, int]]) -> Asked:
+        def ask_socket(
+            self, path: str, line: str, peers: frozenset[tuple[int, int]], deadline_s: float
+        ) -> Asked:
             """Asks a Unix socket, as the service's account; believed only of one of ``peers``.
 
             ``peers`` are (PID, start time); SO_PEERCRED tells who answers (unix(7)).
 
             Raises:
-                OSError: it can't be asked, or somebody else answers.
+                OSError: it can't be asked, or another process answers.
+                TimeoutError: one of them does not answer in time.
             """
 
         def signer(self, signature: str, signed: bytes, namespace: str) -> str | None:

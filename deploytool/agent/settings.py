@@ -32,11 +32,22 @@ class Command(Record):
         return tuple(word.format_map(words) for word in self.argv)
 
 
-class StatusSocket(Record):
-    """A Unix socket on which the running process answers ``line``, below its own state folder."""
+class ServiceSocket(Record):
+    """A Unix socket on which the running process answers, below its own state folder.
+
+    For each thing that it is asked there, the line to send; its words in braces are those of the
+    command for the same, and are filled in as in a JSON string (RFC 8259, section 7).
+    """
 
     path: Path
-    line: Text
+    status: Text
+    halt: Text | None = None
+    lease: Text | None = None
+
+    @staticmethod
+    def filled(line: str, **words: str) -> str:
+        """A line with its words in braces filled in; one without a value is a bug."""
+        return line.format_map({name: jsontext.dumps(word)[1:-1] for name, word in words.items()})
 
 
 class NeighbourSetting(Record):
@@ -78,7 +89,7 @@ class Settings(Record):
     flag_commit: Command | None = None
     flag_settle: Command | None = None
     flag_disarm: Command | None = None
-    status_socket: StatusSocket | None = None
+    socket: ServiceSocket | None = None
     halt_signal: Word | None = None
     signers: Path | None = None
     ports: tuple[Port, ...] = ()

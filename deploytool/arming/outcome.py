@@ -85,7 +85,7 @@ def _way_out(rules: list[str], report: Report, inventory: str, again: str) -> st
         return f"deploytool status -i {inventory} says what is to be done first; then: {again}"
     if "ARM_FLAG_KNOWN" in rules:
         return f"deploytool flags status -i {inventory} names the flags of what runs; then: {again}"
-    return f"Mend what the lines name, then: {again}"
+    return f"Fix what the lines name, then: {again}"
 
 
 def _off(report: Report, again: str) -> DeploytoolError | None:
@@ -98,7 +98,7 @@ def _off(report: Report, again: str) -> DeploytoolError | None:
     )
     if report.interrupted:
         return Interrupted(f"{what}: you broke it off.", means, again, _trouble(report))
-    now = f"Mend what the lines name, then: {again}"
+    now = f"Fix what the lines name, then: {again}"
     return Restored(f"{what}.", means, now, _trouble(report))
 
 

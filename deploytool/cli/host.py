@@ -106,7 +106,7 @@ def _prepare_again(
     ):  # fmt: skip
         words += [] if value is None else [option, str(value)]
     dark = _dark(outcomes)
-    first = f"See why {dark} gives no answer" if dark else "Mend what the lines name"
+    first = f"See why {dark} gives no answer" if dark else "Fix what the lines name"
     return f"{first} (docs/runbook.md has what each means), then: {join(words)}"
 
 

@@ -6,9 +6,9 @@ import re
 from functools import cache
 from importlib.metadata import version
 
-from deploytool.agent.settings import Command, NeighbourSetting, Settings
+from deploytool.agent.settings import Command, NeighbourSetting, ServiceSocket, Settings
 from deploytool.fleet import agent_command
-from deploytool.fleet.model import Argv, Inventory
+from deploytool.fleet.model import Argv, Inventory, Service
 
 _GIVEN = re.compile(r"(\{(?:current|flag|reason|by|nonce)\})")
 """What is known only when a command is run; the agent fills it in."""
@@ -61,6 +61,7 @@ def settings_of(inventory: Inventory, host: str) -> Settings:
         start=_command(service.start, inventory, host),
         version=_command(service.version, inventory, host),
         status=_command(service.status, inventory, host),
+        socket=_socket(service, inventory, host),
         halt=command(service.halt),
         lease=command(service.lease),
         resume=command(service.resume),
@@ -90,6 +91,22 @@ def settings_of(inventory: Inventory, host: str) -> Settings:
 
 def _whole(seconds: float) -> int:
     return max(1, round(seconds))
+
+
+def _socket(service: Service, inventory: Inventory, host: str) -> ServiceSocket | None:
+    socket = service.socket
+    if socket is None:
+        return None
+
+    def line(template: str | None) -> str | None:
+        return None if template is None else _word(template, inventory, host)
+
+    return ServiceSocket(
+        path=inventory.expand(socket.path, host),
+        status=_word(socket.status, inventory, host),
+        halt=line(socket.halt),
+        lease=line(socket.lease),
+    )
 
 
 def _command(template: Argv, inventory: Inventory, host: str) -> Command:

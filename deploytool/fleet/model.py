@@ -28,14 +28,15 @@ BUILT_IN_PLACEHOLDERS = frozenset(
     {"root", "current", "state", "host", "fleet", "signers", "lease_s"}
 )
 """Filled in from the inventory, the same for every run of a command on a host."""
+_BOTH_WAYS = {verb: (("service", verb), ("service", "socket", verb)) for verb in ("halt", "lease")}
 ASKED_PLACEHOLDERS: Mapping[tuple[str, ...], frozenset[str]] = MappingProxyType(
     {
         **{
             ("service", "flags", verb): frozenset({"flag"})
             for verb in ("prepare", "commit", "settle", "disarm")
         },
-        ("service", "halt"): frozenset({"reason", "by"}),
-        ("service", "lease"): frozenset({"nonce"}),
+        **dict.fromkeys(_BOTH_WAYS["halt"], frozenset({"reason", "by"})),
+        **dict.fromkeys(_BOTH_WAYS["lease"], frozenset({"nonce"})),
         ("gateway", "use"): frozenset({"flag", "bit", "release"}),
         ("gateway", "withdraw"): frozenset({"flag", "bit"}),
     }
@@ -50,6 +51,12 @@ FLAG_NAME = r"^[A-Z][A-Z0-9_]{0,31}$"
 def _one_line(text: str) -> str:
     if any(ord(character) < 32 or ord(character) == 127 for character in text):
         raise ValueError("must not contain control characters or line breaks")
+    return text
+
+
+def _in_state(text: str) -> str:
+    if not re.fullmatch(r"\{state\}/[A-Za-z0-9_-][A-Za-z0-9._-]*", text):
+        raise ValueError("must be a file in the state folder, such as '{state}/control.sock'")
     return text
 
 
@@ -99,6 +106,18 @@ class FlagCommands(Frozen):
     disarm: Argv
 
 
+class ServiceSocket(Frozen):
+    """A socket on which the running process answers by itself; see docs/contract.md, section 9.
+
+    Asking there costs a host no interpreter. What is not answered there is asked by its command.
+    """
+
+    path: Annotated[str, AfterValidator(_in_state)]
+    status: Line
+    halt: Line | None = None
+    lease: Line | None = None
+
+
 class Neighbour(Frozen):
     """A process that is expected beside the service: what it executes, as whom, and why."""
 
@@ -127,6 +146,8 @@ class Service(Frozen):
     """Renews the process's lease by the nonce that it issued."""
     resume: Argv | None = None
     """Releases a halt, from the signed request on its standard input."""
+    socket: ServiceSocket | None = None
+    """Where ``status``, ``halt`` and ``lease`` are asked first."""
     listen: tuple[Line, ...] = ()
     connects: Annotated[tuple[Line, ...], Field(max_length=64)] = ()
     """Where its effects go, ``ADDRESS:PORT``: what else is connected there acts as the service."""

@@ -23,7 +23,8 @@ def placeholder_checks(
     """Every word in braces is built in, asked for in its place, or one of each host's ``vars``."""
     keys = ("service", "config_files", *OPERATORS_COMMANDS)
     for at, text in _strings({key: value.get(key) for key in keys}, ()):
-        asked = ASKED_PLACEHOLDERS.get(tuple(map(str, at[:-1])), frozenset())
+        place = tuple(map(str, at))  # of a text, or of an argument list and a number
+        asked = ASKED_PLACEHOLDERS.get(place, ASKED_PLACEHOLDERS.get(place[:-1], frozenset()))
         for word in PLACEHOLDER.findall(text):
             if word in asked:
                 continue

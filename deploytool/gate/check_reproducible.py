@@ -152,7 +152,7 @@ def _cannot(subject: Subject, version: str, why: str, said: tuple[str, ...]) -> 
     return InputError(
         f"A copy of {subject.name(subject.source)} can't be built as {version}: {why}.",
         "Nothing was touched: that anybody gets the same bytes is not shown.",
-        "Let the builder use nothing outside of its own folder, and mend what it names.",
+        "Let the builder use nothing outside of its own folder, and fix what it names.",
         said,
     )
 

@@ -211,7 +211,7 @@ def conclude(linted: Linted, again: str) -> DeploytoolError | None:
         return NotProven(
             f"What is live on {len(hosts)} hosts or processes could not be seen.",
             "Nothing was changed. A build that nobody saw may read any bit in any way.",
-            f"Mend what the lines name, then: {again}",
+            f"Fix what the lines name, then: {again}",
             details,
         )
     return None

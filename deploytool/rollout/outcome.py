@@ -131,8 +131,8 @@ def _way_out(rules: list[str], report: Report, inventory: str) -> str:
     if rules == ["PLAN_MOVED"]:
         return f"See what would be done now: {again}"
     if "PREFLIGHT_HOST" in rules:
-        return f"deploytool host check -i {inventory}, mend what it names, then: {again}"
-    return f"Mend what the lines name, then: {again}"
+        return f"deploytool host check -i {inventory}, fix what it names, then: {again}"
+    return f"Fix what the lines name, then: {again}"
 
 
 def _both_ways(report: Report, inventory: str) -> str:
@@ -202,7 +202,7 @@ def _restored(report: Report, inventory: str, trouble: tuple[str, ...]) -> Deplo
         )
     if report.purpose is Purpose.ROLLBACK:
         return None
-    now = f"Mend what the lines name, then: {again}"
+    now = f"Fix what the lines name, then: {again}"
     return Restored(f"{failed}.", f"Brought back; {count}.", now, trouble)
 
 

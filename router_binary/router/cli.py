@@ -169,14 +169,14 @@ def _show(options: argparse.Namespace, answer: dict[str, Any]) -> None:
     if options.command == "metrics":
         print(answer["text"], end="")
     elif options.command == "status" and not options.json:
-        status = answer["status"]
-        why = f" ({status['reason']})" if status["reason"] else ""
-        print(f"{status['host']}: {status['trading_state']}{why}")
-        print(f"router {status['version']} {status['release']}")
-        print(f"armed: {', '.join(status['armed']) or 'nothing'}")
+        why = f" ({answer['reason']})" if answer["reason"] else ""
+        print(f"{answer['host']}: {answer['trading_state']}{why}")
+        print(f"router {answer['version']} {answer['release']}")
+        print(f"armed: {', '.join(answer['armed']) or 'nothing'}")
     else:
-        shown = answer["status"] if options.command == "status" else answer
-        print(json.dumps(shown, sort_keys=True))
+        if options.command == "status":
+            del answer["ok"]
+        print(json.dumps(answer, sort_keys=True))
 
 
 def _trace(options: argparse.Namespace) -> int:

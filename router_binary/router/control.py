@@ -187,7 +187,7 @@ class Control:
 
     def _status(self, _request: Answer) -> Answer:
         s = self._server
-        return {"status": status.status(s.engine, s.release, s.process, s.host)}
+        return status.status(s.engine, s.release, s.process, s.host)
 
     def _metrics(self, _request: Answer) -> Answer:
         s = self._server

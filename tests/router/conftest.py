@@ -131,7 +131,7 @@ class Router:
         return answer
 
     def status(self) -> dict[str, Any]:
-        found: dict[str, Any] = self.ask(command="status")["status"]
+        found: dict[str, Any] = self.ask(command="status")
         return found
 
     def until(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -75,10 +76,22 @@ def test_the_agent_is_told_where_effects_go_and_who_is_expected_there() -> None:
     assert (neighbour.executable, neighbour.account) == ("/usr/bin/probe", "monitor")
 
 
+def test_the_agent_is_told_of_the_socket_with_json_kept_as_it_is() -> None:
+    line = """'{"command": "halt", "by": "{by}", "of": "{host}"}'"""
+    fleet = parse(changed(NAMED, f"{NAMED}\n{SOCKET}, status: s, halt: {line}}}"))
+    socket = settings_of(fleet, "one").socket
+    assert socket is not None
+    assert socket.halt is not None
+    filled = socket.filled(socket.halt, by='an "odd" name', reason="")
+    assert json.loads(filled) == {"command": "halt", "by": 'an "odd" name', "of": "one"}
+    assert (socket.path, socket.lease) == ("/opt/router/state/service/ask", None)
+
+
 def test_the_example_is_one() -> None:
     assert len(parse(EXAMPLE.read_text()).hosts) == 8
 
 
+SOCKET = "  socket: {path: '{state}/ask'"
 NAMED = "supervisor: systemd"
 
 
@@ -104,6 +117,22 @@ NAMED = "supervisor: systemd"
         (NAMED, f"{NAMED}\n  python: /opt/py thon3", 7, "service.python", "blanks"),
         (NAMED, f"{NAMED}\n  python: '/opt/$(id)'", 7, "service.python", ""),
         ('"{listen}"', '"{port}"', 7, "service.start.2", "{port}"),
+        (
+            NAMED,
+            f"{NAMED}\n  socket: {{path: /run/x, status: s}}",
+            7,
+            "service.socket.path",
+            "state",
+        ),
+        (NAMED, f"{NAMED}\n{SOCKET}, status: '{{by}}'}}", 7, "service.socket.status", "{by}"),
+        (
+            NAMED,
+            f"{NAMED}\n{SOCKET}, status: s, halt: '{{nonce}}'}}",
+            7,
+            "service.socket.halt",
+            "{nonce}",
+        ),
+        (NAMED, f"{NAMED}\n{SOCKET}, halt: s}}", 7, "service.socket.status", "required"),
         (
             "supervisor: systemd",
             'supervisor: systemd\n  connects: ["venue:1"]',

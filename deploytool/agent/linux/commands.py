@@ -58,7 +58,9 @@ class LinuxCommands:
             apart = ("sh", "-c", _IN_GROUP, "sh", folder, "setpriv", *user, "--")
             return _asked("command", run((*apart, *argv), deadline_s=deadline_s))
 
-    def ask_socket(self, path: str, line: str, peers: frozenset[tuple[int, int]]) -> Asked:
+    def ask_socket(
+        self, path: str, line: str, peers: frozenset[tuple[int, int]], deadline_s: float
+    ) -> Asked:
         """Asks a Unix socket for one line; the answer is one line, or all until its end.
 
         Raises:
@@ -67,7 +69,7 @@ class LinuxCommands:
         import socket  # only who asks this way pays for it
         import struct
 
-        until = time.monotonic() + self._settings.ask_s
+        until = time.monotonic() + deadline_s
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asked:
             asked.settimeout(0)
             with _Account(self._settings.account):

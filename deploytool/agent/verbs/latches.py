@@ -49,7 +49,13 @@ def halt_artifact(host: AgentHost, latch: Latch, deadline_s: float) -> Asked | N
     if command is None:
         return None
     words = {"reason": latch.reason, "by": latch.by}
-    asked = service.run(host, command, words, deadline_s=deadline_s)
+    socket = host.settings.socket
+    line = None if socket is None else socket.halt
+    asked = service.by_socket(
+        host, service.unit(host), line, "trading_state", words, deadline_s=deadline_s
+    )
+    if asked is None or (asked.code == 0 and not says_halted(asked)):
+        asked = service.run(host, command, words, deadline_s=deadline_s)
     own = (service.spoken(asked) or {}).get("latch")
     if isinstance(own, str) and is_word(own):
         held = marks.read_latch(host.state)

@@ -78,21 +78,56 @@ def spoken(asked: Asked | None) -> dict[str, object] | None:
 
 
 def ask_status(host: AgentHost, state: UnitState, folder: str | None = None) -> Asked:
-    """What the running process says of itself: by its socket where it has one, else by a command.
+    """What the running process says of itself: by its socket if it has one, else by a command."""
+    socket = host.settings.socket
+    line = None if socket is None else socket.status
+    asked = by_socket(host, state, line, "trading_state")
+    return run(host, host.settings.status, folder=folder) if asked is None else asked
 
-    On the socket only a process of the unit is believed, told by its start time. What does not
-    answer there is asked by the command.
+
+def by_socket(
+    host: AgentHost,
+    state: UnitState,
+    line: str | None,
+    shows: str,
+    given: Mapping[str, str] | None = None,
+    *,
+    deadline_s: float | None = None,
+) -> Asked | None:
+    """What a process of the unit answers to a line on its socket; it costs no interpreter.
+
+    None: its command has to ask, for nothing answers there, or another process than one of the
+    unit (told by its start time), or no JSON object with the member ``shows``. A process that only
+    lets the time pass has not answered: its command would ask the very same.
     """
-    socket = host.settings.status_socket
-    peers = unit_processes(host, state) if socket is not None else frozenset()
-    if socket is not None and peers:
-        try:
-            asked = host.system.commands.ask_socket(socket.path, socket.line, peers)
-        except OSError:
-            asked = None
-        if asked is not None and asked.code == 0:
-            return asked
-    return run(host, host.settings.status, folder=folder)
+    socket = host.settings.socket
+    peers = unit_processes(host, state) if socket is not None and line is not None else frozenset()
+    if socket is None or line is None or not peers:
+        return None
+    limit = host.settings.ask_s if deadline_s is None else deadline_s
+    try:
+        filled = socket.filled(line, **(given or {}))
+        asked = host.system.commands.ask_socket(socket.path, filled, peers, limit)
+    except TimeoutError:
+        said = f"no answer on {socket.path} within {limit:g} s"
+        return Asked(way="socket", code=None, answer="", errors=said)
+    except OSError:
+        return None
+    return asked if shows in (spoken(asked) or {}) else None
+
+
+def unit(host: AgentHost) -> UnitState:
+    """Where the service's processes are; nothing where that can't be told.
+
+    systemd is asked only where the usual control group is empty: it may not answer.
+    """
+    usual = usual_group(host)
+    if usual is not None:
+        return usual
+    try:
+        return host.system.supervisor.state()
+    except OSError:
+        return UnitState()
 
 
 def unit_processes(host: AgentHost, state: UnitState) -> frozenset[tuple[int, int]]:

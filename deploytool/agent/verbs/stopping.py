@@ -11,12 +11,11 @@ from __future__ import annotations
 from deploytool.agent import marks
 from deploytool.agent.host import Refusal
 from deploytool.agent.model import Latch, RolloutMark, Survey
-from deploytool.agent.port import UnitState
 from deploytool.agent.record import Malformed
 from deploytool.agent.requests import Halted, Killed, LatchShown, Surveyed
 from deploytool.agent.signals import signal
 from deploytool.agent.verbs.latches import halt_artifact, says_halted, write_latch
-from deploytool.agent.verbs.service import usual_group
+from deploytool.agent.verbs.service import unit
 from deploytool.agent.verbs.sighting import sight
 
 TYPE_CHECKING = False
@@ -120,23 +119,12 @@ def latch(host: AgentHost, _request: ShowLatch, _payload: Payload) -> LatchShown
 # --- what of it is the service -------------------------------------------------------------------
 
 
-def _unit(host: AgentHost) -> UnitState:
-    """Where the service's processes are; nothing where that can't be told: then they are strays."""
-    usual = usual_group(host)
-    if usual is not None:
-        return usual
-    try:
-        return host.system.supervisor.state()
-    except OSError:
-        return UnitState()
-
-
 def _signal_service(host: AgentHost, name: str) -> None:
     """Sends the artifact's own signal to every process of the service."""
     processes = host.system.processes
     number = int(getattr(signal, f"SIG{name}"))
-    unit = _unit(host)
-    for pid in processes.group(unit.group) if unit.group else (unit.main,):
+    state = unit(host)
+    for pid in processes.group(state.group) if state.group else (state.main,):
         process = processes.process(pid) if pid > 1 else None
         if process is not None:
             try:
@@ -160,7 +148,7 @@ def _sync_latch(host: AgentHost) -> bool:
 
 def _sight(host: AgentHost, read: Mapping[FileKey, str] | None = None) -> Sighting:
     try:
-        return sight(host, _unit(host), read=read)
+        return sight(host, unit(host), read=read)
     except OSError as error:
         raise Refusal("cannot-look", f"this host can't be inspected: {error}") from error
 

@@ -82,6 +82,12 @@ def inventory(
                     for verb in ("prepare", "commit", "settle", "disarm")
                 },
             },
+            "socket": {
+                "path": "{state}/control.sock",
+                "status": '{"command": "status"}',
+                "halt": '{"command": "halt", "reason": "{reason}", "by": "{by}"}',
+                "lease": '{"command": "lease", "nonce": "{nonce}"}',
+            },
             "listen": ["{listen}"],
             "ready_timeout_s": 20 * slow,
             **stretched,

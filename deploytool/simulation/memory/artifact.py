@@ -38,6 +38,17 @@ def ask(service: MemoryService, argv: tuple[str, ...], given: bytes) -> Artifact
     return ArtifactSaid(127, "", f"sh: {argv[0] if argv else ''}: not found\n")
 
 
+def on_socket(service: MemoryService, line: str) -> str:
+    """What the process behind the control socket answers to a line: the words of a command."""
+    mind = service.speaker()
+    verb, *words = line.split(" ")
+    if mind is None:
+        return ""
+    does = _COMMANDS.get(verb)
+    said = does(service, mind.program, tuple(words), b"") if does is not None else None
+    return said.output if said is not None and said.code == 0 else '{"ok": false}\n'
+
+
 def status(service: MemoryService) -> str:
     """What the process behind the control socket says of itself; empty where none answers."""
     mind, task = service.speaker(), service.answering

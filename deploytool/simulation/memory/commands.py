@@ -43,18 +43,22 @@ class Commands:
             computer.end(client)
         return Asked(way="command", code=said.code, answer=said.output, errors=said.errors)
 
-    def ask_socket(self, path: str, line: str, peers: frozenset[tuple[int, int]]) -> Asked:
-        """Asks the process behind a Unix socket."""
+    def ask_socket(
+        self, path: str, line: str, peers: frozenset[tuple[int, int]], deadline_s: float
+    ) -> Asked:
+        """Asks the process behind a Unix socket: its lines are the words of its commands."""
         self._run.point(f"ask {path}")
-        socket, task = self._service.settings.status_socket, self._service.answering
+        self._run.computer.time.tick(min(COMMAND_S / 10, deadline_s))
+        socket, task = self._service.settings.socket, self._service.answering
         if socket is None or socket.path != path or task is None:
             fail(errno.ENOENT, path)
         if not self._run.computer.alive(task):
             fail(errno.ECONNREFUSED, path)
         if (task.pid, task.start) not in peers:
             fail(errno.EPERM, path)
-        said = artifact.status(self._service) if line == socket.line else ""
-        return Asked(way="socket", code=0 if said else None, answer=said)
+        said = artifact.on_socket(self._service, line)
+        self._run.point(f"ask {path}, done")
+        return Asked(way="socket", code=0, answer=said)
 
     def signer(self, signature: str, signed: bytes, namespace: str) -> str | None:
         """Who of the signers file signed exactly this."""

@@ -265,11 +265,11 @@ def answering(path: Path, *parts: bytes, keep_open: bool = False) -> Iterator[li
 def test_a_socket_is_asked_for_a_line(place: Place) -> None:
     path = place.state / "service" / "ask"
     with answering(path, b'{"a"', b": 1}\nrest", keep_open=True) as heard:
-        asked = commands(place).ask_socket(str(path), "status", frozenset({ME}))
+        asked = commands(place).ask_socket(str(path), "status", frozenset({ME}), 5.0)
     assert (asked.way, asked.code, asked.answer) == ("socket", 0, '{"a": 1}')
     assert heard == [b"status\n"]
     with answering(path, b"all of it"):
-        asked = commands(place).ask_socket(str(path), "status", frozenset({ME}))
+        asked = commands(place).ask_socket(str(path), "status", frozenset({ME}), 5.0)
     assert asked.answer == "all of it"
 
 
@@ -279,21 +279,21 @@ def test_another_process_that_answers_is_not_believed(
 ) -> None:
     path = place.state / "service" / "ask"
     with answering(path, b"lies\n") as heard, pytest.raises(PermissionError):
-        commands(place).ask_socket(str(path), "status", frozenset(peers))
+        commands(place).ask_socket(str(path), "status", frozenset(peers), 5.0)
     assert heard in ([], [b""])
 
 
 def test_a_socket_that_does_not_answer_or_says_too_much_is_an_error(place: Place) -> None:
     path = place.state / "service" / "ask"
-    quick = commands(place, ask_s=1)
+    quick = commands(place)
     for parts, kept in (((), True), ((b"x",), True), ((b"x" * 100_000,), False)):
         with answering(path, *parts, keep_open=kept), pytest.raises(OSError):  # noqa: PT011
-            quick.ask_socket(str(path), "status", frozenset({ME}))
+            quick.ask_socket(str(path), "status", frozenset({ME}), 1.0)
     with socket.socket(socket.AF_UNIX) as listening:
         path.unlink()
         listening.bind(str(path))
         with pytest.raises(ConnectionRefusedError):
-            quick.ask_socket(str(path), "status", frozenset({ME}))
+            quick.ask_socket(str(path), "status", frozenset({ME}), 1.0)
         listening.listen(0)
         filling = [socket.socket(socket.AF_UNIX) for _ in range(4)]
         for one in filling:
@@ -303,12 +303,12 @@ def test_a_socket_that_does_not_answer_or_says_too_much_is_an_error(place: Place
             except BlockingIOError:
                 break
         with pytest.raises(OSError) as raised:  # noqa: PT011 the number is checked
-            quick.ask_socket(str(path), "status", frozenset({ME}))
+            quick.ask_socket(str(path), "status", frozenset({ME}), 1.0)
         assert raised.value.errno == errno.ETIMEDOUT
         for one in filling:
             one.close()
     with pytest.raises(FileNotFoundError):
-        quick.ask_socket(str(path) + "x", "status", frozenset({ME}))
+        quick.ask_socket(str(path) + "x", "status", frozenset({ME}), 5.0)
 
 
 def test_an_account_can_not_lead_root_to_a_socket_of_roots(place: Place) -> None:
@@ -320,17 +320,17 @@ def test_an_account_can_not_lead_root_to_a_socket_of_roots(place: Place) -> None
     link = place.state / "service" / "ask"
     with answering(private / "ask", b"secret\n"):
         link.symlink_to(private / "ask")
-        assert commands(place).ask_socket(str(link), "x", frozenset({ME})).answer == "secret"
+        assert commands(place).ask_socket(str(link), "x", frozenset({ME}), 5.0).answer == "secret"
     link.unlink()
     with answering(private / "ask", b"secret\n"):
         link.symlink_to(private / "ask")
         with pytest.raises(PermissionError):
-            commands(place, account=ACCOUNT).ask_socket(str(link), "x", frozenset({ME}))
+            commands(place, account=ACCOUNT).ask_socket(str(link), "x", frozenset({ME}), 5.0)
     assert (os.geteuid(), os.getegid()) == (0, 0)
     assert os.access(private, os.R_OK)
     with answering(place.state / "service" / "own", b"mine\n"):
         path = str(place.state / "service" / "own")
-        asked = commands(place, account=ACCOUNT).ask_socket(path, "x", frozenset({ME}))
+        asked = commands(place, account=ACCOUNT).ask_socket(path, "x", frozenset({ME}), 5.0)
     assert asked.answer == "mine"
 
 

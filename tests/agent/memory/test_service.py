@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from deploytool.agent.requests import Halt, Halted, LatchShown, ShowLatch
-from deploytool.agent.settings import StatusSocket
+from deploytool.agent.settings import ServiceSocket
 from deploytool.simulation.memory import artifact
 from deploytool.simulation.memory.agent import MemoryAgent
 from deploytool.simulation.memory.disk import Fate
@@ -285,17 +285,21 @@ def test_how_a_program_is_run_is_seen(how: Any) -> None:
 
 
 def test_a_socket_is_believed_of_the_unit_s_processes_alone() -> None:
-    socket = StatusSocket(path="/opt/router/state/service/control", line="status")
-    host = host_with(status_socket=socket)
+    socket = ServiceSocket(path="/opt/router/state/service/control", status="status")
+    host = host_with(socket=socket)
     agent = MemoryAgent(host.service)
     main = host.service.main
     assert main is not None
-    asked = agent.commands.ask_socket(socket.path, "status", frozenset({(main.pid, main.start)}))
+    asked = agent.commands.ask_socket(
+        socket.path, "status", frozenset({(main.pid, main.start)}), 1.0
+    )
     assert json.loads(asked.answer)["pid"] == main.pid
     with pytest.raises(PermissionError):
-        agent.commands.ask_socket(socket.path, "status", frozenset({(main.pid, main.start + 1)}))
+        agent.commands.ask_socket(
+            socket.path, "status", frozenset({(main.pid, main.start + 1)}), 1.0
+        )
     with pytest.raises(FileNotFoundError):
-        agent.commands.ask_socket("/elsewhere", "status", frozenset())
+        agent.commands.ask_socket("/elsewhere", "status", frozenset(), 1.0)
     host.service.crash()
     with pytest.raises(ConnectionRefusedError):
-        agent.commands.ask_socket(socket.path, "status", frozenset({(main.pid, main.start)}))
+        agent.commands.ask_socket(socket.path, "status", frozenset({(main.pid, main.start)}), 1.0)
