@@ -235,14 +235,13 @@ class ProcSurvey:
         found: dict[bytes, HeldSocket] = {}
         if not self._wanted.some:
             return found
-        for table in tables(None, "/proc/self/net"):
-            found.update(self._wanted.match(table))
+        found.update(self._wanted.here())
         done = {os.readlink(b"/proc/self/ns/net"), b""}
         for pid, one in seen.items():
             if one.network in done or self._late():
                 continue
             try:
-                for table in tables(None, f"/proc/{pid}/net"):
+                for table in tables(pid):
                     found.update(self._wanted.match(table))
             except OSError:
                 continue  # another process of that namespace, if it has one, shows it
