@@ -18,8 +18,16 @@ The numbers are exit codes. Anything else that escapes is a bug of ours and exit
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import Enum
-from typing import ClassVar
+from typing import Any, ClassVar, Protocol, Self
+
+
+class Stated(Protocol):
+    """What a program reads as a document of its own."""
+
+    def document(self) -> dict[str, Any]:
+        """It in values."""
 
 
 class DeploytoolError(Exception):
@@ -37,6 +45,13 @@ class DeploytoolError(Exception):
         self.means = means
         self.now = now
         self.details = details
+        self.findings: tuple[Stated, ...] = ()
+        """What it rests on, in values: ``core.finding.Finding``."""
+
+    def found(self, findings: Iterable[Stated]) -> Self:
+        """The same error, resting on these findings."""
+        self.findings = tuple(findings)
+        return self
 
     def told(self) -> str:
         """All that happened in one line."""
@@ -122,6 +137,11 @@ class HostFault(Exception):
 
     def __str__(self) -> str:
         return f"{self.kind.value}: {self.text}" if self.text else self.kind.value
+
+    @property
+    def facts(self) -> dict[str, str | bool]:
+        """It in values, as a finding has them."""
+        return {"fault": self.kind.name, "code": self.code, "in_doubt": self.in_doubt}
 
 
 class IllegalEvent(Exception):

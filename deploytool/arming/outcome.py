@@ -32,7 +32,11 @@ def conclude(report: Report, inventory: str, key: str | None = None) -> Deployto
     Raises:
         ValueError: the report is not at one of the table's ends.
     """
-    inventory = quote(inventory)
+    error = _end(report, quote(inventory), key)
+    return None if error is None else error.found(report.findings)
+
+
+def _end(report: Report, inventory: str, key: str | None) -> DeploytoolError | None:
     if report.state is State.ARMED:
         return None
     if report.state is State.REFUSED:
@@ -45,7 +49,7 @@ def conclude(report: Report, inventory: str, key: str | None = None) -> Deployto
 
 
 def _trouble(report: Report) -> tuple[str, ...]:
-    return tuple(f"{host}: {text}" for host, text in sorted(report.trouble.items()))
+    return tuple(item.line for _, item in sorted(report.trouble.items()))
 
 
 def _again(report: Report, inventory: str, key: str | None) -> str:
@@ -69,7 +73,7 @@ def _refused(report: Report, inventory: str, again: str) -> DeploytoolError:
         f"{report.flag} is NOT armed: refused by {', '.join(rules)}: {', '.join(hosts)}.",
         "Nothing was changed: no router was armed, and no sender was told.",
         _way_out(rules, report, inventory, again),
-        tuple(map(str, report.obstacles)) or _trouble(report),
+        tuple(o.line for o in report.obstacles) or _trouble(report),
     )
 
 
@@ -112,7 +116,7 @@ def _named(report: Report, inventory: str) -> DeploytoolError:
         )
     odd = {host: text for host, text in report.flag_states.items() if text not in OFF}
     lines = tuple(f"{host}: {text}" for host, text in odd.items())
-    beside = tuple(line for line in _trouble(report) if line.split(":")[0] not in odd)
+    beside = tuple(item.line for host, item in sorted(report.trouble.items()) if host not in odd)
     kind: type[DeploytoolError] = Interrupted if report.interrupted else NotProven
     off = len(report.flag_states) - len(odd)
     return kind(

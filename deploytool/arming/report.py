@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from deploytool.arming.checks import Obstacle
 from deploytool.arming.model import ON, Shown
 from deploytool.arming.table import Purpose, State
+from deploytool.core.finding import Finding
 from deploytool.errors import HostFault
 from deploytool.parity.model import Round
 
@@ -18,7 +18,7 @@ OPERATOR = "operator"
 
 @dataclass
 class Report:
-    """What it came to. ``trouble`` has a line for each host, or side, that failed at something.
+    """What it came to. ``trouble``: by host, or side, the last thing that it failed at.
 
     ``seen`` is what each host showed when it was last asked about its flags, ``in_use`` whether
     the senders showed that they use the bit: None where that is not known.
@@ -32,8 +32,8 @@ class Report:
     label: str = ""
     epoch: int | None = None
     round: Round | None = None
-    obstacles: tuple[Obstacle, ...] = ()
-    trouble: dict[str, str] = field(default_factory=dict)
+    obstacles: tuple[Finding, ...] = ()
+    trouble: dict[str, Finding] = field(default_factory=dict)
     seen: dict[str, Shown | HostFault] = field(default_factory=dict)
     in_use: bool | None = None
     provisional_s: float | None = None
@@ -41,6 +41,11 @@ class Report:
     """From the first commit that was sent to the last settle that was answered, in seconds."""
     interrupted: bool = False
     path: list[State] = field(default_factory=list)
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """All that it rests on: what forbids it, and what went wrong."""
+        return (*self.obstacles, *self.trouble.values())
 
     @property
     def flag_states(self) -> Mapping[str, str]:

@@ -26,7 +26,8 @@ from deploytool.arming.model import OFF, ON, Shown
 from deploytool.arming.report import OPERATOR, SENDERS, Report
 from deploytool.arming.senders import Outside, of_now
 from deploytool.arming.table import ENDS, FIRST, TABLE, Effect, Event, Purpose, State
-from deploytool.core.faults import came_of, faults_of
+from deploytool.core.faults import came_of, fault_finding, faults_of
+from deploytool.core.finding import trouble
 from deploytool.core.machine import run
 from deploytool.core.observer import Observer
 from deploytool.errors import DeploytoolError, FaultKind, HostFault, IllegalEvent
@@ -213,7 +214,7 @@ class Runner:
         if self.report.round is None:
             raise IllegalEvent("there is no round to certify")
         if now - self._taken > AGE_AT_MOST_S:
-            self.report.trouble[OPERATOR] = f"the evidence round is {now - self._taken:.0f} s old"
+            self._note(OPERATOR, "round", f"the evidence round is {now - self._taken:.0f} s old")
             return Event.FAILED
         self.report.epoch = next_epoch(self._epochs, int(now))
         try:
@@ -229,7 +230,7 @@ class Runner:
             line = certificate.canonical()
             self._sealed = seal(line, self._sign_with(line))
         except (DeploytoolError, ValueError) as error:
-            self.report.trouble[OPERATOR] = f"no certificate was made: {error}"
+            self._note(OPERATOR, "certificate", f"no certificate was made: {error}")
             return Event.FAILED
         return Event.SIGNED
 
@@ -263,15 +264,15 @@ class Runner:
         self.report.seen = dict(self._routers.observe())
         for host, item in self.report.seen.items():
             if isinstance(item, HostFault):
-                self.report.trouble[host] = str(item)
-            elif item.state(self._flag) not in wanted:
-                self.report.trouble[host] = f"{self._flag} is {item.state(self._flag)} there"
-            elif item.epoch_of(self._flag) != self.report.epoch:
-                other = item.epoch_of(self._flag)
-                self.report.trouble[host] = f"armed by another certificate, epoch {other}"
+                self.report.trouble[host] = fault_finding(host, item)
+            elif (state := item.state(self._flag)) not in wanted:
+                self._note(host, "flag-state", f"{self._flag} is {state} there", state=state)
+            elif (other := item.epoch_of(self._flag)) != self.report.epoch:
+                text = f"armed by another certificate, epoch {other}"
+                self._note(host, "flag-epoch", text, epoch=other)
             else:
                 continue
-            self._observer.host(host, self.report.trouble[host], good=False)
+            self._observer.host(host, self.report.trouble[host].text, good=False)
         if not self.report.seen.keys() & self.report.trouble.keys():
             return good
         faults = any(isinstance(item, HostFault) for item in self.report.seen.values())
@@ -338,7 +339,7 @@ class Runner:
         return shown
 
     def _senders(self, why: str) -> None:
-        self.report.trouble[SENDERS] = why
+        self._note(SENDERS, "senders", why)
         self._observer.host(SENDERS, why, good=False)
 
     # --- back -----------------------------------------------------------------------------------
@@ -355,7 +356,7 @@ class Runner:
             if isinstance(item, Shown) and item.state(self._flag) in OFF:
                 continue
             event = Event.UNKNOWN if isinstance(item, HostFault) else Event.FAILED
-            self.report.trouble[host] = self.report.flag_states[host]
+            self._note(host, "flag-state", self.report.flag_states[host])
         bits = self._bits_said()
         if len(bits) > 1:
             event = Event.FAILED
@@ -387,7 +388,7 @@ class Runner:
         for host, bit in said.items():
             if bit != mine:
                 text = f"says that {self._flag} is bit {bit}; the senders were told bit {mine}"
-                self.report.trouble[host] = text
+                self._note(host, "flag-bit", text, bit=bit)
         return frozenset({mine, *said.values()})
 
     def _look_where_nobody_answers(self) -> None:
@@ -413,10 +414,13 @@ class Runner:
 
     # --- small things ---------------------------------------------------------------------------
 
+    def _note(self, host: str, rule: str, text: str, **facts: object) -> None:
+        self.report.trouble[host] = trouble(host, rule, text, flag=self._flag, **facts)
+
     def _event(self, outcomes: Mapping[str, object], good: Event) -> Event:
         faults = faults_of(outcomes)
         for host, fault in faults.items():
-            self.report.trouble[host] = str(fault)
+            self.report.trouble[host] = fault_finding(host, fault)
         return came_of(faults, good, Event.FAILED, Event.UNKNOWN)
 
     def _done(self, host: str, text: str, fault: HostFault | None) -> None:

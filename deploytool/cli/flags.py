@@ -227,7 +227,7 @@ def _report_document(report: Report) -> dict[str, Any]:
         "senders_use_it": report.in_use,
         "window_s": report.window_s,
         "obstacles": [{"host": o.host, "rule": o.rule, "text": o.text} for o in report.obstacles],
-        "trouble": dict(sorted(report.trouble.items())),
+        "trouble": {host: item.text for host, item in sorted(report.trouble.items())},
     }
 
 

@@ -169,8 +169,8 @@ def check(
             f"{sum(map(bool, missing.values()))} of {len(chosen)} hosts are not ready.",
             "A deployment to this fleet will be refused.",
             _after_check(inventory, fleet, found.answers, found.expected),
-            tuple(map(str, lacking)),
-        )
+            tuple(o.line for o in lacking),
+        ).found(lacking)
     finish({"hosts": missing}, error)
 
 

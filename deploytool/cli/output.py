@@ -11,6 +11,8 @@ from typing import Any, TextIO
 from deploytool.errors import DeploytoolError, Interrupted, Refused
 from deploytool.fleet.protocol import one_line
 
+_SCHEMA_VERSION = 1
+"""Another one where a member of a document goes, or means something else."""
 _SHOWN_AT_MOST = 64
 _STYLES = {"green": "32", "red": "1;31", "bold": "1"}
 
@@ -98,8 +100,9 @@ def painted(text: str, style: str, stream: Any) -> str:  # noqa: ANN401 any text
 
 
 def document(value: dict[str, Any]) -> None:
-    """The one JSON document of a command that was given ``--json``."""
+    """The one JSON document of a command that was given ``--json``: ``deploytool/schemas/``."""
     if wants_json():
+        value = {"schema_version": _SCHEMA_VERSION, **value}
         print(json.dumps(value, indent=2, sort_keys=False, default=str), flush=True)
 
 
@@ -112,6 +115,7 @@ def error_document(error: DeploytoolError) -> dict[str, Any]:
         "means": error.means,
         "now": error.now,
         "details": list(error.details),
+        "findings": [finding.document() for finding in error.findings],
     }
     if isinstance(error, Refused):
         said["rule"] = error.rule

@@ -147,7 +147,7 @@ def _run(
     if error is None and report.journal is not None:
         say(f"But the journal lacks its end: {report.journal.what}")
     said = round_document(report.round) if report.round else {}
-    trouble = dict(sorted(report.trouble.items()))
+    trouble = {host: item.text for host, item in sorted(report.trouble.items())}
     path = [state.value for state in report.path]
     finish({**said, "already": report.already, "states": path, "trouble": trouble}, error)
 

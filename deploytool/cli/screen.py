@@ -17,8 +17,8 @@ from deploytool.cli.output import colour, put, put_as_is, wants_json
 from deploytool.fleet.exchange_log import LOG
 from deploytool.fleet.protocol import one_line
 from deploytool.parity.host_notices import halt_notices, notices
-from deploytool.parity.model import Finding, Parity, Round, Verdict
-from deploytool.parity.rules import TRADES_ON, first_trouble, short
+from deploytool.parity.model import Parity, Round, Verdict
+from deploytool.parity.rules import first_trouble, short
 
 if TYPE_CHECKING:
     from deploytool.cli.live import LiveScreen
@@ -110,7 +110,7 @@ def show_round(taken: Round) -> None:
             (
                 item.host,
                 item.verdict.value,
-                one_line(short(item.release or "none")),
+                one_line(short(item.release or "none")) if seen else "?",
                 str(seen.main_pid or "-") if seen else "-",
                 one_line(trading),
                 one_line(first_trouble(item)),
@@ -162,7 +162,7 @@ def show_notices(taken: Round, inventory: Path) -> tuple[str, ...]:
 def _tell(lines: tuple[str, ...], taken: Round, inventory: Path) -> None:
     for line in lines:
         put(line, _stream())
-    trading = {v.host for v in taken.hosts if any(f.what == TRADES_ON for f in v.findings)}
+    trading = {v.host for v in taken.hosts if any(f.rule == "halt" for f in v.findings)}
     if trading:
         put(f"STOPPED, AND SAY THAT THEY TRADE: {', '.join(sorted(trading))}", _stream())
     halted = {host for host, seen in taken.evidence.items() if seen.halt is not None}
@@ -182,23 +182,14 @@ def round_document(taken: Round) -> dict[str, object]:
             {
                 "host": item.host,
                 "verdict": item.verdict.value,
+                "answered": item.evidence is not None,
                 "release": item.release,
                 "pid": item.evidence.main_pid if item.evidence else None,
                 "status": dict(item.evidence.status or {}) if item.evidence else None,
-                "findings": [_finding(finding) for finding in item.findings],
-                "notes": [_finding(note) for note in item.notes],
+                "findings": [finding.document() for finding in item.findings],
+                "notes": [note.document() for note in item.notes],
             }
             for item in taken.hosts
         ],
         "not_covered": list(taken.uncovered),
-    }
-
-
-def _finding(finding: Finding) -> dict[str, str]:
-    return {
-        "rule": finding.rule,
-        "level": finding.level.value,
-        "what": finding.what,
-        "expected": finding.expected,
-        "found": finding.found,
     }

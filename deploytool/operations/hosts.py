@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from deploytool.core.finding import Finding
 from deploytool.errors import HostFault, Refused
 from deploytool.operations.connect import connected
 from deploytool.operations.proving import probe
@@ -14,7 +15,6 @@ from deploytool.operations.workspace import Workspace, holder
 if TYPE_CHECKING:
     from deploytool.fleet.prepare import Admin, Prepared
     from deploytool.parity.model import Evidence, Expected, RoundAnswers
-    from deploytool.rollout.checks import Obstacle
 
 
 def _untold(_line: str) -> None:
@@ -27,7 +27,7 @@ class HostCheck:
 
     answers: RoundAnswers
     expected: Mapping[str, Expected]
-    lacking: tuple[Obstacle, ...]
+    lacking: tuple[Finding, ...]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from deploytool.agent.model import Other
-from deploytool.parity.model import Evidence, Expected, Finding, Level
+from deploytool.core.finding import Finding, Level
+from deploytool.parity.model import Evidence, Expected
 from deploytool.parity.rules import named, short, unseen, wrong
 
 _WAYS = {

@@ -6,7 +6,8 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
-from deploytool.parity.model import Evidence, Finding, Level
+from deploytool.core.finding import Finding, Level
+from deploytool.parity.model import Evidence
 from deploytool.parity.rules import short, unseen, wrong
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")

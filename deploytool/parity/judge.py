@@ -74,7 +74,8 @@ def expect(
 def unreachable(host: str, fault: HostFault) -> HostVerdict:
     """The verdict on a host that gave no evidence."""
     silent = unseen("host", "an answer in this round", fault)
-    return HostVerdict(host, (replace(silent, rule="answer"),), None, None)
+    silent = replace(silent, rule="answer", host=host, facts=fault.facts)
+    return HostVerdict(host, (silent,), None, None)
 
 
 def judge(
@@ -99,10 +100,10 @@ def judge(
         verdict = judge_host(name, expected, outcome, purpose)
         if manifest is None:
             nothing = unseen("release", "one that is active", "none on any host")
-            nothing = replace(nothing, rule="current")
+            nothing = replace(nothing, rule="current", host=name)
             verdict = replace(verdict, findings=(*verdict.findings, nothing), release=None)
         verdicts.append(verdict)
-    label = f"{manifest.name} {manifest.version} ({manifest.sha256[:8]})" if manifest else "none"
+    label = manifest.label if manifest else "none"
     release = Digest(manifest.sha256) if manifest else None
     return Round(release, label, judge_fleet(verdicts, purpose), uncovered(inventory))
 
@@ -126,4 +127,4 @@ def shown_manifest(seen: RoundAnswers) -> Manifest | None:
         if manifest.sha256 == release:
             return manifest
     # A name that is a digest but has no manifest anywhere: said, and matched by nobody.
-    return Manifest(name="unknown", version="0", sha256=release, size=1, version_line="unknown")
+    return Manifest.bare("release", release)

@@ -21,6 +21,7 @@ from deploytool.agent.model import (
     RolloutMark,
 )
 from deploytool.agent.model import HostEvidence as Shown
+from deploytool.core.finding import Finding, Level
 from deploytool.errors import HostFault
 from deploytool.fleet.model import Digest
 
@@ -251,33 +252,6 @@ class Expected:
     """What the unit starts."""
 
 
-class Level(Enum):
-    """How a finding counts. UNKNOWN: it could not be seen; MISMATCH: it was seen to be wrong.
-
-    NOTE: it is told, and decides nothing.
-    """
-
-    MISMATCH = "MISMATCH"
-    UNKNOWN = "UNKNOWN"
-    NOTE = "NOTE"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was found on a host. ``rule`` is the id of the rule that found it."""
-
-    level: Level
-    what: str
-    expected: str
-    found: str
-    rule: str = ""
-
-    def __str__(self) -> str:
-        if not self.expected:
-            return self.found
-        return f"{self.what}: expected {self.expected}, found {self.found}"
-
-
 class Verdict(Enum):
     """The verdict on one host."""
 
@@ -349,6 +323,11 @@ class Round:
         if Verdict.MISMATCH in verdicts or len(shown) > 1:
             return Parity.MIXED
         return Parity.UNKNOWN
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What keeps hosts from being a MATCH, host by host."""
+        return tuple(finding for verdict in self.hosts for finding in verdict.findings)
 
     def count(self, verdict: Verdict) -> int:
         """How many hosts have this verdict."""

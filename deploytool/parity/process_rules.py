@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator
 from deploytool.agent.acting import ARGUMENTS_AT_MOST, ARGUMENTS_SHOWN
 from deploytool.agent.model import FileDigest
 from deploytool.agent.words import is_digest
-from deploytool.parity.model import Evidence, Expected, Finding, Level
+from deploytool.core.finding import Finding, Level
+from deploytool.parity.model import Evidence, Expected
 from deploytool.parity.rules import named, short, unseen, wrong
 
 INTERPRETER_WORDS_AT_MOST = 8
@@ -85,7 +86,8 @@ def running_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
     for variable in running.environment:
         name, has_value, _ = variable.partition("=")
         if has_value and name != "PATH":
-            yield wrong("environment", "no variable that loads other code", variable[:200])
+            wanted = "no variable that loads other code"
+            yield wrong("environment", wanted, variable[:200], "environment")
 
 
 def interpreter_words(wanted: tuple[str, ...], shown: tuple[str, ...]) -> tuple[str, ...] | None:

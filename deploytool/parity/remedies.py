@@ -8,49 +8,95 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
 from shlex import quote
+from types import MappingProxyType
 
 from deploytool.fleet.names import ROOT, UPWARDS
 from deploytool.parity.beside_rules import lodgers, strays
 from deploytool.parity.host_notices import down
 from deploytool.parity.model import HostVerdict, Round, Verdict
-from deploytool.parity.rules import TRADES_ON, short
+from deploytool.parity.rules import short
 
-_PREPARED = (
-    *("host agent", "signers file", "owner of the signers file", "mode of the signers file"),
-    *("owner of the signers folder", "mode of the signers folder"),
-    *("unit file", "unit's UnitFileState", "unit's LoadState"),
-    *(
-        f"{what} of {place}"
-        for what in ("owner", "mode")
-        for place in ("root", "releases", "state")
-    ),
+
+class First(Enum):
+    """What has to be done first about a finding, before anything else helps."""
+
+    PREPARE = "deploytool host prepare"
+    RELOAD = "systemctl daemon-reload"
+    BY_HAND = "something on the host that no single command does"
+    THEN_DEPLOY = "something that would still be there after a deployment, which comes next"
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """What to do about a finding; ``words`` for a person, without any word of a host."""
+
+    first: First
+    words: str = ""
+
+
+def _by_a_person(words: str) -> Remedy:
+    return Remedy(First.BY_HAND, words)
+
+
+_PREPARE = Remedy(First.PREPARE)
+_RELOAD = Remedy(First.RELOAD)
+REMEDIES: Mapping[tuple[str, str], Remedy] = MappingProxyType(
+    {
+        ("agent", ""): _PREPARE,
+        ("signers", ""): _PREPARE,
+        ("rights", ""): _PREPARE,
+        ("unit", "file"): _PREPARE,
+        ("unit", "UnitFileState"): _PREPARE,
+        ("unit", "LoadState"): _PREPARE,
+        ("unit", "NeedDaemonReload"): _RELOAD,
+        ("unit", "DropInPaths"): _RELOAD,
+        ("unit", "FragmentPath"): _RELOAD,
+        ("unit", "own-file"): _RELOAD,
+        ("unit", "other-file"): _by_a_person("remove the file that the line names"),
+        ("files", ""): _by_a_person(
+            "put the configuration file there that is named, the same on every host"
+        ),
+        ("files-same", ""): _by_a_person(
+            "make its configuration files what they are on the others"
+        ),
+        ("interpreter-same", ""): _by_a_person("install the interpreter that the others have"),
+        ("drop-ins-same", ""): _by_a_person(
+            "make the drop-ins for every service what they are on the others"
+        ),
+        ("clock", ""): _by_a_person("set its clock"),
+        ("identity", ""): _by_a_person("give it a machine of its own, and a machine-id"),
+        ("state", ""): _by_a_person(
+            "make its state folder writable again (look at: findmnt; df -h; df -i)"
+        ),
+        ("sight", ""): _by_a_person(
+            "let root inspect every process: it needs CAP_SYS_PTRACE there"
+        ),
+        ("starters", ""): _by_a_person(
+            "disable or remove what the line names, so that only the unit starts the service"
+        ),
+        ("preload", ""): _by_a_person("make /etc/ld.so.preload readable, or remove it"),
+        ("preload-same", ""): _by_a_person(
+            "make /etc/ld.so.preload what it is on the others, and restart the service"
+        ),
+        ("marks", ""): _by_a_person(
+            "repair or remove the damaged mark that the line names (docs/runbook.md)"
+        ),
+        ("mapped-same", ""): Remedy(
+            First.THEN_DEPLOY, "install the libraries that the others have"
+        ),
+        ("running", "environment"): Remedy(
+            First.THEN_DEPLOY, "unset in systemctl show-environment what the line names"
+        ),
+        ("environment-same", ""): Remedy(
+            First.THEN_DEPLOY, "unset in systemctl show-environment what the line names"
+        ),
+    }
 )
-_RELOADED = ("unit's NeedDaemonReload", "unit's DropInPaths", "unit's FragmentPath")
-_TOLD = {
-    "files of other units": "remove the file that the line names",
-    "configuration /": "put the configuration file there that is named, the same on every host",
-    "configuration file": "make its configuration files what they are on the others",
-    "interpreter": "install the interpreter that the others have",
-    "drop-ins for every service": "make the drop-ins for every service what they are on the others",
-    "clock": "set its clock",
-    "identity": "give it a machine of its own, and a machine-id",
-}
-"""What no single command mends, by the beginning of the finding's name."""
-_TOLD_BY_RULE: Mapping[str, str] = {
-    "state": "make its state folder writable again (look at: findmnt; df -h; df -i)",
-    "sight": "let root inspect every process: it needs CAP_SYS_PTRACE there",
-    "starters": "disable or remove what the line names, so that only the unit starts the service",
-    "preload": "make /etc/ld.so.preload readable, or remove it",
-    "preload-same": "make /etc/ld.so.preload what it is on the others, and restart the service",
-    "marks": "repair or remove the damaged mark that the line names (docs/runbook.md)",
-}
-"""The same by rule. No word of a host is in it: advice is pasted into root's shell."""
-_THEN_DEPLOYED: Mapping[str, str] = {
-    "mapped-same": "install the libraries that the others have",
-    "environment": "unset in systemctl show-environment what the line names",
-}
-"""What would still be there after a restart: it has to go first. By rule, or by what is wrong."""
+"""By the rule that found it, and the aspect. What isn't here is mended by a deployment, or is told
+apart below by what the host showed. Advice is pasted into root's shell."""
 _RELEASE = re.compile(rf"{ROOT}/releases/[0-9a-f]{{64}}")
 
 
@@ -113,13 +159,14 @@ def _by_hand(bad: Sequence[HostVerdict], again: str) -> str | None:
         if commands := tuple(_commands(verdict)):
             return f"On {verdict.host}, as root: {' && '.join(commands)}; then: {again}"
     for verdict in bad:
-        for words in _told(verdict):
-            return f"On {verdict.host}, {words}, then: {again}"
+        for item in _remedies(verdict):
+            if item.first is First.BY_HAND:
+                return f"On {verdict.host}, {item.words}, then: {again}"
     return None
 
 
 def _unprepared(bad: Sequence[HostVerdict]) -> bool:
-    return any(finding.what in _PREPARED for verdict in bad for finding in verdict.findings)
+    return any(item.first is First.PREPARE for verdict in bad for item in _remedies(verdict))
 
 
 def _with_deploytool(taken: Round, bad: list[HostVerdict], inventory: str) -> str:
@@ -135,17 +182,16 @@ def _with_deploytool(taken: Round, bad: list[HostVerdict], inventory: str) -> st
     disarm = " --disarm" if _said_armed(taken) else ""  # while a flag is armed it refuses
     deploy = f"deploytool deploy -i {inventory} {release}{disarm}"
     for verdict in bad:
-        for finding in verdict.findings:
-            words = _THEN_DEPLOYED.get(finding.what) or _THEN_DEPLOYED.get(finding.rule)
-            if words:
-                return f"On {verdict.host}, {words}, then: {deploy}"
+        for item in _remedies(verdict):
+            if item.first is First.THEN_DEPLOY:
+                return f"On {verdict.host}, {item.words}, then: {deploy}"
     return deploy
 
 
 def _armed(taken: Round) -> tuple[str, ...]:
     """The flags that some process says are armed, where not all say the same."""
-    findings = {finding.what for verdict in taken.hosts for finding in verdict.findings}
-    return _said_armed(taken) if "armed flags" in findings else ()
+    rules = {finding.rule for verdict in taken.hosts for finding in verdict.findings}
+    return _said_armed(taken) if "armed-same" in rules else ()
 
 
 def _said_armed(taken: Round) -> tuple[str, ...]:
@@ -157,7 +203,7 @@ def _said_armed(taken: Round) -> tuple[str, ...]:
 
 def _trading(bad: list[HostVerdict]) -> str:
     """The options that name the hosts which were stopped and don't say HALTED."""
-    named = [v.host for v in bad if any(finding.what == TRADES_ON for finding in v.findings)]
+    named = [v.host for v in bad if any(finding.rule == "halt" for finding in v.findings)]
     return " ".join(f"--host {host}" for host in named)
 
 
@@ -196,25 +242,27 @@ def _commands(verdict: HostVerdict) -> Iterator[str]:
     if any(finding.rule == "account" for finding in verdict.findings):
         # Interactive shells ignore SIGTERM; what merely has the account owes nobody a clean end.
         yield f"kill -KILL {' '.join(map(str, lodgers(seen)))}"
-    whats = {finding.what for finding in verdict.findings}
-    files = [quote(finding.found) for finding in verdict.findings if finding.what == "unit's files"]
+    found_by = {(finding.rule, finding.aspect) for finding in verdict.findings}
+    files = [
+        quote(finding.facts["path"])
+        for finding in verdict.findings
+        if (finding.rule, finding.aspect) == ("unit", "own-file")
+    ]
     if seen.unit.get("LoadState") == "masked":
         return  # the file in the way is the mask, which preparation takes off
     if files:
         yield f"rm {' '.join(files)}"
-    if files or whats & set(_RELOADED):
+    if any(item.first is First.RELOAD for item in _remedies(verdict)):
         yield "systemctl daemon-reload"
-    replaced = "artifact on disk" in whats  # a deployment brings another file
-    if whats & {"mode of the artifact", "owner of the artifact"} and not replaced:
+    replaced = ("disk", "artifact") in found_by  # a deployment brings another file
+    if ("disk", "rights") in found_by and not replaced:
         path = f"{seen.root}/{seen.current}"
         if _RELEASE.fullmatch(path) and UPWARDS not in path:
             yield f"chown root:root {path}/* && chmod a-w {path}/*"
 
 
-def _told(verdict: HostVerdict) -> Iterator[str]:
+def _remedies(verdict: HostVerdict) -> Iterator[Remedy]:
+    """What the table has for the findings of one host, in their order."""
     for finding in verdict.findings:
-        if words := _TOLD_BY_RULE.get(finding.rule):
-            yield words
-        for beginning, words in _TOLD.items():
-            if finding.what.startswith(beginning):
-                yield words
+        if (item := REMEDIES.get((finding.rule, finding.aspect))) is not None:
+            yield item

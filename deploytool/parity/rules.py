@@ -10,13 +10,12 @@ import re
 from collections.abc import Iterator
 
 from deploytool.agent.model import Made, Rights
+from deploytool.core.finding import Finding, Level
 from deploytool.fleet.protocol import one_line
 from deploytool.parity.model import (
     Evidence,
     Expected,
-    Finding,
     HostVerdict,
-    Level,
     Verdict,
 )
 
@@ -30,14 +29,15 @@ CLOCK_SKEW_AT_MOST_S = 30.0
 """A clock further off than this breaks whatever expires."""
 
 
-def wrong(what: str, expected: object, found: object) -> Finding:
-    """It was seen, and it is not what it has to be."""
-    return Finding(Level.MISMATCH, what, str(expected), one_line(str(found)))
+def wrong(what: str, expected: object, found: object, aspect: str = "", **facts: object) -> Finding:
+    """It was seen, and it is not what it has to be. ``aspect``: as ``remedies`` looks it up."""
+    found = one_line(str(found))
+    return Finding(Level.MISMATCH, what, str(expected), found, aspect=aspect, facts=facts)
 
 
-def unseen(what: str, expected: object, why: object) -> Finding:
-    """It could not be seen."""
-    return Finding(Level.UNKNOWN, what, str(expected), one_line(str(why)))
+def unseen(what: str, expected: object, why: object, aspect: str = "") -> Finding:
+    """It could not be seen. ``aspect``: as ``remedies`` looks it up."""
+    return Finding(Level.UNKNOWN, what, str(expected), one_line(str(why)), aspect=aspect)
 
 
 def short(digest: object) -> str:
@@ -73,7 +73,8 @@ def rights_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
     """Nobody but the owner may write where releases and state lie; under systemd that is root."""
     rights = evidence.shown.rights
     if len(rights) != 3:
-        yield unseen("rights of the release root", "owner and mode of three folders", len(rights))
+        wanted = "owner and mode of three folders"
+        yield unseen("rights of the release root", wanted, len(rights), "unseen")
     for folder, found in zip(("root", "releases", "state"), rights, strict=False):
         yield from _kept(folder, found, expected)
 
@@ -97,7 +98,8 @@ def signers_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
         there = "missing" if found.file.missing else found.file.sha or "unreadable"
         yield wrong("signers file", short(expected.signers), short(there))
     elif len(found.rights) != 2:
-        yield unseen("rights of the signers file", "owner and mode, of it and its folder", "none")
+        wanted = "owner and mode, of it and its folder"
+        yield unseen("rights of the signers file", wanted, "none", "unseen")
     for place, rights in zip(("file", "folder"), found.rights, strict=False):
         yield from _kept(f"the signers {place}", rights, expected)
 
@@ -128,9 +130,9 @@ def disk_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
     shown = evidence.shown
     on_disk = shown.disk.sha if shown.disk is not None else None
     if on_disk is not None and on_disk != expected.release:
-        yield wrong("artifact on disk", short(expected.release), short(on_disk))
+        yield wrong("artifact on disk", short(expected.release), short(on_disk), "artifact")
     elif expected.disk and on_disk is None:
-        yield unseen("artifact on disk", short(expected.release), "it was not read")
+        yield unseen("artifact on disk", short(expected.release), "it was not read", "artifact")
     if shown.manifest is None:
         yield unseen("manifest on disk", short(expected.manifest_sha), "it was not read")
     elif expected.manifest_sha is not None and shown.manifest.sha != expected.manifest_sha:
@@ -140,9 +142,9 @@ def disk_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
         return
     rights = shown.artifact.rights
     if rights.mode & 0o222:
-        yield wrong("mode of the artifact", "read-only", f"{rights.mode:o}")
+        yield wrong("mode of the artifact", "read-only", f"{rights.mode:o}", "rights")
     if expected.unit_sha is not None and (rights.owner, rights.group) != (0, 0):
-        yield wrong("owner of the artifact", "root (0)", rights.owner)
+        yield wrong("owner of the artifact", "root (0)", rights.owner, "rights")
 
 
 def unit_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
@@ -161,9 +163,9 @@ def unit_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
     for key, value in wanted.items():
         found = evidence.unit.get(key)
         if found is None:
-            yield unseen(f"unit's {key}", value or "nothing", "systemd did not say")
+            yield unseen(f"unit's {key}", value or "nothing", "systemd did not say", key)
         elif _of_unit(key, found) != value:
-            yield wrong(f"unit's {key}", value or "nothing", found or "nothing")
+            yield wrong(f"unit's {key}", value or "nothing", found or "nothing", key)
     yield from _unit_files(expected, evidence)
 
 
@@ -182,12 +184,14 @@ def _unit_files(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
     files = evidence.shown.unit_files
     ours = [file.sha for file in files if file.path == expected.unit_path]
     if ours != [expected.unit_sha]:
-        yield wrong("unit file", short(expected.unit_sha), short(ours[0]) if ours else "none")
+        found = short(ours[0]) if ours else "none"
+        yield wrong("unit file", short(expected.unit_sha), found, "file")
     for file in files:
         if file.path != expected.unit_path and "/service.d/" not in file.path:
             own = is_of_unit(file.path, expected.unit_path or "")
             what = "unit's files" if own else "files of other units"
-            yield wrong(what, "no other than its own", file.path)
+            aspect = "own-file" if own else "other-file"
+            yield wrong(what, "no other than its own", file.path, aspect, path=file.path)
 
 
 def is_of_unit(path: str, unit_path: str) -> bool:
@@ -279,15 +283,14 @@ def status_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
 
 TRADING_STATES = ("ACTIVE", "REDUCING", "HALTED")
 """All that docs/contract.md knows: another one says nothing about orders."""
-TRADES_ON = "trading state of a stopped host"
-"""What is wrong with a host that was stopped, and whose process says something else."""
 
 
 def halt_rule(_expected: Expected, evidence: Evidence) -> Iterator[Finding]:
     """What was stopped, and says where it stands, is HALTED; who stopped it was told so."""
     state = (evidence.status or {}).get("trading_state")
     if evidence.halt is not None and state is not None and state != "HALTED":
-        yield wrong(TRADES_ON, f"HALTED, by {evidence.halt.by}", state)
+        what = "trading state of a stopped host"
+        yield wrong(what, f"HALTED, by {evidence.halt.by}", state, state=state)
 
 
 def verified_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
@@ -319,9 +322,12 @@ def config_rule(_expected: Expected, evidence: Evidence) -> Iterator[Finding]:
             yield wrong(f"configuration {file.path}", "there", found)
 
 
+def worst(verdict: HostVerdict) -> Finding:
+    """The finding that says most of a host that isn't a MATCH."""
+    nothing = Finding(Level.UNKNOWN, "", "", "no evidence", "answer", verdict.host)
+    return min(verdict.findings, key=lambda item: item.level is Level.UNKNOWN, default=nothing)
+
+
 def first_trouble(verdict: HostVerdict) -> str:
-    """The finding that says most, for a table that has room for one."""
-    if verdict.verdict is Verdict.MATCH:
-        return ""
-    ranked = sorted(verdict.findings, key=lambda finding: finding.level is Level.UNKNOWN)
-    return str(ranked[0]) if ranked else "no evidence"
+    """The same as a sentence, for a table that has room for one; empty for a MATCH."""
+    return "" if verdict.verdict is Verdict.MATCH else worst(verdict).text

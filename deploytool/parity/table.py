@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 
+from deploytool.core.finding import Finding, Level
 from deploytool.parity import beside_rules, fleet_rules, process_rules, rules
-from deploytool.parity.model import Evidence, Expected, Finding, HostVerdict, Level
+from deploytool.parity.model import Evidence, Expected, HostVerdict
 
 
 class ProofUse(Enum):
@@ -181,7 +182,7 @@ def _weighed(
 ) -> HostVerdict:
     counts, notes = list(verdict.findings), list(verdict.notes)
     for item in found:
-        finding = replace(item, rule=rule.id)
+        finding = replace(item, rule=rule.id, host=verdict.host)
         unknown = finding.level is Level.UNKNOWN
         if (
             finding.level is Level.NOTE

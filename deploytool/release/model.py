@@ -16,6 +16,8 @@ Program = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9@._+-]{1,64}$")]
 Version = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z][0-9A-Za-z.+_-]{0,63}$")]
 
 
+NO_RELEASE = "0" * 64
+"""Stands for the digest of a release that not even its digest is known of."""
 KNOWN_AT_MOST = 512
 """So many releases a request names at most; a host remembers those that it was asked for."""
 
@@ -47,6 +49,19 @@ class Manifest(BaseModel):
     modules: tuple[Line, ...] = ()
     flags: FlagTable | None = None
     rehearsal_only: bool = False
+
+    @property
+    def label(self) -> str:
+        """How a person calls it: ``router 2026.1 (1f3a9c24)``; what is not known is left out."""
+        digest = "" if self.sha256 == NO_RELEASE else f"({self.sha256[:8]})"
+        return " ".join(filter(None, (self.name, self.version, digest)))
+
+    @staticmethod
+    def bare(name: str, release: str) -> Manifest:
+        """What stands for a release that only its digest is known of; nothing matches it."""
+        return Manifest.model_construct(
+            name=name, version="", sha256=release, size=1, version_line="unknown"
+        )
 
     def canonical(self) -> bytes:
         """The one spelling of this manifest in bytes: what a host holds, and what is digested."""
@@ -96,5 +111,5 @@ class Release:
 
     @property
     def label(self) -> str:
-        """How a person calls it: ``router 2026.1 (1f3a9c24)``."""
-        return f"{self.manifest.name} {self.manifest.version} ({self.manifest.sha256[:8]})"
+        """How a person calls it."""
+        return self.manifest.label

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from deploytool.agent.model import KnownRelease
+from deploytool.core.finding import Finding, forbids
 from deploytool.errors import HostFault
 from deploytool.fleet.host import Host
 from deploytool.fleet.model import Inventory
@@ -16,7 +17,7 @@ from deploytool.registry.compatibility import Senders
 from deploytool.release.model import Manifest, Release
 from deploytool.rollout.baseline import find
 from deploytool.rollout.build_conflicts import build_conflicts
-from deploytool.rollout.checks import Obstacle, moved, preflight, rootless
+from deploytool.rollout.checks import moved, preflight, rootless
 from deploytool.rollout.flag_checks import FlagCheck
 from deploytool.rollout.model import Plan, Purpose
 from deploytool.rollout.plan import make_plan
@@ -26,7 +27,7 @@ from deploytool.rollout.plan import make_plan
 class Admission:
     """What one round came to: what forbids it, the plan (undoing needs none), the evidence."""
 
-    obstacles: tuple[Obstacle, ...]
+    obstacles: tuple[Finding, ...]
     evidence: Mapping[str, Evidence]
     plan: Plan | None = None
     round: Round | None = None
@@ -75,7 +76,7 @@ def admit(
         return found
     if bound and found.plan and (obstacles := moved(bound, found.plan)):
         return replace(found, obstacles=obstacles)
-    given: tuple[Obstacle, ...] = ()
+    given: tuple[Finding, ...] = ()
     if purpose is Purpose.DEPLOY:
         given = build_conflicts(inventory, found.evidence, release.manifest)
     obstacles = (*given, *flags_forbid(flags, found.evidence, found.plan, release.manifest))
@@ -84,7 +85,7 @@ def admit(
 
 def flags_forbid(
     flags: FlagCheck, evidence: Mapping[str, Evidence], plan: Plan | None, manifest: Manifest
-) -> tuple[Obstacle, ...]:
+) -> tuple[Finding, ...]:
     """P3 for all hosts, and P5 for those that the plan switches to ``manifest``.
 
     Without a plan hosts only go back: to what is not known yet, and is checked when it is.
@@ -159,5 +160,5 @@ def consider_interrupted(
     plan = make_plan(plan_id, inventory, manifest, evidence, verdicts)
     if not release.artifact and (lacking := plan.to_stage):
         text = f"lacks {release.label}, and so does this machine's store"
-        obstacles = tuple(Obstacle(host, "RESUME_RELEASE", text) for host in lacking)
+        obstacles = tuple(forbids(host, "RESUME_RELEASE", text) for host in lacking)
     return Admission(obstacles, evidence, plan, taken)

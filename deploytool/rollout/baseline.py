@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from deploytool.agent.model import RolloutMark
+from deploytool.core.finding import Finding, forbids
 from deploytool.errors import HostFault
 from deploytool.parity.model import Evidence
-from deploytool.rollout.checks import CHANGING, Obstacle
+from deploytool.rollout.checks import CHANGING
 from deploytool.rollout.model import Observed, Purpose
 from deploytool.rollout.plan import observed
 
@@ -87,13 +88,13 @@ def common_target(found: Mapping[str, RolloutMark]) -> str | None:
 
 def find(
     seen: Mapping[str, Evidence | HostFault], target: str, purpose: Purpose, *, forward: bool
-) -> tuple[Obstacle, ...]:
+) -> tuple[Finding, ...]:
     """What keeps an interrupted rollout to ``target`` from being finished, or undone.
 
     ``forward``: the user asks to go on to it although a rollback was under way.
     """
     obstacles = [
-        Obstacle(host, "RESUME_REACHABLE", str(fault))
+        forbids(host, "RESUME_REACHABLE", str(fault))
         for host, fault in seen.items()
         if isinstance(fault, HostFault) and purpose is Purpose.RESUME
     ]
@@ -101,18 +102,16 @@ def find(
     found = marks(seen)
     if purpose is Purpose.RESUME and not forward:
         obstacles += [
-            Obstacle(host, "RESUME_DIRECTION", "was on the way back to its old release")
+            forbids(host, "RESUME_DIRECTION", "was on the way back to its old release")
             for host, item in seen.items()
             if isinstance(item, Evidence)
             and item.lock is not None
             and item.lock.purpose == Purpose.ROLLBACK.value
         ]
     if not found and not any(item.lock or CHANGING & {*item.marks.unreadable} for item in evidence):
-        obstacles.append(Obstacle("fleet", "NOTHING_INTERRUPTED", "no host has a mark or a lock"))
+        obstacles.append(forbids("fleet", "NOTHING_INTERRUPTED", "no host has a mark or a lock"))
     obstacles += [
-        Obstacle(
-            host, "RESUME_TARGET", f"its mark names {str(mark.target)[:12]}, not {target[:12]}"
-        )
+        forbids(host, "RESUME_TARGET", f"its mark names {str(mark.target)[:12]}, not {target[:12]}")
         for host, mark in _begun(found).items()
         if mark.target != target
     ]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from deploytool.core.finding import Finding, forbids
 from deploytool.fleet.model import Inventory
 from deploytool.parity.model import Evidence
 from deploytool.registry.model import FlagEntry, entries_of
 from deploytool.registry.rules import FlagRefusal, between
 from deploytool.release.model import Manifest
-from deploytool.rollout.checks import Obstacle
 
 UNREADABLE = "FLAG_LIVE_UNREADABLE"
 
@@ -31,7 +31,7 @@ def _folder(path: str) -> str:
 
 def build_conflicts(
     inventory: Inventory, evidence: Mapping[str, Evidence], release: Manifest
-) -> tuple[Obstacle, ...]:
+) -> tuple[Finding, ...]:
     """Every host on which a build is live that has a bit or a name of ``release`` for another flag.
 
     Going back gives nothing away: what the newer build has retired, or made permanent, is the same
@@ -40,11 +40,11 @@ def build_conflicts(
     """
     if inventory.throwaway or release.flags is None:
         return ()
-    label = f"{release.name} {release.version} ({release.sha256[:8]})"
+    label = release.label
     try:
         own = entries_of(release.flags, label)
     except ValueError as error:
-        return (Obstacle(label, UNREADABLE, f"its flag table is not true: {error}"),)
+        return (forbids(label, UNREADABLE, f"its flag table is not true: {error}"),)
     known: dict[str, list[Manifest]] = {}
     for item in evidence.values():
         if (manifest := manifest_of(item)) is not None:
@@ -75,12 +75,12 @@ def _held(
     label: str,
     *,
     beside: bool,
-) -> Iterator[Obstacle]:
+) -> Iterator[Finding]:
     """``beside``: the release serves beside it already, and to replace it is the way out."""
     build = f"build {sha[:8]}"
     if manifests is None:
         if not beside:
-            yield Obstacle(host, UNREADABLE, f"no host has the manifest of {build}, live there")
+            yield forbids(host, UNREADABLE, f"no host has the manifest of {build}, live there")
         return
     refusals: list[FlagRefusal] = []
     for manifest in manifests:
@@ -89,6 +89,6 @@ def _held(
         try:
             refusals += between(own, entries_of(manifest.flags, build), label)
         except ValueError as error:
-            yield Obstacle(host, UNREADABLE, f"the flag table of {build} is not true: {error}")
+            yield forbids(host, UNREADABLE, f"the flag table of {build} is not true: {error}")
     for refusal in dict.fromkeys(refusals):
-        yield Obstacle(host, refusal.rule.value, f"{refusal.text}; {refusal.remedy}")
+        yield forbids(host, refusal.rule.value, f"{refusal.text}; {refusal.remedy}")

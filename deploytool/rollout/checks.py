@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 
+from deploytool.core.finding import Finding, Level, forbids
 from deploytool.errors import HostFault
 from deploytool.fleet.model import Inventory
 from deploytool.parity.host_notices import halt_notice, hold_notice, lock_notice
-from deploytool.parity.model import Evidence, Expected, Finding, HostVerdict
+from deploytool.parity.model import Evidence, Expected, HostVerdict
 from deploytool.parity.rules import unseen, wrong
 from deploytool.parity.table import ProofUse, judge_fleet, judge_host
 from deploytool.release.model import Manifest
@@ -21,19 +22,7 @@ CHANGING = frozenset({"lock", "rollout", "held"})
 """Marks of a host that is being changed, by the names of their files."""
 
 
-@dataclass(frozen=True)
-class Obstacle:
-    """One reason why a host, or the fleet, may not be changed."""
-
-    host: str
-    rule: str
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.host}: {self.text}"
-
-
-def rootless(inventory: Inventory) -> tuple[Obstacle, ...]:
+def rootless(inventory: Inventory) -> tuple[Finding, ...]:
     """Without systemd the deploy account and the service are one: no proof covers such a host."""
     if inventory.service.supervisor == "systemd" or inventory.throwaway:
         return ()
@@ -41,12 +30,12 @@ def rootless(inventory: Inventory) -> tuple[Obstacle, ...]:
         "without systemd the hosts have no root that could prove what runs: "
         "only a throwaway fleet is deployed to so"
     )
-    return (Obstacle(inventory.fleet, "PREFLIGHT_ROOT", text),)
+    return (forbids(inventory.fleet, "PREFLIGHT_ROOT", text),)
 
 
 def preflight(
     seen: Mapping[str, Evidence | HostFault], expected: Mapping[str, Expected], manifest: Manifest
-) -> tuple[Obstacle, ...]:
+) -> tuple[Finding, ...]:
     """Everything that forbids changing these hosts, all at once.
 
     ``expected`` is what each host has to show with nothing active: the static rules alone look.
@@ -55,19 +44,19 @@ def preflight(
     for host, outcome in seen.items():
         if isinstance(outcome, HostFault):
             continue
-        obstacles += [Obstacle(host, rule, str(f)) for rule, f in _room(outcome, manifest)]
+        obstacles += [_forbidding(f, host, rule) for rule, f in _room(outcome, manifest)]
         if outcome.halt is not None and outcome.halt.fenced:
-            obstacles.append(Obstacle(host, "PREFLIGHT_STOPPED", halt_notice(outcome.halt)))
+            obstacles.append(forbids(host, "PREFLIGHT_STOPPED", halt_notice(outcome.halt)))
         if outcome.hold is not None:
-            obstacles.append(Obstacle(host, "PREFLIGHT_LOCK", hold_notice(outcome.hold)))
+            obstacles.append(forbids(host, "PREFLIGHT_LOCK", hold_notice(outcome.hold)))
         elif outcome.lock is not None:
-            obstacles.append(Obstacle(host, "PREFLIGHT_LOCK", lock_notice(outcome.lock)))
+            obstacles.append(forbids(host, "PREFLIGHT_LOCK", lock_notice(outcome.lock)))
         elif outcome.rollout is not None:
             text = f"has the mark of plan {outcome.rollout.plan}, which did not end"
-            obstacles.append(Obstacle(host, "PREFLIGHT_LOCK", text))
+            obstacles.append(forbids(host, "PREFLIGHT_LOCK", text))
         elif unreadable := CHANGING.intersection(outcome.marks.unreadable):
             text = f"nobody can tell who changes it: state/{min(unreadable)} there can't be read"
-            obstacles.append(Obstacle(host, "PREFLIGHT_LOCK", text))
+            obstacles.append(forbids(host, "PREFLIGHT_LOCK", text))
     return tuple(obstacles)
 
 
@@ -85,7 +74,7 @@ def _room(evidence: Evidence, manifest: Manifest) -> tuple[tuple[str, Finding], 
     return tuple(found)
 
 
-def moved(plan: Plan, fresh: Plan) -> tuple[Obstacle, ...]:
+def moved(plan: Plan, fresh: Plan) -> tuple[Finding, ...]:
     """How the fleet differs from what ``plan`` was bound to; empty when it doesn't."""
     obstacles = []
     for what, was, now in (
@@ -94,12 +83,12 @@ def moved(plan: Plan, fresh: Plan) -> tuple[Obstacle, ...]:
         ("release", plan.release, fresh.release),
     ):
         if was != now:
-            obstacles.append(Obstacle(what, "PLAN_MOVED", f"was {was[:12]}, is {now[:12]}"))
+            obstacles.append(forbids(what, "PLAN_MOVED", f"was {was[:12]}, is {now[:12]}"))
     then = {item.host: item for item in plan.hosts}
     for item in fresh.hosts:
         old = then.get(item.host)
         if old is None or old.observed != item.observed or old.action is not item.action:
-            obstacles.append(Obstacle(item.host, "PLAN_MOVED", _since_then(old, item)))
+            obstacles.append(forbids(item.host, "PLAN_MOVED", _since_then(old, item)))
     return tuple(obstacles)
 
 
@@ -125,17 +114,22 @@ def _named(release: str | None) -> str:
 
 def readiness(
     seen: Mapping[str, Evidence | HostFault], expected: Mapping[str, Expected]
-) -> tuple[Obstacle, ...]:
+) -> tuple[Finding, ...]:
     """What keeps hosts from being deployed to, whatever the release."""
-    obstacles: list[Obstacle] = []
+    obstacles: list[Finding] = []
     verdicts: list[HostVerdict] = []
     for host, outcome in seen.items():
         if isinstance(outcome, HostFault):
-            obstacles.append(Obstacle(host, "PREFLIGHT_REACHABLE", str(outcome)))
+            found = forbids(host, "PREFLIGHT_REACHABLE", str(outcome), **outcome.facts)
+            obstacles.append(found)
         else:
             verdicts.append(judge_host(host, expected[host], outcome, ProofUse.CHANGE))
     for verdict in judge_fleet(verdicts, ProofUse.CHANGE):
-        obstacles += [
-            Obstacle(verdict.host, "PREFLIGHT_HOST", str(finding)) for finding in verdict.findings
-        ]
+        obstacles += [_forbidding(f, verdict.host, "PREFLIGHT_HOST") for f in verdict.findings]
     return tuple(obstacles)
+
+
+def _forbidding(finding: Finding, host: str, rule: str) -> Finding:
+    """What was found on a host, as a reason why it may not be changed."""
+    facts = {**finding.facts, "proof_rule": finding.rule, "level": finding.level.value}
+    return replace(finding, host=host, rule=rule, level=Level.FORBIDS, facts=facts)

@@ -42,6 +42,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
+from deploytool.core.finding import Finding, forbids
 from deploytool.errors import HostFault
 from deploytool.fleet.model import Digest
 from deploytool.parity.model import Evidence
@@ -54,7 +55,6 @@ from deploytool.registry.compatibility import (
 )
 from deploytool.release.model import FlagTable, Manifest
 from deploytool.rollout.build_conflicts import manifest_of, running
-from deploytool.rollout.checks import Obstacle
 
 Probe = Callable[[tuple[str, ...]], Mapping[str, Evidence | HostFault]]
 Evidences = Mapping[str, Evidence]
@@ -70,7 +70,7 @@ class FlagCheck:
         self._senders = senders
         self._probe = probe
 
-    def armed(self, evidence: Evidences) -> tuple[Obstacle, ...]:
+    def armed(self, evidence: Evidences) -> tuple[Finding, ...]:
         """Every host on which a runtime flag is armed, or on which that is not known."""
         unasked = tuple(h for h, e in evidence.items() if _may_arm(e) and e.status is None)
         seen = {**evidence, **(self._probe(unasked) if unasked else {})}
@@ -78,7 +78,7 @@ class FlagCheck:
 
     def readings(
         self, evidence: Evidences, to: Mapping[str, Manifest | None]
-    ) -> tuple[Obstacle, ...]:
+    ) -> tuple[Finding, ...]:
         """Every host of ``to`` that may not run that build now, for what it makes of a bit.
 
         It is held against every build that runs on any host of ``evidence``: what those read is
@@ -113,7 +113,7 @@ class FlagCheck:
                 found[host] = why
         if not found or self._halted(active):
             return ()
-        return tuple(Obstacle(host, "FLAGS_READ_DIFFERENTLY", why) for host, why in found.items())
+        return tuple(forbids(host, "FLAGS_READ_DIFFERENTLY", why) for host, why in found.items())
 
     def _objection(
         self, now: FlagTable | None, then: FlagTable | None, *, same: bool
@@ -178,19 +178,19 @@ def _may_arm(evidence: Evidence) -> bool:
     return any(entry.get("activation") == "runtime" for entry in entries)
 
 
-def _armed(host: str, item: Evidence | HostFault) -> Iterator[Obstacle]:
+def _armed(host: str, item: Evidence | HostFault) -> Iterator[Finding]:
     if isinstance(item, HostFault):
-        yield Obstacle(host, "FLAGS_UNKNOWN", f"which flags are armed is not known: {item}")
+        yield forbids(host, "FLAGS_UNKNOWN", f"which flags are armed is not known: {item}")
         return
     said = item.status or {}
     names = said.get("armed")
     if isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names):
         for name in names:
-            yield Obstacle(host, "FLAGS_ARMED", f"{name} is armed on it")
+            yield forbids(host, "FLAGS_ARMED", f"{name} is armed on it", flag=name)
         # Where nobody knows which of them is the service, each has to have spoken.
         silent = () if item.main_pid else tuple(p for p in _lost(item) if p != said.get("pid"))
     else:
         silent = (_serving(item),)
     for pid in silent if _may_arm(item) else ():
         text = f"process {pid} does not say which flags are armed; end it first"
-        yield Obstacle(host, "FLAGS_UNKNOWN", text)
+        yield forbids(host, "FLAGS_UNKNOWN", text, process=pid)

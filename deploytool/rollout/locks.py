@@ -25,6 +25,8 @@ from deploytool.agent.requests import (
     Unlock,
     Unlocked,
 )
+from deploytool.core.faults import fault_finding
+from deploytool.core.finding import Finding, forbids
 from deploytool.errors import FaultKind, HostFault
 from deploytool.fleet.fanout import fanout
 from deploytool.fleet.host import Host
@@ -33,7 +35,6 @@ from deploytool.parity.evidence import read_evidence
 from deploytool.parity.model import Evidence
 from deploytool.parity.round import probe_request
 from deploytool.rollout.baseline import Baseline, found_plan, marks
-from deploytool.rollout.checks import Obstacle
 from deploytool.rollout.model import Purpose
 
 T = TypeVar("T")
@@ -48,8 +49,8 @@ class Taken:
     """What came of asking for locks: hosts as seen under them, and where there is none."""
 
     seen: dict[str, Evidence] = field(default_factory=dict)
-    refused: list[Obstacle] = field(default_factory=list)
-    in_doubt: dict[str, str] = field(default_factory=dict)
+    refused: list[Finding] = field(default_factory=list)
+    in_doubt: dict[str, Finding] = field(default_factory=dict)
 
 
 class Locks:
@@ -191,17 +192,18 @@ class Locks:
                 self._done(name, "locked", None)
                 if seen.current != found.current:
                     text = "was changed while the plan was made"
-                    taken.refused.append(Obstacle(name, "PLAN_MOVED", text))
+                    taken.refused.append(forbids(name, "PLAN_MOVED", text))
                 taken.seen[name] = seen
                 return
             outcome = seen
         self._done(name, "", outcome)
         if outcome.in_doubt or outcome.code == "lock-left":
             self._maybe_locked[name] = outcome
-            taken.in_doubt[name] = f"whether it is locked is not known: {outcome}"
+            text = f"whether it is locked is not known: {outcome}"
+            taken.in_doubt[name] = fault_finding(name, outcome, "lock", text)
             return
         rule = "LOCK_HELD" if outcome.code in {"locked", "stale-token"} else "LOCK_REFUSED"
-        taken.refused.append(Obstacle(name, rule, str(outcome)))
+        taken.refused.append(forbids(name, rule, str(outcome)))
 
     def _insist(self, name: str, request: Request) -> Answer:
         """Asks for what is safe to repeat, and once more where the first attempt failed.

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from shlex import quote
 
+from deploytool.core.finding import Finding
 from deploytool.errors import DeploytoolError, Interrupted, NotProven, Refused, Restored
-from deploytool.parity.model import Parity, Round, Verdict
+from deploytool.parity.model import HostVerdict, Parity, Round, Verdict
 from deploytool.parity.remedies import remedy
 from deploytool.parity.rules import first_trouble, short
 from deploytool.release.model import Release
-from deploytool.rollout.checks import Obstacle
 from deploytool.rollout.model import Purpose, State
 from deploytool.rollout.report import Report
 
@@ -22,11 +22,20 @@ _BACK = frozenset(
 
 def host_lines(taken: Round) -> tuple[str, ...]:
     """A line for each host that is not a MATCH: name, verdict, release, reason."""
-    return tuple(
-        f"{v.host}: {v.verdict.value}, on {short(v.release or 'no release')}: {first_trouble(v)}"
+    return tuple(_lines(taken).values())
+
+
+def _lines(taken: Round) -> dict[str, str]:
+    return {
+        v.host: f"{v.host}: {v.verdict.value}, on {_on(v)}: {first_trouble(v)}"
         for v in taken.hosts
         if v.verdict is not Verdict.MATCH
-    )
+    }
+
+
+def _on(verdict: HostVerdict) -> str:
+    """What a host is on; "?" where it was not seen."""
+    return "?" if verdict.evidence is None else short(verdict.release or "no release")
 
 
 def not_proven(taken: Round, inventory: str, what: str) -> NotProven:
@@ -40,7 +49,9 @@ def not_proven(taken: Round, inventory: str, what: str) -> NotProven:
         means = f"The fleet is MIXED ({count} on {taken.label}). Arm no flag; change nothing else."
     else:
         means = f"The fleet is UNKNOWN ({count} on {taken.label}). Do not assume that it is well."
-    return NotProven(what, means, remedy(taken, inventory), host_lines(taken))
+    error = NotProven(what, means, remedy(taken, inventory), host_lines(taken))
+    error.found(taken.findings)
+    return error
 
 
 def conclude(report: Report, inventory: str) -> DeploytoolError | None:
@@ -49,8 +60,12 @@ def conclude(report: Report, inventory: str) -> DeploytoolError | None:
     Raises:
         ValueError: the report is not at one of the table's ends.
     """
-    inventory = quote(inventory)
-    trouble = tuple(f"{host}: {text}" for host, text in sorted(report.trouble.items()))
+    error = _end(report, quote(inventory))
+    return None if error is None else error.found(report.findings)
+
+
+def _end(report: Report, inventory: str) -> DeploytoolError | None:
+    trouble = tuple(item.line for _, item in sorted(report.trouble.items()))
     if report.state is State.DONE:
         if report.round is None or report.round.parity is not Parity.PARITY:
             raise ValueError("an end without a proof is no end")
@@ -65,12 +80,12 @@ def conclude(report: Report, inventory: str) -> DeploytoolError | None:
 
 
 def refused(
-    obstacles: Sequence[Obstacle], release: Release, purpose: Purpose, inventory: str
+    obstacles: Sequence[Finding], release: Release, purpose: Purpose, inventory: str
 ) -> DeploytoolError:
     """The refusal of a rollout that was only considered: the same words as where it was tried."""
     report = Report(purpose, State.REFUSED, release.label, release.digest)
     report.obstacles = tuple(obstacles)
-    return _refused(report, quote(inventory), ())
+    return _refused(report, quote(inventory), ()).found(report.obstacles)
 
 
 def cut_short(label: str, inventory: str) -> Interrupted:
@@ -101,7 +116,7 @@ def _refused(report: Report, inventory: str, trouble: tuple[str, ...]) -> Deploy
         f"Refused by {', '.join(rules)}: {', '.join(hosts)}.",
         f"Nothing was changed: no host was switched, and {locks}.",
         _way_out(rules, report, inventory),
-        tuple(map(str, report.obstacles)) or trouble,
+        tuple(o.line for o in report.obstacles) or trouble,
     )
 
 
@@ -148,9 +163,8 @@ def _flags_unknown(report: Report, inventory: str) -> str:
     """A process that does not say what is armed is ended: one that starts has every flag off."""
     again = f"deploytool deploy -i {inventory} {short(report.release)}"
     for obstacle in report.obstacles:
-        words = obstacle.text.split()
-        if obstacle.rule == "FLAGS_UNKNOWN" and words[0] == "process":
-            return f"On {obstacle.host}, as root: kill {words[1]}; then: {again}"
+        if obstacle.rule == "FLAGS_UNKNOWN" and (pid := obstacle.facts.get("process")):
+            return f"On {obstacle.host}, as root: kill {pid}; then: {again}"
     return f"deploytool flags status -i {inventory} shows what each host says; then: {again}"
 
 
@@ -165,7 +179,7 @@ def _flags_way_out(rules: list[str], report: Report, inventory: str) -> str:
             f"(deploytool flags lint -i {inventory} holds it against what is live); "
             f"then: deploytool plan -i {inventory} RELEASE"
         )
-    armed = {o.text.split(" ")[0] for o in report.obstacles if o.rule == "FLAGS_ARMED"}
+    armed = {o.facts["flag"] for o in report.obstacles if o.rule == "FLAGS_ARMED"}
     if armed:
         commands = (f"deploytool flags disarm {flag} -i {inventory}" for flag in sorted(armed))
         release = f" {short(report.release)}" if report.purpose is Purpose.DEPLOY else ""
@@ -207,8 +221,8 @@ def _restored(report: Report, inventory: str, trouble: tuple[str, ...]) -> Deplo
 
 
 def _held(report: Report, inventory: str, trouble: tuple[str, ...]) -> DeploytoolError:
-    lines = host_lines(report.round) if report.round else ()
-    details = (*trouble, *(line for line in lines if line.split(":")[0] not in report.trouble))
+    lines = _lines(report.round) if report.round else {}
+    details = (*trouble, *(line for host, line in lines.items() if host not in report.trouble))
     if report.journal is not None:
         details = (*details, *(f"journal: {text}" for text in (report.journal.what,)))
     kind: type[DeploytoolError] = Interrupted if report.interrupted else NotProven

@@ -57,7 +57,7 @@ def make_plan(
         fleet=inventory.fleet,
         inventory=inventory.digest(),
         release=release,
-        label=f"{manifest.name} {manifest.version} ({manifest.sha256[:8]})",
+        label=manifest.label,
         hosts=hosts,
         waves=split_waves(inventory.waves, order),
     )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
 from deploytool.agent.model import KnownRelease
-from deploytool.core.faults import came_of, faults_of
+from deploytool.core.faults import came_of, fault_finding, faults_of
+from deploytool.core.finding import trouble
 from deploytool.core.observer import Observer
 from deploytool.errors import HostFault, IllegalEvent
 from deploytool.fleet.host import Host
@@ -14,7 +16,7 @@ from deploytool.fleet.model import Inventory
 from deploytool.parity.judge import expect
 from deploytool.parity.model import Evidence, HostVerdict, StandingHalt, Verdict
 from deploytool.parity.round import probe_request
-from deploytool.parity.rules import first_trouble
+from deploytool.parity.rules import worst
 from deploytool.parity.table import judge_host
 from deploytool.registry.compatibility import Senders
 from deploytool.release.model import Manifest, Release
@@ -134,7 +136,7 @@ class RolloutProgress:
                     self._report.stopped = True
             elif item is not None and item.latch != self._hosts.latches.get(name):
                 text = f"was stopped by {item.by}: {item.reason} (latch {item.latch})"
-                self._report.trouble[name] = text
+                self._report.trouble[name] = trouble(name, "stopped", text, latch=item.latch)
                 self._report.stopped = True
         return self._report.stopped
 
@@ -160,10 +162,10 @@ class RolloutProgress:
         """Writes down every host that isn't a MATCH; None when there is none."""
         bad = {n: v for n, v in verdicts.items() if v.verdict is not Verdict.MATCH}
         for name, verdict in bad.items():
-            text = first_trouble(verdict)
+            found = replace(worst(verdict), host=name)
             if verdict.evidence is not None or name not in self._report.trouble:
-                self._report.trouble[name] = text
-            self._observer.host(name, text, good=False)
+                self._report.trouble[name] = found
+            self._observer.host(name, found.text, good=False)
         if not bad:
             return None
         seen_bad = any(verdict.verdict is Verdict.MISMATCH for verdict in bad.values())
@@ -172,12 +174,12 @@ class RolloutProgress:
     def _faults(self, faults: Mapping[str, HostFault]) -> Event | None:
         """Writes down every host that did not do what it was told; None when there is none."""
         for name, fault in faults.items():
-            self._report.trouble[name] = str(fault)
+            self._report.trouble[name] = fault_finding(name, fault)
         if faults and self._note_stops(faults):
             return Event.STOPPED
         return came_of(faults, None, Event.FAILED, Event.UNKNOWN)
 
     def _done(self, host: str, text: str, fault: HostFault | None) -> None:
         if fault is not None:
-            self._report.trouble[host] = str(fault)
+            self._report.trouble[host] = fault_finding(host, fault)
         self._observer.host(host, str(fault) if fault else text, good=fault is None)

@@ -15,7 +15,7 @@ from deploytool.parity.host_notices import hold_notices
 from deploytool.parity.judge import shown_manifest
 from deploytool.parity.model import Evidence
 from deploytool.parity.round import probe_request, take_round
-from deploytool.release.model import Manifest, Release
+from deploytool.release.model import NO_RELEASE, Manifest, Release
 from deploytool.release.store import find as find_release
 from deploytool.rollout.baseline import common_target, marks
 from deploytool.rollout.journal import Journal, Unfinished, journal_path
@@ -64,7 +64,7 @@ def locate(
     if target is None and not found and locked and purpose is Purpose.ROLLBACK:
         # A lock without a mark: nothing was begun, so there is only the lock to give back.
         current = shown_manifest(seen)
-        return InterruptedRollout(seen, Release(current or _bare(inventory, "0" * 64), ""), None)
+        return InterruptedRollout(seen, Release(current or _bare(inventory, NO_RELEASE), ""), None)
     if target is None:
         raise _no_target(seen, inventory_name, purpose)
     path = journal_path(journal_folder, inventory.fleet)
@@ -83,8 +83,7 @@ def locate(
 
 def _bare(inventory: Inventory, release: str) -> Manifest:
     """What stands for a release that only has to be undone: its name is enough for that."""
-    name = inventory.service.name
-    return Manifest(name=name, version="0", sha256=release, size=1, version_line="unknown")
+    return Manifest.bare(inventory.service.name, release)
 
 
 def _before(seen: Mapping[str, Evidence | HostFault]) -> str | None:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from deploytool.core.finding import Finding
 from deploytool.errors import EnvironmentProblem
 from deploytool.parity.model import Round
-from deploytool.rollout.checks import Obstacle
 from deploytool.rollout.model import Plan, Purpose, State
 
 
 @dataclass
 class Report:
-    """What a rollout came to. ``trouble`` has a line for each host that failed at something."""
+    """What a rollout came to. ``trouble``: by host, the last thing that it failed at."""
 
     purpose: Purpose
     state: State
@@ -21,10 +21,16 @@ class Report:
     plan: Plan | None = None
     round: Round | None = None
     before: dict[str, str | None] = field(default_factory=dict)
-    obstacles: tuple[Obstacle, ...] = ()
-    trouble: dict[str, str] = field(default_factory=dict)
+    obstacles: tuple[Finding, ...] = ()
+    trouble: dict[str, Finding] = field(default_factory=dict)
     interrupted: bool = False
     stopped: bool = False
     already: bool = False
     journal: EnvironmentProblem | None = None
     path: list[State] = field(default_factory=list)
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """All that it rests on: what forbids it, what went wrong, what the last round found."""
+        last = self.round.findings if self.round is not None else ()
+        return tuple(dict.fromkeys((*self.obstacles, *self.trouble.values(), *last)))

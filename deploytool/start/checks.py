@@ -7,30 +7,18 @@ the request itself (docs/wire.md, section 4); what is checked here is checked be
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from shlex import quote
 
+from deploytool.core.finding import Finding, Level, forbids
 from deploytool.errors import HostFault
 from deploytool.fleet.model import Inventory
 from deploytool.parity.host_notices import down, last_of, trades
 from deploytool.parity.judge import expect
-from deploytool.parity.model import Evidence, HostVerdict, Level
+from deploytool.parity.model import Evidence, HostVerdict
 from deploytool.parity.table import ProofUse, judge_fleet, judge_host
 from deploytool.parity.words import words
 from deploytool.release.model import Manifest
 from deploytool.start.request import CLOCK_SKEW_S, NO_STOP, StartRequest, signing
-
-
-@dataclass(frozen=True)
-class Objection:
-    """Why a host may not be started, and by which rule."""
-
-    host: str
-    rule: str
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.host}: {self.text}"
 
 
 def latch_of(evidence: Evidence) -> str:
@@ -53,7 +41,7 @@ def stop_of(evidence: Evidence) -> str:
 
 def fleet_objections(
     inventory: Inventory, seen: Mapping[str, Evidence | HostFault], manifest: Manifest | None
-) -> Iterator[Objection]:
+) -> Iterator[Finding]:
     """A fleet is started only where every host was seen, and all of them run, or hold, one release.
 
     A host that was fenced has nothing that runs; all else must be there.
@@ -61,21 +49,21 @@ def fleet_objections(
     verdicts = []
     for host, outcome in seen.items():
         if isinstance(outcome, HostFault):
-            yield Objection(host, "START_UNSEEN", f"can't be seen: {outcome}")
+            yield forbids(host, "START_UNSEEN", f"can't be seen: {outcome}")
             continue
         fenced = outcome.halt is not None and outcome.halt.fenced
         if outcome.halt is not None and trades(outcome):
-            yield Objection(host, "START_TRADES", words(last_of(outcome)).text)
+            yield forbids(host, "START_TRADES", words(last_of(outcome)).text)
             continue
         expected = expect(inventory, host, manifest, verified=False)
         purpose = ProofUse.HELD if fenced or down(outcome) else ProofUse.START
         verdict = judge_host(host, expected, outcome, purpose)
         verdicts.append(verdict)
         if manifest is None:
-            yield Objection(host, "START_MIXED", "no release is active on any host")
+            yield forbids(host, "START_MIXED", "no release is active on any host")
     for verdict in judge_fleet(verdicts, ProofUse.START):
         if (text := _worst(verdict)) is not None:
-            yield Objection(verdict.host, "START_MIXED", text)
+            yield forbids(verdict.host, "START_MIXED", text)
 
 
 def _worst(verdict: HostVerdict) -> str | None:
@@ -83,46 +71,46 @@ def _worst(verdict: HostVerdict) -> str | None:
     return str(ranked[0]) if ranked else None
 
 
-def host_objections(host: str, evidence: Evidence) -> Iterator[Objection]:
+def host_objections(host: str, evidence: Evidence) -> Iterator[Finding]:
     """Whether a host is one that can be started: it is latched, and its cause is gone."""
     if not latch_of(evidence):
-        yield Objection(host, "START_NOT_STOPPED", "nothing holds it: it was not stopped")
+        yield forbids(host, "START_NOT_STOPPED", "nothing holds it: it was not stopped")
     cause = (evidence.status or {}).get("cause")
     if isinstance(cause, str) and cause:
-        yield Objection(host, "START_CAUSE", f"what stopped it still holds: {cause}")
+        yield forbids(host, "START_CAUSE", f"what stopped it still holds: {cause}")
 
 
 def request_objections(
     request: StartRequest, inventory: Inventory, evidence: Evidence | HostFault | None, now: float
-) -> Iterator[Objection]:
+) -> Iterator[Finding]:
     """Whether a request, its signature aside, is for this fleet and for the stop that holds now."""
     host = request.host
     if request.fleet != inventory.fleet:
-        yield Objection(host, "START_FLEET", f"the request is for the fleet {request.fleet}")
+        yield forbids(host, "START_FLEET", f"the request is for the fleet {request.fleet}")
     if now > request.expires:
-        yield Objection(host, "START_EXPIRED", f"it expired {now - request.expires:.0f} s ago")
+        yield forbids(host, "START_EXPIRED", f"it expired {now - request.expires:.0f} s ago")
     if now < request.issued - CLOCK_SKEW_S:
-        yield Objection(host, "START_FUTURE", "it was issued in the future")
+        yield forbids(host, "START_FUTURE", "it was issued in the future")
     if not isinstance(evidence, Evidence):
         return
     latch = latch_of(evidence)
     if latch and latch != request.latch:
         text = f"it is for latch {request.latch}, what holds now is {latch}"
-        yield Objection(host, "START_LATCH", text)
+        yield forbids(host, "START_LATCH", text)
     if (stop := stop_of(evidence)) != request.stop:
         by = f" by {evidence.halt.by}" if evidence.halt is not None else ""
         text = f"it is for stop {request.stop}, what holds now is stop {stop}{by}"
-        yield Objection(host, "START_STOPPED_AGAIN", text)
+        yield forbids(host, "START_STOPPED_AGAIN", text)
 
 
-def people_objection(request: StartRequest, signer: str, names: frozenset[str]) -> Objection | None:
+def people_objection(request: StartRequest, signer: str, names: frozenset[str]) -> Finding | None:
     """Two people, both known: who asks, and who signs."""
     if request.by not in names:
         text = f"{request.by}, who asks, is none of the signers: {', '.join(sorted(names))}"
-        return Objection(request.host, "START_PERSON", text)
+        return forbids(request.host, "START_PERSON", text)
     if signer.casefold() == request.by.casefold():
         text = f"{signer} asked for it and signed it: a second person must sign"
-        return Objection(request.host, "START_SECOND_PERSON", text)
+        return forbids(request.host, "START_SECOND_PERSON", text)
     return None
 
 

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from deploytool.core.finding import Finding, forbids
 from deploytool.errors import HostFault
 from deploytool.fleet.host import Host
 from deploytool.fleet.model import Inventory
@@ -21,7 +22,6 @@ from deploytool.parity.model import Evidence, RoundAnswers
 from deploytool.parity.round import probe_request, take_round
 from deploytool.registry.compatibility import Senders, named_bits, obeyable, read_differently
 from deploytool.release.model import Manifest
-from deploytool.start.checks import Objection
 
 _SHA = re.compile(r"[0-9a-f]{64}")
 RULE = "START_FLAGS_READ_DIFFERENTLY"
@@ -37,7 +37,7 @@ class PreviousRelease:
 
 def flag_objections(
     inventory: Inventory, hosts: Mapping[str, Host], seen: RoundAnswers, senders: Senders | None
-) -> tuple[Objection, ...]:
+) -> tuple[Finding, ...]:
     """Why what the hosts hold may not trade, for what the senders use just now.
 
     ``senders`` None: the inventory names nobody who could be asked, and nothing is asked.
@@ -49,7 +49,7 @@ def flag_objections(
         in_use = senders.bits_in_use()
     except HostFault as fault:
         text = f"what the senders send could not be seen: {fault}"
-        return (Objection(inventory.fleet, RULE, text),)
+        return (forbids(inventory.fleet, RULE, text),)
     if not in_use:
         return ()
     found = _formers(hosts, seen, inventory.ssh.command_timeout_s)
@@ -58,16 +58,16 @@ def flag_objections(
 
 def objections(
     fleet: str, now: Manifest, formers: Mapping[str, PreviousRelease], in_use: frozenset[int]
-) -> Iterator[Objection]:
+) -> Iterator[Finding]:
     """The same of what is known. Pure. ``formers``: by host, where another release is active now.
 
     What any host of the fleet served with is what the senders mean.
     """
-    label = f"{now.name} {now.version} ({now.sha256[:8]})"
+    label = now.label
     if strange := in_use - obeyable(now.flags):
         says = "has no such flag" if now.flags else "does not say what it obeys"
         text = f"the senders use {named_bits(strange)}, and {label} {says}"
-        yield Objection(fleet, RULE, text)
+        yield forbids(fleet, RULE, text)
     for host, former in formers.items():
         if former.release == now.sha256:
             continue
@@ -77,7 +77,7 @@ def objections(
                 f"the senders use {named_bits(differing)}; what served when it was stopped "
                 f"({former.release[:8]}) and {label} read that differently"
             )
-            yield Objection(host, RULE, text)
+            yield forbids(host, RULE, text)
 
 
 def _formers(

@@ -12,6 +12,7 @@ from shlex import quote
 
 from deploytool.agent.model import KnownRelease
 from deploytool.agent.requests import Answer, Confirm, Locked, Resume, Resumed, TakeLock, Unlock
+from deploytool.core.finding import Finding, forbids
 from deploytool.errors import HostFault, InputError, Refused
 from deploytool.fleet.fanout import fanout
 from deploytool.fleet.host import Host, Payload
@@ -26,7 +27,6 @@ from deploytool.parity.round import probe_request, take_round
 from deploytool.parity.table import ProofUse, judge_host
 from deploytool.parity.words import let_in_command
 from deploytool.start.checks import (
-    Objection,
     fleet_objections,
     host_objections,
     latch_of,
@@ -88,7 +88,7 @@ def ask(
     reason: str,
     now: int,
     inventory_name: str,
-    flags: tuple[Objection, ...],
+    flags: tuple[Finding, ...],
 ) -> tuple[StartRequest, ...]:
     """The requests for the hosts that are chosen; with none chosen, for all that are stopped.
 
@@ -117,14 +117,14 @@ def ask(
         latch, stop, ends = latch_of(evidence), stop_of(evidence), now + LIFETIME_S
         requests.append(StartRequest(by, host, inventory.fleet, latch, reason, now, ends, stop))
     if not requests and not found:
-        found.append(Objection(inventory.fleet, "START_NOT_STOPPED", "no host is stopped"))
+        found.append(forbids(inventory.fleet, "START_NOT_STOPPED", "no host is stopped"))
     if found:
         raise refused(tuple(found), inventory_name, chosen)
     return tuple(requests)
 
 
 def refused(
-    objections: tuple[Objection, ...],
+    objections: tuple[Finding, ...],
     inventory: str,
     chosen: tuple[str, ...],
     requests: tuple[str, ...] = (),
@@ -138,8 +138,8 @@ def refused(
         f"Refused by {', '.join(rules)}.",
         "Nothing was started, and nothing was changed: what was stopped stays stopped.",
         way_out({*rules}, quote(inventory), chosen, requests),
-        tuple(map(str, objections)),
-    )
+        tuple(o.line for o in objections),
+    ).found(objections)
 
 
 def write(requests: tuple[StartRequest, ...], folder: Path) -> tuple[Path, ...]:
@@ -207,7 +207,7 @@ def check(
     seen: RoundAnswers,
     now: float,
     inventory_name: str,
-    flags: tuple[Objection, ...],
+    flags: tuple[Finding, ...],
 ) -> None:
     """Everything that forbids what is asked for, all at once.
 
@@ -221,7 +221,7 @@ def check(
     for one in signed:
         request, host = one.request, one.request.host
         if host not in inventory.hosts:
-            found.append(Objection(host, "START_HOST", "is not in the inventory"))
+            found.append(forbids(host, "START_HOST", "is not in the inventory"))
             continue
         evidence = seen[host]
         found += request_objections(request, inventory, evidence, now)
@@ -230,7 +230,7 @@ def check(
         try:
             signer = verify(one.content, one.signature, Path(str(inventory.signers)), NAMESPACE)
         except BadSignature as error:
-            found.append(Objection(host, "START_SIGNATURE", str(error)))
+            found.append(forbids(host, "START_SIGNATURE", str(error)))
             continue
         if (objection := people_objection(request, signer, names)) is not None:
             found.append(objection)

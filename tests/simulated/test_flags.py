@@ -536,7 +536,7 @@ def test_p5_the_way_back_is_fenced_too(tmp_path: Path) -> None:
 
     report, ended = roll(world, NEW_BUILD, tmp_path, senders, At(State.PROVING, begin))
     assert (ended, report.state) == (5, State.HELD)
-    assert any("may not go back" in text for text in report.trouble.values())
+    assert any("may not go back" in item.text for item in report.trouble.values())
     now = {item.release for item in world.look().values() if not isinstance(item, HostFault)}
     assert now == {NEW_BUILD[0].sha256}, "no host went back to what obeys it"
 

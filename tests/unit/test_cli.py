@@ -19,6 +19,7 @@ from deploytool.errors import DeploytoolError, InputError, Refused
 from deploytool.registry.model import entries_of
 from deploytool.release.model import FlagTable
 from deploytool.rollout.model import Plan
+from tests.schemas import valid
 
 TIMEOUT_S = 60
 
@@ -37,6 +38,8 @@ def document(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     value = json.loads(done.stdout)
     assert isinstance(value, dict)
     assert value["exit"] == done.returncode
+    if "deploytool.cli.main" in done.args:
+        valid(done.args[3:], value)
     return value
 
 

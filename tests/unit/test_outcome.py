@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deploytool.core.finding import Finding, Level, forbids
+from deploytool.core.finding import trouble as trouble_of
 from deploytool.errors import DeploytoolError
 from deploytool.fleet.model import Digest
-from deploytool.parity.model import Finding, HostVerdict, Level, Parity, Round, Verdict
+from deploytool.parity.model import HostVerdict, Parity, Round, Verdict
 from deploytool.release.model import Release
-from deploytool.rollout.checks import Obstacle
 from deploytool.rollout.model import Purpose, State
 from deploytool.rollout.outcome import conclude, cut_short, host_lines, not_proven, refused
 from deploytool.rollout.report import Report
@@ -64,12 +65,19 @@ def ended(made: Report) -> int:
 
 
 def test_each_end_has_its_code() -> None:
-    refusal = (Obstacle("router1", "PREFLIGHT_LOCK", "locked by you@there"),)
+    refusal = (forbids("router1", "PREFLIGHT_LOCK", "locked by you@there"),)
     assert ended(report(State.DONE, round=PROVEN)) == 0
     assert ended(report(State.REFUSED, obstacles=refusal)) == 3
     assert ended(report(State.RESTORED, round=PROVEN)) == 4
     assert ended(report(State.RESTORED, round=MIXED)) == 5
-    assert ended(report(State.HELD, round=MIXED, trouble={"router8": "x"})) == 5
+    assert (
+        ended(
+            report(
+                State.HELD, round=MIXED, trouble={"router8": trouble_of("router8", "answer", "x")}
+            )
+        )
+        == 5
+    )
     for state in (State.REFUSED, State.RESTORED, State.HELD):
         assert ended(report(state, round=PROVEN, interrupted=True)) == 130
 
@@ -93,7 +101,8 @@ def test_p1_no_report_ends_with_zero_unless_the_fleet_is_in_parity(
     purpose: Purpose,
     trouble: dict[str, str],
 ) -> None:
-    made = report(state, round=taken, interrupted=interrupted, purpose=purpose, trouble=trouble)
+    found = {host: trouble_of(host, "answer", text) for host, text in trouble.items()}
+    made = report(state, round=taken, interrupted=interrupted, purpose=purpose, trouble=found)
     try:
         code = ended(made)
     except ValueError:
@@ -125,7 +134,9 @@ def test_p2_every_host_that_is_no_match_has_its_line() -> None:
 
 
 def test_p2_a_held_fleet_names_its_hosts_and_both_ways_out() -> None:
-    made = report(State.HELD, round=MIXED, trouble={"router3": "no answer"})
+    made = report(
+        State.HELD, round=MIXED, trouble={"router3": trouble_of("router3", "answer", "no answer")}
+    )
     error = conclude(made, "fleet.yaml")
     assert error is not None
     assert [line.split(":")[0] for line in error.details] == ["router3", "router8"]
@@ -142,7 +153,7 @@ def test_a_plan_is_refused_in_the_words_of_a_deployment() -> None:
         ("FLAGS_ARMED", "RETAIL is armed on it"),
         ("PLAN_MOVED", "was locked by a rollout since the plan was made"),
     ):
-        found = (Obstacle("router1", rule, text),)
+        found = (forbids("router1", rule, text, flag="RETAIL"),)
         considered = refused(found, release, Purpose.DEPLOY, "fleet.yaml")
         tried = conclude(report(State.REFUSED, obstacles=found), "fleet.yaml")
         assert tried is not None
@@ -160,7 +171,7 @@ def test_advice_names_an_inventory_so_that_it_can_be_pasted() -> None:
 
 
 def test_what_is_armed_is_turned_off_first_by_the_command_that_was_refused() -> None:
-    found = (Obstacle("router1", "FLAGS_ARMED", "RETAIL is armed on it"),)
+    found = (forbids("router1", "FLAGS_ARMED", "RETAIL is armed on it", flag="RETAIL"),)
     for purpose in Purpose:
         error = conclude(report(State.REFUSED, obstacles=found, purpose=purpose), "f.yaml")
         assert error is not None

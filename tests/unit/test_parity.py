@@ -33,12 +33,13 @@ from deploytool.agent.model import HostEvidence as Shown
 from deploytool.agent.record import Malformed
 from deploytool.agent.requests import Answer, Locked
 from deploytool.agent.requests import LookAnswer as Answered
+from deploytool.core.finding import Finding, Level
 from deploytool.errors import FaultKind, HostFault
 from deploytool.parity.evidence import read_evidence
 from deploytool.parity.fleet_rules import drop_ins
 from deploytool.parity.host_notices import notices
 from deploytool.parity.judge import judge, shown_manifest
-from deploytool.parity.model import Evidence, Finding, HostVerdict, Level, Parity, Round, Verdict
+from deploytool.parity.model import Evidence, HostVerdict, Parity, Round, Verdict
 from deploytool.parity.remedies import remedy
 from deploytool.parity.rules import status_rule
 from deploytool.parity.table import ProofUse, judge_host

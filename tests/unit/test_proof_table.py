@@ -11,12 +11,13 @@ import pytest
 
 from deploytool.agent.model import FileDigest, Latch, Other, Released, Starter
 from deploytool.cli.screen import round_document, show_round
+from deploytool.core.finding import Finding, Level
 from deploytool.errors import FaultKind, HostFault
 from deploytool.parity import table
 from deploytool.parity.coverage import NO_ROOT, uncovered
 from deploytool.parity.evidence import known_by
 from deploytool.parity.judge import judge
-from deploytool.parity.model import Evidence, Finding, Level, Parity, Verdict
+from deploytool.parity.model import Evidence, Parity, Verdict
 from deploytool.parity.remedies import remedy
 from deploytool.parity.round import look, probe_request
 from deploytool.parity.table import RULES, ProofUse, Rule, Weight, judge_fleet, judge_host

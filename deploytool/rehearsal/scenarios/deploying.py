@@ -46,7 +46,7 @@ def copy_fails(stage: Stage, showing: Showing) -> None:
     with refuses_copies(stage.fleet, victim):
         second = stage.deploy(stage.candidate)
     showing.point(second.exit_code == 4, f"{victim} refuses the copy: exit {second.exit_code}")
-    named = second.report.trouble.get(victim, "") if second.report else ""
+    named = str(second.report.trouble.get(victim, "")) if second.report else ""
     showing.point(bool(named), f"it is named: {victim}: {named or 'NOT NAMED'}")
     after = stage.status()
     old = after.on(stage.baseline.digest)

@@ -57,7 +57,7 @@ def named(ended: CommandEnd, host: str) -> str:
     """What a deploy says of a host; empty where it does not name it."""
     report = ended.report
     refused = [o.text for o in report.obstacles if o.host == host] if report else []
-    return (report.trouble.get(host, "") if report else "") or "; ".join(refused)
+    return (str(report.trouble.get(host, "")) if report else "") or "; ".join(refused)
 
 
 def fails_honestly(stage: Stage, showing: Showing, ended: CommandEnd, victim: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from deploytool.core.faults import fault_finding
 from deploytool.parity.model import Parity
 from deploytool.rollout.effects.forward import Forward
 from deploytool.rollout.effects.prepare import Prepare
@@ -48,7 +49,8 @@ class Effects(Prepare, Forward, Revert):
         proven = self._manifest.sha256 if state is State.UNLOCKING else None
         faults = self._hosts.unlock(proven, prune=state is not State.UNLOCKING_REFUSED)
         for name, fault in faults.items():
-            self._report.trouble[name] = f"its lock was not given back: {fault}"
+            text = f"its lock was not given back: {fault}"
+            self._report.trouble[name] = fault_finding(name, fault, "lock", text)
         return Event.UNKNOWN if faults else Event.UNLOCKED
 
     def _hold(self) -> Event:

@@ -22,7 +22,7 @@ class Forward(RolloutProgress):
             return event
         why = self._flag_check.readings(self._found, dict.fromkeys(wave, self._manifest))
         if why:
-            self._report.trouble |= {obstacle.host: obstacle.text for obstacle in why}
+            self._report.trouble |= {obstacle.host: obstacle for obstacle in why}
             return Event.FAILED
         if wave:
             self._touched += [host for host in wave if host not in self._touched]

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
+from deploytool.core.faults import fault_finding
+from deploytool.core.finding import trouble
 from deploytool.errors import HostFault
 from deploytool.parity.beside_rules import strays
 from deploytool.parity.judge import judge, shown_manifest
@@ -33,7 +36,7 @@ class Revert(RolloutProgress):
         for name in list(self._touched):
             outcome = looked[name]
             if isinstance(outcome, HostFault):
-                self._report.trouble.setdefault(name, str(outcome))
+                self._report.trouble.setdefault(name, fault_finding(name, outcome))
                 continue
             old = self._base[name].release
             if self._base[name].still(outcome):
@@ -43,9 +46,9 @@ class Revert(RolloutProgress):
             label = self._old[name]
             known = label is not None and label.sha256 == old
             if old is not None and (outcome.release_state != "intact" or not known):
-                self._report.trouble[name] = (
-                    f"the old release {old[:12]} is {outcome.release_state} there"
-                )
+                text = f"the old release {old[:12]} is {outcome.release_state} there"
+                facts = {"release": old, "state": outcome.release_state}
+                self._report.trouble[name] = trouble(name, "old-release", text, **facts)
                 return Event.FAILED
         if self._touched and not answering.keys() & set(self._touched):
             return Event.UNKNOWN
@@ -59,7 +62,8 @@ class Revert(RolloutProgress):
         going = {host: self._old.get(host) for host in self._touched if host in evidence}
         why = self._flag_check.readings(evidence, going)
         for obstacle in why:
-            self._report.trouble[obstacle.host] = f"may not go back: {obstacle.text}"
+            found = replace(obstacle, found=f"may not go back: {obstacle.text}")
+            self._report.trouble[obstacle.host] = found
         return not why
 
     def _revert(self) -> Event:
@@ -82,7 +86,8 @@ class Revert(RolloutProgress):
             verdict = self._verdict(name, outcome, self._old.get(name))
             if name not in self._old or verdict.verdict is not Verdict.MATCH:
                 bad[name] = verdict
-                self._report.trouble.setdefault(name, "is not as it was before")
+                found = trouble(name, "restored", "is not as it was before")
+                self._report.trouble.setdefault(name, found)
         self._report.round = judge(self._inventory, seen, shown_manifest(seen))
         if stopped:
             return Event.STOPPED

@@ -15,12 +15,12 @@ from deploytool.arming.checks import (
     AGE_AT_MOST_S,
     FLEET,
     Census,
-    Obstacle,
     SenderObservation,
     Situation,
     find_flag,
     obstacles,
 )
+from deploytool.core.finding import forbids
 from deploytool.errors import HostFault
 from deploytool.fleet.model import Digest
 from deploytool.parity.fleet_rules import most_common_release
@@ -272,4 +272,4 @@ def test_everything_is_named_at_once() -> None:
         (FLEET, "ARM_CENSUS"),
         (FLEET, "ARM_GATEWAY"),
     }
-    assert str(Obstacle("router2", "X", "why")) == "router2: why"
+    assert str(forbids("router2", "X", "why")) == "router2: why"

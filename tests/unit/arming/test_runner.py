@@ -243,7 +243,7 @@ def test_nothing_is_armed_without_a_signature() -> None:
         world = World()
         report, error = world.change(Purpose.ARM, sign=sign)
         assert code(error) == 3
-        assert word in report.trouble["operator"]
+        assert word in report.trouble["operator"].text
         assert world.all_off
 
 
@@ -433,7 +433,7 @@ def test_p3_one_host_s_word_about_the_bit_is_no_proof_that_the_senders_withdrew(
     assert world.all_off
     assert report.in_use is (BIT in world.market.bits)
     odd = liar if liar != NAMES[0] else NAMES[1]
-    assert "bit" in report.trouble[odd]
+    assert "bit" in report.trouble[odd].text
 
 
 def test_disarming_with_one_host_out_of_reach_says_so() -> None:
