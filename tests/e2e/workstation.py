@@ -28,6 +28,7 @@ import yaml
 
 from deploytool.rehearsal.fleets.container import ContainerFleet
 from deploytool.rehearsal.fleets.model import FleetRecord
+from tests.schemas import valid
 
 ROOT = "/opt/router"
 T = TypeVar("T")
@@ -69,7 +70,7 @@ class Ended:
         """The one JSON document on stdout; anything else there is a failure."""
         value = json.loads(self.out)
         assert isinstance(value, dict)
-        return value
+        return valid(self.argv, value)
 
     @property
     def now(self) -> str:

@@ -21,6 +21,7 @@ import pytest
 
 from deploytool.rehearsal.fleets.local import LocalFleet
 from deploytool.rehearsal.fleets.model import silent
+from tests.schemas import valid
 
 TOOL = str(Path(sys.executable).parent / "deploytool")
 SOURCE = Path(__file__).resolve().parents[2] / "router_binary"
@@ -39,7 +40,7 @@ class Ended:
     def document(self) -> dict[str, Any]:
         """What ``--json`` printed."""
         found: dict[str, Any] = json.loads(self.out)
-        return found
+        return valid(["stop"], found) if "latch" in found else found
 
     def row(self, host: str) -> dict[str, Any]:
         """One host of a stop."""
