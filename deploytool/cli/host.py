@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from shlex import join, quote
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from deploytool.cli import signers
 from deploytool.cli.options import InventoryOption, JsonOption
-from deploytool.cli.output import finish, say
-from deploytool.fleet.paths import expand_home
-
-if TYPE_CHECKING:
-    from deploytool.errors import HostFault
-    from deploytool.fleet.model import Inventory
-    from deploytool.parity.model import Evidence, Expected
 
 app = typer.Typer(no_args_is_help=True, help="Make a bare host ready; see what it lacks.")
-app.add_typer(signers.app, name="signers")
+
 
 HostsOption = Annotated[
     list[str] | None,
@@ -52,94 +42,9 @@ def prepare(
     run again at any time: what stands there already is left alone.
     """
     del json
-    from deploytool.errors import HostFault, NotProven
-    from deploytool.fleet.prepare import Admin, read_public_key
-    from deploytool.fleet.select import select_hosts
-    from deploytool.operations.hosts import prepare_hosts
-    from deploytool.operations.workspace import Workspace
+    from deploytool.cli import preparing
 
-    space = Workspace.open(inventory)
-    chosen = select_hosts(space.inventory, tuple(host or ()))
-    who = Admin(
-        admin,
-        expand_home(str(admin_key)) if admin_key else None,
-        read_public_key(authorize) if authorize else None,
-    )
-    outcomes = prepare_hosts(space, who, chosen, tell=say)
-    failed = {name: str(o) for name, o in outcomes.items() if isinstance(o, HostFault)}
-    done = {n: o for n, o in outcomes.items() if not isinstance(o, HostFault)}
-    changed = {name: list(outcome.changed) for name, outcome in done.items()}
-    left = {name: outcome.left for name, outcome in done.items() if outcome.left}
-    error = None
-    if failed:
-        error = NotProven(
-            f"{len(failed)} of {len(outcomes)} hosts are NOT prepared.",
-            "No release was touched. A deployment will be refused until they are.",
-            _prepare_again(inventory, outcomes, admin, admin_key, authorize),
-            tuple(f"{name}: {text}" for name, text in failed.items()),
-        )
-    else:
-        say(f"All {len(outcomes)} hosts are prepared.")
-    finish({"changed": changed, "left": left, "failed": failed}, error)
-
-
-def _dark(outcomes: Mapping[str, object]) -> str | None:
-    """The first host that nobody gets through to; one that lets nobody in yet is none."""
-    from deploytool.errors import FaultKind, HostFault
-
-    kinds = {FaultKind.UNREACHABLE, FaultKind.HOST_KEY, FaultKind.TIMEOUT, FaultKind.LOST}
-    found = (h for h, o in outcomes.items() if isinstance(o, HostFault) and o.kind in kinds)
-    return next(found, None)
-
-
-def _prepare_again(
-    inventory: Path,
-    outcomes: Mapping[str, object],
-    admin: str | None,
-    admin_key: Path | None,
-    authorize: Path | None,
-) -> str:
-    """What to do where a host could not be prepared."""
-    words = [*("deploytool", "host", "prepare", "-i", str(inventory))]
-    for option, value in (
-        ("--admin", admin), ("--admin-key", admin_key), ("--authorize", authorize),
-    ):  # fmt: skip
-        words += [] if value is None else [option, str(value)]
-    dark = _dark(outcomes)
-    first = f"See why {dark} gives no answer" if dark else "Fix what the lines name"
-    return f"{first} (docs/runbook.md has what each means), then: {join(words)}"
-
-
-def _after_check(
-    inventory: Path,
-    fleet: Inventory,
-    seen: Mapping[str, Evidence | HostFault],
-    expected: Mapping[str, Expected],
-) -> str:
-    """What to do where a host is not ready."""
-    from deploytool.parity.model import Evidence, Verdict
-    from deploytool.parity.remedies import readying
-    from deploytool.parity.table import ProofUse, judge_fleet, judge_host
-
-    again = f"deploytool host check -i {quote(str(inventory))}"
-    prepare = f"deploytool host prepare -i {quote(str(inventory))}{_as_root(fleet)}"
-    if dark := _dark(seen):
-        return (
-            f"See why {dark} gives no answer (docs/runbook.md has what each means), then: {again}"
-        )
-    answers = {name: item for name, item in seen.items() if isinstance(item, Evidence)}
-    if len(answers) < len(seen):
-        return prepare  # it lets nobody in yet, or has no agent
-    judged = judge_fleet(
-        (judge_host(h, expected[h], item, ProofUse.CHANGE) for h, item in answers.items()),
-        ProofUse.CHANGE,
-    )
-    return readying([v for v in judged if v.verdict is not Verdict.MATCH], prepare, again)
-
-
-def _as_root(fleet: Inventory) -> str:
-    """The option for preparing: without systemd the deploy account prepares its hosts itself."""
-    return " --admin root" if fleet.service.supervisor == "systemd" else ""
+    preparing.prepare(inventory, admin, admin_key, authorize, host)
 
 
 @app.command()
@@ -148,30 +53,9 @@ def check(
 ) -> None:
     """Show what each host lacks before a release can be deployed. It changes nothing."""
     del json
-    from deploytool.cli.notices import say_notices, way_back
-    from deploytool.errors import NotProven
-    from deploytool.operations.hosts import check_hosts
-    from deploytool.operations.workspace import Workspace
+    from deploytool.cli import preparing
 
-    fleet = (space := Workspace.open(inventory)).inventory
-    found = check_hosts(space, tuple(host or ()))
-    say_notices(found.answers)
-    lacking, chosen = found.lacking, tuple(found.expected)
-    missing = {name: [o.text for o in lacking if o.host == name] for name in chosen}
-    for name in chosen:
-        state = "ready" if not missing[name] else "NOT ready"
-        say(f"{name}: {state}")
-    for line in way_back(fleet, inventory):
-        say(line)
-    error = None
-    if lacking:
-        error = NotProven(
-            f"{sum(map(bool, missing.values()))} of {len(chosen)} hosts are not ready.",
-            "A deployment to this fleet will be refused.",
-            _after_check(inventory, fleet, found.answers, found.expected),
-            tuple(o.line for o in lacking),
-        ).found(lacking)
-    finish({"hosts": missing}, error)
+    preparing.check(inventory, host)
 
 
 @app.command("let-in")
@@ -194,28 +78,9 @@ def let_in(
     host writes the reason down.
     """
     del json
-    from deploytool.errors import NotProven
-    from deploytool.fleet.prepare import Admin
-    from deploytool.operations.hosts import let_host_in
-    from deploytool.operations.workspace import Workspace
-    from deploytool.parity.host_notices import last_of
-    from deploytool.parity.words import Trades, words
+    from deploytool.cli import preparing
 
-    space = Workspace.open(inventory)
-    key = str(admin_key.expanduser()) if admin_key else None
-    end = let_host_in(space, host, Admin(admin, key), reason)
-    seen, said, trouble = last_of(end.answer), end.said, end.trouble
-    last = words(seen)
-    say(f"{host}: {last.text}{f' ({trouble or said})' if trouble or said else ''}")
-    error = None
-    if trouble or last.trades is not Trades.YES or last.unfinished:
-        error = NotProven(
-            f"{host}: {last.text}.",
-            "It was not let in." if trouble else "It was let in; this is what it shows now.",
-            f"deploytool status -i {space.named}",
-            (trouble,) if trouble else (),
-        )
-    finish({"host": host, "state": seen.state or "not seen"}, error)
+    preparing.let_in(host, inventory, reason, admin, admin_key)
 
 
 @app.command()
@@ -242,32 +107,6 @@ def retire(
     the new machine's key is pinned in the place of the old one's.
     """
     del json
-    from deploytool.errors import HostFault, NotProven
-    from deploytool.fleet.prepare import read_public_key
-    from deploytool.fleet.retire import pin_replacement
-    from deploytool.fleet.select import select_hosts
-    from deploytool.operations.hosts import retire_host
-    from deploytool.operations.workspace import Workspace
+    from deploytool.cli import preparing
 
-    fleet = (space := Workspace.open(inventory)).inventory
-    select_hosts(fleet, (host,))
-    key = read_public_key(replacement_key) if replacement_key is not None else None
-    if not dead:
-        try:
-            retire_host(space, host)
-        except HostFault as fault:
-            again = f"deploytool host retire {host} -i {quote(str(inventory))}"
-            again += f" --replacement-key {quote(str(replacement_key))}" if replacement_key else ""
-            raise NotProven(
-                f"{host} is NOT shown to be out of service: {fault}",
-                "It may serve now, or come back; no other host was asked, and no key was pinned.",
-                f"Once it answers: {again} (a lock that this left lets it through), "
-                f"or switch it off, then: {again} --dead",
-            ) from fault
-        say(f"{host}: stopped, and it stays so after a reboot.")
-    if key is not None:
-        say(f"{host}: the replacement's key is pinned as {pin_replacement(fleet, host, key)}.")
-        say(f"Next: deploytool host prepare -i {inventory} --host {host}{_as_root(fleet)}")
-    else:
-        say(f"Next: take {host} out of {inventory}, and lower 'expect' to {fleet.expect - 1}.")
-    finish({"host": host, "stopped": not dead, "pinned": key is not None}, None)
+    preparing.retire(host, inventory, replacement_key, dead=dead)

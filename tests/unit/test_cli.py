@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from deploytool.cli import rollout, status
+from deploytool.cli import deploying, status
 from deploytool.cli.output import path_hint
 from deploytool.errors import DeploytoolError, InputError, Refused
 from deploytool.registry.model import entries_of
@@ -225,7 +225,7 @@ def test_a_plan_that_cant_be_written_is_bad_input(tmp_path: Path) -> None:
     plan = Plan.model_construct(id="x")
     for place in (tmp_path, tmp_path / "absent" / "plan.json"):
         with pytest.raises(InputError, match="can't be written") as caught:
-            rollout._write(place, plan)
+            deploying._write(place, plan)
         assert caught.value.means == "Nothing was touched."
 
 

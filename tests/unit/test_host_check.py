@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from deploytool.agent.model import FileDigest, Other, Process
-from deploytool.cli.host import _after_check
+from deploytool.cli.preparing import _after_check
 from deploytool.errors import FaultKind, HostFault
 from deploytool.parity.judge import expect
 
