@@ -35,7 +35,7 @@ def command_of(words: Iterable[str]) -> str:
     for count in (3, 2, 1):
         if (name := "-".join(plain[:count])) in schemas():
             return name
-    raise AssertionError(f"no schema for {plain}")
+    return "end"  # no command has this name
 
 
 def valid(words: Iterable[str], document: dict[str, Any]) -> dict[str, Any]:

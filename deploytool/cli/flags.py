@@ -7,7 +7,13 @@ from typing import Annotated
 
 import typer
 
-from deploytool.cli.options import DEFAULT_STORE, InventoryOption, JsonOption, StoreOption
+from deploytool.cli.options import (
+    DEFAULT_REGISTRY,
+    DEFAULT_STORE,
+    InventoryOption,
+    JsonOption,
+    StoreOption,
+)
 
 app = typer.Typer(no_args_is_help=True, help="What each bit means, and who obeys it.")
 
@@ -29,7 +35,7 @@ KeyOption = Annotated[
 def lint(
     registry: Annotated[
         Path, typer.Option("--registry", help="The flag registry, as it is to become.")
-    ] = Path("router_binary/flags.yaml"),
+    ] = DEFAULT_REGISTRY,
     repo: Annotated[
         Path | None,
         typer.Option("--repo", help="The git repository; else the one that the registry is in."),

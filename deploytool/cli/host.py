@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
+from deploytool.cli import signers
 from deploytool.cli.options import InventoryOption, JsonOption
 
 app = typer.Typer(no_args_is_help=True, help="Make a bare host ready; see what it lacks.")
+app.add_typer(signers.app, name="signers")
 
 
 HostsOption = Annotated[

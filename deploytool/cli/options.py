@@ -49,6 +49,7 @@ ReleaseArgument = Annotated[
     ),
 ]
 DEFAULT_STORE = Path(".deploytool/store")
+DEFAULT_REGISTRY = Path("router_binary/flags.yaml")
 JournalOption = Annotated[
     Path,
     typer.Option("--journal", callback=settled, help="The folder where rollouts are written down."),

@@ -52,9 +52,9 @@ def hosts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Simulate
     first.call(hold, deadline_s=5)
     monkeypatch.setattr("deploytool.operations.workspace.load_inventory", lambda _path: made)
     monkeypatch.setattr("deploytool.fleet.remote.connect_fleet", lambda *_, **__: hosts)
-    monkeypatch.setattr(
-        "deploytool.release.store.find", lambda *_: Release(OLD[0], str(tmp_path / "router"))
-    )
+    release = Release(OLD[0], str(tmp_path / "router"))
+    for found in ("deploytool.rollout.recovery.find_release", "deploytool.release.store.find"):
+        monkeypatch.setattr(found, lambda *_: release)
     monkeypatch.setattr("deploytool.gate.check_deploy.check_deploy", lambda *_, **__: None)
     monkeypatch.chdir(tmp_path)
     return hosts

@@ -62,6 +62,7 @@ class Desk:
         code = _run()
         found: dict[str, Any] = json.loads(self._capsys.readouterr().out)
         assert found["exit"] == code, found
+        assert command_of(words) != "end"
         return valid(words, found)
 
 
@@ -75,6 +76,7 @@ def desk(
     patch = monkeypatch.setattr
     patch("deploytool.operations.workspace.load_inventory", lambda _path: made.inventory)
     patch("deploytool.fleet.remote.connect_fleet", lambda *_, **__: made.hosts)
+    patch("deploytool.rollout.recovery.find_release", lambda *_: release)
     patch("deploytool.release.store.find", lambda *_: release)
     patch("deploytool.gate.check_deploy.check_deploy", lambda *_, **__: None)
     patch("deploytool.operations.watching.StopServer", lambda _path: None)
@@ -116,7 +118,8 @@ def test_one_that_fails_half_way_and_is_ended(words: tuple[str, ...], desk: Desk
     for host in desk.hosts.values():
         host.strikes = {}
         host.reconnect()
-    assert desk.type(*words, "-i", "f.yaml")["exit"] == 0
+    ended = desk.type(*words, "-i", "f.yaml")
+    assert ended["exit"] == 0, ended
 
 
 def test_a_store(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from deploytool.cli.fleet import FleetKind, up
-from deploytool.cli.rehearse import _chosen
+from deploytool.cli.rehearsing import _chosen
 from deploytool.errors import EnvironmentProblem, InputError, Interrupted
 from deploytool.fleet.inventory import load_inventory
 from deploytool.rehearsal.fleets import box, cables, files, pace, processes

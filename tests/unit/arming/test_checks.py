@@ -272,4 +272,4 @@ def test_everything_is_named_at_once() -> None:
         (FLEET, "ARM_CENSUS"),
         (FLEET, "ARM_GATEWAY"),
     }
-    assert str(forbids("router2", "X", "why")) == "router2: why"
+    assert forbids("router2", "X", "why").line == "router2: why"
