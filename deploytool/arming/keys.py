@@ -12,8 +12,15 @@ from deploytool.fleet.paths import expand_home, home
 from deploytool.fleet.signers import Signer, parse_signers
 from deploytool.fleet.signing import sign
 
+Signing = Callable[[bytes], str]
+"""Makes the armoured signature over some bytes."""
 _AGENT_S = 5.0
 _MEANS = "Nothing was touched: no host was asked for anything."
+
+
+def signs_nothing(_content: bytes) -> str:
+    """Stands for a key where there is nothing to sign, as when disarming."""
+    raise AssertionError("nothing is to be signed")
 
 
 @dataclass(frozen=True)
@@ -23,7 +30,7 @@ class Key:
     name: str
     file: Path
 
-    def signing(self, namespace: str) -> Callable[[bytes], str]:
+    def signing(self, namespace: str) -> Signing:
         """Signs bytes in this namespace; see ``fleet.signing.sign`` for what it raises."""
         return lambda content: sign(content, self.file, namespace)
 

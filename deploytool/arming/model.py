@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+from deploytool.errors import HostFault
 
 ON = frozenset({"provisional", "armed"})
 NOT_RUNNING = "not running"
@@ -47,3 +50,12 @@ class Shown:
     def epoch_of(self, flag: str) -> int:
         """The epoch of the certificate that the flag was last prepared with."""
         return next((f.epoch for f in self.flags if f.name == flag), 0)
+
+
+NOTHING_RUNS = Shown((), (), 0, running=False)
+
+
+def bits_said(seen: Mapping[str, Shown | HostFault], flag: str) -> dict[str, int]:
+    """The flag's bit by the word of each host that has it."""
+    shown = ((host, item) for host, item in seen.items() if isinstance(item, Shown))
+    return {host: bit for host, item in shown if (bit := item.bit_of(flag)) is not None}

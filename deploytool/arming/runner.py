@@ -7,22 +7,22 @@ operator who is gone leaves what ``flags status`` shows and ``flags disarm`` end
 from __future__ import annotations
 
 import secrets
-import threading
 import time
 from collections.abc import Callable, Mapping
 
 from deploytool.agent.model import KnownRelease
+from deploytool.arming.asking import ask_outside, idle
 from deploytool.arming.certificate import certify, next_epoch
 from deploytool.arming.checks import (
     AGE_AT_MOST_S,
-    Census,
     SenderObservation,
     Situation,
     find_flag,
     obstacles,
 )
 from deploytool.arming.hosts import FlagHosts
-from deploytool.arming.model import OFF, ON, Shown
+from deploytool.arming.keys import Signing
+from deploytool.arming.model import NOTHING_RUNS, OFF, ON, Shown, bits_said
 from deploytool.arming.report import OPERATOR, SENDERS, Report
 from deploytool.arming.senders import Outside, of_now
 from deploytool.arming.table import ENDS, FIRST, TABLE, Effect, Event, Purpose, State
@@ -30,49 +30,17 @@ from deploytool.core.faults import came_of, fault_finding, faults_of
 from deploytool.core.finding import trouble
 from deploytool.core.machine import run
 from deploytool.core.observer import Observer
-from deploytool.errors import DeploytoolError, FaultKind, HostFault, IllegalEvent
-from deploytool.fleet.fanout import fanout
+from deploytool.errors import DeploytoolError, HostFault, IllegalEvent
 from deploytool.fleet.host import Host
 from deploytool.fleet.model import Inventory
 from deploytool.fleet.sealed import seal
 from deploytool.parity.judge import judge, shown_manifest
-from deploytool.parity.model import Evidence
 from deploytool.parity.round import probe_request, take_round
 
 _STEPS_AT_MOST = 32
 _POLL_S = 0.05
-_OUTSIDE_MORE_S = 5.0
-_ANSWERED = frozenset({FaultKind.PROTOCOL, FaultKind.REFUSED})
-"""A host answered that has these faults; it may be that nothing runs there."""
-_NOTHING_RUNS = Shown((), (), 0, running=False)
 _BREAKABLE = frozenset(State) - ENDS - {State.CLOSING, State.WITHDRAWING, State.PROVING_OFF}
 """Where the user may break it off; on the way back there is nothing safer than to go on."""
-
-Signing = Callable[[bytes], str]
-
-
-def signs_nothing(_content: bytes) -> str:
-    """Stands for a key where there is nothing to sign, as when disarming."""
-    raise AssertionError("nothing is to be signed")
-
-
-def in_use(
-    inventory: Inventory, hosts: Mapping[str, Host], outside: Outside
-) -> dict[str, frozenset[int]]:
-    """The runtime flags that any host shows armed, or whose bit the senders show in use.
-
-    By their names, with every bit that any host shows each to be. What can't be seen is not in it:
-    it will stand in the way of whatever comes next.
-    """
-    routers = FlagHosts(hosts, inventory.ssh.command_timeout_s, lambda _host, _text, _fault: None)
-    shown = [item for item in routers.observe().values() if isinstance(item, Shown)]
-    try:
-        bits = of_now(outside.observe(), time.time()).bits
-    except HostFault:
-        bits = frozenset()
-    states = [flag for item in shown for flag in item.flags if flag.state != "always"]
-    names = sorted({flag.name for flag in states if flag.state in ON or flag.bit in bits})
-    return {n: frozenset(flag.bit for flag in states if flag.name == n) for n in names}
 
 
 class Runner:
@@ -152,7 +120,7 @@ class Runner:
 
     def _check(self) -> Event:
         self._taken = time.time()
-        outside = self._ask_outside()
+        outside = ask_outside(self._inventory, self._outside)
         request = probe_request(known=self._known)
         seen = take_round(self._hosts, request, self._inventory.ssh.command_timeout_s)
         census, gateway = outside()
@@ -175,32 +143,6 @@ class Runner:
         entry = find_flag(manifest, self._flag)
         self._meaning, self.report.bit, self.report.release = entry.digest, entry.bit, taken.release
         return Event.ALLOWED
-
-    def _ask_outside(self) -> Callable[[], tuple[Census | str, SenderObservation | str]]:
-        """Asks senders and census while the hosts are asked; gives how to wait for the answers."""
-        told: dict[str, Census | SenderObservation | HostFault] = {}
-        commands = (self._inventory.gateway, self._inventory.membership)
-        patience_s = max((c.timeout_s for c in commands if c), default=0.0) + _OUTSIDE_MORE_S
-        jobs: dict[str, Callable[[], Census | SenderObservation]] = {
-            "census": self._outside.census,
-            "gateway": self._outside.observe,
-        }
-
-        def work() -> None:
-            told.update(fanout(jobs, deadline_s=patience_s))
-
-        asking = threading.Thread(target=work, name="outside", daemon=True)
-        asking.start()
-
-        def wait() -> tuple[Census | str, SenderObservation | str]:
-            asking.join(patience_s + _OUTSIDE_MORE_S)
-            census, gateway = told.get("census"), told.get("gateway")
-            return (
-                census if isinstance(census, Census) else str(census or "no answer"),
-                gateway if isinstance(gateway, SenderObservation) else str(gateway or "no answer"),
-            )
-
-        return wait
 
     def _ask_nonces(self) -> Event:
         outcomes = self._routers.nonces(self._flag)
@@ -296,7 +238,9 @@ class Runner:
         return event if event is not Event.IN_USE else self._see(frozenset({"armed"}), event)
 
     def _close_senders(self) -> Event:
-        bit = self.report.bit if self.report.bit is not None else self._find_bit()
+        bit = self.report.bit
+        if bit is None:  # by the first host that can say: one that hangs must not hold this up
+            bit = self._routers.find_bit(self._flag, self._inventory.ssh.connect_timeout_s)
         self.report.bit = bit
 
         def wrong(shown: SenderObservation) -> str:
@@ -305,10 +249,6 @@ class Runner:
             return f"bit {bit} is still in use, or in open orders" if bit in shown.bits else ""
 
         return self._tell(lambda: self._outside.withdraw(self._flag, bit), wrong, Event.WITHDRAWN)
-
-    def _find_bit(self) -> int | None:
-        """The flag's bit, by the first host that can say: one that hangs must not hold this up."""
-        return self._routers.find_bit(self._flag, self._inventory.ssh.connect_timeout_s)
 
     def _tell(
         self, tell: Callable[[], None], wrong: Callable[[SenderObservation], str], good: Event
@@ -383,8 +323,7 @@ class Runner:
         mine = self.report.bit
         if mine is None:
             return frozenset()
-        shown = ((host, s) for host, s in self.report.seen.items() if isinstance(s, Shown))
-        said = {host: bit for host, s in shown if (bit := s.bit_of(self._flag)) is not None}
+        said = bits_said(self.report.seen, self._flag)
         for host, bit in said.items():
             if bit != mine:
                 text = f"says that {self._flag} is bit {bit}; the senders were told bit {mine}"
@@ -398,19 +337,10 @@ class Runner:
         """
         if self.report.purpose is not Purpose.DISARM:
             return
-        mute = {
-            host: self._hosts[host]
-            for host, item in self.report.seen.items()
-            if isinstance(item, HostFault) and item.kind in _ANSWERED
-        }
-        if not mute:
-            return
-        deadline_s = self._inventory.ssh.command_timeout_s
-        for host, item in take_round(mute, probe_request(disk=False), deadline_s).items():
-            if isinstance(item, Evidence) and item.idle:
-                self.report.seen[host] = _NOTHING_RUNS
-                self.report.trouble.pop(host, None)
-                self._observer.host(host, "nothing runs there", good=True)
+        for host in idle(self._inventory, self._hosts, self.report.seen):
+            self.report.seen[host] = NOTHING_RUNS
+            self.report.trouble.pop(host, None)
+            self._observer.host(host, "nothing runs there", good=True)
 
     # --- small things ---------------------------------------------------------------------------
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from deploytool.arming.certificate import NAMESPACE
 from deploytool.arming.checks import SenderObservation
 from deploytool.arming.hosts import FlagHosts
-from deploytool.arming.keys import Key, find_key
+from deploytool.arming.keys import Key, Signing, find_key, signs_nothing
 from deploytool.arming.model import Shown
 from deploytool.arming.outcome import conclude
 from deploytool.arming.report import Report
-from deploytool.arming.runner import Runner, Signing, signs_nothing
+from deploytool.arming.runner import Runner
 from deploytool.arming.senders import of_now
 from deploytool.arming.status import FlagRow, rows
 from deploytool.arming.table import Purpose

@@ -192,7 +192,7 @@ def flags_to_turn_off(
     Raises:
         Refused: something else forbids it; no flag was turned off.
     """
-    from deploytool.arming.runner import in_use
+    from deploytool.arming.asking import in_use
     from deploytool.release.store import known_releases
     from deploytool.rollout.admission import Without, survey
     from deploytool.rollout.outcome import refused

@@ -47,7 +47,7 @@ def world(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Wo
         return rendered().files[host]
 
     monkeypatch.setattr("deploytool.parity.judge.host_files", before)
-    for module in ("arming.hosts", "arming.runner"):
+    for module in ("arming.hosts", "arming.asking"):
         monkeypatch.setattr(f"deploytool.{module}.fanout", inline)
     made = World(market=Asked())
     monkeypatch.setattr("deploytool.fleet.remote.connect_fleet", lambda *_a, **_k: made.hosts)

@@ -80,7 +80,7 @@ def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
         return rendered().files[host]
 
     monkeypatch.setattr("deploytool.parity.judge.host_files", before)
-    for module in ("arming.hosts", "arming.runner"):
+    for module in ("arming.hosts", "arming.asking"):
         monkeypatch.setattr(f"deploytool.{module}.fanout", inline)
 
 

@@ -12,9 +12,9 @@ import pytest
 
 from deploytool.agent.requests import Answer, FlagStep, Request, TakeLock
 from deploytool.agent.requests import Told as Answered
+from deploytool.arming.asking import in_use
 from deploytool.arming.hosts import FlagHosts
 from deploytool.arming.report import SENDERS, Report
-from deploytool.arming.runner import in_use
 from deploytool.arming.table import ENDS, Purpose, State
 from deploytool.errors import DeploytoolError, FaultKind, HostFault, InputError
 from deploytool.fleet.host import Payload
@@ -59,7 +59,7 @@ def swift(monkeypatch: pytest.MonkeyPatch) -> None:
         return rendered().files[host]
 
     monkeypatch.setattr("deploytool.parity.judge.host_files", before)
-    for module in ("arming.hosts", "arming.runner", "parity.round"):
+    for module in ("arming.hosts", "arming.asking", "parity.round"):
         monkeypatch.setattr(f"deploytool.{module}.fanout", inline)
 
 
