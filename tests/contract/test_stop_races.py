@@ -145,7 +145,11 @@ def test_p6_without_another_stop_it_is_let_in(bare: Bare) -> None:
     fence(bare)
     assert bare.resume().released
     assert bare.word.read_text() == "ACTIVE\n"
-    assert sorted(path.name for path in bare.state.iterdir()) == ["mutex", "service"]
+    assert sorted(path.name for path in bare.state.iterdir()) == [
+        "mutex",
+        "released",
+        "service",
+    ]
 
 
 def test_p6_a_stop_between_the_fence_and_the_request_holds(bare: Bare) -> None:
