@@ -79,6 +79,35 @@ def family(program: str, arguments: Sequence[str]) -> str:
     return name.partition("-")[0].rstrip("0123456789.")
 
 
+LIBRARY_FOLDERS = (
+    "/usr/lib",
+    "/usr/lib64",
+    "/usr/share",
+    "/usr/local/lib",
+    "/usr/local/lib64",
+    "/usr/local/share",
+)
+_LIBRARIES: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(("node", "nodejs"), ("node_modules", "nodejs")),
+    "java": ("jvm",),
+    "rscript": ("R",),
+    "r": ("R",),
+}
+"""What an interpreter's own folders are called, where that is not its name."""
+
+
+def is_library(program: str, name: str) -> bool:
+    """Whether a folder of this name has libraries of that interpreter, of its version.
+
+    Of ``/usr/bin/python3.11`` those are ``python3.11`` and ``python3``, and not ``python3.9``.
+    """
+    kind, called = family(program, ()), program.rpartition("/")[2].lower()
+    if name in _LIBRARIES.get(kind, ()):
+        return True
+    plain = name.rstrip("0123456789.")
+    return kind in _FAMILIES and plain == kind and (called.startswith(name) or called == kind)
+
+
 def scripts(program: str, arguments: Sequence[str]) -> tuple[str, ...] | None:
     """The arguments that may be the script: more than one where an option is not known.
 

@@ -396,11 +396,19 @@ class HostEvidence(Record):
     open_ports: tuple[Port, ...] = ()
     """Declared ports on which something listens, also where no process that does is shown."""
     interpreters: tuple[FileDigest, ...] = ()
+    libraries: tuple[FileDigest, ...] = ()
+    """Of each interpreter that has some: its path, and one digest over its library folders."""
     running: Running | None = None
     preload: FileDigest | None = None
     """``/etc/ld.so.preload``, which every program loads (ld.so(8))."""
     starters: tuple[Starter, ...] | None = None
     """What else may start the service, at a reboot or by the clock; None: it was not asked for."""
+    manager: tuple[Text, ...] | None = None
+    """What the service manager gives to whatever it starts next, as ``Running.environment``."""
+    redirects: tuple[Text, ...] | None = None
+    """Packet rules that may send the traffic of a declared port elsewhere; None: not known."""
+    redirects_unknown: Text = ""
+    """Why that is not known."""
     state_writable: bool | None = None
     """Whether a mark could be written, synced and removed; None where it was not tried."""
     state_error: Text = ""

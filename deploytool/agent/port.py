@@ -113,9 +113,19 @@ class UnitState(Record):
     properties: tuple[Property, ...] = ()
 
 
+class Printed(Record):
+    """What a program printed: ``nft`` in JSON, ``iptables`` as iptables-save(8).
+
+    ``text`` None: it failed.
+    """
+
+    program: Word
+    text: Document | None
+
+
 if TYPE_CHECKING:
     from deploytool.agent.model import Property
-    from deploytool.agent.words import Count, Port, Text, Word
+    from deploytool.agent.words import Count, Document, Port, Text, Word
 
     class Sink(Protocol):
         """A new file that is being written."""
@@ -218,6 +228,16 @@ if TYPE_CHECKING:
         def names(self, path: str) -> list[str]:
             """All names in a folder, sorted; none where there is no such folder."""
 
+        def stamp_trees(self, paths: Sequence[str]) -> str:
+            """SHA-256 over what tells that nobody wrote to any file below some folders since.
+
+            That is each one's name, device, inode, size and change time. ``__pycache__`` is left
+            out: each host makes its own.
+            """
+
+        def digest_trees(self, paths: Sequence[str]) -> str:
+            """SHA-256 over the names and contents of the same files."""
+
         def exists(self, path: str) -> bool:
             """Whether there is such a name, also of a link that leads nowhere."""
 
@@ -284,6 +304,9 @@ if TYPE_CHECKING:
         def clear_timer(self) -> None:
             """Takes that back."""
 
+        def environment(self) -> tuple[str, ...]:
+            """The variables that it gives every service it starts from now on."""
+
     class Commands(Protocol):
         """The service's own commands, run with its account's rights and nothing else."""
 
@@ -335,6 +358,9 @@ if TYPE_CHECKING:
 
         def has_program(self, name: str) -> bool:
             """Whether it can be run by this name."""
+
+        def packet_rules(self) -> tuple[Printed, ...]:
+            """What each tool that lists packet rules prints; empty: none is on this host."""
 
         def draft(self) -> str:
             """A word that no other run of the agent on this host has: for names of drafts."""

@@ -54,6 +54,8 @@ class Probe(Request):
     only_target: bool = False
     surroundings: bool = False
     """Whether to show what else may start the service: a proof asks for it, a wave does not."""
+    whole: bool = False
+    """Whether libraries are read although nothing shows that they were changed."""
     ask: bool = True
     """Whether the running process is asked what it says of itself."""
     known: tuple[KnownRelease, ...] = ()

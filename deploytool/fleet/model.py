@@ -151,6 +151,8 @@ class Service(Frozen):
     listen: tuple[Line, ...] = ()
     connects: Annotated[tuple[Line, ...], Field(max_length=64)] = ()
     """Where its effects go, ``ADDRESS:PORT``: what else is connected there acts as the service."""
+    redirects: Literal["told", "checked"] = "told"
+    """What packet rules come to that can't be inspected: told with a proof, or no proof."""
     neighbours: Annotated[tuple[Neighbour, ...], Field(max_length=64)] = ()
     """What may be connected there, hold a port or use the account all the same."""
     ready_timeout_s: Seconds = 20.0

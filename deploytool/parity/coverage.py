@@ -9,8 +9,7 @@ _ALWAYS = (
     "hosts not in the inventory",
     "what root altered",
     "forged answers (they are not signed)",
-    "port redirects",
-    "an interpreter's source files",
+    "an interpreter's compiled caches",
 )
 
 
@@ -18,4 +17,6 @@ def uncovered(inventory: Inventory) -> tuple[str, ...]:
     """What MATCH and PARITY say nothing about on this fleet, the gravest first."""
     rootless = (NO_ROOT,) if inventory.service.supervisor != "systemd" else ()
     venues = () if inventory.service.connects else ("venues (service.connects is empty)",)
-    return (*rootless, *_ALWAYS, *venues)
+    checked = inventory.service.redirects == "checked"
+    redirects = () if checked else ("port redirects where no tool shows them",)
+    return (*rootless, *_ALWAYS, *redirects, *venues)

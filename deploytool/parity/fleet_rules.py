@@ -98,6 +98,21 @@ def interpreters(evidence: Mapping[str, Evidence]) -> Iterator[tuple[str, Findin
     yield from _odd_ones(values, "interpreter")
 
 
+def libraries(evidence: Mapping[str, Evidence]) -> Iterator[tuple[str, Finding]]:
+    """The library folders of those programs hold the same on all hosts."""
+    for host, seen in evidence.items():
+        for file in seen.shown.libraries:
+            if file.sha is None:
+                yield host, unseen(f"libraries of {file.path}", "readable", "they can't be read")
+    values = {
+        h: " ".join(sorted(file.sha for file in s.shown.libraries if file.sha is not None))
+        or "none"
+        for h, s in evidence.items()
+        if s.shown.interpreters and all(file.sha for file in s.shown.libraries)
+    }
+    yield from _odd_ones(values, "libraries of the interpreter")
+
+
 def environments(evidence: Mapping[str, Evidence]) -> Iterator[tuple[str, Finding]]:
     """Variables that decide which code is loaded are the same on all hosts."""
     values = {

@@ -67,6 +67,7 @@ def expect(
         verified=verified,
         disk=disk,
         surroundings=surroundings,
+        redirects_checked=inventory.service.redirects == "checked",
         arguments=files.settings.start.filled(current=f"{files.settings.root}/current"),
     )
 

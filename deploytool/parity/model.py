@@ -248,6 +248,8 @@ class Expected:
     """Whether the bytes on disk must have been read in this round."""
     surroundings: bool = True
     """Whether it must have been inspected what else may start the service."""
+    redirects_checked: bool = False
+    """Whether packet rules that can't be inspected are no proof."""
     arguments: tuple[str, ...] = ()
     """What the unit starts."""
 

@@ -117,6 +117,33 @@ def preload_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
         yield unseen("/etc/ld.so.preload", "its digest, or that it is missing", "it can't be read")
 
 
+def manager_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
+    """The service manager makes nothing that it starts from now on load other code."""
+    if expected.unit_path is None or not expected.surroundings:
+        return
+    if evidence.shown.manager is None:
+        yield unseen("environment of systemd", "shown", "systemd did not show it")
+    for variable in evidence.shown.manager or ():
+        name, has_value, _ = variable.partition("=")
+        if has_value and name != "PATH":
+            what = "no variable that loads other code into what it starts next"
+            yield wrong("environment of systemd", what, variable[:200])
+
+
+def redirects_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
+    """No packet rule sends the traffic of a declared port elsewhere."""
+    if expected.unit_path is None or not expected.surroundings:
+        return
+    for rule in evidence.shown.redirects or ():
+        yield wrong("redirects", "none of a port of the service", rule[:200])
+    if evidence.shown.redirects is None:
+        why = evidence.shown.redirects_unknown or "they were not inspected"
+        if expected.redirects_checked:
+            yield unseen("redirects", "none of a port of the service", why)
+        else:
+            yield Finding(Level.NOTE, "redirects", "", f"not inspected: {why}")
+
+
 def state_rule(_expected: Expected, evidence: Evidence) -> Iterator[Finding]:
     """A stop could leave its latch here: it was tried in this round."""
     shown = evidence.shown

@@ -77,6 +77,12 @@ REMEDIES: Mapping[tuple[str, str], Remedy] = MappingProxyType(
         ("starters", ""): _by_a_person(
             "disable or remove what the line names, so that only the unit starts the service"
         ),
+        ("manager", ""): _by_a_person(
+            "take out what the line names: systemctl unset-environment NAME"
+        ),
+        ("redirects", ""): _by_a_person(
+            "remove the packet rule that the line names, or let root list them with nft"
+        ),
         ("preload", ""): _by_a_person("make /etc/ld.so.preload readable, or remove it"),
         ("preload-same", ""): _by_a_person(
             "make /etc/ld.so.preload what it is on the others, and restart the service"
@@ -86,6 +92,9 @@ REMEDIES: Mapping[tuple[str, str], Remedy] = MappingProxyType(
         ),
         ("mapped-same", ""): Remedy(
             First.THEN_DEPLOY, "install the libraries that the others have"
+        ),
+        ("libraries-same", ""): Remedy(
+            First.THEN_DEPLOY, "install the libraries of the interpreter that the others have"
         ),
         ("running", "environment"): Remedy(
             First.THEN_DEPLOY, "unset in systemctl show-environment what the line names"

@@ -23,6 +23,7 @@ def probe_request(
     status: bool = True,
     known: Iterable[KnownRelease] = (),
     surroundings: bool | None = None,
+    whole: bool = False,
 ) -> Probe:
     """The request for one round.
 
@@ -30,7 +31,8 @@ def probe_request(
     with no manifest's digest, also for the label that it has there. ``only_target``: a process
     of another release than that isn't asked for its status; without ``status`` none is.
     ``known``: releases that are found wherever on the host they run. ``surroundings``: whether it
-    is inspected what else may start the service; unless said, where disks are read.
+    is inspected what else may start the service; unless said, where disks are read. ``whole``:
+    the libraries of interpreters are read although nothing shows that they were changed.
     """
     asked, manifest = release if release is not None else (None, None)
     return Probe(
@@ -42,6 +44,7 @@ def probe_request(
         ask=status,
         known=tuple(known),
         surroundings=disk if surroundings is None else surroundings,
+        whole=whole,
     )
 
 

@@ -101,6 +101,18 @@ RULES: tuple[Rule, ...] = (
         (_F, _F, _F, _F, _N),
         beside_rules.starters_rule,
     ),
+    Rule(
+        "manager",
+        "systemd loads no other code into what it starts next",
+        (_F, _F, _F, _F, _N),
+        process_rules.manager_rule,
+    ),
+    Rule(
+        "redirects",
+        "no packet rule redirects its ports",
+        (_N, _F, _F, _F, _N),
+        process_rules.redirects_rule,
+    ),
     Rule("state", "a stop could leave its latch", (_F, _F, _F, _F, _D), process_rules.state_rule),
     Rule(
         "marks", "marks of earlier work can be read", (_N, _F, _T, _T, _F), process_rules.marks_rule
@@ -138,6 +150,12 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule("armed-same", "the same flags are armed", _RUNNING, compare=fleet_rules.armed_flags),
     Rule("interpreter-same", "the same interpreters", _RUNNING, compare=fleet_rules.interpreters),
+    Rule(
+        "libraries-same",
+        "the same library folders of the interpreters",
+        (_N, _F, _F, _N, _N),
+        compare=fleet_rules.libraries,
+    ),
     Rule(
         "mapped-same", "the same libraries in the processes", _RUNNING, compare=fleet_rules.mapped
     ),

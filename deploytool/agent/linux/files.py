@@ -15,6 +15,7 @@ from deploytool.agent.port import Entry
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from contextlib import AbstractContextManager
 
     from deploytool.agent.model import DiskRead
@@ -311,6 +312,18 @@ class LinuxFiles:
             return sorted(os.listdir(path))
         except (FileNotFoundError, NotADirectoryError):
             return []
+
+    def stamp_trees(self, paths: Sequence[str]) -> str:
+        """SHA-256 over what tells that nobody wrote to any file below some folders since."""
+        from deploytool.agent.linux.trees import stamp_trees
+
+        return stamp_trees(paths)
+
+    def digest_trees(self, paths: Sequence[str]) -> str:
+        """SHA-256 over the names and contents of the same files."""
+        from deploytool.agent.linux.trees import digest_trees
+
+        return digest_trees(paths)
 
     def exists(self, path: str) -> bool:
         """Whether there is such a name, also of a link that leads nowhere."""

@@ -7,10 +7,21 @@ import os
 import time
 
 from deploytool.agent.linux.opening import read_regular
+from deploytool.agent.port import Printed
+from deploytool.agent.words import DOCUMENT_AT_MOST
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Where this host's programs are looked for, whatever the environment says."""
 _ID_AT_MOST = 4096
+RULES_S = 5.0
+_RULES = (
+    ("nft", ("nft", "-j", "list", "ruleset")),
+    ("iptables", ("iptables-save", "-t", "nat")),
+    ("iptables", ("ip6tables-save", "-t", "nat")),
+    ("iptables", ("iptables-legacy-save", "-t", "nat")),
+    ("iptables", ("ip6tables-legacy-save", "-t", "nat")),
+)
+"""An iptables that writes to nftables is shown by nft as rules whose targets it can't name."""
 
 
 class LinuxMachine:
@@ -53,6 +64,19 @@ class LinuxMachine:
     def has_program(self, name: str) -> bool:
         """Whether it can be run by this name."""
         return program(name) is not None
+
+    def packet_rules(self) -> tuple[Printed, ...]:
+        """What each tool that lists packet rules prints; empty: none is on this host."""
+        from deploytool.agent.linux.running import run
+
+        found = []
+        for name, argv in _RULES:
+            if program(argv[0]) is None:
+                continue
+            ended = run(argv, deadline_s=RULES_S, output_at_most=DOCUMENT_AT_MOST)
+            text = ended.output.decode("utf-8", "replace") if ended.code == 0 else None
+            found.append(Printed(program=name, text=text))
+        return tuple(found)
 
     def draft(self) -> str:
         """A word that no other run of the agent on this host has: for names of drafts."""

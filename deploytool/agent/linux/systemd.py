@@ -159,6 +159,17 @@ class Systemd:
         """Takes that back. The mark decides: a timer that goes off all the same changes nothing."""
         _systemctl("stop", f"{self._timer}.timer", wait_s=ASK_S)
 
+    def environment(self) -> tuple[str, ...]:
+        """The variables that it gives every service it starts from now on.
+
+        Raises:
+            OSError: it does not answer.
+        """
+        ended = _systemctl("show-environment", wait_s=ASK_S)
+        if ended.code != 0:
+            raise OSError(f"systemctl show-environment: {_complaint(ended)}")
+        return tuple(ended.output.decode("utf-8", "replace").splitlines())
+
 
 def _systemctl(*words: str, wait_s: float) -> ProgramEnd:
     return run(("systemctl", *words), deadline_s=wait_s)

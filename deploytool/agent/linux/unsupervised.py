@@ -155,5 +155,9 @@ class Unsupervised:
     def clear_timer(self) -> None:
         """The mark decides: a timer that goes off all the same changes nothing."""
 
+    def environment(self) -> tuple[str, ...]:
+        """It gives none but its own (see ``running.ENVIRONMENT``)."""
+        return ()
+
 
 _LOG = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW

@@ -20,10 +20,10 @@ from deploytool.agent.model import (
 )
 from deploytool.agent.port import UnitState
 from deploytool.agent.requests import LookAnswer
-from deploytool.agent.verbs import configs, service
+from deploytool.agent.verbs import configs, service, surroundings
+from deploytool.agent.verbs.libraries import libraries
 from deploytool.agent.verbs.releases import MANIFEST, holding
 from deploytool.agent.verbs.sighting import sight
-from deploytool.agent.verbs.surroundings import starters
 from deploytool.agent.words import DOCUMENT_AT_MOST, TEXT_AT_MOST, is_digest
 
 TYPE_CHECKING = False
@@ -106,6 +106,9 @@ class _Look:
         running, interpreters = self._main(sighting)
         status = said if said is not None else self._status(sighting, artifact)
         trial = self._try_state()
+        around = self._probe.surroundings and sighting.subject.whole
+        redirected = surroundings.packet_rules(host) if around else (None, "")
+        manager = surroundings.manager(host) if around else None
         unit_files = system.supervisor.unit_files()
         self._cache.keep()
         return HostEvidence(
@@ -140,7 +143,17 @@ class _Look:
             interpreters=interpreters,
             running=running,
             preload=configs.digest(host, PRELOAD) if sighting.subject.whole else None,
-            starters=starters(host, unit_files) if self._probe.surroundings else None,
+            starters=(
+                surroundings.starters(host, unit_files) if self._probe.surroundings else None
+            ),
+            libraries=(
+                libraries(host, (file.path for file in interpreters), whole=self._probe.whole)
+                if around
+                else ()
+            ),
+            manager=None if manager is None else shown_environment(manager),
+            redirects=redirected[0],
+            redirects_unknown=redirected[1],
             state_writable=not trial,
             state_error=trial,
             status=status,

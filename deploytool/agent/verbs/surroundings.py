@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 
 from deploytool.agent.model import Starter
+from deploytool.agent.redirects import redirects
 from deploytool.agent.words import DOCUMENT_AT_MOST, TEXT_AT_MOST
 
 TYPE_CHECKING = False
@@ -51,6 +52,28 @@ FILES_AT_MOST = 2048
 _FOLDERS = (".d", ".wants", ".requires", ".upholds")
 _PART = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-")
 """What continues a name: ``/router`` is not in ``/router-exporter``."""
+
+
+def manager(host: AgentHost) -> tuple[str, ...] | None:
+    """The variables of whatever the service manager starts next; None where it does not say."""
+    try:
+        return host.system.supervisor.environment()
+    except OSError:
+        return None
+
+
+def packet_rules(host: AgentHost) -> tuple[tuple[str, ...] | None, str]:
+    """Rules that may send the traffic of a declared port elsewhere; None, and why, if unknown."""
+    ports = host.settings.ports
+    if not ports:
+        return (), ""
+    try:
+        printed = host.system.machine.packet_rules()
+        if not printed:
+            return None, "neither nft nor iptables-save is on this host"
+        return redirects(printed, ports), ""
+    except (OSError, ValueError) as error:
+        return None, str(error)[:TEXT_AT_MOST]
 
 
 def starters(host: AgentHost, own: tuple[str, ...]) -> tuple[Starter, ...]:

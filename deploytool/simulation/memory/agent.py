@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from deploytool.agent.port import Printed
 from deploytool.agent.settings import Settings
 from deploytool.simulation.memory.commands import Commands
 from deploytool.simulation.memory.computer import Computer
@@ -56,6 +57,12 @@ class Machine:
         """Whether it can be run by this name."""
         self._run.point(f"has_program {name}")
         return name in self._computer.programs
+
+    def packet_rules(self) -> tuple[Printed, ...]:
+        """What each tool that lists packet rules prints."""
+        self._run.point("packet rules")
+        rules = self._computer.packet_rules
+        return tuple(Printed(program=program, text=text) for program, text in rules)
 
     def draft(self) -> str:
         """A word that no other run of the agent on this computer has."""

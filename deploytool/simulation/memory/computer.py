@@ -79,6 +79,10 @@ class Computer:
         self.on = True
         self.tasks: dict[int, Task] = {}
         self.programs = {"python3", "sh", "systemctl", "ssh-keygen"}
+        self.manager: tuple[str, ...] = ("LANG=C", "PATH=/usr/bin:/bin")
+        """The variables of its service manager."""
+        self.packet_rules: tuple[tuple[str, str | None], ...] = (("iptables", "*nat\nCOMMIT\n"),)
+        """What each tool that lists them prints; None: it fails."""
         self.accounts = {"root": 0, "deploy": 1000, "router": 999}
         self._pid_max, self._last_pid = pid_max, 400
         self._booted = self.time.now - UP_S

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable, Sequence
 
 from deploytool.agent.model import DiskRead, Inode, Rights
 from deploytool.agent.port import Entry
@@ -309,6 +310,26 @@ class Files:
         """All names in a folder, sorted."""
         node = self._node("names", path)
         return sorted(node.entries) if node is not None else []
+
+    def stamp_trees(self, paths: Sequence[str]) -> str:
+        """SHA-256 over what tells that nobody wrote to any file below some folders since."""
+        return self._trees("stamp", paths, lambda node: str(inode(self._disk, node)))
+
+    def digest_trees(self, paths: Sequence[str]) -> str:
+        """SHA-256 over the names and contents of the same files."""
+        return self._trees("digest", paths, lambda node: sha256(node.content))
+
+    def _trees(self, what: str, paths: Sequence[str], told: Callable[[Node], str]) -> str:
+        lines = []
+        for path in paths:
+            left = [(path, self._node(what, path))]
+            while left:
+                at, node = left.pop()
+                if node is None:
+                    fail(errno.ENOENT, at)
+                lines += [f"{at} {told(node)}\n"] if node.kind == "file" else []
+                left += [(f"{at}/{name}", inner) for name, inner in node.entries.items()]
+        return sha256("".join(sorted(lines)).encode())
 
     def exists(self, path: str) -> bool:
         """Whether there is such a name."""

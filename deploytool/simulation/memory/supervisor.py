@@ -96,3 +96,8 @@ class Supervisor:
         """Takes that back."""
         self._takes("clear_timer")
         self._service.clear_timer()
+
+    def environment(self) -> tuple[str, ...]:
+        """The variables that it gives every service it starts from now on."""
+        self._takes("environment of the manager")
+        return self._run.computer.manager if isinstance(self._service, MemorySystemd) else ()
