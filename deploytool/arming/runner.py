@@ -121,7 +121,7 @@ class Runner:
     def _check(self) -> Event:
         self._taken = time.time()
         outside = ask_outside(self._inventory, self._outside)
-        request = probe_request(known=self._known)
+        request = probe_request(known=self._known, whole=True)
         seen = take_round(self._hosts, request, self._inventory.ssh.command_timeout_s)
         census, gateway = outside()
         manifest = shown_manifest(seen)

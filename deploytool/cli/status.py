@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,11 +35,11 @@ def waiting(names: tuple[str, ...], deadline_s: float) -> Iterator[Callable[[str
         yield lambda host, _outcome: left.pop(host, None)
 
 
-def _look(space: Workspace, release: str | None) -> Round:
+def _look(space: Workspace, release: str | None, *, whole: bool = False) -> Round:
     from deploytool.operations.proving import status as look
 
     with waiting(space.names, space.deadline_s) as heard:
-        return look(space, release, heard=heard)
+        return look(space, release, heard=heard, whole=whole)
 
 
 def status(
@@ -111,7 +112,9 @@ def verify(
     from deploytool.parity.model import Parity
     from deploytool.rollout.outcome import host_lines, not_proven
 
-    found = prove(Workspace.open(inventory, store=store), release, spec, look=_look)
+    found = prove(
+        Workspace.open(inventory, store=store), release, spec, look=partial(_look, whole=True)
+    )
     taken, results = found.round, found.specs
     show_round(taken)
     lines = show_notices(taken, inventory)

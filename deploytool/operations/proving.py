@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,6 +47,7 @@ def status(
     release: str | None = None,
     *,
     heard: Callable[[str, object], None] = lambda _host, _outcome: None,
+    whole: bool = False,
 ) -> Round:
     """Takes one evidence round and judges it.
 
@@ -53,6 +55,7 @@ def status(
         space: the fleet.
         release: what every host is held against; else the release that most hosts have.
         heard: called as each host answers.
+        whole: whether libraries are read although nothing shows that they were changed.
 
     Raises:
         InputError: there is no such release.
@@ -65,9 +68,12 @@ def status(
         from deploytool.parity.judge import judge, shown_manifest
         from deploytool.parity.round import probe_request, take_round
 
-        request = probe_request(known=known_releases(space.store))
+        request = probe_request(known=known_releases(space.store), whole=whole)
         seen = take_round(hosts, request, space.deadline_s, heard)
     return judge(space.inventory, seen, wanted or shown_manifest(seen))
+
+
+_whole = partial(status, whole=True)
 
 
 def verify(
@@ -75,7 +81,7 @@ def verify(
     release: str | None = None,
     spec: Path | None = None,
     *,
-    look: Callable[[Workspace, str | None], Round] = status,
+    look: Callable[[Workspace, str | None], Round] = _whole,
 ) -> Verified:
     """``status``, and testinfra specs on every host.
 

@@ -112,6 +112,15 @@ SURROUNDINGS: Mapping[str, tuple[str, Lie]] = {
             by_hand=":",  # nothing shows it by now; the deployment restarts the process
         ),
     ),
+    "router8": (
+        "libraries-same",
+        Lie(
+            "",
+            "sed -i '$a # more' /usr/lib/python3.*/this.py",
+            "",
+            by_hand="sed -i '$d' /usr/lib/python3.*/this.py",
+        ),
+    ),
 }
 
 

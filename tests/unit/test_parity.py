@@ -308,6 +308,15 @@ SPOILED: dict[str, tuple[dict[str, Any], Level]] = {
         Level.UNKNOWN,
     ),
     "what starts it was not inspected": ({"starters": None}, Level.UNKNOWN),
+    "systemd loads code into what it starts": (
+        {"manager": ("LANG", "LD_PRELOAD=/tmp/x.so", "PATH=/usr/bin")},
+        Level.MISMATCH,
+    ),
+    "systemd's environment was not shown": ({"manager": None}, Level.UNKNOWN),
+    "a redirect of its port": (
+        {"redirects": ("-A PREROUTING -p tcp --dport 7001 -j REDIRECT --to-ports 7999",)},
+        Level.MISMATCH,
+    ),
     "state can't be written": (
         {"state_writable": False, "state_error": "Read-only file system"},
         Level.MISMATCH,
@@ -365,6 +374,8 @@ IMMATERIAL = {
     "root": "held against other hosts",
     "status_text": "shown where there is no status",
     "rollout": "how far a deployer came",
+    "libraries": "held against other hosts",
+    "redirects_unknown": "says why packet rules were not inspected",
     "released": "held against other hosts' latches",
     "previous": "what an earlier deployment left",
     "meant": "what an earlier release made of bits is asked when it is started",

@@ -60,6 +60,7 @@ ODD: dict[str, dict[str, Any]] = {
     "preload-same": {"preload": library("/etc/ld.so.preload")},
     "armed-same": {"status": {**(good().status or {}), "armed": ["RETAIL"]}},
     "interpreter-same": {"interpreters": (library("/usr/bin/python3"),)},
+    "libraries-same": {"libraries": (library("/usr/bin/python3"),)},
     "mapped-same": mapping(INTERPRETER.but(sha=OTHER_SHA), instead=True),
     "environment-same": {
         "running": SHOWN.running.but(environment=("LANG", "PATH=/tmp:/usr/bin:/bin"))
@@ -229,6 +230,31 @@ def test_a_release_root_that_has_the_host_in_it_is_no_difference() -> None:
         if isinstance(item, Evidence)
     )
     assert not [item for v in taken for item in v.findings if item.rule == "mapped-same"]
+
+
+@pytest.mark.parametrize(("rule", "counts"), [("told", False), ("checked", True)])
+def test_p1_packet_rules_that_no_tool_shows_are_told_unless_they_must_be_checked(
+    rule: str, *, counts: bool
+) -> None:
+    inventory = rendered().inventory
+    service = inventory.service.model_copy(update={"redirects": rule})
+    asked = inventory.model_copy(update={"service": service})
+    unseen = {"redirects": None, "redirects_unknown": "no nft is here"}
+    taken = judge(asked, fleet(router1=but(good(), **unseen)), MANIFEST)
+    found = {v.host for v in taken.hosts for item in v.findings if item.rule == "redirects"}
+    told = {v.host for v in taken.hosts for item in v.notes if item.rule == "redirects"}
+    assert (found, told) == ((set(), {"router1"}), ({"router1"}, set()))[counts]
+    assert any("port redirects" in text for text in uncovered(asked)) is not counts
+
+
+def test_p1_libraries_that_can_t_be_read_are_unknown() -> None:
+    seen = fleet(
+        **{n: but(good(n), libraries=(FileDigest(path="/usr/bin/python3"),)) for n in NAMES}
+    )
+    taken = judge(rendered().inventory, seen, MANIFEST)
+    levels = {i.level for v in taken.hosts for i in v.findings if i.rule == "libraries-same"}
+    assert levels == {Level.UNKNOWN}
+    assert len([v for v in taken.hosts if v.findings]) == len(NAMES)
 
 
 # --- whom a stop was for --------------------------------------------------------------------------

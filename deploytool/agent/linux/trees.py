@@ -29,9 +29,24 @@ def stamp_trees(paths: Sequence[str]) -> str:
     """
     found = hashlib.sha256()
     for path, one in _files(paths):
-        facts = (one.st_dev, one.st_ino, one.st_size, one.st_ctime_ns, one.st_mode)
+        facts = [_facts(one)]
+        if stat.S_ISLNK(one.st_mode):
+            facts += _behind(path)
         found.update(f"{path}\0{facts}\n".encode("utf-8", "surrogateescape"))
     return found.hexdigest()
+
+
+def _facts(one: os.stat_result) -> tuple[int, ...]:
+    return one.st_dev, one.st_ino, one.st_size, one.st_ctime_ns, one.st_mode
+
+
+def _behind(link: str) -> list[tuple[int, ...]]:
+    """Of the file that a link leads to, if there is one."""
+    try:
+        one = os.stat(link)
+    except OSError:
+        return []
+    return [_facts(one)] if stat.S_ISREG(one.st_mode) else []
 
 
 def digest_trees(paths: Sequence[str]) -> str:

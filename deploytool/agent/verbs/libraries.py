@@ -26,7 +26,8 @@ def libraries(host: AgentHost, programs: Iterable[str], *, whole: bool) -> tuple
     ``whole``: they are read whatever is remembered.
     """
     known = {} if whole else _read(host)
-    found, used = [], {}
+    found: list[FileDigest] = []
+    used: dict[str, str] = {}
     for program in sorted(set(programs)):
         sha = None
         try:
@@ -34,17 +35,21 @@ def libraries(host: AgentHost, programs: Iterable[str], *, whole: bool) -> tuple
             if not folders:
                 continue
             stamp = host.system.files.stamp_trees(folders)
-            sha = known.get(stamp) or host.system.files.digest_trees(folders)
-            if host.system.files.stamp_trees(folders) == stamp:
+            sha = known.get(stamp) or _digest(host, folders, stamp)
+            if sha is not None:
                 used[stamp] = sha
-            else:
-                sha = None  # it was written to meanwhile
         except OSError:
             sha = None
         found.append(FileDigest(path=program, sha=sha))
     if used.keys() - known.keys():
         _keep(host, used)
     return tuple(found)
+
+
+def _digest(host: AgentHost, folders: tuple[str, ...], stamp: str) -> str | None:
+    """Their digest; None where one was written to meanwhile."""
+    sha = host.system.files.digest_trees(folders)
+    return sha if host.system.files.stamp_trees(folders) == stamp else None
 
 
 def _folders(host: AgentHost, program: str) -> tuple[str, ...]:

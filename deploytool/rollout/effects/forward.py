@@ -35,7 +35,8 @@ class Forward(RolloutProgress):
     def _prove(self) -> Event:
         if not self._soak(self._interrupted):
             return Event.INTERRUPTED
-        seen = self._hosts.probe(self._inventory.names, probe_request(known=self._known))
+        request = probe_request(known=self._known, whole=True)
+        seen = self._hosts.probe(self._inventory.names, request)
         self._report.round = judge(self._inventory, seen, self._manifest)
         if self._stopped(seen):
             return Event.STOPPED

@@ -110,6 +110,39 @@ def test_names(text: str, names: str) -> None:
     assert named(text, described.root, described) == names
 
 
+def test_what_systemd_gives_to_what_it_starts_is_shown_as_of_a_process(served: Ground) -> None:
+    served.host.computer.manager = ("PASSWORD=x", "LD_PRELOAD=/tmp/x.so", "PATH=/usr/bin")
+    found = served.done(Probe(surroundings=True)).evidence.manager
+    assert found == ("LD_PRELOAD=/tmp/x.so", "PASSWORD", "PATH=/usr/bin")
+    assert served.done(Probe()).evidence.manager is None
+
+
+RULE = "-A PREROUTING -p tcp --dport 7001 -j REDIRECT --to-ports 9"
+
+
+@pytest.mark.parametrize(
+    ("printed", "rules", "why"),
+    [
+        ((("iptables", f"*nat\n{RULE}\n"), ("nft", '{"nftables": []}')), (RULE,), ""),
+        ((("iptables", "*nat\n"),), (), ""),
+        ((), None, "neither nft nor iptables-save is on this host"),
+        ((("nft", None),), None, "nft failed"),
+        ((("nft", "{"),), None, "nft"),
+    ],
+)
+def test_packet_rules_of_its_ports_are_shown_or_why_they_are_not(
+    served: Ground,
+    printed: tuple[tuple[str, str | None], ...],
+    rules: tuple[str, ...] | None,
+    why: str,
+) -> None:
+    assert served.host.service.settings.ports == (7001,)
+    served.host.computer.packet_rules = printed
+    found = served.done(Probe(surroundings=True)).evidence
+    assert found.redirects == rules
+    assert found.redirects_unknown.startswith(why)
+
+
 def test_a_wave_does_not_pay_for_it(served: Ground) -> None:
     seen = Points()
     served.done(Probe(), hook=seen)
