@@ -62,7 +62,7 @@ docs: ## draw what the docs take from the code, and build the site: build/site
 	@$(BIN)/mkdocs build
 
 # Each script writes its own sections of the page; `make bench BENCH="stop many"` runs these alone.
-BENCH := deploy cost latency many journal flags router stop
+BENCH := deploy cost look latency many journal flags router stop
 bench: ## measure a verified deploy beside other tools; writes benchmarks/RESULTS.md
 	@scripts/setup bench
 	@failed=; for one in $(BENCH); do \
