@@ -141,7 +141,7 @@ def redirects_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
         if expected.redirects_checked:
             yield unseen("redirects", "none of a port of the service", why)
         else:
-            yield Finding(Level.NOTE, "redirects", "", f"not inspected: {why}")
+            yield Finding(Level.NOTE, "redirects", "", f"packet rules are not inspected: {why}")
 
 
 def state_rule(_expected: Expected, evidence: Evidence) -> Iterator[Finding]:

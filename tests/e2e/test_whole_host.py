@@ -112,15 +112,6 @@ SURROUNDINGS: Mapping[str, tuple[str, Lie]] = {
             by_hand=":",  # nothing shows it by now; the deployment restarts the process
         ),
     ),
-    "router8": (
-        "libraries-same",
-        Lie(
-            "",
-            "sed -i '$a # more' /usr/lib/python3.*/this.py",
-            "",
-            by_hand="sed -i '$d' /usr/lib/python3.*/this.py",
-        ),
-    ),
 }
 
 
@@ -256,6 +247,12 @@ def test_p1_contents_decide_which_configuration_runs_and_times_do_not(
     assert changed.code == 5, changed
     assert found(changed)[0] == {host: {"config"} for host in NAMES}, changed
     plant(desk, dict.fromkeys(NAMES, f"cp /tmp/kept {file}; touch {file}"))
+    # A library that the router has not loaded yet is read by its next start.
+    plant(desk, {"router8": "sed -i '$a # more' /usr/lib/python3.*/this.py"})
+    other = desk.tool("status", "-i", parity, "--json")
+    differs = {h: rules for h, rules in found(other)[0].items() if rules}
+    assert differs == {"router8": {"libraries-same"}}, other
+    plant(desk, {"router8": "sed -i '$d' /usr/lib/python3.*/this.py"})
     again = desk.tool("status", "-i", parity)
     assert again.code == 0, again
     assert "Not covered (docs/proof.md): hosts not in the inventory;" in again.out
