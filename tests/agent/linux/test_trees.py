@@ -24,12 +24,17 @@ def library(tmp_path: Path) -> Path:
     return folder
 
 
+def lead_elsewhere(folder: Path) -> None:
+    (folder / "gone").unlink()
+    (folder / "gone").symlink_to("/elsewhere")
+
+
 CHANGES: dict[str, Callable[[Path], object]] = {
     "altered": lambda folder: (folder / "os.py").write_text("import svs\n"),
     "added": lambda folder: (folder / "json" / "evil.py").write_text(""),
     "removed": lambda folder: (folder / "os.py").unlink(),
     "renamed": lambda folder: (folder / "os.py").rename(folder / "so.py"),
-    "linked": lambda folder: ((folder / "gone").unlink(), (folder / "gone").symlink_to("/else")),
+    "linked elsewhere": lead_elsewhere,
 }
 
 
