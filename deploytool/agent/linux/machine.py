@@ -7,11 +7,10 @@ import os
 import time
 
 from deploytool.agent.linux.opening import read_regular
+from deploytool.agent.linux.programs import program
 from deploytool.agent.port import Printed
 from deploytool.agent.words import DOCUMENT_AT_MOST
 
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-"""Where this host's programs are looked for, whatever the environment says."""
 _ID_AT_MOST = 4096
 RULES_S = 5.0
 _RULES = (
@@ -81,17 +80,6 @@ class LinuxMachine:
     def draft(self) -> str:
         """A word that no other run of the agent on this host has: for names of drafts."""
         return f"{os.getpid()}-{os.urandom(4).hex()}"
-
-
-def program(name: str) -> str | None:
-    """Where a program is; None where it is not on this host."""
-    if "/" in name:
-        return None
-    for folder in PATH.split(":"):
-        path = f"{folder}/{name}"
-        if os.path.isfile(path) and os.access(path, os.X_OK):
-            return path
-    return None
 
 
 def _line(path: str) -> str:

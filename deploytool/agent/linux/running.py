@@ -12,7 +12,7 @@ import resource
 import select
 import time
 
-from deploytool.agent.linux.machine import PATH
+from deploytool.agent.linux.programs import PATH
 from deploytool.agent.signals import signal
 
 TYPE_CHECKING = False
