@@ -18,7 +18,7 @@ from deploytool.parity.coverage import NO_ROOT, uncovered
 from deploytool.parity.evidence import known_by
 from deploytool.parity.judge import judge
 from deploytool.parity.model import Evidence, Parity, Verdict
-from deploytool.parity.remedies import remedy
+from deploytool.parity.remedies import REMEDIES, remedy
 from deploytool.parity.round import look, probe_request
 from deploytool.parity.table import RULES, ProofUse, Rule, Weight, judge_fleet, judge_host
 from deploytool.simulation import fleet as fleets
@@ -459,3 +459,7 @@ def test_every_kind_of_process_beside_the_service_has_its_one_place() -> None:
                 "unseen": ({"sight"}, set()),
             }.get(role, (set(), {"beside"}))
             assert (counts, told) == where, (role, purpose)
+
+
+def test_what_to_do_is_looked_up_by_rules_that_there_are() -> None:
+    assert {rule for rule, _ in REMEDIES} <= {rule.id for rule in RULES}
