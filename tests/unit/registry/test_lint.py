@@ -246,11 +246,11 @@ def test_the_command_s_exit_codes_and_its_document(
 
 
 def test_the_command_looks_at_the_fleet(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
-    from deploytool.cli import flags
+    from deploytool.cli import flagging, flags
 
     repo.commit(registry(HIDDEN))
     old = live("router1", table(BEFORE))
-    monkeypatch.setattr(flags, "_seen", lambda _path: {"router1": old})
+    monkeypatch.setattr(flagging, "_seen", lambda _path: {"router1": old})
     with pytest.raises(Ended) as ended:
         flags.lint(repo.registry, inventory=Path("fleet.yaml"))
     assert ended.value.error.exit_code == 3
