@@ -26,9 +26,10 @@ FOLDER = Path(".deploytool/bench")
 
 def check(bench: BenchFleet, tool: str, sha256: str) -> None:
     """Looks on each host, past the tool, that its ``current`` holds the right bytes."""
-    root = bench.ours if tool.startswith("deploytool") else bench.root
+    ours = tool.startswith("deploytool")
+    root, name = (bench.ours, "router") if ours else (bench.root, "plain")
     found = bench.each(
-        lambda host: bench.ask(host, f"sha256sum < {root(host)}/current/router").split()[0]
+        lambda host: bench.ask(host, f"sha256sum < {root(host)}/current/{name}").split()[0]
     )
     if set(found) != {sha256}:
         raise RuntimeError(f"{tool} ended well, but the hosts have {found}, not {sha256}")

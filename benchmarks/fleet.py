@@ -25,13 +25,16 @@ done
 """
 _UNIT = """\
 [Service]
-ExecStart=/opt/plain/current/router serve --state /opt/plain/state --listen 0.0.0.0:7002
+ExecStart=/opt/plain/current/plain serve --state /opt/plain/state --listen 0.0.0.0:7002
 """
 
 
 @dataclass(frozen=True)
 class BenchFleet:
-    """A fleet as a stock tool sees it: other folders and another service than deploytool's."""
+    """A fleet as a stock tool sees it: other folders and another service than deploytool's.
+
+    Its file is called ``plain``: a unit that named the artifact would be a starter of the service.
+    """
 
     hosts: tuple[HostRecord, ...]
     inventory: Path
@@ -137,7 +140,7 @@ def loopback(folder: Path, count: int) -> Iterator[BenchFleet]:
     def restart(host: HostRecord) -> str:
         here = root(host)
         listen = f"127.0.0.1:{ports[host.name]}"
-        serve = f"{here}/current/router serve --state {here}/state --listen {listen}"
+        serve = f"{here}/current/plain serve --state {here}/state --listen {listen}"
         return (
             f"if [ -f {here}/pid ]; then kill $(cat {here}/pid); fi; "
             f"setsid {serve} </dev/null >/dev/null 2>&1 & echo $! >{here}/pid"

@@ -60,9 +60,9 @@ def _switch(bench: BenchFleet, host: HostRecord, sha256: str) -> str:
     """What happens on a host once the file is there, in the fewest words."""
     release = f"releases/{sha256}"
     return (
-        f"echo '{sha256}  {release}/router' | sha256sum -c --quiet && "
-        f"chmod 0555 {release}/router && ln -sfn {release} next && mv -T next current && "
-        f"{{ {bench.restart(host)}; }} && current/router --version"
+        f"echo '{sha256}  {release}/plain' | sha256sum -c --quiet && "
+        f"chmod 0555 {release}/plain && ln -sfn {release} next && mv -T next current && "
+        f"{{ {bench.restart(host)}; }} && current/plain --version"
     )
 
 
@@ -117,7 +117,7 @@ def parallel_ssh(bench: BenchFleet, artifact: Artifact, _scratch: Path) -> Calla
     sha256 = digest(artifact)
 
     def command(host: HostRecord) -> str:
-        into = f"mkdir -p releases/{sha256} && cat >releases/{sha256}/router"
+        into = f"mkdir -p releases/{sha256} && cat >releases/{sha256}/plain"
         return f"cd {bench.root(host)} && {into} && {_switch(bench, host, sha256)}"
 
     def run() -> None:
@@ -144,7 +144,7 @@ def shell_loop(bench: BenchFleet, artifact: Artifact, _scratch: Path) -> Callabl
         for host in bench.hosts:
             root, enter = bench.root(host), bench.ssh(host)
             _run([*enter, f"mkdir -p {root}/releases/{sha256}"])
-            there = f"{bench.user}@{host.address}:{root}/releases/{sha256}/router"
+            there = f"{bench.user}@{host.address}:{root}/releases/{sha256}/plain"
             options = [*bench.ssh_options(), "-P", str(host.port)]
             _run(["scp", "-q", *options, artifact.path, there])
             _expect(host, _run([*enter, f"cd {root} && {_switch(bench, host, sha256)}"]), artifact)
@@ -155,11 +155,11 @@ def shell_loop(bench: BenchFleet, artifact: Artifact, _scratch: Path) -> Callabl
 _PYINFRA = """\
 from pyinfra.operations import files, server, systemd
 release = "{root}/releases/{sha256}"
-files.put(src="{source}", dest=release + "/router", mode="555")
-server.shell(commands=["echo '{sha256}  " + release + "/router' | sha256sum -c --quiet"])
+files.put(src="{source}", dest=release + "/plain", mode="555")
+server.shell(commands=["echo '{sha256}  " + release + "/plain' | sha256sum -c --quiet"])
 files.link(path="{root}/current", target=release, force=True, force_backup=False)
 systemd.service(service="plain", restarted=True)
-server.shell(commands=["test \\"$({root}/current/router --version)\\" = '{line}'"])
+server.shell(commands=["test \\"$({root}/current/plain --version)\\" = '{line}'"])
 """
 
 
@@ -190,13 +190,13 @@ _PLAYBOOK = """\
   vars: {{release: "{root}/releases/{sha256}"}}
   tasks:
     - file: {{path: "{{{{ release }}}}", state: directory}}
-    - copy: {{src: "{source}", dest: "{{{{ release }}}}/router", mode: "0555"}}
-    - stat: {{path: "{{{{ release }}}}/router", checksum_algorithm: sha256}}
+    - copy: {{src: "{source}", dest: "{{{{ release }}}}/plain", mode: "0555"}}
+    - stat: {{path: "{{{{ release }}}}/plain", checksum_algorithm: sha256}}
       register: there
       failed_when: there.stat.checksum != "{sha256}"
     - file: {{path: "{root}/current", src: "{{{{ release }}}}", state: link, force: true}}
     - systemd_service: {{name: plain, state: restarted}}
-    - command: {{argv: ["{root}/current/router", "--version"]}}
+    - command: {{argv: ["{root}/current/plain", "--version"]}}
       register: said
       failed_when: said.stdout != "{line}"
 """
