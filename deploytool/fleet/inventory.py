@@ -170,7 +170,7 @@ def _input_error(name: str, lines: tuple[str, ...]) -> InputError:
     return InputError(
         f"The inventory {name} has {count}.",
         "Nothing was touched.",
-        f"Mend the lines named here, then: deploytool status -i {name}",
+        f"Fix the lines named here, then: deploytool status -i {name}",
         lines,
     )
 

@@ -37,7 +37,7 @@ def stop_for_good(host: Host, holder: str, deadline_s: float) -> None:
     except HostFault as fault:
         try:
             host.call(back, deadline_s=deadline_s)
-            lock = "its lock was given back"
+            lock = "its lock was released"
         except HostFault as later:
             lock = f"it may still be locked for it, with token {token} ({later})"
         text = f"{fault.text}; {lock}"
@@ -45,7 +45,7 @@ def stop_for_good(host: Host, holder: str, deadline_s: float) -> None:
     try:
         host.call(back, deadline_s=deadline_s)
     except HostFault as fault:
-        text = f"it was stopped, and its lock, token {token}, not given back: {fault.text}"
+        text = f"it was stopped, and its lock, token {token}, was not released: {fault.text}"
         raise HostFault(fault.kind, text, in_doubt=fault.in_doubt, code=fault.code) from fault
 
 

@@ -50,7 +50,7 @@ def parse_signers(text: str, name: str) -> tuple[Signer, ...]:
         raise InputError(
             f"The signers file {name} has {count}.",
             "Nothing was touched.",
-            "Mend the lines named here: each is NAME, options or none, and one public key.",
+            "Fix the lines named here: each is NAME, options or none, and one public key.",
             tuple(mistakes),
         )
     return tuple(found)

@@ -59,7 +59,7 @@ class Document:
                 here = (*at, str(key))
                 if key in built:
                     line = key_node.start_mark.line + 1
-                    self.mistakes.append(Mistake(here, f"line {line}: the key stands here twice"))
+                    self.mistakes.append(Mistake(here, f"line {line}: the key is here twice"))
                 built[key] = self._build(value_node, here)
                 self.lines[here] = key_node.start_mark.line + 1
             return built

@@ -126,7 +126,7 @@ def _old(
         if excuse.ends < today:
             text = f"the excuse for {excuse.name} ended on {excuse.until}"
             yield GateFinding(
-                rule, name, line, text, "take the code out, or say anew why it may stay"
+                rule, name, line, text, "take the code out, or say again why it may stay"
             )
         elif (excuse.ends - today).days > EXCUSED_AT_MOST_DAYS:
             text = f"the excuse for {excuse.name} lasts until {excuse.until}"
@@ -162,7 +162,7 @@ def _bad(path: Path, lines: tuple[str, ...]) -> InputError:
     return InputError(
         f"{path} can't be read.",
         "Nothing was touched, and no code is excused.",
-        "Mend the lines named here: each excuse has name, files, why and until",
+        "Fix the lines named here: each excuse has name, files, why and until",
         lines,
     )
 
@@ -198,7 +198,7 @@ def _vulture(subject: Subject, release: Release, shipped: dict[str, str]) -> Ite
             raise InputError(
                 f"{release.label} has a member {name}, which leads out of it.",
                 "Nothing was touched.",
-                "Build it anew.",
+                "Build it again.",
             )
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(_NOQA.sub("#", text), encoding="utf-8")
@@ -211,7 +211,7 @@ def _vulture(subject: Subject, release: Release, shipped: dict[str, str]) -> Ite
         raise InputError(
             f"vulture can't read {release.label}: {' '.join(said.getvalue().split())}",
             "Nothing was touched, and nothing is known of what it does not use.",
-            "Mend what it names.",
+            "Fix what it names.",
         )
     for item in searched.get_unused_code(min_confidence=CONFIDENCE_PERCENT):
         member = PurePosixPath(Path(item.filename).relative_to(folder)).as_posix()

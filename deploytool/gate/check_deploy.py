@@ -64,7 +64,7 @@ def _table(release: Release) -> tuple[FlagEntry, ...]:
         raise InputError(
             f"The flag table of {release.label} is not true: {source.trouble}.",
             "Nothing was touched: what it does with any bit is not known.",
-            "Build it anew; do not deploy it.",
+            "Build it again; do not deploy it.",
         )
     return source.entries
 

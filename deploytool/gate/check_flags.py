@@ -38,7 +38,7 @@ def flags(subject: Subject) -> Found:
         against = between(own, (*said, *subject.written.entries), release.label)
         findings += [_placed(subject, refusal) for refusal in against]
     findings += _unread(subject, Check.FLAGS, tuple(s for s in linted.unread if not _is_code(s)))
-    return (f"every rule was held against {linted.against}",), tuple(findings)
+    return (f"every rule was checked against {linted.against}",), tuple(findings)
 
 
 def retired_code(subject: Subject) -> Found:
@@ -72,7 +72,7 @@ def _unread(subject: Subject, check: Check, sources: tuple[Source, ...]) -> list
     return [
         GateFinding(
             check.value, registry, 1, f"{source.kind} {source.place}: {source.trouble}",
-            f"mend it; where no build was ever made of it: --excuse {source.id[:12] or 'ID'}",
+            f"fix it; where no build was ever made of it: --excuse {source.id[:12] or 'ID'}",
             unknown=True,
         )
         for source in sources

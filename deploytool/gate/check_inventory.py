@@ -101,7 +101,7 @@ def _deadlines(declared: Declared) -> Iterator[GateFinding]:
         inside = said.get(block)
         if isinstance(inside, dict) and key not in inside:
             where: Location = (block,)
-            text = f"{block}.{key} is not set: how long is waited there is nobody's decision"
+            text = f"{block}.{key} is not set: no one has decided how long to wait there"
             remedy = f"write {key} under {block}"
             yield GateFinding(RULE, str(declared.path), declared.document.line(where), text, remedy)
 

@@ -48,7 +48,7 @@ def objections(release: Release) -> Iterator[tuple[str, str]]:
     said = release.manifest
     if said.clean is False:
         yield (
-            f"{release.label} was built of uncommitted changes: nobody can say what is in it",
+            f"{release.label} was built of uncommitted changes: no one can say what is in it",
             "commit, then build it again",
         )
     if said.modules:
@@ -57,7 +57,7 @@ def objections(release: Release) -> Iterator[tuple[str, str]]:
 
 def _contents(release: Release) -> Iterator[tuple[str, str]]:
     """Whether the modules and the flags that it lists are those in the artifact."""
-    said, build_anew = release.manifest, "build it anew, with a builder that lists what it packs"
+    said, build_anew = release.manifest, "build it again, with a builder that lists what it packs"
     try:
         contents = read_artifact(Path(release.artifact))
     except NotReadable as error:
@@ -77,7 +77,7 @@ def _commit(subject: Subject, release: Release) -> Iterator[tuple[str, str]]:
     said, head = release.manifest, subject.checkout.head
     build_anew = f"build it of a clean checkout: deploytool release build {said.version}"
     if not said.modules:
-        yield f"{release.label} does not list its modules: nobody can say what is in it", build_anew
+        yield f"{release.label} does not list its modules: no one can say what is in it", build_anew
     if said.revision is None or said.clean is None:
         yield f"{release.label} does not say which commit it was built from", build_anew
     elif said.revision != head:

@@ -58,7 +58,7 @@ def reproducible(subject: Subject) -> Found:
     if not (subject.source / BUILDER).is_file():
         raise InputError(
             f"There is no {BUILDER} beside {subject.name(subject.request.registry)}.",
-            "Nothing was built: that anybody gets the same bytes is not shown.",
+            "Nothing was built: whether another build gives the same bytes is not shown.",
             f"Name the registry of a source with a {BUILDER} (docs/gate.md).",
         )
     findings: list[GateFinding] = []
@@ -151,7 +151,7 @@ def _build(subject: Subject, place: _Place, version: str) -> Path:
 def _cannot(subject: Subject, version: str, why: str, said: tuple[str, ...]) -> InputError:
     return InputError(
         f"A copy of {subject.name(subject.source)} can't be built as {version}: {why}.",
-        "Nothing was touched: that anybody gets the same bytes is not shown.",
+        "Nothing was touched: whether another build gives the same bytes is not shown.",
         "Let the builder use nothing outside of its own folder, and fix what it names.",
         said,
     )

@@ -109,7 +109,7 @@ def github(report: GateReport) -> Iterator[str]:
 
 
 def _said(item: GateFinding) -> str:
-    return f"{item.text}. To mend it: {item.remedy}"
+    return f"{item.text}. To fix it: {item.remedy}"
 
 
 def _data(text: str) -> str:

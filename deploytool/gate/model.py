@@ -47,7 +47,7 @@ class GateFinding:
     unknown: bool = False
 
     def __str__(self) -> str:
-        return f"{self.path}:{self.line}: {self.rule}: {self.text}. To mend it: {self.remedy}"
+        return f"{self.path}:{self.line}: {self.rule}: {self.text}. To fix it: {self.remedy}"
 
 
 @dataclass(frozen=True)

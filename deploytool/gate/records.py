@@ -16,7 +16,7 @@ from deploytool.gate.record import BYTES_AT_MOST, NAMESPACE, Kept, RehearsalReco
 DEFAULT = Path(".deploytool/records")
 ENDING = ".rehearsal"
 FILES_AT_MOST = 10_000
-_UNSIGNED = "it is not signed: nobody can say who wrote it, or who changed it since"
+_UNSIGNED = "it is not signed: who wrote it, or changed it since, is not known"
 
 
 def keep(folder: Path, record: RehearsalRecord, key: Path | None) -> Path:
@@ -42,7 +42,7 @@ def keep(folder: Path, record: RehearsalRecord, key: Path | None) -> Path:
     except OSError as error:
         raise EnvironmentProblem(
             f"The record can't be written to {folder}: {error}",
-            "What was rehearsed is not written down: nobody will believe it.",
+            "What was rehearsed is not written down, so the gate will not accept it.",
             "Make room, or name another folder with --record DIR, and rehearse again.",
         ) from error
 
@@ -76,5 +76,5 @@ def _read(path: Path, signers: Path) -> Kept:
         signed, armour = unseal(content.decode("utf-8"))
         return Kept(path.name, record, verify(signed, armour, signers, NAMESPACE))
     except (BadSignature, UnicodeDecodeError, ValueError) as error:
-        why = f"it was edited, or signed by nobody who may: {error}"
+        why = f"it was edited, or its signer may not sign: {error}"
         return Kept(path.name, record, trouble=why)

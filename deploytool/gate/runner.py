@@ -46,7 +46,7 @@ def _one(subject: Subject, check: Check) -> Result:
     except DeploytoolError as error:
         evidence, findings = (), could_not_run(check, error, registry)
     except OSError as error:
-        problem = EnvironmentProblem(f"It can't be read: {error}", "", "Mend what it names")
+        problem = EnvironmentProblem(f"It can't be read: {error}", "", "Fix what it names")
         evidence, findings = (), could_not_run(check, problem, registry)
     placed = tuple(subject.finding(item) for item in findings)
     result = Result(check, evidence, placed, time.monotonic() - began)

@@ -69,7 +69,7 @@ def _rules(report: GateReport) -> Iterator[dict[str, Any]]:
 
 
 def _result(finding: GateFinding, index: int) -> dict[str, Any]:
-    text = f"{finding.text}. To mend it: {finding.remedy}"
+    text = f"{finding.text}. To fix it: {finding.remedy}"
     same = hashlib.sha256(f"{finding.rule}\0{finding.path}\0{finding.text}".encode()).hexdigest()
     return {
         "ruleId": finding.rule,

@@ -151,7 +151,7 @@ class Subject:
             raise InputError(
                 f"The flag table of {release.label} is not true: {error}.",
                 "Nothing was touched, and nothing is known of what it does with any bit.",
-                "Build it anew, with a builder that writes each digest as docs/flags.md says.",
+                "Build it again, with a builder that writes each digest as docs/flags.md says.",
             ) from error
 
     def name(self, path: Path) -> str:

@@ -51,7 +51,7 @@ def read_artifact(path: Path) -> Contents:
         elif name.endswith(".json"):
             words.extend(Word(name, text) for text in _json(name, inside, tables))
         else:
-            raise NotReadable(f"{name} is neither Python nor JSON: nobody can say what it does")
+            raise NotReadable(f"{name} is neither Python nor JSON: no one can say what it does")
     first: dict[tuple[str, str], Word] = {}
     for word in words:  # a text that stands in a member ten times is one; its first line is said
         first.setdefault((word.member, word.text), word)
@@ -69,7 +69,7 @@ def members(path: Path) -> dict[str, bytes]:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             begins = min((info.header_offset for info in archive.infolist()), default=0)
             if begins and not _SHEBANG.fullmatch(content[:begins]):
-                raise NotReadable("more than one line of #!python stands before what is packed")
+                raise NotReadable("more than one line of #!python is before what is packed")
             names = [info.filename for info in archive.infolist() if not info.is_dir()]
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:

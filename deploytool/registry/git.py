@@ -209,7 +209,7 @@ class Repository:
             errors = done.stderr.decode("utf-8", "replace").strip().splitlines()[-20:]
             raise InputError(
                 f"git {arguments[0]} failed in {self._folder}.", _MEANS,
-                "Mend what git names (a fresh full clone does), then try again.", tuple(errors),
+                "Fix what git names (a fresh full clone does), then try again.", tuple(errors),
             )  # fmt: skip
         return done.stdout
 

@@ -173,7 +173,7 @@ def live(seen: RoundAnswers, store: Callable[[str], Manifest | None]) -> tuple[S
             manifest = held if held and held.sha256 == sha else store(sha)
             place = f"{host}, build {sha[:8]}"
             if manifest is None:
-                found.append(Source("host", place, trouble="nobody here has its manifest"))
+                found.append(Source("host", place, trouble="its manifest is not here"))
             else:
                 found.append(_manifest("host", place, manifest))
         found += [

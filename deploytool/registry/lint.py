@@ -154,7 +154,7 @@ def _as_built(release: Release, registry: Sequence[FlagEntry]) -> Source:
     source = stored(release)
     said = {entry.content for entry in source.entries}
     if not source.trouble and said != {entry.content for entry in registry}:
-        trouble = "the builder made another flag table of the registry than stands in it"
+        trouble = "the artifact's flag table is not the one that its registry gives"
         return Source("today's build", release.label, trouble=trouble, id=release.digest)
     return replace(source, kind="today's build")
 
@@ -204,13 +204,13 @@ def conclude(linted: Linted, again: str) -> DeploytoolError | None:
         return InputError(
             f"{len(unread) - len(hosts)} sources of the past can't be read.",
             "Nothing was touched. What they say of any bit is not known, so nothing is proven.",
-            f"Mend them; where no build was ever made of one: {again} --excuse {word}",
+            f"Fix them; where no build was ever made of one: {again} --excuse {word}",
             details,
         )
     if hosts:
         return NotProven(
             f"What is live on {len(hosts)} hosts or processes could not be seen.",
-            "Nothing was changed. A build that nobody saw may read any bit in any way.",
+            "Nothing was changed. A build that no one saw may read any bit in any way.",
             f"Fix what the lines name, then: {again}",
             details,
         )

@@ -119,7 +119,7 @@ def _within(registry: Sequence[FlagEntry], free: str) -> Iterator[FlagRefusal]:
                     FlagRule.NAME_NO_REUSE,
                     one.place,
                     f"the name {one.name} stands here and at {other.place}",
-                    "a name stands once: choose another that never was used",
+                    "a name is used once: choose another that never was used",
                 )
 
 

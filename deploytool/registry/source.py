@@ -129,6 +129,6 @@ def _bad(name: str, lines: tuple[str, ...]) -> InputError:
     return InputError(
         f"The flag registry {name} has {count}.",
         "Nothing was touched, and nothing is proven about any flag.",
-        f"Mend the lines named here, then: deploytool flags lint --registry {name}",
+        f"Fix the lines named here, then: deploytool flags lint --registry {name}",
         lines,
     )

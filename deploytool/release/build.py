@@ -52,7 +52,7 @@ def build(store: Path, source: Path, name: str) -> Release:
             raise InputError(
                 f"{name} can't be built.",
                 "Nothing was put into the store.",
-                f"Mend what the builder names, then: deploytool release build {name}",
+                f"Fix what the builder names, then: deploytool release build {name}",
                 tuple((done.stderr.strip() or done.stdout.strip()).splitlines()[-20:]),
             )
         manifest = _from_buildinfo(Path(out) / "buildinfo.json")
@@ -156,5 +156,5 @@ def check_version(release: Release) -> None:
             f"{release.artifact} says it is {said!r}, its manifest says "
             f"{release.manifest.version_line!r}.",
             "Nothing was touched.",
-            "Describe or build it anew; do not deploy it.",
+            "Describe or build it again; do not deploy it.",
         )

@@ -136,7 +136,7 @@ def _bad(folder: Path, what: str, details: tuple[str, ...] = ()) -> InputError:
     return InputError(
         f"{folder} is not a release: {what}.",
         "Nothing was touched.",
-        "Build it anew: deploytool release build NAME, or deploytool release describe FILE",
+        "Build it again: deploytool release build NAME, or deploytool release describe FILE",
         details,
     )
 

@@ -183,7 +183,7 @@ def _quiesced(said: Answer) -> tuple[Event, str]:
         text = "it says HALTED, but neither it nor the host shows a latch on disk"
         return Event.NOT_CONFIRMED, text
     if answer.get("running") is False:
-        return Event.NOT_CONFIRMED, "nobody serves; latched for whoever is started next"
+        return Event.NOT_CONFIRMED, "nothing serves; the next process to start is latched"
     if said.strays:
         first = said.strays[0]
         text = f"not the service's, and not halted: process {first.pid} ({first.detail[:100]})"

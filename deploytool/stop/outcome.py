@@ -155,7 +155,7 @@ def _lines(row: HostRow, width: int, columns: int) -> list[str]:
 
 def _last(row: HostRow) -> str:
     if row.last_child_s is None:
-        return "none" if row.silent else "not seen by anybody"
+        return "none" if row.silent else "not seen"
     return _when(row.last_child_s) + ("" if row.silent else " !")
 
 
@@ -210,7 +210,7 @@ def _said(answer: StopOutcome, inventory: str) -> Iterator[tuple[str, str, str]]
     elif answer.unknown:
         yield (
             f"{', '.join(answer.unknown)}: not in the inventory.",
-            f"The other {len(answer.targets)} stopped; whoever you meant may go on sending orders.",
+            f"The other {len(answer.targets)} stopped; those that you meant may still send orders.",
             f"Press again with its right name, or all: deploytool stop -i {quote(inventory)} --all",
         )
 
@@ -251,7 +251,7 @@ def _of_unstopped(
 def _of_unseen(answer: StopOutcome, bad: Sequence[HostRow]) -> tuple[str, str, str]:
     names = ", ".join(row.host for row in bad)
     count = f"{len(answer.targets)} of {len(answer.targets)}"
-    now = "Ask the market, or whoever has a drop copy, whether these hosts are silent."
+    now = "Ask the market, or anyone who has a drop copy, whether these hosts are silent."
     if not answer.witness.startswith("the witness") and answer.witness:
         now += " Name that witness in the inventory (silence:, docs/stop.md) for the next time."
     return (
@@ -272,8 +272,8 @@ def _reasons(bad: Sequence[HostRow], witness: str) -> tuple[str, ...]:
 def _doubted(answer: StopOutcome, inventory: str) -> StopNotConfirmed:
     return StopNotConfirmed(
         f"All {len(answer.targets)} hosts that were read stopped, but {answer.doubt}.",
-        "A host that is not listed, or under a name that stands there twice, may go on sending.",
-        f"See what is wrong: deploytool status -i {quote(inventory)}; mend it, and stop again",
+        "A host that is not listed, or is listed twice, may go on sending.",
+        f"See what is wrong: deploytool status -i {quote(inventory)}; fix it, and stop again",
         answer.trouble,
     )
 

@@ -87,7 +87,7 @@ def _whole(text: str) -> Found:
     _add_pieces(found, lines)
     if not found.top:
         raise yaml.YAMLError(why)
-    found.trouble = f"it can't be read as it stands: {why}"
+    found.trouble = f"it can't be read as written: {why}"
     return found
 
 

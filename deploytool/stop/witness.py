@@ -32,7 +32,7 @@ def ask_witness(card: StopTargets) -> Witnessed | str:
     It runs on this machine, in the inventory's folder, without a shell, within its deadline.
     """
     if not card.silence:
-        return "the inventory names no witness (silence:), so nobody else has seen the silence"
+        return "the inventory names no witness (silence:), so no one else has seen the silence"
     asked = time.time()
     try:
         code, said, errors = _run(card)

@@ -87,7 +87,7 @@ def test_what_broke_off_is_said_and_done_by_the_same_command_again(
     left = locked_by(ground.first)
     if verb == "retire":
         assert ("may still be locked" in error.what) is (left is not None)
-        assert ("was given back" in error.what) is (left is None)
+        assert ("was released" in error.what) is (left is None)
     if verb == "unlock":
         assert "it was stopped" in error.what
     ground.first.reconnect()
@@ -98,7 +98,7 @@ def test_what_broke_off_is_said_and_done_by_the_same_command_again(
 
 def test_what_the_host_refuses_leaves_no_lock(ground: Ground) -> None:
     ground.first.strikes = {CallPoint("retire", 1, BEFORE): Fault.OLD_SURVIVES}
-    with pytest.raises(NotProven, match="its lock was given back"):
+    with pytest.raises(NotProven, match="its lock was released"):
         ground.retire()
     assert locked_by(ground.first) is None
 

@@ -37,9 +37,7 @@ def test_a_word_that_is_what_it_looks_like_is_none(word: str) -> None:
 
 def test_a_key_given_twice_is_named_with_its_second_line() -> None:
     document = Document("a: 1\nb:\n  c: 1\n  c: 2\n")
-    assert named(document.mistakes, document, "f") == (
-        "f:4: b.c: line 4: the key stands here twice",
-    )
+    assert named(document.mistakes, document, "f") == ("f:4: b.c: line 4: the key is here twice",)
 
 
 @pytest.mark.parametrize("text", ["a: &x 1\nb: *x\n", "a: &x {b: 1}\n", "&x a: 1\n"])

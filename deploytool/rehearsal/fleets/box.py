@@ -122,12 +122,12 @@ def _alone(store: Path, progress: Progress) -> Iterator[int]:
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     raise EnvironmentProblem(
-                        f"Somebody has been building a box in {store} for {_BUILD_S:g} s.",
+                        f"Another process has been building a box in {store} for {_BUILD_S:g} s.",
                         "No machine was started.",
                         f"See who: fuser -v {store}",
                     ) from None
                 if not told:
-                    progress("somebody is building the machines' box: waiting for it")
+                    progress("another process is building the machines' box: waiting for it")
                 told = True
                 time.sleep(_POLL_S)
         yield handle
@@ -164,7 +164,7 @@ def _check(folder: Path) -> None:
         raise EnvironmentProblem(
             f"The box in {folder} does not match its digests: {'; '.join(wrong)}.",
             "No machine was started from it.",
-            f"rm -r {folder}, and again: it is built anew.",
+            f"rm -r {folder}, and again: it is built again.",
         )
 
 

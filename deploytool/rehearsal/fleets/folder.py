@@ -135,7 +135,7 @@ class FleetFolder:
             raise InputError(
                 f"The {self.kind} fleet in {self.path} {state}.",
                 "It was left as it is.",
-                f"To begin anew: {self.command('down')} && {self.command('up')}",
+                f"To start over: {self.command('down')} && {self.command('up')}",
             )
         new = f"Name an empty folder: deploytool fleet up --fleet {self.kind} --folder DIR"
         self._refuse_strangers("Nothing was touched.", new)

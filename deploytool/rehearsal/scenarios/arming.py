@@ -48,7 +48,7 @@ def _one_is_old(stage: Stage, showing: Showing, whole: Path, control: Path) -> N
     )
     showing.point(_armed(stage) == {}, f"no router changed: armed are {_armed(stage) or 'none'}")
     again = stage.by(whole).deploy(stage.candidate)
-    showing.point(again.exit_code == 0, f"the fleet is deployed anew: {again.text}")
+    showing.point(again.exit_code == 0, f"the fleet is deployed again: {again.text}")
 
 
 def _eight_of_eight(stage: Stage, showing: Showing, trading: Trading, whole: Path) -> None:

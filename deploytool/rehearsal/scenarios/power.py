@@ -80,7 +80,7 @@ def brought_back(stage: Stage, showing: Showing, ended: CommandEnd) -> None:
         showing.point(honest, f"rollback: exit {back.exit_code}, {back.text}")
         if back.exit_code != 0:
             again = stage.deploy(stage.baseline)
-            showing.point(again.exit_code == 0, f"deployed anew: {again.exit_code}, {again.text}")
+            showing.point(again.exit_code == 0, f"deployed again: {again.exit_code}, {again.text}")
     all_run(stage, showing, stage.baseline)
 
 

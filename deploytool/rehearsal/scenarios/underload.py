@@ -83,5 +83,5 @@ def _trade(stage: Stage, showing: Showing, trading: Trading) -> None:
 
 
 UNDER_LOAD = Scenario(
-    "under-load", "all eight are deployed anew while ten thousand orders flow", under_load
+    "under-load", "all eight are deployed again while ten thousand orders flow", under_load
 )

@@ -194,5 +194,5 @@ def test_a_record_by_a_stranger_is_not_believed(repository: GateRepository, tmp_
     keep(repository.path("records"), repository.record(), new_key(tmp_path, "stranger"))
     keep(repository.path("records"), repository.record(ended=int(repository.request.now) - 5), None)
     (finding,) = refused(repository.run())["GATE_REHEARSED"]
-    assert "signed by nobody who may" in finding.text
+    assert "its signer may not sign" in finding.text
     assert "not signed" in finding.text

@@ -140,13 +140,13 @@ def test_p4_a_host_whose_build_was_not_seen_is_never_nothing(repo: Repo, tmp_pat
     altered = shown.but(text=str(shown.text).replace("HIDDEN", "SHOWN"))
     bad: list[tuple[Evidence | HostFault, str]] = [
         (HostFault(FaultKind.UNREACHABLE, "no route"), "unreachable"),
-        (but(good, manifest=None), "nobody here has its manifest"),
-        (but(good, manifest=altered), "nobody here has its manifest"),
+        (but(good, manifest=None), "its manifest is not here"),
+        (but(good, manifest=altered), "its manifest is not here"),
         (
             but(good, manifest=ManifestShown(sha="a" * 64, text="{}")),
-            "nobody here has its manifest",
+            "its manifest is not here",
         ),
-        (but(good, others=(other,)), "nobody here has its manifest"),
+        (but(good, others=(other,)), "its manifest is not here"),
         (but(good, runs=()), "could not be seen"),
         (but(good, others=(hidden,)), "could not be seen"),
         (live("router2", None), "does not say what its bits mean"),
@@ -213,7 +213,7 @@ def test_today_s_build_is_made_and_looked_into(repo: Repo, tmp_path: Path) -> No
     repo.write(registry(mine), "app/other.yaml")
     repo.write(BUILDER.format(tests=tests, registry="other.yaml"), "app/build.py")
     (source,) = linted(repo, tmp_path / "store").unread
-    assert "another flag table" in source.trouble
+    assert "flag table is not the one" in source.trouble
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:

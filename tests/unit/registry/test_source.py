@@ -56,7 +56,7 @@ def test_what_it_says_is_known_by_line() -> None:
         (flag("A", 3, activation="runtime"), "flags.0", "wants requires: [parity]"),
         (flag("A", 3, requires="[parity]"), "flags.0", "wants requires: []"),
         (flag("A", 3, owner="&x me"), "document", "anchors and aliases"),
-        (flag("A", 3) + "    bit: 4\n", "flags.0.bit", "line 11: the key stands here twice"),
+        (flag("A", 3) + "    bit: 4\n", "flags.0.bit", "line 11: the key is here twice"),
         (flag("A", 3) + "    digest: 4\n", "flags.0.digest", "is not a key of a flag registry"),
         (reserved("A", 3, when="2012-08-01"), "reserved.0.when", "valid string"),
         (reserved("A", 99), "reserved.0.bit", "less than 16"),

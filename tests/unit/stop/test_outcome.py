@@ -8,7 +8,7 @@ from deploytool.stop.model import End, StopRequest
 from deploytool.stop.outcome import HostRow, StopOutcome, conclude, lines
 
 ORDER = StopRequest("me@here", "drill", "ab12", 0.0, "")
-NO_WITNESS = "the inventory names no witness (silence:), so nobody else has seen the silence"
+NO_WITNESS = "the inventory names no witness (silence:), so no one else has seen the silence"
 
 
 def row(host: str, end: End = End.HALTED, *, silent: bool = False) -> HostRow:

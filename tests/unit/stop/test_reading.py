@@ -101,7 +101,7 @@ def test_p6_both_sides_of_a_conflict_are_told(tmp_path: Path) -> None:
     assert told(card) == {
         **ALL, "router3, entry 2": "198.51.100.3", "router4": "192.0.2.4"
     }  # fmt: skip
-    assert "can't be read as it stands" in card.doubt
+    assert "can't be read as written" in card.doubt
 
 
 @pytest.mark.parametrize(

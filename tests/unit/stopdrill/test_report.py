@@ -37,7 +37,7 @@ def test_a_row_tells_every_rung_with_its_time() -> None:
     [
         ({"last_child_s": 0.0042}, "last child order 4 ms after the key"),
         ({"last_child_s": None}, "no child order of it was seen"),
-        ({"last_child_s": None, "silent": False}, "nobody saw its silence"),
+        ({"last_child_s": None, "silent": False}, "silence not seen"),
         (
             {"last_child_s": 1.0, "silent": False},
             "last child order 1000 ms after the key, and perhaps not its last",

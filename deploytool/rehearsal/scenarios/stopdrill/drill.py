@@ -148,7 +148,7 @@ def _all_at_once(
     failures.start_deaf(here.host_shell(cast.deaf), ghost)
     failures.hang(here.host_shell(cast.hung))
     trades = _wait_for_orders(here, trading, cast.deaf)
-    showing.point(trades, f"{cast.deaf}: trades by a router that somebody started by hand")
+    showing.point(trades, f"{cast.deaf}: trades by a router that was started by hand")
     here.relay.stall()
     pressed = time.time()
     said = here.run("stop", "--all", "--reason", "drill")
@@ -182,7 +182,7 @@ def _revive(here: Setting, trading: Trading, showing: Showing, host: str) -> Non
     time.sleep(_UNVERIFIED_S * here.slow)
     showing.point(
         _last_orders(trading)[host] == before,
-        f"{host}: nobody verified that start, so its lease is not renewed and it sends nothing",
+        f"{host}: that start was never verified, so its lease is not renewed and it sends nothing",
     )
 
 
@@ -215,7 +215,7 @@ def _judge(
     heard = said.document.get("strangers", {})
     showing.point(
         list(heard) == [LOGIN],
-        f"whom the market heard and nobody declared: {', '.join(heard) or 'not named'}",
+        f"whom the market heard and no inventory declares: {', '.join(heard) or 'not named'}",
     )
     silent = [host for host in (*obeyed, *killed) if rows[host]["silent"]]
     why = f": {said.document['witness']}" if said.document.get("witness") else ""

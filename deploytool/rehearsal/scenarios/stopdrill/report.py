@@ -19,7 +19,7 @@ def last(row: Mapping[str, Any]) -> str:
     seconds = row["last_child_s"]
     if seconds is None:
         why = f": {row['silence']}" if row.get("silence") else ""
-        return "no child order of it was seen" if row["silent"] else f"nobody saw its silence{why}"
+        return "no child order of it was seen" if row["silent"] else f"silence not seen{why}"
     side = "after" if seconds >= 0 else "before"
     why = f" ({row['silence']})" if row.get("silence") else ""
     unsure = "" if row["silent"] else f", and perhaps not its last{why}"
