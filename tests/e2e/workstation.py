@@ -176,7 +176,12 @@ class Workstation:
             **changes.pop("ssh", {}),
         }
         said["signers"] = str(fleet / "signers")
-        said["service"] |= {"ready_timeout_s": 8, "stop_timeout_s": 3, **changes.pop("service", {})}
+        said["service"] |= {
+            "ready_timeout_s": 8,
+            "stop_timeout_s": 3,
+            "soak_s": 0.5,
+            **changes.pop("service", {}),
+        }
         said |= {"expect": len(hosts), "hosts": {h: said["hosts"][h] for h in hosts}, **changes}
         path = self.folder / name
         path.write_text(yaml.safe_dump(said, sort_keys=False))

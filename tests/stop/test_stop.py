@@ -89,7 +89,10 @@ def test_p6_nobody_starts_alone_or_by_an_old_or_altered_request(desk: Desk) -> N
 
 
 def test_p6_a_rollout_that_is_under_way_holds_and_switches_nothing_more(desk: Desk) -> None:
-    words = [TOOL, "deploy", "-i", desk.inventory, "2026.1", "--store", desk.store]
+    # It proves so late that the stop comes before that, on a slow machine too.
+    late = desk.fleet.folder / "late.yaml"
+    late.write_text(Path(desk.inventory).read_text().replace("soak_s: 0.2", "soak_s: 5"))
+    words = [TOOL, "deploy", "-i", str(late), "2026.1", "--store", desk.store]
     rollout = subprocess.Popen(
         words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=desk.folder
     )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import time
 from dataclasses import replace
 from typing import Any
+from unittest import mock
 
 from deploytool.agent.model import ManifestShown as ShownManifest
 from deploytool.agent.model import Marks
@@ -17,6 +19,8 @@ from deploytool.simulation import fleet, program
 RELEASE = program.build("2026.1")
 MANIFEST = RELEASE[0]
 OTHER_SHA = "f" * 64
+NOW = time.time()
+"""When all of them are looked at: evidence that is kept must not differ by its age."""
 
 
 @functools.cache
@@ -27,14 +31,16 @@ def rendered(supervisor: str = "systemd") -> fleet.Rendered:
 @functools.cache
 def good(host: str = "router1", supervisor: str = "systemd") -> Evidence:
     """What a host shows that runs the release as it should."""
-    running = fleet.running(host, rendered(supervisor), *RELEASE)
-    return look(running, probe_request(), 5)
+    with mock.patch("time.time", return_value=NOW):
+        running = fleet.running(host, rendered(supervisor), *RELEASE)
+        return look(running, probe_request(), 5)
 
 
 @functools.cache
 def bare(host: str = "router1", supervisor: str = "systemd") -> Evidence:
     """What a prepared host shows that has no release."""
-    return look(fleet.bare(host, rendered(supervisor)), probe_request(), 5)
+    with mock.patch("time.time", return_value=NOW):
+        return look(fleet.bare(host, rendered(supervisor)), probe_request(), 5)
 
 
 def but(evidence: Evidence, **changes: Any) -> Evidence:

@@ -71,7 +71,7 @@ SAFE = st.text(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(SAFE, min_size=1, max_size=4), SAFE)
 def test_any_arguments_come_out_as_they_went_in(argv: list[str], current: str) -> None:
     got = words(saying(SYSTEMD, ("{current}", *argv)), current)

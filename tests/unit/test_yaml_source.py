@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from deploytool.fleet.yaml_source import Document, named
+from deploytool.fleet.yaml_source import DEPTH_AT_MOST, Document, named
 
 
 @pytest.mark.parametrize(
@@ -45,6 +45,13 @@ def test_anchors_are_refused(text: str) -> None:
     document = Document(text)
     assert document.value is None
     assert "anchors" in document.mistakes[0].text
+
+
+def test_it_is_read_to_a_depth_that_no_file_of_ours_has() -> None:
+    assert not Document("[" * DEPTH_AT_MOST + "]" * DEPTH_AT_MOST).mistakes
+    for open_ in ("[", "{a: "):
+        with pytest.raises(yaml.YAMLError, match="nested too deeply"):
+            Document(open_ * (DEPTH_AT_MOST + 1))
 
 
 @pytest.mark.parametrize(
