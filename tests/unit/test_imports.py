@@ -28,9 +28,15 @@ COMMANDS: dict[str, tuple[int, set[str]]] = {
     "deploy -i fleet.yaml 1": (3, ASKS | {"sqlite3", "tenacity"}),
 }
 """By what is typed: how it ends where no host is there, and the heavy ones it takes."""
+COLLECTED_AT_MOST = 80
+"""So often garbage may be looked for: while the command line itself is imported, and no more."""
 ASK = """
 import atexit, sys
-atexit.register(lambda: print("LOADED", *sys.modules, file=sys.stderr))
+import gc
+def loaded():
+    print("COLLECTED", gc.get_stats()[0]["collections"], file=sys.stderr)
+    print("LOADED", *sys.modules, file=sys.stderr)
+atexit.register(loaded)
 from deploytool.cli.entry import main
 main()
 """
@@ -52,6 +58,8 @@ def test_a_command_imports_what_it_needs(typed: str, tmp_path: Path) -> None:
     assert done.returncode == code, done.stderr
     loaded = done.stderr.rpartition("LOADED ")[2].split()
     assert {name.partition(".")[0] for name in loaded} & HEAVY == expected
+    collected = int(done.stderr.rpartition("COLLECTED ")[2].split()[0])
+    assert collected <= COLLECTED_AT_MOST, "what was imported was looked through again and again"
 
 
 def run(code: str, words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
