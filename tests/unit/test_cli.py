@@ -189,6 +189,7 @@ def inventories(folder: Path) -> None:
     (folder / "folder").mkdir()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", WRONG, ids=lambda words: " ".join(words)[:80])
 def test_what_a_person_got_wrong_ends_with_two_and_three_lines(
     words: tuple[str, ...], tmp_path: Path

@@ -40,6 +40,8 @@ from deploytool.simulation.memory.schedule import Choose, Schedule, at_random
 from .ground import ONE, TWO, Ground, claim, switch
 from .test_starting import Stopped
 
+pytestmark = pytest.mark.slow
+
 SEEDS = range(25)
 SWITCHES_AT_MOST = 400
 STOP = Latch(latch="cd34", by="you@there", reason="runaway", since=2)

@@ -18,6 +18,8 @@ from tests.unit.registry.registries import registry, runtime
 
 from .repository import GateRepository, refused
 
+pytestmark = pytest.mark.slow
+
 HISTORY = (Check.FLAGS, Check.MANIFEST)
 
 

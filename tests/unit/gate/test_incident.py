@@ -17,6 +17,8 @@ from tests.unit.registry.registries import POWER_PEG, RLP, registry
 from .repository import FLEET, HIDDEN, GateRepository, new_key, refused
 from .schema import check_sarif
 
+pytestmark = pytest.mark.slow
+
 BEFORE = registry(HIDDEN, POWER_PEG.replace("power_peg:", "far_side:"))
 AFTER = registry(HIDDEN, RLP)
 FAR_SIDE = '''\

@@ -17,6 +17,8 @@ from deploytool.stop.targets import Target
 
 from .bad import ACTIVE, AGENT, EMPTY, FENCED, HALTED, KILLED, TWICE, says
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def swift(monkeypatch: pytest.MonkeyPatch) -> None:

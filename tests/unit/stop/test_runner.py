@@ -24,6 +24,8 @@ from deploytool.stop.silence import WATCH_AT_MOST_S
 from .bad import ACTIVE, TWICE, UNCOUNTED, halted
 from .conftest import HOSTS, Keys
 
+pytestmark = pytest.mark.slow
+
 
 def all_halted(keys: Keys) -> bool:
     return all(keys.told(host) == ["halt"] for host in HOSTS)

@@ -24,6 +24,8 @@ from deploytool.stop.watch_client import PATIENCE_S, WatchClient, ask
 from .bad import ACTIVE
 from .conftest import HOSTS, WITNESS_COMMAND, Keys
 
+pytestmark = pytest.mark.slow
+
 TAKING = {"taking": list(HOSTS), "changed": False, "renewals": {}}
 
 
