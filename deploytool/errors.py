@@ -9,7 +9,7 @@
     ├── Restored              4     failed, the fleet is proven to be what it was
     ├── NotProven             5     failed or incomplete, the fleet is MIXED or UNKNOWN
     ├── StopNotConfirmed      6     a stop was not seen to take effect on every target
-    └── Interrupted         130     the user broke it off; what is left is stated
+    └── Interrupted         130     the user interrupted it; what is left is stated
     HostFault                       one host, one command: becomes a verdict, never an exit code
     IllegalEvent                    an event that the rollout table lacks in that state (a bug)
 
@@ -99,7 +99,7 @@ class StopNotConfirmed(DeploytoolError):
 
 
 class Interrupted(DeploytoolError):
-    """The user broke it off (Ctrl-C, SIGTERM)."""
+    """The user interrupted it (Ctrl-C, SIGTERM)."""
 
     exit_code: ClassVar[int] = 130
 

@@ -46,7 +46,7 @@ def find_key(signers: str | None, chosen: Path | None, scratch: Path) -> Key:
     """
     if signers is None:
         raise InputError(
-            "The inventory names no 'signers' file: nobody may sign for its hosts.",
+            "The inventory names no 'signers' file: no one may sign for its hosts.",
             _MEANS,
             "deploytool host signers add NAME KEY.pub -i INVENTORY; see docs/flags.md",
         )

@@ -60,7 +60,7 @@ def _again(report: Report, inventory: str, key: str | None) -> str:
 def _refused(report: Report, inventory: str, again: str) -> DeploytoolError:
     if report.interrupted:
         return Interrupted(
-            f"You broke it off before {report.flag} was armed anywhere.",
+            f"Interrupted before {report.flag} was armed anywhere.",
             "Nothing was armed: what a router promised arms nothing, and lapses by itself.",
             again,
             _trouble(report),
@@ -101,7 +101,7 @@ def _off(report: Report, again: str) -> DeploytoolError | None:
         "don't use it."
     )
     if report.interrupted:
-        return Interrupted(f"{what}: you broke it off.", means, again, _trouble(report))
+        return Interrupted(f"{what}: interrupted.", means, again, _trouble(report))
     now = f"Fix what the lines name, then: {again}"
     return Restored(f"{what}.", means, now, _trouble(report))
 
@@ -123,7 +123,7 @@ def _named(report: Report, inventory: str) -> DeploytoolError:
         f"{report.flag} is not proven off: {', '.join([*odd, *_sides(report)])}.",
         _means(report, off),
         f"deploytool flags disarm {report.flag} -i {inventory}; if it can't be reached, stop it "
-        "there: a process that starts anew has every flag off",
+        "there: a process that starts again has every flag off",
         (*lines, *beside),
     )
 

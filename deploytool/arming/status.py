@@ -104,7 +104,7 @@ def remedy(
             "Where nothing runs nothing is obeyed; what is started there has every flag off.",
             f"See what is to be done first: deploytool status -i {inventory}",
         )
-    return "What the lines name is not known, or not meant.", f"Mend it, then: {again}"
+    return "What the lines name is not known, or not meant.", f"Fix it, then: {again}"
 
 
 def _cell(usual: FlagEntry, table: tuple[FlagEntry, ...] | str, shown: Shown | HostFault) -> Cell:

@@ -39,8 +39,8 @@ class State(Enum):
 class Event(Enum):
     """What happened, over the whole fleet."""
 
-    ALLOWED = "nothing stands in the way"
-    REFUSED = "something stands in the way"
+    ALLOWED = "nothing blocks it"
+    REFUSED = "something blocks it"
     NONCES = "every router issued a nonce"
     SIGNED = "the certificate is signed"
     PROMISED = "every router promised"
@@ -54,7 +54,7 @@ class Event(Enum):
     SEEN_OFF = "every sender and every host was observed off"
     FAILED = "a host or a sender was seen to fail"
     UNKNOWN = "what a host or a sender did could not be seen"
-    INTERRUPTED = "the user broke it off"
+    INTERRUPTED = "the user interrupted it"
 
 
 class Effect(Enum):

@@ -60,7 +60,7 @@ def _turn_off(space: Workspace, flag: str) -> None:
         raise error
     if stop_here:
         raise Interrupted(
-            f"You broke it off while {flag} was turned off.",
+            f"Interrupted while {flag} was being turned off.",
             "It was observed off everywhere; no host was switched.",
             f"deploytool status -i {space.named}",
         )

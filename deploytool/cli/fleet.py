@@ -83,7 +83,7 @@ def take_away(fleet: Throwaway, progress: Progress, again: str) -> tuple[str, ..
         return fleet.down(progress)
     except KeyboardInterrupt as stop:
         raise Interrupted(
-            "You broke it off while the throwaway fleet was taken away.",
+            "Interrupted while the throwaway fleet was being removed.",
             "What is left of it may still be running.",
             again,
         ) from stop
@@ -112,7 +112,7 @@ def up(
             inventory = fleet.up(hosts, progress)
     except KeyboardInterrupt as stop:
         raise Interrupted(
-            "You broke it off while the fleet came up.",
+            "Interrupted while the fleet was coming up.",
             "What was begun of it is still there.",
             _command("down", kind, folder),
         ) from stop

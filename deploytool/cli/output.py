@@ -148,7 +148,7 @@ def broken_off() -> int:
     if sys.argv[1:2] == ["stop"]:
         again = f"Press it again: {join(['deploytool', *sys.argv[1:]])}"
     stopped = Interrupted(
-        "You broke it off.", "What was under way on a host may have ended there or not.", again
+        "Interrupted.", "An operation in progress on a host may or may not have completed.", again
     )
     document(error_document(stopped))
     show_error(stopped)

@@ -67,7 +67,7 @@ def deploy(
     Ctrl-C brings back, too; a second one ends it at once, and "resume" or "rollback" end the rest.
 
     Exit codes: 0 proven on every host; 3 refused by a rule, nothing changed; 4 failed and brought
-    back, proven; 5 MIXED or UNKNOWN: hosts and the next command are named; 130 you broke it off.
+    back, proven; 5 MIXED or UNKNOWN: hosts and the next command are named; 130 interrupted.
     """
     del json
     from deploytool.cli import deploying

@@ -34,7 +34,7 @@ def list_signers(inventory: Path) -> None:
     for signer in signers:
         say(f"{signer.name:<24} {signer.key.split()[0]} {signer.key[-16:]}")
     if not signers:
-        say(f"Nobody may sign for {fleet.fleet}: no flag can be armed.")
+        say(f"No one may sign for {fleet.fleet}: no flag can be armed.")
     finish({"signers": [{"name": s.name, "key": s.key} for s in signers]}, None)
 
 
@@ -66,8 +66,8 @@ def _install(path: Path, admin: str | None, admin_key: Path | None, what: str) -
     if failed:
         error = NotProven(
             f"{what}, and {len(failed)} of {len(seen)} hosts are NOT shown to know it.",
-            "Those hosts may go on believing whoever they believed before. Nothing was armed or "
-            "disarmed.",
+            "Those hosts may still accept the signers that they had before. Nothing was armed "
+            "or disarmed.",
             f"deploytool host prepare -i {path} --admin root, then: deploytool status -i {path}",
             tuple(f"{name}: {text}" for name, text in failed.items()),
         )

@@ -167,7 +167,7 @@ def _change(
                 answers = take_round(hosts, probe_request(disk=False), space.deadline_s)
     except KeyboardInterrupt as again:
         raise Interrupted(
-            f"{flag}: you broke it off, and did not let it come to an end.",
+            f"{flag}: interrupted again, before it could finish.",
             "It may be on at some hosts, or used by the senders; what was not settled lapses.",
             f"deploytool flags disarm {flag} -i {space.named}",
         ) from again

@@ -67,7 +67,7 @@ def skew_s(clock: float, asked_at: float, arrived_at: float) -> float:
 def _status(shown: agent.HostEvidence) -> tuple[dict[str, object] | None, str]:
     asked = shown.status
     if asked is None:
-        return None, "nobody to ask: there is no main process"
+        return None, "no process to ask: there is no main process"
     if asked.code != 0:
         ended = "did not end in time" if asked.code is None else f"ended with {asked.code}"
         return None, f"it {ended}: {excerpt(asked.errors or asked.answer)}"

@@ -55,7 +55,7 @@ def preflight(
             text = f"has the mark of plan {outcome.rollout.plan}, which did not end"
             obstacles.append(forbids(host, "PREFLIGHT_LOCK", text))
         elif unreadable := CHANGING.intersection(outcome.marks.unreadable):
-            text = f"nobody can tell who changes it: state/{min(unreadable)} there can't be read"
+            text = f"it is not known who changes it: state/{min(unreadable)} there can't be read"
             obstacles.append(forbids(host, "PREFLIGHT_LOCK", text))
     return tuple(obstacles)
 

@@ -123,7 +123,7 @@ class FlagCheck:
                 return None
             return (
                 f"the builds obey {named_bits(differing)} differently, and the inventory names no "
-                "'gateway' that could say whether anybody sets them"
+                "'gateway' that could say whether any sender sets them"
             )
         if not (differing := read_differently(now, then, same_build=same)):
             return None

@@ -48,12 +48,12 @@ class Event(Enum):
     PARITY = "every host was proven in one round"
     OLD_INTACT = "every host that was touched can go back"
     REVERTED = "every host that was touched was switched back"
-    UNLOCKED = "every lock was given back"
+    UNLOCKED = "every lock was released"
     NOTED = "it is written down on every host that answers"
     FAILED = "a host was seen to fail"
     UNKNOWN = "what a host did could not be seen"
-    INTERRUPTED = "the user broke it off"
-    STOPPED = "somebody stopped a host"
+    INTERRUPTED = "the user interrupted it"
+    STOPPED = "a host was stopped"
 
 
 class Effect(Enum):

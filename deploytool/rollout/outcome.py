@@ -91,9 +91,9 @@ def refused(
 def cut_short(label: str, inventory: str) -> Interrupted:
     """The end of a rollout whose user did not wait for it to bring back what it had switched."""
     return Interrupted(
-        f"{label}: you broke it off, and did not let it bring back what it had switched.",
+        f"{label}: interrupted again, before it could bring back what it had switched.",
         "The fleet may be MIXED: what was under way ends on the hosts by itself, or not at all. "
-        "Its locks are kept, so that nobody builds on it.",
+        "Its locks are kept, so that no other rollout builds on it.",
         f"Undo it: deploytool rollback -i {quote(inventory)}, or finish it: "
         f"deploytool resume -i {quote(inventory)}",
     )
@@ -102,7 +102,7 @@ def cut_short(label: str, inventory: str) -> Interrupted:
 def _refused(report: Report, inventory: str, trouble: tuple[str, ...]) -> DeploytoolError:
     if report.interrupted:
         return Interrupted(
-            "You broke it off before anything was changed.",
+            "Interrupted before anything was changed.",
             "The fleet is as this found it.",
             f"deploytool status -i {inventory}",
             trouble,
@@ -110,7 +110,7 @@ def _refused(report: Report, inventory: str, trouble: tuple[str, ...]) -> Deploy
     rules = sorted({obstacle.rule for obstacle in report.obstacles}) or ["LOCK_REFUSED"]
     hosts = sorted({obstacle.host for obstacle in report.obstacles})
     locking = State.LOCKING in report.path
-    locks = "locks that were taken were given back" if locking else "no lock was taken"
+    locks = "locks that were taken were released" if locking else "no lock was taken"
     return Refused(
         rules[0],
         f"Refused by {', '.join(rules)}: {', '.join(hosts)}.",
@@ -206,7 +206,7 @@ def _restored(report: Report, inventory: str, trouble: tuple[str, ...]) -> Deplo
     mixed = len(before) > 1 or (taken.parity is not Parity.PARITY and taken.release is not None)
     if report.interrupted:
         text = f"Brought back; {count}."
-        return Interrupted(f"{failed}: you broke it off.", text, again, trouble)
+        return Interrupted(f"{failed}: interrupted.", text, again, trouble)
     if mixed:
         return NotProven(
             f"{failed}.",
@@ -230,13 +230,13 @@ def _held(report: Report, inventory: str, trouble: tuple[str, ...]) -> Deploytoo
     last = done[-1] if done else State.CHECKING
     proven = report.round is not None and report.round.parity is Parity.PARITY
     if proven and last in {State.UNLOCKING, State.UNLOCKING_RESTORED}:
-        means = "What runs was proven; since then a lock was lost, or could not be given back."
+        means = "What runs was proven; since then a lock was lost, or could not be released."
     elif last is State.UNLOCKING_REFUSED:
-        means = "Nothing was switched, but a host may hold a lock that could not be given back."
+        means = "Nothing was switched, but a host may hold a lock that could not be released."
     else:
-        means = "The fleet is MIXED or UNKNOWN; its locks are kept, so that nobody builds on it."
+        means = "The fleet is MIXED or UNKNOWN; its locks are kept, so that nothing builds on it."
     if report.stopped:
-        means = f"Somebody stopped a host, and the rollout holds. {means}"
+        means = f"A host was stopped meanwhile, and the rollout is on hold. {means}"
     resume = f"deploytool resume -i {inventory}"
     rollback = f"deploytool rollback -i {inventory}"
     if _BACK & {*report.path}:

@@ -113,7 +113,7 @@ class RolloutProgress:
             time.sleep(min(left_s, _SOAK_POLL_S))
         return True
 
-    # --- somebody stopped a host ------------------------------------------------------------------
+    # --- a host was stopped ------------------------------------------------------------------
 
     def _stopped(self, seen: Mapping[str, Evidence | HostFault]) -> bool:
         """Whether a host shows a stop that it did not show when this rollout began."""

@@ -134,7 +134,7 @@ def way_out(
     if "START_NOT_STOPPED" in rules:
         return f"See what is stopped, and start only that: {status}"
     if "START_CAUSE" in rules:
-        return f"Mend the cause that the lines name, then ask again: {again}"
+        return f"Fix the cause that the lines name, then ask again: {again}"
     named = " ".join(f"--request {quote(file)}" for file in requests)
     start = f"deploytool start -i {inventory} {named}"
     if "START_FLAGS_READ_DIFFERENTLY" in rules:
@@ -145,4 +145,4 @@ def way_out(
         )
     if requests and rules <= {"START_SECOND_PERSON", "START_SIGNATURE"}:
         return f"Have another person sign: {signing(requests)}; then: {start}"
-    return f"Ask anew, as one of the signers: {again}"
+    return f"Ask again, as one of the signers: {again}"

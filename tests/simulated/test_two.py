@@ -249,7 +249,7 @@ def test_who_is_refused_while_it_locks_says_so_and_takes_nothing_away(
     error = play(ANN, {ANN: pair.deployer(ANN)}).ends[ANN]
     assert error is not None
     assert error.exit_code == 3
-    assert "locks that were taken were given back" in error.means
+    assert "locks that were taken were released" in error.means
     assert {*first.make_folders(f"{root}/releases").entries} == held
     pair.hosts["router3"].strikes = {}
     error = play(BOB, {BOB: pair.deployer(BOB)}).ends[BOB]

@@ -49,7 +49,7 @@ class Effects(Prepare, Forward, Revert):
         proven = self._manifest.sha256 if state is State.UNLOCKING else None
         faults = self._hosts.unlock(proven, prune=state is not State.UNLOCKING_REFUSED)
         for name, fault in faults.items():
-            text = f"its lock was not given back: {fault}"
+            text = f"its lock was not released: {fault}"
             self._report.trouble[name] = fault_finding(name, fault, "lock", text)
         return Event.UNKNOWN if faults else Event.UNLOCKED
 
