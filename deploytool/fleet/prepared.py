@@ -80,6 +80,23 @@ _NOT_ORPHANED = (
 """Holds where no confirmation is awaited, or one is awaited since this boot."""
 
 
+def _halted_first(inventory: Inventory, host: str) -> str:
+    """Has an artifact latch its halt anew before it starts, while root's mark of a stop is there.
+
+    An artifact that can't latch where nobody serves starts all the same: its own latch decides.
+    """
+    settings = settings_of(inventory, host)
+    if settings.halt is None:
+        return ""
+    words = {"current": f"{settings.root}/current", "reason": "stopped", "by": "root"}
+    halt = " ".join(_unit_quote(word) for word in settings.halt.filled(**words))
+    mark = f"{settings.root}/state/halted"
+    return f"""\
+# What a stop halted comes up halted, whatever became of its own latch.
+ExecStartPre=-/bin/sh -c 'test ! -e "$$0" || exec "$$@"' {mark} {halt}
+"""
+
+
 def _unit(inventory: Inventory, host: str) -> str:
     service = inventory.service
     account = service_account(inventory)
@@ -100,7 +117,7 @@ Group={account}
 ExecCondition=/bin/sh -c '{_NOT_ORPHANED}' {root}/state/deadman
 # What was fenced by a stop comes back with nothing but a start that a second person signed.
 ExecCondition=/bin/sh -c 'test ! -e "$$0"' {root}/state/fenced
-ExecStart={start}
+{_halted_first(inventory, host)}ExecStart={start}
 Environment=LANG=C
 UMask=0027
 Restart=on-failure

@@ -71,6 +71,29 @@ def test_p6_what_is_fenced_stays_so_until_two_people_start_it(trio: Trio, tmp_pa
     assert trio.status().code == 0
 
 
+def test_p6_what_was_halted_comes_up_halted_whatever_its_account_did_to_its_latch(
+    trio: Trio, tmp_path: Path
+) -> None:
+    def stop() -> None:
+        words = ("--host", trio.victim, "--reason", "drill", "--json")
+        (row,) = trio.desk.tool("stop", "-i", trio.inventory, *words).document["hosts"]
+        assert row["end"] == "HALTED", row
+
+    stop()
+    state = f"{ROOT}/state/service"
+    main = trio.hurt("systemctl show -p MainPID --value router").strip()
+    trio.hurt(f"rm {state}/latch.json; kill -KILL {main}")
+    as_it = "setpriv --reuid=router --regid=router --clear-groups"
+    status = f"{as_it} {ROOT}/current/router status --json --state {state}"
+    said = trio.hurt(f"until {status}; do sleep 0.2; done 2>/dev/null")
+    assert f'"pid": {main}' not in said
+    assert '"trading_state": "HALTED"' in said, said
+    stop()  # the router has a latch of another name now: the stop that is ended names it
+    began = _start(trio, tmp_path / "asked")
+    assert began.code == 0, began
+    assert trio.status().code == 0
+
+
 _WITNESS = """
 import json, sys, time
 print(json.dumps({"taken": time.time(), "last_child": dict.fromkeys(sys.argv[1:])}))

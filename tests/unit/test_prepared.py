@@ -111,6 +111,26 @@ def test_the_unit_starts_exactly_the_words_of_the_inventory() -> None:
     assert line == f"ExecStart={wanted}"
 
 
+@pytest.mark.parametrize("stopped", [True, False])
+def test_p6_root_s_mark_of_a_stop_has_the_artifact_halt_before_it_starts(
+    tmp_path: Path, *, stopped: bool
+) -> None:
+    service = SYSTEMD.service.model_copy(update={"halt": ("echo", "{by}", "{reason}", 'a "$b"')})
+    unit = host_files(SYSTEMD.model_copy(update={"service": service}), "router1", "d").unit
+    assert unit is not None
+    (line,) = [text for text in unit.splitlines() if text.startswith("ExecStartPre=-")]
+    mark = tmp_path / "halted"
+    if stopped:
+        mark.touch()
+    words = shlex.split(line.removeprefix("ExecStartPre=-").replace("$$", "$"))
+    assert words[3] == "/opt/router/state/halted"
+    ran = subprocess.run([*words[:3], str(mark), *words[4:]], capture_output=True, text=True)
+    assert (ran.returncode, ran.stdout) == (0, 'root stopped a "$b"\n' if stopped else "")
+    without = SYSTEMD.service.model_copy(update={"halt": None})
+    plain = host_files(SYSTEMD.model_copy(update={"service": without}), "router1", "d").unit
+    assert "ExecStartPre" not in str(plain)
+
+
 def test_a_request_cant_name_a_path(tmp_path: Path) -> None:
     """The agent takes no argument, and its requests' fields are words and digests."""
     agent = host_files(PROCESS, "router1", "deploy").agent
