@@ -120,13 +120,24 @@ def show_round(taken: Round) -> None:
     size = shutil.get_terminal_size((_PIPE_WIDTH, 1)).columns if stream.isatty() else _PIPE_WIDTH
     for line in columns(rows, colours, size):
         put_as_is(line, stream)
-    for item in taken.hosts:
-        for note in item.notes[:_NOTES_SHOWN]:
-            put(f"{item.host}: {note}", stream)
-        if (more := len(item.notes) - _NOTES_SHOWN) > 0:
-            put(f"{item.host}: {more} more of these (--json has all)", stream)
+    for line in _notes(taken):
+        put(line, stream)
     if taken.parity is Parity.PARITY:
         put(f"Not covered (docs/proof.md): {'; '.join(taken.uncovered)}.", stream)
+
+
+def _notes(taken: Round) -> Iterator[str]:
+    """What counts for nothing here and is worth knowing; the same of several hosts in one line."""
+    said: dict[str, list[str]] = {}
+    for item in taken.hosts:
+        for note in item.notes[:_NOTES_SHOWN]:
+            said.setdefault(str(note), []).append(item.host)
+        if (more := len(item.notes) - _NOTES_SHOWN) > 0:
+            said.setdefault(f"{more} more of these (--json has all)", []).append(item.host)
+    everywhere = len(taken.hosts) if len(taken.hosts) > 1 else None
+    for text, hosts in said.items():
+        named = f"all {everywhere} hosts" if len(hosts) == everywhere else ", ".join(hosts)
+        yield f"{named}: {text}"
 
 
 def columns(rows: Sequence[tuple[str, ...]], colours: Sequence[str], width: int) -> Iterator[str]:

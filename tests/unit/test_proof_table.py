@@ -441,6 +441,17 @@ def test_what_is_only_told_is_printed_with_the_host_and_the_proof_says_what_it_l
     assert [note["rule"] for note in hosts[0]["notes"]] == ["beside"]
 
 
+def test_a_note_that_several_hosts_share_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    reader = but(good(), others=(COPY.but(role="reader"),), **with_process(LATER))
+    seen = fleet(router1=reader, router2=reader)
+    taken = judge(rendered().inventory, seen, MANIFEST)
+    show_round(taken)
+    assert capsys.readouterr().out.count(f": process {LATER.pid}") == 1
+    every = judge(rendered().inventory, dict.fromkeys(seen, reader), MANIFEST)
+    show_round(every)
+    assert f"all {len(seen)} hosts: process {LATER.pid}" in capsys.readouterr().out
+
+
 def test_every_kind_of_process_beside_the_service_has_its_one_place() -> None:
     """The agent's roles, each for each purpose: what counts, what is told, and nothing is lost."""
     roles = ("acts", "account", "client", "neighbour", "reader", "unseen")
