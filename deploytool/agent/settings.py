@@ -32,7 +32,7 @@ class Command(Record):
         return tuple(word.format_map(words) for word in self.argv)
 
 
-class ServiceSocket(Record):
+class SocketSetting(Record):
     """A Unix socket on which the running process answers, below its own state folder.
 
     For each thing that it is asked there, the line to send; its words in braces are those of the
@@ -89,7 +89,7 @@ class Settings(Record):
     flag_commit: Command | None = None
     flag_settle: Command | None = None
     flag_disarm: Command | None = None
-    socket: ServiceSocket | None = None
+    socket: SocketSetting | None = None
     halt_signal: Word | None = None
     signers: Path | None = None
     ports: tuple[Port, ...] = ()

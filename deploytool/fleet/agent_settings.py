@@ -6,7 +6,7 @@ import re
 from functools import cache
 from importlib.metadata import version
 
-from deploytool.agent.settings import Command, NeighbourSetting, ServiceSocket, Settings
+from deploytool.agent.settings import Command, NeighbourSetting, Settings, SocketSetting
 from deploytool.fleet import agent_command
 from deploytool.fleet.model import Argv, Inventory, Service
 
@@ -93,7 +93,7 @@ def _whole(seconds: float) -> int:
     return max(1, round(seconds))
 
 
-def _socket(service: Service, inventory: Inventory, host: str) -> ServiceSocket | None:
+def _socket(service: Service, inventory: Inventory, host: str) -> SocketSetting | None:
     socket = service.socket
     if socket is None:
         return None
@@ -101,7 +101,7 @@ def _socket(service: Service, inventory: Inventory, host: str) -> ServiceSocket 
     def line(template: str | None) -> str | None:
         return None if template is None else _word(template, inventory, host)
 
-    return ServiceSocket(
+    return SocketSetting(
         path=inventory.expand(socket.path, host),
         status=_word(socket.status, inventory, host),
         halt=line(socket.halt),

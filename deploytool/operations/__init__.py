@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     )
     from deploytool.operations.hosts import (
         HostCheck,
-        LetIn,
+        LetInResult,
         check_hosts,
         install_signers,
         let_host_in,
         prepare_hosts,
         retire_host,
     )
-    from deploytool.operations.proving import Verified, probe, status, verify
+    from deploytool.operations.proving import VerifyResult, probe, status, verify
     from deploytool.operations.rollouts import (
         Candidate,
         RolloutEnd,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
         resume,
         rollback,
     )
-    from deploytool.operations.starting import Started, request_start, start
+    from deploytool.operations.starting import StartResult, request_start, start
     from deploytool.operations.watching import watch
     from deploytool.operations.workspace import Workspace
 
@@ -49,10 +49,10 @@ __all__ = [
     "FlagChange",
     "FlagStatus",
     "HostCheck",
-    "LetIn",
+    "LetInResult",
     "RolloutEnd",
-    "Started",
-    "Verified",
+    "StartResult",
+    "VerifyResult",
     "Workspace",
     "arm",
     "check_hosts",
@@ -91,7 +91,7 @@ _MODULES = {
     ),
     "hosts": (
         "HostCheck",
-        "LetIn",
+        "LetInResult",
         "check_hosts",
         "install_signers",
         "let_host_in",
@@ -99,7 +99,7 @@ _MODULES = {
         "retire_host",
     ),
     "proving": (
-        "Verified",
+        "VerifyResult",
         "probe",
         "status",
         "verify",
@@ -116,7 +116,7 @@ _MODULES = {
         "rollback",
     ),
     "starting": (
-        "Started",
+        "StartResult",
         "request_start",
         "start",
     ),

@@ -31,7 +31,7 @@ class HostCheck:
 
 
 @dataclass(frozen=True)
-class LetIn:
+class LetInResult:
     """What became of letting a host in: what was said, and what the host showed afterwards.
 
     ``trouble``: why it was not let in, or that this is not known; else empty.
@@ -82,7 +82,7 @@ def check_hosts(space: Workspace, only: tuple[str, ...] = ()) -> HostCheck:
     return HostCheck(seen, expected, readiness(seen, expected))
 
 
-def let_host_in(space: Workspace, host: str, admin: Admin, reason: str) -> LetIn:
+def let_host_in(space: Workspace, host: str, admin: Admin, reason: str) -> LetInResult:
     """Lets a stopped host serve again, as root on it, where the inventory names no signers.
 
     Raises:
@@ -108,7 +108,9 @@ def let_host_in(space: Workspace, host: str, admin: Admin, reason: str) -> LetIn
     except HostFault as fault:
         trouble = str(fault)
     with connected(space.inventory, only=(host,)) as hosts:
-        return LetIn(said, trouble, take_round(hosts, probe_request(), space.deadline_s)[host])
+        return LetInResult(
+            said, trouble, take_round(hosts, probe_request(), space.deadline_s)[host]
+        )
 
 
 def retire_host(space: Workspace, host: str) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Verified:
+class VerifyResult:
     """A round, and what the specs of a folder came to on each host."""
 
     round: Round
@@ -82,7 +82,7 @@ def verify(
     spec: Path | None = None,
     *,
     look: Callable[[Workspace, str | None], Round] = _whole,
-) -> Verified:
+) -> VerifyResult:
     """``status``, and testinfra specs on every host.
 
     Args:
@@ -102,4 +102,4 @@ def verify(
     taken = look(space, release)
     if spec is None and taken.parity is Parity.PARITY:
         specs = run_specs(space.inventory, OWN)
-    return Verified(taken, specs, spec or OWN)
+    return VerifyResult(taken, specs, spec or OWN)

@@ -19,7 +19,7 @@ Shown = Callable[[RoundAnswers], object]
 
 
 @dataclass(frozen=True)
-class Started:
+class StartResult:
     """What a start was told by each host, empty where nothing was wrong; what all showed then."""
 
     outcomes: Mapping[str, str]
@@ -61,7 +61,7 @@ def start(
     *,
     by: str | None = None,
     shown: Shown = lambda _answers: None,
-) -> Started:
+) -> StartResult:
     """Checks signed requests, has the hosts check them too, and lets the hosts serve again.
 
     Args:
@@ -82,4 +82,4 @@ def start(
         flags = flag_objections(inventory, hosts, seen, space.senders())
         check(inventory, signed, seen, time.time(), str(space.path), flags)
         outcomes = begin(inventory, hosts, signed, seen, by or holder())
-        return Started(outcomes, probe(inventory, hosts))
+        return StartResult(outcomes, probe(inventory, hosts))

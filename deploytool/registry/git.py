@@ -44,7 +44,7 @@ class Version:
 
 
 @dataclass(frozen=True)
-class _Change:
+class _GitChange:
     """One line of git's raw output."""
 
     commit: str
@@ -125,7 +125,7 @@ class Repository:
         said = self._git("ls-tree", "-r", "-z", "--name-only", "--full-tree", tip)
         return frozenset(said.split("\0"))
 
-    def _log(self, tip: str, *specs: str) -> Iterator[_Change]:
+    def _log(self, tip: str, *specs: str) -> Iterator[_GitChange]:
         form = "--format=%x01%H %cs"
         said = self._git(
             "log", "--first-parent", "--diff-merges=first-parent", "--raw", "--no-abbrev",
@@ -138,7 +138,7 @@ class Repository:
             elif line:
                 yield _change(line, commit, date)
 
-    def _sources(self, added: _Change) -> Iterator[str]:
+    def _sources(self, added: _GitChange) -> Iterator[str]:
         """The names that the added file may have had before the commit that added it."""
         parent = self._try("rev-parse", "--verify", "--quiet", f"{added.commit}^1")
         if parent is None:
@@ -149,8 +149,8 @@ class Repository:
             if change.status == "R" and change.path == added.path:
                 yield change.blobs[0][0]
 
-    def _contents(self, changes: list[_Change]) -> tuple[Version, ...]:
-        first: dict[tuple[str, str], _Change] = {}
+    def _contents(self, changes: list[_GitChange]) -> tuple[Version, ...]:
+        first: dict[tuple[str, str], _GitChange] = {}
         for change in changes:  # newest first: the last one that is written is the oldest
             for key in change.blobs:
                 first[key] = change
@@ -228,11 +228,11 @@ def _safe_folders() -> tuple[str, ...]:
     return tuple(f"{key}={value}" for key, value in pairs if key.lower() == "safe.directory")
 
 
-def _change(line: str, commit: str, date: str) -> _Change:
+def _change(line: str, commit: str, date: str) -> _GitChange:
     found = _RAW.match(line)
     if found is None:
         raise ValueError(f"git said what is not understood: {line!r}")
     _, _, old, new, status, _, one, two = found.groups()
     sides = ((one, old), (two or one, new))
     blobs = tuple((path, blob) for path, blob in sides if blob.strip("0"))
-    return _Change(commit, date, status, blobs, two or one)
+    return _GitChange(commit, date, status, blobs, two or one)

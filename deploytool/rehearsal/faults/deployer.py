@@ -92,7 +92,10 @@ class Deployer:
             start_new_session=True,
         )
         # Pipes, each with a reader: a file would end with the disk that a fault fills.
-        self._out, self._err = _Reader(self.process.stdout), _Reader(self.process.stderr)
+        self._out, self._err = (
+            _OutputReader(self.process.stdout),
+            _OutputReader(self.process.stderr),
+        )
 
     def __enter__(self) -> Self:
         """Itself; at the end of the block it has ended, one way or the other."""
@@ -141,7 +144,7 @@ class Deployer:
         return DeployerEnd(self._verb, code, _document(self._out.all()), errors, seconds)
 
 
-class _Reader(threading.Thread):
+class _OutputReader(threading.Thread):
     """Reads all that comes out of a pipe, as it comes."""
 
     def __init__(self, pipe: IO[bytes] | None) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from deploytool.agent.requests import Halt, Halted, LatchShown, ShowLatch
-from deploytool.agent.settings import ServiceSocket
+from deploytool.agent.settings import SocketSetting
 from deploytool.simulation.memory import artifact
 from deploytool.simulation.memory.agent import MemoryAgent
 from deploytool.simulation.memory.disk import Fate
@@ -285,7 +285,7 @@ def test_how_a_program_is_run_is_seen(how: Any) -> None:
 
 
 def test_a_socket_is_believed_of_the_unit_s_processes_alone() -> None:
-    socket = ServiceSocket(path="/opt/router/state/service/control", status="status")
+    socket = SocketSetting(path="/opt/router/state/service/control", status="status")
     host = host_with(socket=socket)
     agent = MemoryAgent(host.service)
     main = host.service.main

@@ -9,14 +9,14 @@ import pytest
 
 from deploytool.agent.model import Asked
 from deploytool.agent.requests import Halt, Halted, RenewLease, Told
-from deploytool.agent.settings import ServiceSocket
+from deploytool.agent.settings import SocketSetting
 from deploytool.simulation.memory import artifact
 from deploytool.simulation.memory.commands import Commands
 
 from .ground import ONE, Ground
 
 PATH = "/opt/router/state/service/control.sock"
-SOCKET = ServiceSocket(path=PATH, status="status", halt="halt {by} {reason}", lease="lease {nonce}")
+SOCKET = SocketSetting(path=PATH, status="status", halt="halt {by} {reason}", lease="lease {nonce}")
 HALT = Halt(latch="ab12", by="ann@here", reason='"quoted" \\ reason', since=5, seconds=2)
 
 

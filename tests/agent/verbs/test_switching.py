@@ -9,7 +9,7 @@ import pytest
 
 from deploytool.agent.model import Asked
 from deploytool.agent.requests import Activated, Expire, RefusedAnswer, Retire
-from deploytool.agent.settings import ServiceSocket
+from deploytool.agent.settings import SocketSetting
 from deploytool.simulation.memory.commands import Commands
 from deploytool.simulation.memory.disk import Fate
 from deploytool.simulation.memory.run import Run
@@ -281,7 +281,7 @@ def test_p1_an_answer_is_json_of_the_main_process_and_its_exit_code_counts(
 
 def test_p1_on_the_socket_only_the_unit_is_believed_and_else_the_command_is_asked() -> None:
     ground = Ground("systemd")
-    ground.change(socket=ServiceSocket(path="/run/router.sock", status="status"))
+    ground.change(socket=SocketSetting(path="/run/router.sock", status="status"))
     token = staged(ground, ONE)
     answer = ground.activate(ONE, token)
     assert answer.evidence is not None
