@@ -21,8 +21,9 @@ FAULTS = {entry.name: entry for entry in CATALOGUE}
         ("connection-lost", Moment.LOCKING, {0}),
         ("answer-lost", Moment.LOCKING, {0}),
         ("answer-cut", Moment.LOCKING, {0}),
-        # Once this was "you broke it off", in the middle of everything.
-        ("connection-lost", Moment.STAGING, {4}),
+        # Once this was "you broke it off", in the middle of everything. A line that is cut before
+        # anything was sent over it is opened again.
+        ("connection-lost", Moment.STAGING, {0, 4}),
         ("answer-lost", Moment.STAGED, {0, 4}),
         ("bytes-altered-on-the-way", Moment.STAGING, {4}),
         ("connection-refused", Moment.BETWEEN, {5}),
