@@ -369,7 +369,7 @@ def test_the_inventory_has_the_keys_of_the_example(local: LocalFleet) -> None:
     others = {"rehearsal", "gateway", "membership", "silence", "keep_releases"}
     assert set(made) == set(example) - others
     defaults = {"stop_timeout_s", "ask_timeout_s", "soak_s", "deadman_s", "python"}
-    defaults |= {"connects", "neighbours"}
+    defaults |= {"connects", "neighbours", "redirects"}
     assert set(made["service"]) == set(example["service"]) - defaults
     assert {k: made["service"][k] for k in ("start", "version", "status")} == {
         k: example["service"][k] for k in ("start", "version", "status")
