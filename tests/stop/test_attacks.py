@@ -47,7 +47,7 @@ def test_p6_a_watch_stops_what_it_knows_when_the_inventory_is_broken_meanwhile(d
 
 
 def test_p6_hosts_on_which_much_is_broken_are_stopped_or_named(desk: Desk) -> None:
-    """No link to what runs; a helper that is not ours any more; a halt that hangs for ever."""
+    """No link to what runs; a helper that is not ours any more; no socket, a halt that hangs."""
     linkless, strange, hangs = HOSTS
     victims = {host: desk.main(host) for host in HOSTS}
     (desk.root(linkless) / "current").unlink()
@@ -61,13 +61,17 @@ def test_p6_hosts_on_which_much_is_broken_are_stopped_or_named(desk: Desk) -> No
     (odd / "router").chmod(0o755)
     (desk.root(hangs) / "current").unlink()
     (desk.root(hangs) / "current").symlink_to("odd")
+    (desk.root(hangs) / "state" / "service" / "control.sock").unlink()
     try:
         ended = desk.stop("--all", "--reason", "much is broken")
         assert ended.code == 6
-        for host in (linkless, hangs):
-            row = ended.row(host)
-            assert (row["end"], row["stopped"]) == ("DEAD", True), row
-            assert desk.main(host) == 0
+        row = ended.row(linkless)
+        assert (row["end"], row["stopped"]) == ("HALTED", True), "its process has a socket"
+        assert desk.main(linkless) == victims[linkless]
+        assert (desk.root(linkless) / "state" / "service" / "latch.json").exists()
+        row = ended.row(hangs)
+        assert (row["end"], row["stopped"]) == ("DEAD", True), row
+        assert desk.main(hangs) == 0
         row = ended.row(strange)
         assert (row["end"], row["stopped"]) == ("OUT OF REACH", False), row
         assert desk.main(strange) == victims[strange], "nothing else was done to it"
