@@ -208,9 +208,10 @@ def _restored(report: Report, inventory: str, trouble: tuple[str, ...]) -> Deplo
         text = f"Brought back; {count}."
         return Interrupted(f"{failed}: interrupted.", text, again, trouble)
     if mixed:
+        when = "was not in parity before" if len(before) > 1 else "is not in parity now"
         return NotProven(
             f"{failed}.",
-            f"Brought back; {count}. The fleet was not in parity before: {taken.parity.value}.",
+            f"Brought back; {count}. The fleet {when}: {taken.parity.value}.",
             f"deploytool status -i {inventory}",
             (*trouble, *host_lines(taken)),
         )

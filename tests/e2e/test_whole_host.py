@@ -241,12 +241,12 @@ def test_p1_contents_decide_which_configuration_runs_and_times_do_not(
 ) -> None:
     """A change that all hosts share is no difference between them; the processes read another."""
     file = f"{ROOT}/etc/router.json"
-    same = f"cp {file} /tmp/kept; sed 's/10000/10001/' /tmp/kept >{file}"
+    same = f"cp {file} /tmp/router.kept; sed 's/10000/10001/' /tmp/router.kept >{file}"
     plant(desk, dict.fromkeys(NAMES, same))
     changed = desk.tool("status", "-i", parity, "--json")
     assert changed.code == 5, changed
     assert found(changed)[0] == {host: {"config"} for host in NAMES}, changed
-    plant(desk, dict.fromkeys(NAMES, f"cp /tmp/kept {file}; touch {file}"))
+    plant(desk, dict.fromkeys(NAMES, f"cp /tmp/router.kept {file}; touch {file}"))
     # A library that the router has not loaded yet is read by its next start.
     plant(desk, {"router8": "sed -i '$a # more' /usr/lib/python3.*/this.py"})
     other = desk.tool("status", "-i", parity, "--json")
