@@ -79,8 +79,11 @@ class LinuxCommands:
             pid: int = struct.unpack("3i", found)[0]
             if (pid, start_of(pid)) not in peers:
                 raise fail(errno.EPERM, path)
-            asked.sendall(line.encode("utf-8") + b"\n")
-            answer = _one_line(asked, path, until)
+            try:
+                asked.sendall(line.encode("utf-8") + b"\n")
+                answer = _one_line(asked, path, until)
+            except socket.timeout:  # before Python 3.10 it is no TimeoutError
+                raise fail(errno.ETIMEDOUT, path) from None
         return Asked(way="socket", code=0, answer=answer.decode("utf-8", "replace"))
 
     def signer(self, signature: str, signed: bytes, namespace: str) -> str | None:

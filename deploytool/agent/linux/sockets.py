@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import struct
 import sys
+import time
 
 from deploytool.agent.linux.opening import fail
 from deploytool.agent.linux.proc import read_all
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 TABLE_AT_MOST = 64 * 1024 * 1024
 ANSWER_S = 2.0
-"""How long the kernel may take over one message."""
+"""How long the kernel may take over all of one answer."""
 _OWN = "/proc/self/net"
 _LISTENS = b"0A"
 _LISTEN, _TIME_WAIT, _STATES = 10, 6, 12
@@ -37,6 +38,7 @@ _ASKS = struct.Struct("=BBBBI48x")
 _SHOWN = struct.Struct("!BBxxHH16s16s")
 """The beginning of inet_diag_msg: family, state, ports and addresses; in the network's order."""
 _INODE = struct.Struct("=I")
+_RESULT = struct.Struct("=i")
 _INODE_AT = 68
 _BY_FAMILY, _DONE, _ERROR = 20, 3, 2
 _REQUEST_DUMP, _INTERRUPTED = 0x301, 0x10
@@ -120,7 +122,7 @@ def _table(folder: str, name: str) -> bytes | None:
         return None
 
 
-def _dump(family: int, states: int) -> Iterator[bytes]:
+def _dump(family: int, states: int, protocol: int = 6) -> Iterator[bytes]:
     """Each TCP socket of a family in one of these states, as inet_diag_msg (sock_diag(7)).
 
     Raises:
@@ -129,14 +131,19 @@ def _dump(family: int, states: int) -> Iterator[bytes]:
     import _socket  # the module above it would cost a host more than the answer
 
     with _Netlink(_socket.socket(16, _socket.SOCK_RAW | _socket.SOCK_CLOEXEC, 4)) as kernel:
-        kernel.settimeout(ANSWER_S)
-        asks = _ASKS.pack(family, _socket.IPPROTO_TCP, 0, 0, states)
+        until = time.monotonic() + ANSWER_S
+        asks = _ASKS.pack(family, protocol, 0, 0, states)
         kernel.send(_HEADER.pack(_HEADER.size + len(asks), _BY_FAMILY, _REQUEST_DUMP, 1, 0) + asks)
         for _ in range(_MESSAGES_AT_MOST):
+            kernel.settimeout(max(0.001, until - time.monotonic()))
             answer, at = kernel.recv(_MESSAGE_AT_MOST), 0
             while at < len(answer):
                 length, kind, flags, _, _ = _HEADER.unpack_from(answer, at)
                 if kind == _DONE and not flags & _INTERRUPTED:
+                    # A kernel without a part that this needs ends so, with what was wrong.
+                    wrong = -int(_RESULT.unpack_from(answer, at + _HEADER.size)[0])
+                    if wrong or length < _HEADER.size + _RESULT.size:
+                        raise fail(wrong if wrong > 0 else errno.EIO, "sock_diag")
                     return
                 if kind != _BY_FAMILY or flags & _INTERRUPTED or length < _HEADER.size:
                     raise fail(errno.EIO, "sock_diag")

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from deploytool.agent.host import AgentHost
     from deploytool.agent.model import Asked, Latch
 
+AT_LEAST_S = 0.5
+"""So long a command has where its process has used up the time on its socket."""
 LIFTED = ".lifted."
 """How the name of a latch begins while ``resume`` looks at whose it is."""
 
@@ -51,11 +53,14 @@ def halt_artifact(host: AgentHost, latch: Latch, deadline_s: float) -> Asked | N
     words = {"reason": latch.reason, "by": latch.by}
     socket = host.settings.socket
     line = None if socket is None else socket.halt
+    machine = host.system.machine
+    until = machine.uptime() + deadline_s
     asked = service.by_socket(
         host, service.unit(host), line, "trading_state", words, deadline_s=deadline_s
     )
     if asked is None or (asked.code == 0 and not says_halted(asked)):
-        asked = service.run(host, command, words, deadline_s=deadline_s)
+        left_s = max(AT_LEAST_S, until - machine.uptime())
+        asked = service.run(host, command, words, deadline_s=left_s)
     own = (service.spoken(asked) or {}).get("latch")
     if isinstance(own, str) and is_word(own):
         held = marks.read_latch(host.state)

@@ -80,3 +80,9 @@ def test_an_answer_that_breaks_off_is_not_taken_for_all(
 
     monkeypatch.setattr(sockets, "_dump", broken)
     assert {pair for pair in Wanted(ports, peers).here() if pair[0] != b"0"} == expected
+
+
+def test_a_kernel_that_lacks_the_protocol_has_not_said_that_there_is_no_socket() -> None:
+    """It ends its answer as one that is whole ends, with an error number in it."""
+    with pytest.raises(OSError, match="sock_diag"):
+        list(sockets._dump(2, 1 << 10, protocol=99))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+from typing import Any
 
 import pytest
 
@@ -101,3 +102,23 @@ def test_a_halt_where_nothing_serves_is_the_command_s(serving: Ground) -> None:
     said = halt(serving)
     assert said.way == "command"
     assert json.loads(said.answer)["running"] is False
+
+
+def test_p6_a_process_that_stalls_on_its_socket_does_not_get_the_time_twice(
+    serving: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[float] = []
+    run = Commands.run
+
+    def stalls(*_: object) -> Asked:
+        serving.host.computer.time.tick(1.9)
+        raise ConnectionResetError(errno.ECONNRESET, "reset")
+
+    def asked(self: Commands, argv: tuple[str, ...], **how: Any) -> Asked:
+        given.append(how["deadline_s"])
+        return run(self, argv, **how)
+
+    monkeypatch.setattr(Commands, "ask_socket", stalls)
+    monkeypatch.setattr(Commands, "run", asked)
+    halt(serving)
+    assert given == [0.5]
