@@ -229,12 +229,13 @@ def test_ctrl_c_ends_what_side_by_side_jobs_do_and_none_goes_on(job: str, tmp_pa
         processes.end_all(lambda p: processes.has_environment(p, mark), 1.0, 10.0)
 
 
-def test_a_job_that_fails_ends_no_other(tmp_path: Path) -> None:
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_a_job_that_fails_keeps_no_other_from_its_end(at_once: int, tmp_path: Path) -> None:
     def job(number: int) -> None:
         run(["sh", "-c", f"exit {number}" if number else f"sleep 0.5; touch {tmp_path}/ended"], 20)
 
     with pytest.raises(EnvironmentProblem, match="exit code 3"):
-        for_each([3, 0], job)
+        for_each([3, 0], job, at_once)
     assert (tmp_path / "ended").exists()
 
 

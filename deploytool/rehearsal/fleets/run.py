@@ -241,8 +241,9 @@ def for_each(
 ) -> list[Result]:
     """Does ``job`` for all items, a few at a time; all end before the first error is raised.
 
-    Jobs here run programs through this module, or wait and ask ``go_on``: each of them ends by a
-    deadline. Ctrl-C does not wait for that, it ends the programs.
+    A job that fails keeps none from its turn: what is left of a fleet doesn't depend on the order
+    in which threads happened to run. Jobs here run programs through this module, or wait and ask
+    ``go_on``: each of them ends by a deadline. Ctrl-C does not wait for that, it ends the programs.
     """
     jobs = _Jobs()
     pool = ThreadPoolExecutor(max_workers=at_once, initializer=jobs.enter)
@@ -255,4 +256,4 @@ def for_each(
             jobs.end()
         raise
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown()
