@@ -36,17 +36,21 @@ def prepare(
     ] = None,
     host: HostsOption = None,
     *,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be changed, and change nothing.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Make bare hosts ready to be deployed to.
 
     It installs accounts, folders, the agent, the unit and the one line of sudo rights. It may be
-    run again at any time: what stands there already is left alone.
+    run again at any time: what stands there already is left alone. It ends by logging in as the
+    deploy account and asking the agent; what stands in the way is named.
     """
     del json
     from deploytool.cli import preparing
 
-    preparing.prepare(inventory, admin, admin_key, authorize, host)
+    preparing.prepare(inventory, admin, admin_key, authorize, host, dry_run=dry_run)
 
 
 @app.command()

@@ -29,6 +29,8 @@ def prepare(
     admin_key: Path | None,
     authorize: Path | None,
     host: list[str] | None,
+    *,
+    dry_run: bool,
 ) -> None:
     """Carries out the command of this name, and ends it."""
     space = Workspace.open(inventory)
@@ -37,6 +39,7 @@ def prepare(
         admin,
         expand_home(str(admin_key)) if admin_key else None,
         read_public_key(authorize) if authorize else None,
+        dry=dry_run,
     )
     outcomes = prepare_hosts(space, who, chosen, tell=say)
     failed = {name: str(o) for name, o in outcomes.items() if isinstance(o, HostFault)}
@@ -51,6 +54,8 @@ def prepare(
             _prepare_again(inventory, outcomes, admin, admin_key, authorize),
             tuple(f"{name}: {text}" for name, text in failed.items()),
         )
+    elif dry_run:
+        say("Nothing was changed.")
     else:
         say(f"All {len(outcomes)} hosts are prepared.")
     finish({"changed": changed, "left": left, "failed": failed}, error)

@@ -2,6 +2,7 @@
 
 One script a host, rendered from the inventory, run as root (or, for hosts without systemd, as
 the deploy account itself). It is idempotent: what stands there already is left alone and said so.
+Prepared means tried: it ends by logging in as the deploy account and asking the agent.
 """
 
 from __future__ import annotations
@@ -9,23 +10,28 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib import resources
 from pathlib import Path
 
+from deploytool.agent.requests import Probe
 from deploytool.errors import FaultKind, HostFault, InputError
 from deploytool.fleet.agent_settings import service_account
 from deploytool.fleet.exchange_log import LOG
 from deploytool.fleet.fanout import fanout
 from deploytool.fleet.inventory import load_inventory
 from deploytool.fleet.model import Inventory
-from deploytool.fleet.prepared import assignments, host_files
+from deploytool.fleet.prepared import HostFiles, assignments, host_files
 from deploytool.fleet.protocol import Call, excerpt, parse_reply
+from deploytool.fleet.remote import RemoteHost
 from deploytool.fleet.session import Output, Session
 from deploytool.fleet.sshconfig import Route, route
 
 _DEADLINE_S = 120
+_TRIED_S = 60
+_QUESTION = Probe(read_disk=False, ask=False)
+"""What is asked of the agent to see that it can be asked: what costs a host least."""
 _NAMED = 3
 """So many changes of one host are named in its line."""
 _PUBLIC_KEY = re.compile(r"^(ssh|ecdsa|sk)-[a-z0-9@.-]+ [A-Za-z0-9+/=]+( [ -~]*)?$")
@@ -36,11 +42,13 @@ class Admin:
     """Who prepares: an account that is root, or may use sudo without being asked.
 
     ``authorize`` is the public key that the deploy account shall let in (None: leave as it is).
+    ``dry``: what would be changed is said, and nothing is changed.
     """
 
     user: str | None = None
     identity_file: str | None = None
     authorize: str | None = None
+    dry: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,8 +57,11 @@ class Prepared:
 
     changed: tuple[str, ...]
     left: str = ""
+    dry: bool = False
 
     def __str__(self) -> str:
+        if self.dry:
+            return f"would change: {', '.join(self.changed) or 'nothing'}"
         return "; ".join((what_changed(self.changed), *([self.left] if self.left else [])))
 
 
@@ -70,13 +81,22 @@ def read_public_key(path: Path) -> str:
 
 
 def render_script(
-    inventory: Inventory, host: str, deploy: str, authorize: str | None, nonce: str
+    inventory: Inventory,
+    host: str,
+    deploy: str,
+    authorize: str | None,
+    nonce: str,
+    *,
+    dry: bool = False,
 ) -> str:
     """The preparation of one host as a shell script; every value in it is quoted."""
     files = host_files(inventory, host, deploy)
     settings = {
         "NONCE": nonce,
         "ROOT": inventory.root(host),
+        "DRY": "yes" if dry else "",
+        "FLEET": inventory.fleet,
+        "RECORD_PATH": record_path(files),
         "NAME": inventory.service.name,
         "DEPLOY": deploy,
         "ACCOUNT": service_account(inventory) or "",
@@ -97,15 +117,75 @@ def render_script(
     return "\n".join([*assignments(settings), *texts])
 
 
+def record_path(files: HostFiles) -> str:
+    """Where a host keeps whose it is and what preparations made there, beside its agent."""
+    return f"{files.agent_path.rpartition('/')[0]}/prepared"
+
+
 def _prepare_host(inventory: Inventory, host: str, admin: Admin) -> Prepared:
     target = route(inventory, host)
-    way = target.by(admin.user, admin.identity_file)
     nonce = secrets.token_hex(16)
-    script = render_script(inventory, host, target.user, admin.authorize, nonce)
-    needs_root = inventory.service.supervisor == "systemd" and way.user != "root"
+    script = render_script(inventory, host, target.user, admin.authorize, nonce, dry=admin.dry)
     with LOG.asks(host, "prepare", None, len(script)):
-        command = "sudo -n sh -s" if needs_root else "sh -s"
-        return _prepared(_run(way, inventory, command, script), nonce)
+        done = _prepared(as_root(inventory, target, admin, script), nonce)
+    if admin.dry:
+        return replace(done, dry=True)
+    _try(inventory, host, target, admin)
+    return done
+
+
+def as_root(inventory: Inventory, target: Route, admin: Admin, script: str) -> Output:
+    """Has a shell of root run ``script`` (without systemd: of the deploy account).
+
+    Raises:
+        HostFault: nobody got in, or it did not end in time.
+    """
+    way = target.by(admin.user, admin.identity_file)
+    needs_root = inventory.service.supervisor == "systemd" and way.user != "root"
+    return _run(way, inventory, "sudo -n sh -s" if needs_root else "sh -s", script)
+
+
+def _try(inventory: Inventory, host: str, target: Route, admin: Admin) -> None:
+    """Logs in as the deploy account and asks the agent, as a deployment does.
+
+    Raises:
+        HostFault: that failed; it names what root found in the way.
+    """
+    agent = RemoteHost(inventory, host, target)
+    try:
+        agent.call(_QUESTION, deadline_s=_TRIED_S)
+    except HostFault as fault:
+        causes = _in_the_way(inventory, host, target, admin, fault.kind)
+        named = f" ({'; '.join(causes)})" if causes else ""
+        text = f"all is in place, and {target.user} can't use it: {fault.text}{named}"
+        raise HostFault(fault.kind, text, code=fault.code) from fault
+    finally:
+        agent.close()
+
+
+def _in_the_way(
+    inventory: Inventory, host: str, target: Route, admin: Admin, kind: FaultKind
+) -> tuple[str, ...]:
+    """What root finds in the way of the deploy account; empty where it finds nothing."""
+    what = "agent" if kind in {FaultKind.RIGHTS, FaultKind.AGENT} else "login"
+    if inventory.service.supervisor != "systemd":
+        return ()
+    files = host_files(inventory, host, target.user)
+    nonce = secrets.token_hex(16)
+    settings = {
+        "NONCE": nonce,
+        "DEPLOY": target.user,
+        "AGENT_PATH": files.agent_path,
+        "SUDOERS_PATH": files.sudoers_path or "",
+        "WHAT": what,
+    }
+    text = resources.files("deploytool.fleet").joinpath("tried.sh").read_text(encoding="utf-8")
+    script = "\n".join([*assignments(settings), text])
+    try:
+        answer = as_root(inventory, target, admin, script)
+        return parse_reply(answer.output, nonce, Call("tried")).all("cause")
+    except HostFault:
+        return ()  # the fault itself is what is known then
 
 
 def _run(way: Route, inventory: Inventory, command: str, script: str) -> Output:
@@ -163,13 +243,13 @@ def prepare_fleet(
         if isinstance(outcome, HostFault):
             progress(f"{name}: NOT prepared: {outcome}")
         else:
-            progress(f"{name}: prepared; {outcome}")
+            progress(f"{name}: {outcome}" if admin.dry else f"{name}: prepared; {outcome}")
 
     return fanout(
         {
             name: partial(_prepare_host, inventory, name, admin)
             for name in (hosts or inventory.names)
         },
-        deadline_s=_DEADLINE_S + inventory.ssh.connect_timeout_s * 4,
+        deadline_s=2 * _DEADLINE_S + _TRIED_S + inventory.ssh.connect_timeout_s * 4,
         done=said,
     )

@@ -11,7 +11,26 @@ LF='
 
 printf '\ndeploytool %s begin\n' "$NONCE"
 
+MADE=''
+made() { # WHAT PATH: it was not there before; in the record that "host retire --purge" goes by
+    [ -n "$DRY" ] || MADE="$1 $2$LF$MADE"
+}
+
+undo() { # takes away what this run made, the newest first; what others put into a folder since keeps it
+    printf '%s' "$MADE" | while read -r what path; do
+        case $what in
+        file)
+            [ "$path" != "$UNIT_PATH" ] || systemctl --quiet disable "$NAME.service" 2>/dev/null
+            rm -f "$path"
+            ;;
+        folder) rmdir "$path" 2>/dev/null ;;
+        account) userdel --remove "$path" >/dev/null 2>&1 ;;
+        esac
+    done
+}
+
 no() {
+    undo
     printf 'deploytool %s end refused prepare %s\n' "$NONCE" "$(printf '%s' "$*" | tr '\n' ' ')"
     exit 0
 }
@@ -20,16 +39,35 @@ changed() { printf 'changed %s\n' "$1"; }
 rights() { stat -c '%a %u:%g' "$1"; }
 
 allow() { # PATH MODE OWNER NEW: with rights as they have to be; said where it is not NEW itself
-    before=$(rights "$1")
+    before=$(rights "$1" 2>/dev/null)
+    if [ -n "$DRY" ]; then
+        owner=${3:+$(id -u "${3%%:*}" 2>/dev/null):$(id -g "${3%%:*}" 2>/dev/null)}
+        if [ -n "$4" ]; then
+            changed "$1"
+        elif [ "$before" != "${2#0} ${owner:-${before#* }}" ]; then
+            changed "rights of $1"
+        fi
+        return
+    fi
     chmod "$2" "$1" || no "the mode of $1 can't be set"
     [ -z "$3" ] || chown "$3" "$1" || no "the owner of $1 can't be set"
     if [ -n "$4" ]; then changed "$1"; elif [ "$before" != "$(rights "$1")" ]; then changed "rights of $1"; fi
 }
 
+parents() { # PATH: each folder by itself, so that the record has each
+    [ -n "$1" ] && [ ! -d "$1" ] || return 0
+    parents "${1%/*}"
+    [ -n "$DRY" ] || mkdir "$1" || no "$1 can't be made"
+    made folder "$1"
+    changed "$1"
+}
+
 folder() { # PATH MODE OWNER
     new=''
     if [ ! -d "$1" ]; then
-        mkdir -p "$1" || no "$1 can't be made"
+        parents "${1%/*}"
+        [ -n "$DRY" ] || mkdir "$1" || no "$1 can't be made"
+        made folder "$1"
         new=yes
     fi
     allow "$1" "$2" "$3" "$new"
@@ -38,9 +76,12 @@ folder() { # PATH MODE OWNER
 place() { # PATH MODE OWNER CONTENT
     new=''
     if [ ! -f "$1" ] || [ "$(cat "$1"; echo .)" != "$4." ]; then
+        [ -e "$1" ] || made file "$1"
+        new=yes
+    fi
+    if [ -n "$new" ] && [ -z "$DRY" ]; then
         printf '%s' "$4" >"$1.new" || no "$1 can't be written"
         { chmod "$2" "$1.new" && mv -T "$1.new" "$1"; } || no "$1 can't be put in its place"
-        new=yes
     fi
     allow "$1" "$2" "$3" "$new"
 }
@@ -53,16 +94,18 @@ needs() {
 
 account() { # NAME SHELL
     if ! id -u "$1" >/dev/null 2>&1; then
-        useradd --system --user-group --create-home --shell "$2" "$1" || no "the account $1 can't be made"
+        [ -n "$DRY" ] || useradd --system --user-group --create-home --shell "$2" "$1" ||
+            no "the account $1 can't be made"
+        made account "$1"
         changed "account $1"
     fi
 }
 
 unlock() { # ACCOUNT: without PAM sshd turns away an account whose password field begins with "!"
-    field=$(getent shadow "$1" | cut -d: -f2)
+    field=$(getent shadow "$1" 2>/dev/null | cut -d: -f2)
     case $field in
     '!' | '!!' | '!*') # there is no password in it: "*" has none either, and is not locked
-        usermod --password '*' "$1" || no "the account $1 can't be unlocked"
+        [ -n "$DRY" ] || usermod --password '*' "$1" || no "the account $1 can't be unlocked"
         changed "password field of $1 (from $field to *)"
         ;;
     '!'*)
@@ -73,11 +116,20 @@ unlock() { # ACCOUNT: without PAM sshd turns away an account whose password fiel
 }
 
 authorize() { # ACCOUNT KEY: with the account's own rights, for it may have put links in the way
+    if [ -n "$DRY" ] && ! id -u "$1" >/dev/null 2>&1; then
+        changed "authorized key of $1"
+        return
+    fi
     # The first line that has the key counts for sshd, with its options.
     # shellcheck disable=SC2016 # expanded by the account's shell
     setpriv --reuid="$1" --regid="$1" --init-groups sh -c '
         umask 077
-        cd "$1" && mkdir -p .ssh && chmod 0700 .ssh && touch .ssh/authorized_keys || exit 1
+        cd "$1" || exit 1
+        if [ -z "$4" ]; then
+            mkdir -p .ssh && chmod 0700 .ssh && touch .ssh/authorized_keys || exit 1
+        elif [ ! -e .ssh/authorized_keys ]; then
+            echo "changed authorized key of $3" && exit 0
+        fi
         file=.ssh/authorized_keys there="" key=${2#* } tab=$(printf "\t")
         blob=${key%% *} key="${2%% *} ${key%% *}"
         while IFS= read -r line || [ -n "$line" ]; do
@@ -88,11 +140,13 @@ authorize() { # ACCOUNT KEY: with the account's own rights, for it may have put 
             *" $blob "*) exit 3 ;;
             esac
         done <"$file"
-        if [ -z "$there" ]; then
+        if [ -z "$there" ] && [ -n "$4" ]; then
+            echo "changed authorized key of $3"
+        elif [ -z "$there" ]; then
             [ -z "$(tail -c 1 "$file")" ] || echo >>"$file" || exit 1
             printf "%s\n" "$2" >>"$file" && echo "changed authorized key of $3" || exit 1
         fi
-        chmod 0600 "$file"' sh "$(getent passwd "$1" | cut -d: -f6)" "$2" "$1"
+        [ -n "$4" ] || chmod 0600 "$file"' sh "$(getent passwd "$1" | cut -d: -f6)" "$2" "$1" "$DRY"
     case $? in
     0) ;;
     3) no "authorized_keys of the account $1 has this key with options (such as command=), and they count for sshd: take that line out" ;;
@@ -127,13 +181,52 @@ let_in() { # UNIT: its supervisor may start it, also at boot, unless a mark on t
         return
     fi
     if [ "$unit_is" = masked ]; then
-        systemctl unmask --quiet "$1" || no "$1 can't be unmasked"
+        [ -n "$DRY" ] || systemctl unmask --quiet "$1" || no "$1 can't be unmasked"
         changed "$1 unmasked"
     fi
     if [ "$(systemctl is-enabled "$1" 2>/dev/null)" != enabled ]; then
-        systemctl enable --quiet "$1" || no "$1 can't be enabled"
+        [ -n "$DRY" ] || systemctl enable --quiet "$1" || no "$1 can't be enabled"
         changed "$1 enabled"
     fi
+}
+
+not_anothers() { # before anything is changed: what another fleet owns on this host is never taken from it
+    for path in "$UNIT_PATH" "$SUDOERS_PATH"; do
+        [ -f "$path" ] || continue
+        owner=$(sed -n 's/^# Written by "\{0,1\}deploytool host prepare"\{0,1\} for the fleet \([^ ]*\)\.\( .*\)\{0,1\}$/\1/p' "$path" | head -n 1)
+        [ -z "$owner" ] || [ "$owner" = "$FLEET" ] ||
+            no "$path is of the fleet $owner, and two fleets can't own one service: give this one another name, or take the host out of $owner first"
+    done
+    [ ! -f "$RECORD_PATH" ] || owned "$RECORD_PATH"
+    records=${RECORD_PATH%/*/*}
+    [ -n "$UNIT_PATH" ] && [ -d "$records" ] || return 0
+    record=$(grep -rlxF --include=prepared -e "root $ROOT" "$records" | grep -vxF -e "$RECORD_PATH" | head -n 1)
+    [ -z "$record" ] ||
+        no "$ROOT is the folder of $(sed -n 's/^service //p' "$record"), of the fleet $(sed -n 's/^fleet //p' "$record"): give this one another release_root"
+}
+
+owned() { # RECORD: it is this fleet's
+    owner=$(sed -n 's/^fleet //p' "$1" | head -n 1)
+    [ "$owner" = "$FLEET" ] ||
+        no "$ROOT and its agent are of the fleet $owner: give this one another release_root, or take the host out of $owner first"
+}
+
+record() { # what was made here, for "host retire --purge"; what an earlier preparation made stays in it
+    kept=$(sed -n '/^made /p' "$RECORD_PATH" 2>/dev/null)
+    new=$(printf '%s' "$MADE" | sed 's/^/made /')
+    place "$RECORD_PATH" 0644 "$OWNER" "fleet $FLEET
+service $NAME
+root $ROOT
+${new:+$new$LF}${kept:+$kept$LF}"
+}
+
+looked_at() { # root has to see what runs as the service's account: that is what a proof rests on
+    [ -z "$DRY" ] || return 0
+    setpriv --reuid="$1" --regid="$1" --clear-groups sleep 10 &
+    sleeper=$!
+    sleep 0.1
+    seen=$(readlink "/proc/$sleeper/exe" 2>&1) || no "root can't look at a process of $1 on this host (it needs CAP_SYS_PTRACE): $seen"
+    kill "$sleeper" 2>/dev/null
 }
 
 at_least() { # WHAT LEAST FOUND WHY: a version, by its first number
@@ -153,7 +246,7 @@ python_there() { # the one that the agent is started with is new enough
 }
 
 # What the agent is, and what the last rungs of a stop are made of.
-needs stat mv cut head tr cat grep ls sync sleep timeout
+needs sed stat mv cut head tr cat grep ls sync sleep timeout
 python_there
 if [ -n "$SIGNERS_PATH" ]; then
     needs ssh-keygen
@@ -163,9 +256,10 @@ if [ -n "$SIGNERS_PATH" ]; then
     esac
 fi
 OWNER='' SERVICE_OWNER=''
+not_anothers
 if [ -n "$UNIT_PATH" ]; then
     [ "$(id -u)" = 0 ] || no 'this needs root: name an account with --admin'
-    needs systemctl sudo visudo useradd usermod setpriv getent sed tail
+    needs systemctl sudo visudo useradd userdel usermod setpriv getent tail readlink
     version=$(systemctl --version 2>/dev/null | head -n 1) version=${version#systemd }
     at_least systemd 243 "$version" 'an older one does not say all that is asked of a unit'
     rights_line
@@ -193,8 +287,10 @@ if [ -n "$UNIT_PATH" ]; then
     folder "${UNIT_PATH%/*}" 0755 root:root
     before=$(cat "$UNIT_PATH" 2>/dev/null)
     place "$UNIT_PATH" 0644 root:root "$UNIT"
-    [ "$before" = "$(cat "$UNIT_PATH")" ] || systemctl daemon-reload || no 'systemd does not reload'
+    [ -n "$DRY" ] || [ "$before" = "$(cat "$UNIT_PATH")" ] || systemctl daemon-reload || no 'systemd does not reload'
     let_in "$NAME.service"
     place "$SUDOERS_PATH" 0440 root:root "$SUDOERS"
+    looked_at "$ACCOUNT"
 fi
+record
 printf 'deploytool %s end ok\n' "$NONCE"

@@ -18,6 +18,7 @@ LET_IN = re.search(r"^let_in\(\) \{.*?^\}\n", SCRIPT, re.MULTILINE | re.DOTALL)
 PYTHON = re.search(r"^python_there\(\) \{.*?^\}\n", SCRIPT, re.MULTILINE | re.DOTALL)
 TRUSTED = resources.files("deploytool.agent").joinpath("trusted.sh").read_text(encoding="utf-8")
 SYSTEMD = """
+DRY=''
 changed() { printf 'changed %s\\n' "$1"; }
 no() { printf 'no %s\\n' "$*"; exit 1; }
 systemctl() { # a unit whose state lies in a file
@@ -107,6 +108,7 @@ def part(name: str) -> str:
 HOST = """
 LF='
 '
+DRY=''
 changed() { printf 'changed %s\\n' "$1"; }
 no() { printf 'no %s\\n' "$*"; exit 0; }
 getent() {
@@ -225,3 +227,89 @@ def test_a_sudo_without_requiretty_gets_a_line_without_and_an_objection_is_shown
 
 def test_the_rights_are_checked_before_anything_is_changed() -> None:
     assert SCRIPT.index("\n    rights_line\n") < SCRIPT.index('\n    account "$DEPLOY" /bin/sh\n')
+
+
+# --- one service, one fleet -----------------------------------------------------------------------
+
+UNIT = '# Written by "deploytool host prepare" for the fleet {}. Do not edit: it is evidence.\n'
+SUDO = "# Written by deploytool host prepare for the fleet {}.\n"
+
+
+def claimed(place: Path, fleet: str = "ours") -> list[str]:
+    """What a preparation for a fleet says of what stands on a host that is made of files."""
+    (place / "agents" / "router").mkdir(parents=True, exist_ok=True)
+    settings = (
+        f"FLEET={fleet} ROOT=/opt/router UNIT_PATH={place}/unit SUDOERS_PATH={place}/sudo "
+        f"RECORD_PATH={place}/agents/router/prepared\n"
+    )
+    script = f"set -uf\n{HOST}{settings}{part('owned')}{part('not_anothers')}not_anothers"
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=10)
+    assert done.stderr == ""
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "word"),
+    [
+        ("unit", UNIT, "unit is of the fleet"),
+        ("sudo", SUDO, "sudo is of the fleet"),
+        ("agents/router/prepared", "fleet {}\nservice router\n", "its agent are of the fleet"),
+    ],
+)
+def test_what_another_fleet_owns_is_refused_by_name(
+    tmp_path: Path, file: str, text: str, word: str
+) -> None:
+    (tmp_path / "agents" / "router").mkdir(parents=True)
+    for owner, refused in (("ours", False), ("theirs", True), ("ours.2", True)):
+        (tmp_path / file).write_text(text.format(owner))
+        said = claimed(tmp_path)
+        assert bool(said) is refused, said
+        assert not refused or f"{word} {owner}" in said[0].replace(",", "").replace(":", "")
+
+
+def test_the_root_of_another_service_is_refused_by_name(tmp_path: Path) -> None:
+    other = tmp_path / "agents" / "gateway" / "prepared"
+    other.parent.mkdir(parents=True)
+    other.write_text("fleet theirs\nservice gateway\nroot /opt/router/inner\n")
+    assert claimed(tmp_path) == []
+    other.write_text("fleet theirs\nservice gateway\nroot /opt/router\n")
+    (said,) = claimed(tmp_path)
+    assert "/opt/router is the folder of gateway, of the fleet theirs" in said
+
+
+def test_what_is_owned_is_looked_at_before_anything_is_changed() -> None:
+    assert SCRIPT.index("\nnot_anothers\n") < SCRIPT.index('\n    account "$DEPLOY" /bin/sh\n')
+
+
+# --- what a preparation made ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("end", ["record", "no it-failed", "dry"])
+def test_what_was_made_is_in_the_record_and_is_undone_where_the_rest_fails(
+    tmp_path: Path, end: str
+) -> None:
+    (tmp_path / "kept").write_text("before")
+    names = ["made", "undo", "no", "rights", "allow", "parents", "folder", "place", "record", "changed"]  # the script's own, in its order
+    functions = "".join(
+        part(name) if name != "changed" else "changed() { printf 'changed %s\\n' \"$1\"; }\n"
+        for name in names
+    )
+    script = (
+        f"set -uf\nLF='\n'\nMADE='' NONCE=n FLEET=ours NAME=router UNIT_PATH='' OWNER='' "
+        f"DRY={'yes' if end == 'dry' else chr(39) * 2} ROOT={tmp_path}/a/b "
+        f"RECORD_PATH={tmp_path}/a/prepared\n{functions}"
+        f'folder "$ROOT" 0755 ""\nplace "$ROOT/file" 0600 "" text\n'
+        f'place {tmp_path}/kept 0644 "" before\n{"record" if end == "dry" else end}\n'
+    )
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=10)
+    assert done.stderr == ""
+    for path in (f"{tmp_path}/a", f"{tmp_path}/a/b", f"{tmp_path}/a/b/file"):
+        assert f"changed {path}\n" in done.stdout
+    assert (tmp_path / "kept").read_text() == "before"
+    if end != "record":
+        assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+        return
+    a, b = f"{tmp_path}/a", f"{tmp_path}/a/b"
+    made = [f"made file {b}/file", f"made folder {b}", f"made folder {a}"]
+    head = ["fleet ours", "service router", f"root {b}"]
+    assert (tmp_path / "a/prepared").read_text().splitlines() == [*head, *made]
