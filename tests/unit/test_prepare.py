@@ -289,11 +289,9 @@ def test_what_was_made_is_in_the_record_and_is_undone_where_the_rest_fails(
     tmp_path: Path, end: str
 ) -> None:
     (tmp_path / "kept").write_text("before")
-    names = ["made", "undo", "no", "rights", "allow", "parents", "folder", "place", "record", "changed"]  # the script's own, in its order
-    functions = "".join(
-        part(name) if name != "changed" else "changed() { printf 'changed %s\\n' \"$1\"; }\n"
-        for name in names
-    )
+    names = ("made", "undo", "no", "rights", "allow", "parents", "folder", "place", "record")
+    functions = "".join(map(part, names))
+    functions += "changed() { printf 'changed %s\\n' \"$1\"; }\n"
     script = (
         f"set -uf\nLF='\n'\nMADE='' NONCE=n FLEET=ours NAME=router UNIT_PATH='' OWNER='' "
         f"DRY={'yes' if end == 'dry' else chr(39) * 2} ROOT={tmp_path}/a/b "
