@@ -105,14 +105,26 @@ def retire(
         bool,
         typer.Option("--dead", help="It does not answer, and is known to be off for good."),
     ] = False,
+    purge: Annotated[
+        bool,
+        typer.Option("--purge", help="Take away all that preparations brought, releases too."),
+    ] = False,
+    admin: Annotated[
+        str | None, typer.Option("--admin", help="For --purge: root, or one that may sudo.")
+    ] = None,
+    admin_key: Annotated[
+        Path | None, typer.Option("--admin-key", help="That account's private key file.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Take a host out of service for good, or let its replacement in.
 
     The service is stopped there and kept from coming back with a reboot. With --replacement-key
-    the new machine's key is pinned in the place of the old one's.
+    the new machine's key is pinned in the place of the old one's. With --purge the host is left as
+    it was before it was prepared: accounts that a preparation made go too.
     """
     del json
     from deploytool.cli import preparing
 
-    preparing.retire(host, inventory, replacement_key, dead=dead)
+    who = preparing.admin_of(admin, admin_key) if purge else None
+    preparing.retire(host, inventory, replacement_key, dead=dead, purge=who)

@@ -8,13 +8,19 @@ from shlex import join, quote
 
 from deploytool.cli.notices import say_notices, way_back
 from deploytool.cli.output import finish, say
-from deploytool.errors import FaultKind, HostFault, NotProven
+from deploytool.errors import FaultKind, HostFault, InputError, NotProven
 from deploytool.fleet.model import Inventory
 from deploytool.fleet.paths import expand_home
 from deploytool.fleet.prepare import Admin, read_public_key
 from deploytool.fleet.retire import pin_replacement
 from deploytool.fleet.select import select_hosts
-from deploytool.operations.hosts import check_hosts, let_host_in, prepare_hosts, retire_host
+from deploytool.operations.hosts import (
+    check_hosts,
+    let_host_in,
+    prepare_hosts,
+    purge_host,
+    retire_host,
+)
 from deploytool.operations.workspace import Workspace
 from deploytool.parity.host_notices import last_of
 from deploytool.parity.model import Evidence, Expected, Verdict
@@ -158,27 +164,84 @@ def let_in(
     finish({"host": host, "state": seen.state or "not seen"}, error)
 
 
-def retire(host: str, inventory: Path, replacement_key: Path | None, *, dead: bool) -> None:
+def admin_of(admin: str | None, admin_key: Path | None) -> Admin:
+    """The account that is root, or may use sudo, by the options that name it."""
+    return Admin(admin, expand_home(str(admin_key)) if admin_key else None)
+
+
+def retire(
+    host: str,
+    inventory: Path,
+    replacement_key: Path | None,
+    *,
+    dead: bool,
+    purge: Admin | None = None,
+) -> None:
     """Carries out the command of this name, and ends it."""
+    if dead and purge is not None:
+        raise InputError(
+            "--purge takes things away on a host, and --dead says that it does not answer.",
+            "Nothing was touched.",
+            "Leave one of the two out.",
+        )
     fleet = (space := Workspace.open(inventory)).inventory
     select_hosts(fleet, (host,))
     key = read_public_key(replacement_key) if replacement_key is not None else None
     if not dead:
         try:
             retire_host(space, host)
+            say(f"{host}: stopped, and it stays so after a reboot.")
         except HostFault as fault:
-            again = f"deploytool host retire {host} -i {quote(str(inventory))}"
-            again += f" --replacement-key {quote(str(replacement_key))}" if replacement_key else ""
-            raise NotProven(
-                f"{host} is NOT shown to be out of service: {fault}",
-                "It may serve now, or come back; no other host was asked, and no key was pinned.",
-                f"Once it answers: {again} (a lock that this left lets it through), "
-                f"or switch it off, then: {again} --dead",
-            ) from fault
-        say(f"{host}: stopped, and it stays so after a reboot.")
+            if purge is not None and _half_purged(fleet, fault):
+                say(f"{host}: {fault}. Root looks whether its service runs.")
+            else:
+                raise _not_retired(host, inventory, replacement_key, fault) from fault
+    removed = None if purge is None else _purge(space, host, purge)
     if key is not None:
         say(f"{host}: the replacement's key is pinned as {pin_replacement(fleet, host, key)}.")
         say(f"Next: deploytool host prepare -i {inventory} --host {host}{_as_root(fleet)}")
     else:
         say(f"Next: take {host} out of {inventory}, and lower 'expect' to {fleet.expect - 1}.")
-    finish({"host": host, "stopped": not dead, "pinned": key is not None}, None)
+    document: dict[str, object] = {
+        "host": host,
+        "stopped": not dead,
+        "pinned": key is not None,
+        "removed": list(removed or ()),
+    }
+    finish(document, None)
+
+
+def _half_purged(fleet: Inventory, fault: HostFault) -> bool:
+    """Whether a purge that broke off may have left this; a purge goes on where nothing runs."""
+    kinds = {FaultKind.AUTH, FaultKind.RIGHTS, FaultKind.AGENT}
+    return fleet.service.supervisor == "systemd" and fault.kind in kinds
+
+
+def _not_retired(
+    host: str, inventory: Path, replacement_key: Path | None, fault: HostFault
+) -> NotProven:
+    again = f"deploytool host retire {host} -i {quote(str(inventory))}"
+    again += f" --replacement-key {quote(str(replacement_key))}" if replacement_key else ""
+    return NotProven(
+        f"{host} is NOT shown to be out of service: {fault}",
+        "It may serve now, or come back; no other host was asked, and no key was pinned.",
+        f"Once it answers: {again} (a lock that this left lets it through), "
+        f"or switch it off, then: {again} --dead",
+    )
+
+
+def _purge(space: Workspace, host: str, admin: Admin) -> tuple[str, ...]:
+    """Takes away what preparations brought there, and says it."""
+    try:
+        removed, left = purge_host(space, host, admin)
+    except HostFault as fault:
+        raise NotProven(
+            f"{host} is stopped for good, and NOT purged: {fault}",
+            "Some of what preparations brought may be gone; no other host was asked.",
+            f"Fix what the line names, then: deploytool host retire {host} -i {space.named} --purge --admin root",
+        ) from fault
+    for path in removed:
+        say(f"{host}: removed {path}")
+    if left:
+        say(f"{host}: left {left}")
+    return removed

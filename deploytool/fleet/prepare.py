@@ -92,32 +92,44 @@ def render_script(
     """The preparation of one host as a shell script; every value in it is quoted."""
     files = host_files(inventory, host, deploy)
     settings = {
+        **places(inventory, host, deploy),
         "NONCE": nonce,
-        "ROOT": inventory.root(host),
         "DRY": "yes" if dry else "",
-        "FLEET": inventory.fleet,
-        "RECORD_PATH": record_path(files),
-        "NAME": inventory.service.name,
-        "DEPLOY": deploy,
-        "ACCOUNT": service_account(inventory) or "",
         "AUTHORIZE": authorize or "",
         "PYTHON": files.settings.python or "",
-        "AGENT_PATH": files.agent_path,
         "AGENT": files.agent.decode(),
-        "UNIT_PATH": files.unit_path or "",
         "UNIT": files.unit or "",
-        "SIGNERS_PATH": files.signers_path or "",
         "SIGNERS": files.signers or "",
-        "SUDOERS_PATH": files.sudoers_path or "",
         "SUDOERS": files.sudoers or "",
     }
     trusted = resources.files("deploytool.agent").joinpath("trusted.sh")
-    script = resources.files("deploytool.fleet").joinpath("prepare.sh")
-    texts = (part.read_text(encoding="utf-8") for part in (trusted, script))
-    return "\n".join([*assignments(settings), *texts])
+    return "\n".join(
+        [*assignments(settings), trusted.read_text(encoding="utf-8"), _script("prepare.sh")]
+    )
 
 
-def record_path(files: HostFiles) -> str:
+def _script(name: str) -> str:
+    return resources.files("deploytool.fleet").joinpath(name).read_text(encoding="utf-8")
+
+
+def places(inventory: Inventory, host: str, deploy: str) -> dict[str, str]:
+    """Whose a host is, and where what is brought to it stands, as its scripts know them."""
+    files = host_files(inventory, host, deploy)
+    return {
+        "FLEET": inventory.fleet,
+        "NAME": inventory.service.name,
+        "ROOT": inventory.root(host),
+        "DEPLOY": deploy,
+        "ACCOUNT": service_account(inventory) or "",
+        "AGENT_PATH": files.agent_path,
+        "RECORD_PATH": _record_path(files),
+        "UNIT_PATH": files.unit_path or "",
+        "SIGNERS_PATH": files.signers_path or "",
+        "SUDOERS_PATH": files.sudoers_path or "",
+    }
+
+
+def _record_path(files: HostFiles) -> str:
     """Where a host keeps whose it is and what preparations made there, beside its agent."""
     return f"{files.agent_path.rpartition('/')[0]}/prepared"
 
@@ -127,14 +139,14 @@ def _prepare_host(inventory: Inventory, host: str, admin: Admin) -> Prepared:
     nonce = secrets.token_hex(16)
     script = render_script(inventory, host, target.user, admin.authorize, nonce, dry=admin.dry)
     with LOG.asks(host, "prepare", None, len(script)):
-        done = _prepared(as_root(inventory, target, admin, script), nonce)
+        done = _prepared(_as_root(inventory, target, admin, script), nonce)
     if admin.dry:
         return replace(done, dry=True)
     _try(inventory, host, target, admin)
     return done
 
 
-def as_root(inventory: Inventory, target: Route, admin: Admin, script: str) -> Output:
+def _as_root(inventory: Inventory, target: Route, admin: Admin, script: str) -> Output:
     """Has a shell of root run ``script`` (without systemd: of the deploy account).
 
     Raises:
@@ -170,22 +182,32 @@ def _in_the_way(
     what = "agent" if kind in {FaultKind.RIGHTS, FaultKind.AGENT} else "login"
     if inventory.service.supervisor != "systemd":
         return ()
-    files = host_files(inventory, host, target.user)
     nonce = secrets.token_hex(16)
-    settings = {
-        "NONCE": nonce,
-        "DEPLOY": target.user,
-        "AGENT_PATH": files.agent_path,
-        "SUDOERS_PATH": files.sudoers_path or "",
-        "WHAT": what,
-    }
-    text = resources.files("deploytool.fleet").joinpath("tried.sh").read_text(encoding="utf-8")
-    script = "\n".join([*assignments(settings), text])
+    settings = {**places(inventory, host, target.user), "NONCE": nonce, "WHAT": what}
+    script = "\n".join([*assignments(settings), _script("tried.sh")])
     try:
-        answer = as_root(inventory, target, admin, script)
+        answer = _as_root(inventory, target, admin, script)
         return parse_reply(answer.output, nonce, Call("tried")).all("cause")
     except HostFault:
         return ()  # the fault itself is what is known then
+
+
+def purge(inventory: Inventory, host: str, admin: Admin) -> tuple[tuple[str, ...], str]:
+    """Takes away what preparations brought to a host whose service was stopped for good.
+
+    Gives what was removed, and what was left there and why.
+
+    Raises:
+        HostFault: it was not all done; the same once more goes on from there.
+    """
+    target = route(inventory, host)
+    nonce = secrets.token_hex(16)
+    settings = {**places(inventory, host, target.user), "NONCE": nonce}
+    script = "\n".join([*assignments(settings), _script("purge.sh")])
+    with LOG.asks(host, "purge", None, len(script)):
+        answer = _as_root(inventory, target, admin, script)
+        reply = parse_reply(answer.output, nonce, Call("purge"))
+    return reply.all("changed"), "; ".join(reply.all("left"))
 
 
 def _run(way: Route, inventory: Inventory, command: str, script: str) -> Output:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         install_signers,
         let_host_in,
         prepare_hosts,
+        purge_host,
         retire_host,
     )
     from deploytool.operations.proving import VerifyResult, probe, status, verify
@@ -67,6 +68,7 @@ __all__ = [
     "let_host_in",
     "plan",
     "prepare_hosts",
+    "purge_host",
     "probe",
     "request_start",
     "resume",
@@ -96,6 +98,7 @@ _MODULES = {
         "install_signers",
         "let_host_in",
         "prepare_hosts",
+        "purge_host",
         "retire_host",
     ),
     "proving": (

@@ -128,6 +128,20 @@ def retire_host(space: Workspace, host: str) -> None:
         stop_for_good(hosts[host], holder(), space.deadline_s)
 
 
+def purge_host(space: Workspace, host: str, admin: Admin) -> tuple[tuple[str, ...], str]:
+    """Takes away what preparations brought to a retired host: what was removed, and what was left.
+
+    Raises:
+        InputError: it is no declared host.
+        HostFault: it was not all done, or that is not known; the same once more goes on.
+    """
+    from deploytool.fleet.prepare import purge
+    from deploytool.fleet.select import select_hosts
+
+    select_hosts(space.inventory, (host,))
+    return purge(space.inventory, host, admin)
+
+
 def install_signers(
     space: Workspace, admin: Admin, *, tell: Callable[[str], None] = _untold
 ) -> Mapping[str, str]:

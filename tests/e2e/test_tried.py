@@ -97,3 +97,32 @@ def test_a_second_fleet_is_refused_by_the_name_of_the_first(desk: Workstation) -
     assert f"{ROOT} is the folder of router, of the fleet {first}" in ended.err
     after = desk.root(_HOST, "cd / && find etc usr/local opt home -newer /proc/1 | sort | cksum")
     assert after == before
+
+
+def test_a_purge_takes_away_what_preparations_made_and_goes_on_where_it_broke_off(
+    desk: Workstation,
+) -> None:
+    """What was there before stays: a file of another's in a folder that a preparation made."""
+    admin = ("--admin", "root", "--admin-key", desk.containers.folder / "admin_ed25519")
+    purge = ("host", "retire", _HOST, "-i", desk.inventory, "--purge", *admin)
+    theirs = "/usr/local/libexec/theirs"
+    desk.root(_HOST, f"touch {theirs}")
+    there = (
+        "for path in /etc/sudoers.d/deploytool-router /usr/local/lib/systemd/system/router.service "
+        f"/usr/local/libexec/deploytool {ROOT}/releases {ROOT}/state /home/deploy; do "
+        "[ ! -e $path ] || echo $path; done; getent passwd deploy router || true"
+    )
+    assert len(desk.root(_HOST, there).splitlines()) == 8
+    desk.root(_HOST, "su -s /bin/sh router -c 'sleep 300 >/dev/null 2>&1 & echo $!' >/tmp/pid")
+    broken = desk.tool(*purge)
+    assert broken.code == 5, broken
+    assert "NOT purged" in broken.err
+    assert "the account router can't be removed" in broken.err
+    desk.root(_HOST, "kill -KILL $(cat /tmp/pid)")
+    done = desk.tool(*purge)
+    assert done.code == 0, done
+    assert "removed account deploy" in done.out
+    assert desk.root(_HOST, there) == ""
+    desk.root(_HOST, f"rm {theirs}")  # fails where it is gone
+    again = desk.prepare("-i", desk.inventory, "--host", _HOST)
+    assert again.code == 0, again
