@@ -238,7 +238,8 @@ def _purge(space: Workspace, host: str, admin: Admin) -> tuple[str, ...]:
         raise NotProven(
             f"{host} is stopped for good, and NOT purged: {fault}",
             "Some of what preparations brought may be gone; no other host was asked.",
-            f"Fix what the line names, then: deploytool host retire {host} -i {space.named} --purge --admin root",
+            "Fix what the line names, then: "
+            f"deploytool host retire {host} -i {space.named} --purge --admin root",
         ) from fault
     for path in removed:
         say(f"{host}: removed {path}")
