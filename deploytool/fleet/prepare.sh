@@ -220,6 +220,22 @@ root $ROOT
 ${new:+$new$LF}${kept:+$kept$LF}"
 }
 
+root_fits() { # the unit's sandbox hides these from the service, and a program has to be run from the root
+    case $ROOT/ in
+    /home/* | /root/* | /run/user/*) no "$ROOT lies under a home, which the unit hides from the service (ProtectHome): give it another release_root" ;;
+    /tmp/* | /var/tmp/*) no "$ROOT lies under /tmp or /var/tmp, of which the service has its own (PrivateTmp): give it another release_root" ;;
+    esac
+    command -v findmnt >/dev/null || return 0
+    for path in "$ROOT" "${AGENT_PATH%/*}"; do
+        while [ ! -d "$path" ] && [ -n "$path" ]; do path=${path%/*}; done
+        mounted=$(findmnt -n -o OPTIONS -T "${path:-/}" | tail -n 1)
+        case ,$mounted, in
+        *,noexec,*) no "${path:-/} lies on a file system that is mounted noexec: no program there can be run" ;;
+        *,ro,*) no "${path:-/} lies on a file system that is mounted read-only" ;;
+        esac
+    done
+}
+
 looked_at() { # root has to see what runs as the service's account: that is what a proof rests on
     [ -z "$DRY" ] || return 0
     setpriv --reuid="$1" --regid="$1" --clear-groups sleep 10 &
@@ -262,6 +278,7 @@ if [ -n "$UNIT_PATH" ]; then
     needs systemctl sudo visudo useradd userdel usermod setpriv getent tail readlink
     version=$(systemctl --version 2>/dev/null | head -n 1) version=${version#systemd }
     at_least systemd 243 "$version" 'an older one does not say all that is asked of a unit'
+    root_fits
     rights_line
     account "$DEPLOY" /bin/sh
     unlock "$DEPLOY"

@@ -311,3 +311,33 @@ def test_what_was_made_is_in_the_record_and_is_undone_where_the_rest_fails(
     made = [f"made file {b}/file", f"made folder {b}", f"made folder {a}"]
     head = ["fleet ours", "service router", f"root {b}"]
     assert (tmp_path / "a/prepared").read_text().splitlines() == [*head, *made]
+
+
+# --- where the root may lie -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("root", "options", "word"),
+    [
+        ("/opt/router", "rw,relatime", ""),
+        ("/opt/router", "rw,noexec", "mounted noexec"),
+        ("/opt/router", "ro,relatime", "mounted read-only"),
+        ("/opt/router", "rw,errors=remount-ro", ""),
+        ("/home/x/router", "rw", "ProtectHome"),
+        ("/homes/router", "rw", ""),
+        ("/var/tmp/router", "rw", "PrivateTmp"),
+        ("/tmp", "rw", "PrivateTmp"),
+    ],
+)
+def test_a_root_that_the_service_could_not_run_from_is_refused_with_the_reason(
+    root: str, options: str, word: str
+) -> None:
+    script = (
+        f"set -uf\nROOT={root} AGENT_PATH=/usr/local/libexec/x/helper\n"
+        "no() { printf 'no %s\\n' \"$*\"; exit 0; }\n"
+        f"findmnt() {{ echo {options}; }}\n{part('root_fits')}root_fits"
+    )
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=10)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert bool(done.stdout) is bool(word), done.stdout
+    assert word in done.stdout
