@@ -64,7 +64,8 @@ def prepare(
         say("Nothing was changed.")
     else:
         say(f"All {len(outcomes)} hosts are prepared.")
-    finish({"changed": changed, "left": left, "failed": failed}, error)
+    document = {"changed": changed, "left": left, "failed": failed, "dry_run": dry_run}
+    finish(document, error)
 
 
 def _dark(outcomes: Mapping[str, object]) -> str | None:
