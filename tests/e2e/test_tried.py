@@ -82,6 +82,8 @@ def test_a_dry_run_names_what_the_next_run_changes_and_changes_nothing(desk: Wor
     assert done.code == 0, done
     assert "prepared; changed: " in done.out
     assert "would change: nothing" in desk.prepare(*prepare, "--dry-run").out
+    document = desk.prepare(*prepare, "--dry-run", "--json").document
+    assert (document["dry_run"], document["changed"]) == (True, {_HOST: []})
 
 
 def test_a_second_fleet_is_refused_by_the_name_of_the_first(desk: Workstation) -> None:
