@@ -58,6 +58,19 @@ members() { # -> MEMBERS: the service's processes by its supervisor's own list; 
         group_members "$(timeout -k 1 2 systemctl show "$NAME.service" -p ControlGroup --value 2>/dev/null)" || GROUP=''
 }
 
+in_service() { # PID: whether it is still the service's, since a number can be given to another process
+    while IFS= read -r line; do
+        case $line in */"$NAME.service" | */"$NAME.service"/*) return 0 ;; esac
+    done <"/proc/$1/cgroup"
+    [ "$SUPERVISOR" = process ] # members has compared its start time
+} 2>/dev/null
+
+signal_members() { # tells MEMBERS to halt, by the artifact's own signal; fails where none of them was told
+    told=''
+    for member in $MEMBERS; do in_service "$member" && kill -s "$HALT_SIGNAL" "$member" 2>/dev/null && told=yes; done
+    [ -n "$told" ]
+}
+
 ours() { # -> OURS: MEMBERS, and every other process that executes or holds a file below the releases; WHOLE, unless cut short
     OURS=" $MEMBERS " pid='' WHOLE=yes
     IFS='
@@ -86,7 +99,7 @@ fence() { # first so that neither the supervisor nor a reboot revives it
     *"latch $latch"*) ;; # it was told to halt, and what the artifact calls its own latch is kept there
     *)
         IFS=' '
-        [ -z "$HALT_SIGNAL" ] || for member in $MEMBERS; do kill -s "$HALT_SIGNAL" "$member" 2>/dev/null && waits=20; done
+        [ -z "$HALT_SIGNAL" ] || ! signal_members || waits=20
         printf 'latch %s\nby %s\nreason %s\nsince %s\n' "$latch" "$by" "$reason" "$since" 2>/dev/null >"$STATE/.halted.$latch.$$" &&
             mv -fT "$STATE/.halted.$latch.$$" "$STATE/halted" 2>/dev/null
         ;;

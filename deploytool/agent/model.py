@@ -84,7 +84,7 @@ class Hold(Record):
 class Latch(Record):
     """A stop that holds here. ``artifact`` is what the artifact calls its own latch.
 
-    ``hosts``: whom the stop was for, names between blanks; None where it did not say.
+    ``hosts``: which hosts the stop was for, names between blanks; None where it did not say.
     """
 
     latch: Hex

@@ -229,7 +229,7 @@ if TYPE_CHECKING:
             """All names in a folder, sorted; none where there is no such folder."""
 
         def stamp_trees(self, paths: Sequence[str]) -> str:
-            """SHA-256 over what tells that nobody wrote to any file below some folders since.
+            """SHA-256 over what shows that no file below some folders was written to since.
 
             That is each one's name, device, inode, size and change time. ``__pycache__`` is left
             out: each host makes its own.
@@ -354,7 +354,11 @@ if TYPE_CHECKING:
             """Waits."""
 
         def account(self, name: str | None) -> int | None:
-            """An account's number, of None the agent's own; None: there is no such account."""
+            """An account's number, of None the agent's own; None: there is no such account.
+
+            Raises:
+                OSError: that can't be told, for the directory of accounts does not answer.
+            """
 
         def has_program(self, name: str) -> bool:
             """Whether it can be run by this name."""

@@ -176,7 +176,7 @@ class Retire(Request):
 class Halt(Request):
     """Latches the stop, and has the running process stop sending. No lock, no token.
 
-    ``hosts``: whom the stop is for, names between blanks.
+    ``hosts``: which hosts the stop is for, names between blanks.
     The shell before the agent acts on the verb's name alone, and signals the service (stub.sh).
     """
 

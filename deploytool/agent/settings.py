@@ -44,10 +44,14 @@ class SocketSetting(Record):
     halt: Text | None = None
     lease: Text | None = None
 
-    @staticmethod
-    def filled(line: str, **words: str) -> str:
-        """A line with its words in braces filled in; one without a value is a bug."""
-        return line.format_map({name: jsontext.dumps(word)[1:-1] for name, word in words.items()})
+    def line(self, verb: str, **words: str) -> str | None:
+        """What to send for ``status``, ``halt`` or ``lease``; None where that is not asked here.
+
+        Its words in braces are filled in; one without a value is a bug.
+        """
+        line: str | None = getattr(self, verb)
+        given = {name: jsontext.dumps(word)[1:-1] for name, word in words.items()}
+        return None if line is None else line.format_map(given)
 
 
 class NeighbourSetting(Record):

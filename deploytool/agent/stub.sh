@@ -62,14 +62,8 @@ else:
 signal_service() {
     [ -n "$HALT_SIGNAL" ] && [ "$SUPERVISOR" = systemd ] || return 0
     services
-    for hierarchy in '' /systemd /unified; do
-        group=/sys/fs/cgroup$hierarchy$SERVICES/$NAME.service/cgroup.procs members=0
-        [ ! -r "$group" ] || while [ $((members = members + 1)) -le 4096 ] && IFS= read -r member; do
-            case $member in '' | 0* | 1 | *[!0-9]*) continue ;; esac # 0 is a process of another namespace, and to kill(2) a group
-            kill -s "$HALT_SIGNAL" "$member"
-        done <"$group"
-    done
-} 2>/dev/null
+    ! group_members "$SERVICES/$NAME.service" || signal_members
+}
 
 become_agent() {
     printf '\ndeploytool %s arrived\n' "$nonce" # that this host was reached, whatever Python does now

@@ -44,7 +44,6 @@ def plan(inventory: Path, release: str, out: Path | None, store: Path) -> None:
 
 
 def _write(out: Path, plan: Plan) -> None:
-
     try:
         out.write_text(plan.model_dump_json(indent=2) + "\n", encoding="utf-8")
     except OSError as error:
@@ -56,7 +55,6 @@ def _write(out: Path, plan: Plan) -> None:
 
 
 def _bound(path: Path | None) -> Plan | None:
-
     if path is None:
         return None
     try:

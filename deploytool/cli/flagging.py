@@ -51,7 +51,7 @@ def lint(
 
 
 def _check_store(store: Path) -> None:
-    """A store that was named and isn't there holds nothing against anybody.
+    """Refuses a store that was named and isn't there: it would prove nothing.
 
     Raises:
         InputError: there is no such folder.
@@ -65,7 +65,6 @@ def _check_store(store: Path) -> None:
 
 
 def _seen(path: Path) -> RoundAnswers:
-
     return probe(Workspace.open(path))
 
 
@@ -123,7 +122,7 @@ def disarm(flag: str, inventory: Path) -> None:
 
 @contextmanager
 def _shown(purpose: Purpose) -> Iterator[tuple[PlainScreen, Callable[[], bool]]]:
-    """What shows it, and what asks whether the user breaks it off."""
+    """What shows it, and what asks whether the user interrupts it."""
     then = GOES_ON if purpose is Purpose.DISARM else "finishing this step, then turning it off"
     with interruptible(then) as pending, PlainScreen() as shown:
         yield shown, pending

@@ -60,7 +60,6 @@ def gate(
 
 
 def _asked(check: list[str], skip: list[str]) -> tuple[Check, ...]:
-
     known = {item.value: item for item in Check}
     unknown = sorted({*check, *skip} - set(known))
     if unknown:
@@ -90,7 +89,6 @@ def _again(request: GateRequest, check: list[str], skip: list[str]) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:

@@ -69,7 +69,7 @@ def prepare(
 
 
 def _dark(outcomes: Mapping[str, object]) -> str | None:
-    """The first host that nobody gets through to; one that lets nobody in yet is none."""
+    """The first unreachable host. One that only rejects our login does not count."""
     kinds = {FaultKind.UNREACHABLE, FaultKind.HOST_KEY, FaultKind.TIMEOUT, FaultKind.LOST}
     found = (h for h, o in outcomes.items() if isinstance(o, HostFault) and o.kind in kinds)
     return next(found, None)
@@ -108,7 +108,7 @@ def _after_check(
         )
     answers = {name: item for name, item in seen.items() if isinstance(item, Evidence)}
     if len(answers) < len(seen):
-        return prepare  # it lets nobody in yet, or has no agent
+        return prepare  # it lets no one in yet, or has no agent
     judged = judge_fleet(
         (judge_host(h, expected[h], item, ProofUse.CHANGE) for h, item in answers.items()),
         ProofUse.CHANGE,

@@ -220,6 +220,6 @@ def _play(stage: Stage, scenarios: tuple[Scenario, ...]) -> list[Played]:
 
 
 def _gone(fleet: Throwaway) -> None:
-    """Takes the fleet away; whoever breaks that off is told how to go on with it."""
+    """Takes the fleet away; a user who interrupts that is told how to go on with it."""
     again = f"deploytool fleet down --fleet {fleet.kind} --folder {fleet.folder}"
     take_away(fleet, lambda _line: None, again)

@@ -1,8 +1,8 @@
 """A procedure as one table, state x event -> what follows, and the loop that runs it. Pure.
 
 The table of a rollout, of an arming and of a stop is each a ``Table``. What is done in a state is
-an *effect*, a value; whoever runs the table has it done and gives the event that came of it. A
-pair that isn't in the table is an error, and leaves the state as it was.
+an *effect*, a value; the caller has it done and gives the event that came of it. A pair that isn't
+in the table is an error, and leaves the state as it was.
 """
 
 from __future__ import annotations

@@ -81,9 +81,9 @@ _NOT_ORPHANED = (
 
 
 def _halted_first(inventory: Inventory, host: str) -> str:
-    """Has an artifact latch its halt anew before it starts, while root's mark of a stop is there.
+    """Has an artifact latch its halt again before it starts, while root's mark of a stop is there.
 
-    An artifact that can't latch where nobody serves starts all the same: its own latch decides.
+    An artifact that can't latch where nothing serves starts all the same: its own latch decides.
     """
     settings = settings_of(inventory, host)
     if settings.halt is None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def _untold(_line: str) -> None:
-    """Stands for somebody who reads along."""
+    """Stands for a caller that shows nothing."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def prepare_hosts(
 
     Args:
         space: the fleet.
-        admin: the account to prepare with, and whom the deploy account lets in.
+        admin: the account to prepare with, and the key that the deploy account lets in.
         only: these hosts, where not all of them.
         tell: is given a line for each host that answered.
 

@@ -53,7 +53,7 @@ def status(
 
     Args:
         space: the fleet.
-        release: what every host is held against; else the release that most hosts have.
+        release: what every host is checked against; else the release that most hosts have.
         heard: called as each host answers.
         whole: whether libraries are read although nothing shows that they were changed.
 

@@ -54,7 +54,7 @@ class Workspace:
         return quote(str(self.path))
 
     def senders(self) -> SenderCommands | None:
-        """Those whom a rollout asks which bits are in use; None where none are declared."""
+        """The senders, which a rollout asks which bits are in use; None where none are declared."""
         from deploytool.arming.senders import senders_of
 
         return senders_of(self.inventory, folder_of(self.path))

@@ -164,17 +164,14 @@ def _folders(files: Mapping[str, str]) -> set[str]:
 
 
 def halts(evidence: Mapping[str, Evidence]) -> Iterator[tuple[str, Finding]]:
-    """Whom a stop was for shows that stop, a later one, or that it ended there lawfully."""
+    """Each host that a stop was for shows it, a later one, or that it ended there lawfully."""
     done: set[tuple[str, str]] = set()
     for other, seen in evidence.items():
         latch = seen.marks.latch
-        for host in (latch.hosts or "").split() if latch is not None else ():
-            if (
-                latch is None
-                or host == other
-                or host not in evidence
-                or (host, latch.latch) in done
-            ):
+        if latch is None:
+            continue
+        for host in (latch.hosts or "").split():
+            if host == other or host not in evidence or (host, latch.latch) in done:
                 continue
             done.add((host, latch.latch))
             named = evidence[host]

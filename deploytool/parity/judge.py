@@ -127,5 +127,5 @@ def shown_manifest(seen: RoundAnswers) -> Manifest | None:
             continue
         if manifest.sha256 == release:
             return manifest
-    # A name that is a digest but has no manifest anywhere: said, and matched by nobody.
+    # A name that is a digest but has no manifest anywhere: said, and matched by no host.
     return Manifest.bare("release", release)

@@ -43,6 +43,7 @@ def _by_a_person(words: str) -> Remedy:
 
 _PREPARE = Remedy(First.PREPARE)
 _RELOAD = Remedy(First.RELOAD)
+_UNSET = Remedy(First.THEN_DEPLOY, "unset in systemctl show-environment what the line names")
 REMEDIES: Mapping[tuple[str, str], Remedy] = MappingProxyType(
     {
         ("agent", ""): _PREPARE,
@@ -96,12 +97,8 @@ REMEDIES: Mapping[tuple[str, str], Remedy] = MappingProxyType(
         ("libraries-same", ""): Remedy(
             First.THEN_DEPLOY, "install the libraries of the interpreter that the others have"
         ),
-        ("running", "environment"): Remedy(
-            First.THEN_DEPLOY, "unset in systemctl show-environment what the line names"
-        ),
-        ("environment-same", ""): Remedy(
-            First.THEN_DEPLOY, "unset in systemctl show-environment what the line names"
-        ),
+        ("running", "environment"): _UNSET,
+        ("environment-same", ""): _UNSET,
     }
 )
 """By the rule that found it, and the aspect. What isn't here is mended by a deployment, or is told

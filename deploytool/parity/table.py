@@ -144,7 +144,7 @@ RULES: tuple[Rule, ...] = (
     Rule("preload-same", "the same preloaded libraries", _ALWAYS, compare=fleet_rules.preloads),
     Rule(
         "halts",
-        "whom a stop was for shows it, or its lawful end",
+        "each host that a stop was for shows it, or its lawful end",
         (_F, _F, _T, _T, _D),
         compare=fleet_rules.halts,
     ),

@@ -77,7 +77,7 @@ class SimulatedMachine:
         event(self, *args, **named)
 
     def _touched(self) -> MemoryHost:
-        """It, for whoever may change it."""
+        """It, for a caller that may change it."""
         return self._prepared
 
     @property

@@ -32,7 +32,7 @@ PASTS_AT_MOST = 50_000
 
 @dataclass(eq=False, slots=True)
 class Past:
-    """All that happened to a host so far. Whoever has the same one is alike."""
+    """All that happened to a host so far. Hosts with the same one are alike."""
 
     then: dict[Hashable, Came] = field(default_factory=dict)
     """What came of what happened next."""

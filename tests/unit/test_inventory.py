@@ -81,8 +81,8 @@ def test_the_agent_is_told_of_the_socket_with_json_kept_as_it_is() -> None:
     fleet = parse(changed(NAMED, f"{NAMED}\n{SOCKET}, status: s, halt: {line}}}"))
     socket = settings_of(fleet, "one").socket
     assert socket is not None
-    assert socket.halt is not None
-    filled = socket.filled(socket.halt, by='an "odd" name', reason="")
+    filled = socket.line("halt", by='an "odd" name', reason="")
+    assert filled is not None
     assert json.loads(filled) == {"command": "halt", "by": 'an "odd" name', "of": "one"}
     assert (socket.path, socket.lease) == ("/opt/router/state/service/ask", None)
 

@@ -257,7 +257,7 @@ def test_p1_libraries_that_can_t_be_read_are_unknown() -> None:
     assert len([v for v in taken.hosts if v.findings]) == len(NAMES)
 
 
-# --- whom a stop was for --------------------------------------------------------------------------
+# --- the hosts of a stop --------------------------------------------------------------------------
 
 STOP = Latch(latch="ab", by="me@here", reason="x", since=9, hosts="router1 router2 router9")
 ENDED = Released(latch="ab", stopped=9, since=20, by="me@here", signer="you@there")
@@ -274,7 +274,7 @@ def stopped(latch: Latch) -> dict[str, Any]:
         ({"released": (ENDED,)}, True),
         ({"released": (ENDED, ENDED.but(latch="cd"))}, True),
         ({"released": (ENDED.but(latch="cd", stopped=8),)}, False),  # of an earlier stop
-        ({"released": (ENDED.but(latch="cd", stopped=10),)}, True),  # it was stopped anew since
+        ({"released": (ENDED.but(latch="cd", stopped=10),)}, True),  # it was stopped again since
         (stopped(STOP), True),
         (stopped(STOP.but(latch="cd", since=1)), True),
         ({"fenced": True}, True),

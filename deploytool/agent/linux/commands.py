@@ -24,7 +24,10 @@ _SIGNER_S = 5.0
 _IN_GROUP = 'echo 0 >"$1/cgroup.procs" && shift && exec "$@"'
 _ACCOUNTS = range(61184, 65520)
 """Numbers of users that no file of accounts names (systemd.exec(5), ``DynamicUser=``)."""
-_PAUSE_S = 0.02
+_TRIES = 100
+_DIRECTORY_S = 5.0
+_NOT_FOUND = 2
+"""getent(1): one or more of the keys could not be found."""
 
 
 class LinuxCommands:
@@ -69,16 +72,16 @@ class LinuxCommands:
         import socket  # only who asks this way pays for it
         import struct
 
+        from deploytool.agent.linux.aside import connect
+
         until = time.monotonic() + deadline_s
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asked:
-            asked.settimeout(0)
-            with _Account(self._settings.account):
-                _connect(asked, path, until)
-            asked.settimeout(max(0.001, until - time.monotonic()))
+            connect(asked, path, self._settings.account, deadline_s)
             found = asked.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
             pid: int = struct.unpack("3i", found)[0]
             if (pid, start_of(pid)) not in peers:
                 raise fail(errno.EPERM, path)
+            asked.settimeout(max(0.001, until - time.monotonic()))
             try:
                 asked.sendall(line.encode("utf-8") + b"\n")
                 answer = _one_line(asked, path, until)
@@ -110,33 +113,20 @@ class LinuxCommands:
 
 def _account_of_no_one() -> int:
     """The number of a user that this host does not know."""
-    import pwd
-
     at = int.from_bytes(os.urandom(4), "big")
-    for step in range(len(_ACCOUNTS)):
+    for step in range(_TRIES):
         number = _ACCOUNTS[(at + step) % len(_ACCOUNTS)]
-        try:
-            pwd.getpwuid(number)
-        except KeyError:
+        known = run(("getent", "passwd", str(number)), deadline_s=_DIRECTORY_S)
+        if known.code == _NOT_FOUND:
             return number
+        if known.code != 0:
+            raise fail(errno.EAGAIN, f"the directory of accounts: {known.text}")
     raise fail(errno.EAGAIN, "every user number is taken")
 
 
 def _asked(way: str, ended: ProgramEnd) -> Asked:
     answer = ended.output.decode("utf-8", "replace")
     return Asked(way=way, code=ended.code, answer=answer, errors=ended.text)
-
-
-def _connect(asked: socket.socket, path: str, until: float) -> None:
-    """Connects; a socket whose queue is full is tried again until time is up."""
-    while time.monotonic() < until:
-        try:
-            asked.connect(path)
-        except BlockingIOError:
-            time.sleep(_PAUSE_S)
-        else:
-            return
-    raise fail(errno.ETIMEDOUT, path)
 
 
 def _one_line(asked: socket.socket, path: str, until: float) -> bytes:
@@ -153,45 +143,3 @@ def _one_line(asked: socket.socket, path: str, until: float) -> bytes:
         if len(answer) > DOCUMENT_AT_MOST:
             raise fail(errno.EMSGSIZE, path)
     return bytes(answer.partition(b"\n")[0])
-
-
-class _Account:
-    """The rights of the service's account while a block runs, so that it can't lead root elsewhere.
-
-    The real and the saved user stay root: the account can neither trace nor signal the agent.
-    """
-
-    def __init__(self, name: str | None) -> None:
-        self._name = name
-
-    def __enter__(self) -> None:
-        if self._name is None:
-            return
-        import pwd
-
-        try:
-            entry = pwd.getpwnam(self._name)
-        except KeyError:
-            raise fail(errno.ENOENT, self._name) from None
-        groups = os.getgrouplist(self._name, entry.pw_gid)
-        self._before = os.geteuid(), os.getegid(), os.getgroups()
-        try:
-            os.setgroups(groups)
-            os.setegid(entry.pw_gid)
-            os.seteuid(entry.pw_uid)
-        except BaseException:
-            self._back()
-            raise
-
-    def __exit__(self, *_: object) -> None:
-        if self._name is not None:
-            self._back()
-
-    def _back(self) -> None:
-        user, group, groups = self._before
-        try:
-            os.seteuid(user)
-            os.setegid(group)
-            os.setgroups(groups)
-        except OSError:
-            os._exit(70)  # an agent with the rights of another must not go on

@@ -314,7 +314,7 @@ class LinuxFiles:
             return []
 
     def stamp_trees(self, paths: Sequence[str]) -> str:
-        """SHA-256 over what tells that nobody wrote to any file below some folders since."""
+        """SHA-256 over what shows that no file below some folders was written to since."""
         from deploytool.agent.linux.trees import stamp_trees
 
         return stamp_trees(paths)

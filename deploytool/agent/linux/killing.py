@@ -54,7 +54,7 @@ def signal_process(pid: int, start: int, number: int) -> bool:
 
 
 def _signal_by_number(pid: int, start: int, number: int) -> bool:
-    """On kernels without pidfd_open(2): a number can be given anew between two looks."""
+    """On kernels without pidfd_open(2): a number can change hands between looks."""
     if start_of(pid) != start:
         return False
     try:

@@ -53,12 +53,9 @@ class LinuxMachine:
         """An account's number, of None the agent's own; None: there is no such account."""
         if name is None:
             return os.geteuid()
-        import pwd
+        from deploytool.agent.linux.aside import account
 
-        try:
-            return pwd.getpwnam(name).pw_uid
-        except KeyError:
-            return None
+        return account(name)
 
     def has_program(self, name: str) -> bool:
         """Whether it can be run by this name."""

@@ -185,7 +185,7 @@ class _Run:
         finally:
             # Its number is its own as long as it was not waited for, and so is its group's.
             signal_group(self._pid, _KILL)
-            status = _reap(self._pid)
+            status = reap(self._pid, GRACE_S)
             for descriptor in (self._output, self._errors):
                 while descriptor in self._open and self._read(descriptor):
                     pass  # what is still in the pipe
@@ -280,9 +280,9 @@ def signal_group(group: int, number: int) -> None:
         pass  # it is gone, or all that is left of it took another account
 
 
-def _reap(pid: int) -> int | None:
+def reap(pid: int, within_s: float) -> int | None:
     """How a killed child ended; None where it does not, as in uninterruptible sleep."""
-    until = time.monotonic() + GRACE_S
+    until = time.monotonic() + within_s
     while True:
         found, status = os.waitpid(pid, os.WNOHANG)
         if found:

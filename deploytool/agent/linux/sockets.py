@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 TABLE_AT_MOST = 64 * 1024 * 1024
+"""Bytes of one table, or of one answer of the kernel's."""
 ANSWER_S = 2.0
 """How long the kernel may take over all of one answer."""
 _OWN = "/proc/self/net"
@@ -40,10 +41,9 @@ _SHOWN = struct.Struct("!BBxxHH16s16s")
 _INODE = struct.Struct("=I")
 _RESULT = struct.Struct("=i")
 _INODE_AT = 68
-_BY_FAMILY, _DONE, _ERROR = 20, 3, 2
+_BY_FAMILY, _DONE = 20, 3
 _REQUEST_DUMP, _INTERRUPTED = 0x301, 0x10
 _MESSAGE_AT_MOST = 1 << 18
-_MESSAGES_AT_MOST = 1 << 16
 
 
 class Wanted:
@@ -134,9 +134,13 @@ def _dump(family: int, states: int, protocol: int = 6) -> Iterator[bytes]:
         until = time.monotonic() + ANSWER_S
         asks = _ASKS.pack(family, protocol, 0, 0, states)
         kernel.send(_HEADER.pack(_HEADER.size + len(asks), _BY_FAMILY, _REQUEST_DUMP, 1, 0) + asks)
-        for _ in range(_MESSAGES_AT_MOST):
+        left = TABLE_AT_MOST
+        while left > 0:
+            if time.monotonic() >= until:
+                raise fail(errno.ETIMEDOUT, "sock_diag")
             kernel.settimeout(max(0.001, until - time.monotonic()))
             answer, at = kernel.recv(_MESSAGE_AT_MOST), 0
+            left -= max(1, len(answer))
             while at < len(answer):
                 length, kind, flags, _, _ = _HEADER.unpack_from(answer, at)
                 if kind == _DONE and not flags & _INTERRUPTED:
@@ -169,7 +173,7 @@ def _packed(peer: str) -> tuple[bytes, int]:
     """``address:port``; IPv6 addresses may stand in brackets.
 
     Raises:
-        OSError: it is no such thing.
+        OSError: it is neither.
     """
     address, _, port = peer.rpartition(":")
     try:

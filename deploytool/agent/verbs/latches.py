@@ -51,13 +51,9 @@ def halt_artifact(host: AgentHost, latch: Latch, deadline_s: float) -> Asked | N
     if command is None:
         return None
     words = {"reason": latch.reason, "by": latch.by}
-    socket = host.settings.socket
-    line = None if socket is None else socket.halt
     machine = host.system.machine
     until = machine.uptime() + deadline_s
-    asked = service.by_socket(
-        host, service.unit(host), line, "trading_state", words, deadline_s=deadline_s
-    )
+    asked = service.by_socket(host, "halt", "trading_state", words, deadline_s=deadline_s)
     if asked is None or (asked.code == 0 and not says_halted(asked)):
         left_s = max(AT_LEAST_S, until - machine.uptime())
         asked = service.run(host, command, words, deadline_s=left_s)

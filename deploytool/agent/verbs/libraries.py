@@ -1,12 +1,13 @@
 """One digest over the library folders of an interpreter that runs the service.
 
-They are thousands of files. What tells that nobody wrote to one since (device, inode, size, change
+They are thousands of files. What shows that none was written to since (device, inode, size, change
 time) is remembered with their digest, in the mark ``libraries``: lines ``boot stamp SHA-256``.
 """
 
 from __future__ import annotations
 
 from deploytool.agent import interpreters, marks
+from deploytool.agent.host import attempt
 from deploytool.agent.model import FileDigest
 from deploytool.agent.words import is_digest
 
@@ -30,7 +31,7 @@ def libraries(host: AgentHost, programs: Iterable[str], *, whole: bool) -> tuple
     used: dict[str, str] = {}
     for program in sorted(set(programs)):
         sha = None
-        try:
+        with attempt():
             folders = _folders(host, program)
             if not folders:
                 continue
@@ -38,8 +39,6 @@ def libraries(host: AgentHost, programs: Iterable[str], *, whole: bool) -> tuple
             sha = known.get(stamp) or _digest(host, folders, stamp)
             if sha is not None:
                 used[stamp] = sha
-        except OSError:
-            sha = None
         found.append(FileDigest(path=program, sha=sha))
     if used.keys() - known.keys():
         _keep(host, used)
@@ -85,7 +84,5 @@ def _read(host: AgentHost) -> dict[str, str]:
 
 def _keep(host: AgentHost, used: dict[str, str]) -> None:
     boot = host.system.machine.boot_id()
-    try:
+    with attempt():  # a host that can't remember reads again
         marks.put(host.state, libraries="".join(f"{boot} {at} {sha}\n" for at, sha in used.items()))
-    except OSError:
-        return  # a host that can't remember reads again

@@ -79,35 +79,36 @@ def spoken(asked: Asked | None) -> dict[str, object] | None:
 
 def ask_status(host: AgentHost, state: UnitState, folder: str | None = None) -> Asked:
     """What the running process says of itself: by its socket if it has one, else by a command."""
-    socket = host.settings.socket
-    line = None if socket is None else socket.status
-    asked = by_socket(host, state, line, "trading_state")
+    asked = by_socket(host, "status", "trading_state", state=state)
     return run(host, host.settings.status, folder=folder) if asked is None else asked
 
 
 def by_socket(
     host: AgentHost,
-    state: UnitState,
-    line: str | None,
+    verb: str,
     shows: str,
     given: Mapping[str, str] | None = None,
     *,
+    state: UnitState | None = None,
     deadline_s: float | None = None,
 ) -> Asked | None:
-    """What a process of the unit answers to a line on its socket; it costs no interpreter.
+    """What a process of the unit answers to a verb's line on its socket; no interpreter is started.
 
-    None: its command has to ask, for nothing answers there, or another process than one of the
-    unit (told by its start time), or no JSON object with the member ``shows``. A process that only
-    lets the time pass has not answered: its command would ask the very same.
+    None: the verb's command has to ask, for the inventory has no such line, nothing answers there,
+    or another process than one of the unit (told by its start time), or no JSON object with the
+    member ``shows``. A process that only lets the time pass has not answered: its command would ask
+    the very same. ``state``: where the unit's processes are, where that is known already.
     """
     socket = host.settings.socket
-    peers = unit_processes(host, state) if socket is not None and line is not None else frozenset()
-    if socket is None or line is None or not peers:
+    line = None if socket is None else socket.line(verb, **(given or {}))
+    if socket is None or line is None:
+        return None
+    peers = unit_processes(host, unit(host) if state is None else state)
+    if not peers:
         return None
     limit = host.settings.ask_s if deadline_s is None else deadline_s
     try:
-        filled = socket.filled(line, **(given or {}))
-        asked = host.system.commands.ask_socket(socket.path, filled, peers, limit)
+        asked = host.system.commands.ask_socket(socket.path, line, peers, limit)
     except TimeoutError:
         said = f"no answer on {socket.path} within {limit:g} s"
         return Asked(way="socket", code=None, answer="", errors=said)

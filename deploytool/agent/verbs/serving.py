@@ -19,9 +19,7 @@ def lease(host: AgentHost, request: RenewLease, _: Payload) -> Told:
     if command is None:
         raise Refusal("no-lease", "the inventory names no lease command for this host")
     words = {"nonce": request.nonce or "none"}
-    socket = host.settings.socket
-    line = None if socket is None else socket.lease
-    asked = service.by_socket(host, service.unit(host), line, "nonce", words)
+    asked = service.by_socket(host, "lease", "nonce", words)
     if asked is None:
         asked = service.run(host, command, words)  # its exit code and its words say why not
     return Told(said=asked)

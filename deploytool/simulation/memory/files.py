@@ -312,7 +312,7 @@ class Files:
         return sorted(node.entries) if node is not None else []
 
     def stamp_trees(self, paths: Sequence[str]) -> str:
-        """SHA-256 over what tells that nobody wrote to any file below some folders since."""
+        """SHA-256 over what shows that no file below some folders was written to since."""
         return self._trees("stamp", paths, lambda node: str(inode(self._disk, node)))
 
     def digest_trees(self, paths: Sequence[str]) -> str:

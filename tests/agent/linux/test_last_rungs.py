@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import deploytool.agent
 from deploytool.agent import marks
 from deploytool.agent.linux import proc
 from deploytool.agent.linux.files import LinuxFiles
@@ -20,6 +21,7 @@ from deploytool.agent.model import Latch
 
 from .conftest import PYTHON, Place, Ran, as_root, breeding, eventually, members, running
 
+LAST_RUNGS = Path(deploytool.agent.__file__).with_name("last_rungs.sh")
 KEYS = {"by": "ann", "reason": "much+too+much", "latch": "ab12", "since": "1796000000"}
 
 
@@ -134,6 +136,23 @@ def test_a_number_that_another_process_has_now_is_not_killed(place: Place) -> No
         for text in ("", "x y\n", "-1 5\n", f"{other.pid}\n", "1 0\n", "* *\n", "0 0\n"):
             (place.state / "pid").write_text(text)
             assert lines(place.raw(KILL)) == ["killed 0"]
+        assert other.poll() is None
+
+
+def test_a_number_that_left_the_control_group_is_not_signalled(group: Path) -> None:
+    """Between the list of the group and the signal, another process may have been given it."""
+    script = (
+        f'. {LAST_RUNGS}; SUPERVISOR=systemd HALT_SIGNAL=KILL NAME=$1; MEMBERS="$2 $3"'
+        "; signal_members; MEMBERS=$3; signal_members || echo none"
+    )
+    name = group.name[: -len(".service")]
+    joins = 'echo $$ >"$1/below/cgroup.procs"; exec sleep 60'
+    with running("sleep", "60") as other, running("sh", "-c", joins, "sh", group) as member:
+        eventually(lambda: str(member.pid) in members(group))
+        argv = ["sh", "-c", script, "sh", name, str(member.pid), str(other.pid)]
+        ended = subprocess.run(argv, capture_output=True, text=True, timeout=20, check=True)
+        assert ended.stdout == "none\n"
+        assert member.wait(20) == -signal.SIGKILL
         assert other.poll() is None
 
 

@@ -1,0 +1,87 @@
+"""What may hang is done in a child, and costs the agent no more than its deadline."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pwd
+import socket
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from deploytool.agent.linux import aside
+from deploytool.agent.linux.machine import LinuxMachine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import NoReturn
+
+HANGS_S = 60.0
+
+
+@pytest.fixture(autouse=True)
+def no_child_is_left() -> Iterator[None]:
+    before = children()
+    yield
+    assert children() == before
+
+
+def children() -> list[str]:
+    found = Path(f"/proc/self/task/{os.getpid()}/children")
+    return sorted(found.read_text().split())
+
+
+def hang(_name: str) -> NoReturn:
+    time.sleep(HANGS_S)
+    raise AssertionError
+
+
+def test_it_gives_what_the_work_gave_or_its_error() -> None:
+    assert aside.aside(lambda: b"a b\n", "work", deadline_s=5.0) == b"a b\n"
+    with pytest.raises(PermissionError, match="work"):
+        aside.aside(_denied, "work", deadline_s=5.0)
+    # One that ends without a word is no result.
+    with pytest.raises(OSError, match="work") as raised:
+        aside.aside(lambda: os._exit(0), "work", deadline_s=5.0)
+    assert raised.value.errno == errno.EIO
+
+
+def _denied() -> bytes:
+    raise PermissionError(errno.EACCES, "no")
+
+
+def test_one_that_hangs_is_killed_and_holds_nothing_of_the_agent() -> None:
+    reads, writes = os.pipe()
+    other = os.fork()
+    if other == 0:  # as an agent that is killed itself while it waits
+        try:
+            aside.aside(lambda: hang(""), "work", deadline_s=1.0)
+        finally:
+            os._exit(0)
+    os.close(writes)
+    time.sleep(0.2)
+    os.kill(other, 9)
+    os.waitpid(other, 0)
+    assert os.read(reads, 1) == b""  # the child holds no end of it, so this is its end at once
+    os.close(reads)
+    with pytest.raises(TimeoutError):
+        aside.aside(lambda: hang(""), "work", deadline_s=0.2)
+
+
+def test_a_directory_of_accounts_that_hangs_is_no_answer(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert LinuxMachine().account("root") == 0
+    assert LinuxMachine().account("no-such-account") is None
+    monkeypatch.setattr(pwd, "getpwnam", hang)
+    monkeypatch.setattr(aside, "ACCOUNT_S", 0.2)
+    with pytest.raises(TimeoutError, match="root"):
+        LinuxMachine().account("root")
+    with socket.socket(socket.AF_UNIX) as listening, socket.socket(socket.AF_UNIX) as asked:
+        listening.bind(str(tmp_path / "ask"))
+        listening.listen()
+        with pytest.raises(TimeoutError):
+            aside.connect(asked, str(tmp_path / "ask"), "root", 0.2)
