@@ -22,15 +22,20 @@ read_keys() { # -> latch by reason since seconds, checked; fails where the reque
 }
 
 group_members() { # NAME -> GROUP, its folder, and MEMBERS, of groups below it too; fails where there are none
-    set +f
+    set +f # no other program is started: this stands before the first signal of a stop
+    MEMBERS=''
     for GROUP in "/sys/fs/cgroup$1" "/sys/fs/cgroup/systemd$1" "/sys/fs/cgroup/unified$1"; do
-        [ -z "$1" ] || MEMBERS=$(timeout -k 1 2 cat "$GROUP"/cgroup.procs "$GROUP"/*/cgroup.procs "$GROUP"/*/*/cgroup.procs 2>/dev/null |
-            grep -xv '[01]' | tr '\n' ' ') # 0 is a process of another namespace, and to kill(2) a whole group
+        [ -n "$1" ] || break
+        for procs in "$GROUP"/cgroup.procs "$GROUP"/*/cgroup.procs "$GROUP"/*/*/cgroup.procs; do
+            [ ! -e "$procs" ] || while [ ${#MEMBERS} -lt 65536 ] && IFS= read -r member; do
+                case $member in 0 | 1) ;; *) MEMBERS="$MEMBERS$member " ;; esac # 0 is of another namespace, and to kill(2) a whole group
+            done <"$procs"
+        done
         [ -z "$MEMBERS" ] || break
     done
     set -f
     [ -n "$MEMBERS" ]
-}
+} 2>/dev/null
 
 services() { # -> SERVICES: the control group of systemd's services, beside that of init, which may be below a container's
     SERVICES=/system.slice
