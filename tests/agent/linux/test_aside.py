@@ -78,10 +78,35 @@ def test_a_directory_of_accounts_that_hangs_is_no_answer(
     assert LinuxMachine().account("no-such-account") is None
     monkeypatch.setattr(pwd, "getpwnam", hang)
     monkeypatch.setattr(aside, "ACCOUNT_S", 0.2)
-    with pytest.raises(TimeoutError, match="root"):
-        LinuxMachine().account("root")
+    with pytest.raises(TimeoutError, match="no-such-account"):
+        LinuxMachine().account("no-such-account")
     with socket.socket(socket.AF_UNIX) as listening, socket.socket(socket.AF_UNIX) as asked:
         listening.bind(str(tmp_path / "ask"))
         listening.listen()
         with pytest.raises(TimeoutError):
             aside.connect(asked, str(tmp_path / "ask"), "root", 0.2)
+
+
+ROOT = "root:x:0:0:root:/root:/bin/sh\n"
+
+
+@pytest.mark.parametrize(
+    ("sources", "accounts", "number"),
+    [
+        ("group: files\npasswd:\tfiles systemd # x\n", ROOT + "ann:x:7:7:::\nann:x:8:8:::\n", 7),
+        ("passwd: files\n", ROOT, None),
+        ("passwd: files\n", "ann:x:-7:7:::\n", None),
+        ("passwd: files\n", "ann:x\n", None),
+        ("passwd: sss files\n", "ann:x:7:7:::\n", None),
+        ("passwd: files\npasswd: sss\n", "ann:x:7:7:::\n", None),
+        ("passwd:\n", "ann:x:7:7:::\n", None),
+        ("", "ann:x:7:7:::\n", None),
+    ],
+)
+def test_the_file_of_accounts_decides_alone_where_it_is_asked_first(
+    sources: str, accounts: str, number: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {"/etc/nsswitch.conf": sources, "/etc/passwd": accounts}
+    monkeypatch.setattr(aside, "read_regular", lambda path, _most: files[path].encode())
+    monkeypatch.setattr(aside, "aside", lambda *_args, **_keys: b"99")
+    assert aside.account("ann") == (99 if number is None else number)
