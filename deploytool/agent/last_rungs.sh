@@ -71,8 +71,11 @@ in_service() { # PID: whether it is still the service's, since a number can be g
 } 2>/dev/null
 
 signal_members() { # tells MEMBERS to halt, by the artifact's own signal; fails where none of them was told
-    told=''
-    for member in $MEMBERS; do in_service "$member" && kill -s "$HALT_SIGNAL" "$member" 2>/dev/null && told=yes; done
+    told='' tries=500 # what else there is of a service that breeds hears it from the agent, or is killed; no stop waits for it
+    for member in $MEMBERS; do
+        [ $((tries = tries - 1)) -ge 0 ] || break
+        in_service "$member" && kill -s "$HALT_SIGNAL" "$member" 2>/dev/null && told=yes
+    done
     [ -n "$told" ]
 }
 

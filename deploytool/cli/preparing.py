@@ -188,16 +188,18 @@ def retire(
     fleet = (space := Workspace.open(inventory)).inventory
     select_hosts(fleet, (host,))
     key = read_public_key(replacement_key) if replacement_key is not None else None
+    stopped = False
     if not dead:
         try:
             retire_host(space, host)
+            stopped = True
             say(f"{host}: stopped, and it stays so after a reboot.")
         except HostFault as fault:
             if purge is not None and _half_purged(fleet, fault):
                 say(f"{host}: {fault}. Root looks whether its service runs.")
             else:
                 raise _not_retired(host, inventory, replacement_key, fault) from fault
-    removed = None if purge is None else _purge(space, host, purge)
+    removed = None if purge is None else _purge(space, host, purge, stopped=stopped)
     if key is not None:
         say(f"{host}: the replacement's key is pinned as {pin_replacement(fleet, host, key)}.")
         say(f"Next: deploytool host prepare -i {inventory} --host {host}{_as_root(fleet)}")
@@ -231,13 +233,18 @@ def _not_retired(
     )
 
 
-def _purge(space: Workspace, host: str, admin: Admin) -> tuple[str, ...]:
-    """Takes away what preparations brought there, and says it."""
+def _purge(space: Workspace, host: str, admin: Admin, *, stopped: bool) -> tuple[str, ...]:
+    """Takes away what preparations brought there, and says it; only where nothing was seen to run.
+
+    ``stopped``: its service was just stopped for good.
+    """
     try:
         removed, left = purge_host(space, host, admin)
     except HostFault as fault:
         raise NotProven(
-            f"{host} is stopped for good, and NOT purged: {fault}",
+            f"{host} was stopped for good, and is NOT purged: {fault}"
+            if stopped
+            else f"{host} is neither shown to be out of service nor purged: {fault}",
             "Some of what preparations brought may be gone; no other host was asked.",
             "Fix what the line names, then: "
             f"deploytool host retire {host} -i {space.named} --purge --admin root",

@@ -122,7 +122,7 @@ authorize() { # ACCOUNT KEY: with the account's own rights, for it may have put 
     fi
     # The first line that has the key counts for sshd, with its options.
     # shellcheck disable=SC2016 # expanded by the account's shell
-    setpriv --reuid="$1" --regid="$1" --init-groups sh -c '
+    setpriv --reuid="$1" --regid="$(id -g "$1")" --init-groups sh -c '
         umask 077
         cd "$1" || exit 1
         if [ -z "$4" ]; then
@@ -238,9 +238,10 @@ root_fits() { # the unit's sandbox hides these from the service, and a program h
 
 looked_at() { # root has to see what runs as the service's account: that is what a proof rests on
     [ -z "$DRY" ] || return 0
-    setpriv --reuid="$1" --regid="$1" --clear-groups sleep 10 &
-    sleeper=$!
-    sleep 0.1
+    setpriv --reuid="$1" --regid="$(id -g "$1")" --clear-groups sleep 10 &
+    sleeper=$! tries=100
+    while [ "$(stat -c %u "/proc/$sleeper" 2>/dev/null)" != "$(id -u "$1")" ] && [ $((tries = tries - 1)) -gt 0 ]; do sleep 0.05; done
+    [ $tries -gt 0 ] || no "no process was started as $1 on this host"
     seen=$(readlink "/proc/$sleeper/exe" 2>&1) || no "root can't look at a process of $1 on this host (it needs CAP_SYS_PTRACE): $seen"
     kill "$sleeper" 2>/dev/null
 }
@@ -284,7 +285,7 @@ if [ -n "$UNIT_PATH" ]; then
     unlock "$DEPLOY"
     account "$ACCOUNT" /usr/sbin/nologin
     [ -z "$AUTHORIZE" ] || authorize "$DEPLOY" "$AUTHORIZE"
-    OWNER=root:root SERVICE_OWNER=$ACCOUNT:$ACCOUNT
+    OWNER=root:root SERVICE_OWNER=$ACCOUNT: # with its own first group, whatever that is called
 fi
 
 folder "$ROOT" 0755 "$OWNER"

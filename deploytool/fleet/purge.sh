@@ -32,7 +32,16 @@ for line in "fleet $FLEET" "service $NAME" "root $ROOT"; do
     printf '%s\n' "$record" | grep -qxF -e "$line" || no "$RECORD_PATH is of another fleet, service or folder: it does not say: $line"
 done
 if [ -n "$UNIT_PATH" ]; then
-    case $(systemctl is-active "$NAME.service") in active | activating | reloading) no "$NAME.service runs" ;; esac
+    state=$(timeout -k 1 10 systemctl is-active "$NAME.service" 2>&1)
+    case $state in inactive | failed | unknown) ;; *) no "$NAME.service is not shown to have ended: systemd says '$state'" ;; esac
+fi
+set +f # whoever runs a release, or holds one open, may serve
+listed=$(timeout -k 1 10 ls -lnq /proc/[0-9]*/exe /proc/[0-9]*/fd 2>/dev/null)
+if [ $? -ge 124 ] || [ -z "$listed" ]; then no 'the processes of this host can not be listed'; fi
+set -f
+running=$(printf '%s\n' "$listed" | grep -F -e " -> $ROOT/releases/" | head -n 1)
+[ -z "$running" ] || no "a process runs or holds a release: $running"
+if [ -n "$UNIT_PATH" ]; then
     gone "$SUDOERS_PATH"
     systemctl --quiet unmask "$NAME.service" 2>/dev/null
     systemctl --quiet disable "$NAME.service" 2>/dev/null
