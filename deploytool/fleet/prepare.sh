@@ -122,7 +122,7 @@ authorize() { # ACCOUNT KEY: with the account's own rights, for it may have put 
     fi
     # The first line that has the key counts for sshd, with its options.
     # shellcheck disable=SC2016 # expanded by the account's shell
-    setpriv --reuid="$1" --regid="$(id -g "$1")" --init-groups sh -c '
+    setpriv --reuid="$1" --regid="$(getent passwd "$1" | cut -d: -f4)" --init-groups sh -c '
         umask 077
         cd "$1" || exit 1
         if [ -z "$4" ]; then
