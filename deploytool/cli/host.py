@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from deploytool.cli import signers
-from deploytool.cli.options import InventoryOption, JsonOption
+from deploytool.cli.options import AdminKeyOption, InventoryOption, JsonOption
 
 app = typer.Typer(no_args_is_help=True, help="Make a bare host ready; see what it lacks.")
 app.add_typer(signers.app, name="signers")
@@ -27,9 +27,7 @@ def prepare(
         str | None,
         typer.Option("--admin", help="The account to prepare with: root, or one that may sudo."),
     ] = None,
-    admin_key: Annotated[
-        Path | None, typer.Option("--admin-key", help="That account's private key file.")
-    ] = None,
+    admin_key: AdminKeyOption = None,
     authorize: Annotated[
         Path | None,
         typer.Option("--authorize", help="The public key file that the deploy account lets in."),
@@ -72,9 +70,7 @@ def let_in(
     admin: Annotated[
         str | None, typer.Option("--admin", help="The account: root, or one that may sudo.")
     ] = None,
-    admin_key: Annotated[
-        Path | None, typer.Option("--admin-key", help="That account's private key file.")
-    ] = None,
+    admin_key: AdminKeyOption = None,
     *,
     json: JsonOption = False,
 ) -> None:
@@ -112,9 +108,7 @@ def retire(
     admin: Annotated[
         str | None, typer.Option("--admin", help="For --purge: root, or one that may sudo.")
     ] = None,
-    admin_key: Annotated[
-        Path | None, typer.Option("--admin-key", help="That account's private key file.")
-    ] = None,
+    admin_key: AdminKeyOption = None,
     json: JsonOption = False,
 ) -> None:
     """Take a host out of service for good, or let its replacement in.
@@ -125,6 +119,7 @@ def retire(
     """
     del json
     from deploytool.cli import preparing
+    from deploytool.fleet.prepare import admin_of
 
-    who = preparing.admin_of(admin, admin_key) if purge else None
+    who = admin_of(admin, admin_key) if purge else None
     preparing.retire(host, inventory, replacement_key, dead=dead, purge=who)

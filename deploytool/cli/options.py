@@ -23,6 +23,10 @@ def settled(context: typer.Context, option: typer.CallbackParam, value: Path) ->
     return home(first if isinstance(first, Path) else None) / value.relative_to(NAME)
 
 
+AdminKeyOption = Annotated[
+    Path | None, typer.Option("--admin-key", help="That account's private key file.")
+]
+
 InventoryOption = Annotated[
     Path,
     typer.Option(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from shlex import join, quote
 
@@ -10,8 +11,7 @@ from deploytool.cli.notices import say_notices, way_back
 from deploytool.cli.output import finish, say
 from deploytool.errors import FaultKind, HostFault, InputError, NotProven
 from deploytool.fleet.model import Inventory
-from deploytool.fleet.paths import expand_home
-from deploytool.fleet.prepare import Admin, read_public_key
+from deploytool.fleet.prepare import Admin, admin_of, read_public_key
 from deploytool.fleet.retire import pin_replacement
 from deploytool.fleet.select import select_hosts
 from deploytool.operations.hosts import (
@@ -41,12 +41,8 @@ def prepare(
     """Carries out the command of this name, and ends it."""
     space = Workspace.open(inventory)
     chosen = select_hosts(space.inventory, tuple(host or ()))
-    who = Admin(
-        admin,
-        expand_home(str(admin_key)) if admin_key else None,
-        read_public_key(authorize) if authorize else None,
-        dry=dry_run,
-    )
+    authorized = read_public_key(authorize) if authorize else None
+    who = replace(admin_of(admin, admin_key), authorize=authorized, dry=dry_run)
     outcomes = prepare_hosts(space, who, chosen, tell=say)
     failed = {name: str(o) for name, o in outcomes.items() if isinstance(o, HostFault)}
     done = {n: o for n, o in outcomes.items() if not isinstance(o, HostFault)}
@@ -149,8 +145,7 @@ def let_in(
 ) -> None:
     """Carries out the command of this name, and ends it."""
     space = Workspace.open(inventory)
-    key = str(admin_key.expanduser()) if admin_key else None
-    end = let_host_in(space, host, Admin(admin, key), reason)
+    end = let_host_in(space, host, admin_of(admin, admin_key), reason)
     seen, said, trouble = last_of(end.answer), end.said, end.trouble
     last = words(seen)
     say(f"{host}: {last.text}{f' ({trouble or said})' if trouble or said else ''}")
@@ -163,11 +158,6 @@ def let_in(
             (trouble,) if trouble else (),
         )
     finish({"host": host, "state": seen.state or "not seen"}, error)
-
-
-def admin_of(admin: str | None, admin_key: Path | None) -> Admin:
-    """The account that is root, or may use sudo, by the options that name it."""
-    return Admin(admin, expand_home(str(admin_key)) if admin_key else None)
 
 
 def retire(

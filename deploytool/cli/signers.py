@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from deploytool.cli.options import InventoryOption, JsonOption
+from deploytool.cli.options import AdminKeyOption, InventoryOption, JsonOption
 
 app = typer.Typer(no_args_is_help=True, help="Who may sign for the fleet: list, add, remove.")
 
@@ -16,10 +16,6 @@ NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The person's 
 AdminOption = Annotated[
     str | None,
     typer.Option("--admin", help="The account to install with: root, or one that may sudo."),
-]
-
-AdminKeyOption = Annotated[
-    Path | None, typer.Option("--admin-key", help="That account's private key file.")
 ]
 
 

@@ -8,8 +8,7 @@ from deploytool.cli.output import finish, say
 from deploytool.errors import InputError, NotProven
 from deploytool.fleet.inventory import load_inventory
 from deploytool.fleet.model import Inventory
-from deploytool.fleet.paths import expand_home
-from deploytool.fleet.prepare import Admin, read_public_key
+from deploytool.fleet.prepare import admin_of, read_public_key
 from deploytool.fleet.signers import parse_signers, with_signer, without_signer, write_signers
 from deploytool.operations.hosts import install_signers
 from deploytool.operations.workspace import Workspace
@@ -59,8 +58,7 @@ def remove(name: str, inventory: Path, admin: str | None, admin_key: Path | None
 
 def _install(path: Path, admin: str | None, admin_key: Path | None, what: str) -> None:
     """Puts the file on every host, looks whether each has it, and ends the command."""
-    who = Admin(admin, expand_home(str(admin_key)) if admin_key else None, None)
-    seen = install_signers(Workspace.open(path), who, tell=say)
+    seen = install_signers(Workspace.open(path), admin_of(admin, admin_key), tell=say)
     failed = {name: text for name, text in seen.items() if text}
     error = None
     if failed:

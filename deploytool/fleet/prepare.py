@@ -22,8 +22,9 @@ from deploytool.fleet.exchange_log import LOG
 from deploytool.fleet.fanout import fanout
 from deploytool.fleet.inventory import load_inventory
 from deploytool.fleet.model import Inventory
+from deploytool.fleet.paths import expand_home
 from deploytool.fleet.prepared import HostFiles, assignments, host_files
-from deploytool.fleet.protocol import Call, excerpt, parse_reply
+from deploytool.fleet.protocol import Call, Reply, excerpt, parse_reply
 from deploytool.fleet.remote import RemoteHost
 from deploytool.fleet.session import Output, Session
 from deploytool.fleet.sshconfig import Route, route
@@ -49,6 +50,11 @@ class Admin:
     identity_file: str | None = None
     authorize: str | None = None
     dry: bool = False
+
+
+def admin_of(user: str | None, identity_file: Path | None) -> Admin:
+    """The account that is root, or may use sudo, by the options that name it and its key."""
+    return Admin(user, expand_home(str(identity_file)) if identity_file else None)
 
 
 @dataclass(frozen=True)
@@ -150,7 +156,7 @@ def _as_root(inventory: Inventory, target: Route, admin: Admin, script: str) -> 
     """Has a shell of root run ``script`` (without systemd: of the deploy account).
 
     Raises:
-        HostFault: nobody got in, or it did not end in time.
+        HostFault: root could not log in, or it did not end in time.
     """
     way = target.by(admin.user, admin.identity_file)
     needs_root = inventory.service.supervisor == "systemd" and way.user != "root"
@@ -182,12 +188,8 @@ def _in_the_way(
     what = "agent" if kind in {FaultKind.RIGHTS, FaultKind.AGENT} else "login"
     if inventory.service.supervisor != "systemd":
         return ()
-    nonce = secrets.token_hex(16)
-    settings = {**places(inventory, host, target.user), "NONCE": nonce, "WHAT": what}
-    script = "\n".join([*assignments(settings), _script("tried.sh")])
     try:
-        answer = _as_root(inventory, target, admin, script)
-        return parse_reply(answer.output, nonce, Call("tried")).all("cause")
+        return _ask_root(inventory, host, target, admin, "tried", WHAT=what).all("cause")
     except HostFault:
         return ()  # the fault itself is what is known then
 
@@ -200,14 +202,24 @@ def purge(inventory: Inventory, host: str, admin: Admin) -> tuple[tuple[str, ...
     Raises:
         HostFault: it was not all done; the same once more goes on from there.
     """
-    target = route(inventory, host)
-    nonce = secrets.token_hex(16)
-    settings = {**places(inventory, host, target.user), "NONCE": nonce}
-    script = "\n".join([*assignments(settings), _script("purge.sh")])
-    with LOG.asks(host, "purge", None, len(script)):
-        answer = _as_root(inventory, target, admin, script)
-        reply = parse_reply(answer.output, nonce, Call("purge"))
+    reply = _ask_root(inventory, host, route(inventory, host), admin, "purge")
     return reply.all("changed"), "; ".join(reply.all("left"))
+
+
+def _ask_root(
+    inventory: Inventory, host: str, target: Route, admin: Admin, name: str, **settings: str
+) -> Reply:
+    """What root's shell answers to the script of this name.
+
+    Raises:
+        HostFault: root could not log in, it did not end in time, or it refuses.
+    """
+    nonce = secrets.token_hex(16)
+    values = {**places(inventory, host, target.user), "NONCE": nonce, **settings}
+    script = "\n".join([*assignments(values), _script(f"{name}.sh")])
+    with LOG.asks(host, name, None, len(script)):
+        answer = _as_root(inventory, target, admin, script)
+        return parse_reply(answer.output, nonce, Call(name))
 
 
 def _run(way: Route, inventory: Inventory, command: str, script: str) -> Output:

@@ -35,7 +35,7 @@ if [ -n "$UNIT_PATH" ]; then
     state=$(timeout -k 1 10 systemctl is-active "$NAME.service" 2>&1)
     case $state in inactive | failed | unknown) ;; *) no "$NAME.service is not shown to have ended: systemd says '$state'" ;; esac
 fi
-set +f # whoever runs a release, or holds one open, may serve
+set +f # a process that runs a release, or holds one open, may serve
 listed=$(timeout -k 1 10 ls -lnq /proc/[0-9]*/exe /proc/[0-9]*/fd 2>/dev/null)
 if [ $? -ge 124 ] || [ -z "$listed" ]; then no 'the processes of this host can not be listed'; fi
 set -f

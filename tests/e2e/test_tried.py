@@ -1,6 +1,6 @@
 """A host is called prepared once its deploy account has been in and has asked its agent.
 
-What stands in the way is named by its cause, and following the words of the line mends it.
+What stands in the way is named by its cause, and doing what the line says leads out.
 """
 
 from __future__ import annotations

@@ -61,13 +61,12 @@ def connect(asked: socket.socket, path: str, name: str | None, deadline_s: float
     Raises:
         OSError: nothing listens there, the account may not, or time is up.
     """
-    until = time.monotonic() + deadline_s
     asked.settimeout(0)
 
     def attempt() -> bytes:
         if name is not None:
-            _become(name)
-        while True:
+            _act_as(name)
+        while True:  # until this child is killed
             try:
                 asked.connect(path)
             except BlockingIOError:
@@ -75,7 +74,7 @@ def connect(asked: socket.socket, path: str, name: str | None, deadline_s: float
             else:
                 return b""
 
-    aside(attempt, path, deadline_s=until - time.monotonic(), keep=asked.fileno())
+    aside(attempt, path, deadline_s=deadline_s, keep=asked.fileno())
 
 
 def _local(name: str) -> int | None:
@@ -99,7 +98,11 @@ def _local(name: str) -> int | None:
     return None
 
 
-def _become(name: str) -> None:
+def _act_as(name: str) -> None:
+    """Takes an account's rights. The real and the saved user stay the agent's own.
+
+    So the account can neither signal nor trace the process that does this.
+    """
     import pwd
 
     try:
@@ -107,8 +110,8 @@ def _become(name: str) -> None:
     except KeyError:
         raise fail(errno.ENOENT, name) from None
     os.setgroups(os.getgrouplist(name, entry.pw_gid))
-    os.setgid(entry.pw_gid)
-    os.setuid(entry.pw_uid)
+    os.setegid(entry.pw_gid)
+    os.seteuid(entry.pw_uid)
 
 
 def aside(work: Callable[[], bytes], what: str, *, deadline_s: float, keep: int = -1) -> bytes:
@@ -118,7 +121,12 @@ def aside(work: Callable[[], bytes], what: str, *, deadline_s: float, keep: int 
         OSError: its own, with the same number; ETIMEDOUT: it was killed, for its time is up.
     """
     told, tells = os.pipe()
-    child = os.fork()
+    try:
+        child = os.fork()
+    except OSError:
+        os.close(told)
+        os.close(tells)
+        raise
     if child == 0:
         _work(work, deadline_s, {tells, keep} - {-1}, tells)
     os.close(tells)

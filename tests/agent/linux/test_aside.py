@@ -14,6 +14,7 @@ import pytest
 
 from deploytool.agent.linux import aside
 from deploytool.agent.linux.machine import LinuxMachine
+from tests.agent.linux.conftest import as_root
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +44,7 @@ def test_it_gives_what_the_work_gave_or_its_error() -> None:
     assert aside.aside(lambda: b"a b\n", "work", deadline_s=5.0) == b"a b\n"
     with pytest.raises(PermissionError, match="work"):
         aside.aside(_denied, "work", deadline_s=5.0)
-    # One that ends without a word is no result.
+    # A child that ends and writes nothing gave no result.
     with pytest.raises(OSError, match="work") as raised:
         aside.aside(lambda: os._exit(0), "work", deadline_s=5.0)
     assert raised.value.errno == errno.EIO
@@ -85,6 +86,18 @@ def test_a_directory_of_accounts_that_hangs_is_no_answer(
         listening.listen()
         with pytest.raises(TimeoutError):
             aside.connect(asked, str(tmp_path / "ask"), "root", 0.2)
+
+
+def test_the_account_can_not_signal_the_child_that_has_its_rights() -> None:
+    """kill(2) goes by the real and the saved user of whom it would signal."""
+    as_root()
+
+    def users() -> bytes:
+        aside._act_as("nobody")
+        return " ".join(map(str, os.getresuid())).encode()
+
+    number = pwd.getpwnam("nobody").pw_uid
+    assert aside.aside(users, "work", deadline_s=5.0).decode() == f"0 {number} 0"
 
 
 ROOT = "root:x:0:0:root:/root:/bin/sh\n"
