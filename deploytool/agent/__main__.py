@@ -134,6 +134,8 @@ class Termination:
         signal.signal(signal.SIGTERM, self._end)
         for number in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_IGN)
+        # Where the caller ignores it, the kernel keeps from us how our own programs ended.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
     def _end(self, _number: int, _frame: FrameType | None) -> None:
         if not self._busy:

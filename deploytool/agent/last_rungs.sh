@@ -21,20 +21,25 @@ read_keys() { # -> latch by reason since seconds, checked; fails where the reque
     return 1
 }
 
-group_members() { # NAME -> GROUP, its folder, and MEMBERS, of groups below it too; fails where there are none
-    set +f # no other program is started: this stands before the first signal of a stop
-    MEMBERS=''
-    for GROUP in "/sys/fs/cgroup$1" "/sys/fs/cgroup/systemd$1" "/sys/fs/cgroup/unified$1"; do
-        [ -n "$1" ] || break
-        for procs in "$GROUP"/cgroup.procs "$GROUP"/*/cgroup.procs "$GROUP"/*/*/cgroup.procs; do
-            [ ! -e "$procs" ] || while [ ${#MEMBERS} -lt 65536 ] && IFS= read -r member; do
-                case $member in 0 | 1) ;; *) MEMBERS="$MEMBERS$member " ;; esac # 0 is of another namespace, and to kill(2) a whole group
-            done <"$procs"
-        done
-        [ -z "$MEMBERS" ] || break
+group_members() { # NAME -> GROUP, its folder; MEMBERS, its processes and those of all groups below; fails where there are none
+    MEMBERS='' groups=1000
+    for GROUP in "/sys/fs/cgroup$1" "/sys/fs/cgroup/systemd$1" "/sys/fs/cgroup/unified$1" ''; do
+        [ ! -e "$GROUP/cgroup.procs" ] || break
     done
+    [ -n "$1" ] && [ -n "$GROUP" ] || return 1
+    set +f
+    walk_group "$GROUP"
     set -f
     [ -n "$MEMBERS" ]
+} 2>/dev/null
+
+walk_group() { # FOLDER: adds what is in it to MEMBERS; no other program is started: this stands before the first signal
+    while [ ${#MEMBERS} -lt 65536 ] && IFS= read -r member; do
+        case $member in 0 | 1) ;; *) MEMBERS="$MEMBERS$member " ;; esac # 0 is of another namespace, and to kill(2) a whole group
+    done <"$1/cgroup.procs"
+    for below in "$1"/*/ "$1"/.[!.]*/ "$1"/..?*/; do # every folder in there is a group, whatever it is called
+        [ -e "$below/cgroup.procs" ] && [ $((groups = groups - 1)) -gt 0 ] && walk_group "${below%/}"
+    done
 } 2>/dev/null
 
 services() { # -> SERVICES: the control group of systemd's services, beside that of init, which may be below a container's
@@ -46,21 +51,30 @@ services() { # -> SERVICES: the control group of systemd's services, beside that
     done </proc/1/cgroup
 } 2>/dev/null
 
+ended() { # STAT: none of its threads runs any more; the first one, whose state it tells, may end before the others
+    IFS=' '
+    # shellcheck disable=SC2086 # the fields are split on purpose
+    set -- ${1##*) }
+    case $1 in [ZX]) [ "${18}" -le 1 ] ;; *) false ;; esac
+} 2>/dev/null
+
 members() { # -> MEMBERS: the service's processes by its supervisor's own list; GROUP, its folder
-    MEMBERS='' GROUP=''
+    MEMBERS='' GROUP='' groups=1
     if [ "$SUPERVISOR" = process ]; then
         IFS=' ' read -r member start 2>/dev/null <"$STATE/pid" || return 0
         case $member in '' | 0* | 1 | *[!0-9]*) return 0 ;; esac
         IFS= read -r stat 2>/dev/null <"/proc/$member/stat" || return 0
-        IFS=' '
-        # shellcheck disable=SC2086 # the fields are split on purpose
+        ended "$stat" && return 0
+        # shellcheck disable=SC2086
         set -- ${stat##*) }
-        case $1 in [ZX]) ;; *) [ "${20}" != "$start" ] || MEMBERS=$member ;; esac
+        [ "${20}" != "$start" ] || MEMBERS=$member
         return 0
     fi
     services
-    group_members "$SERVICES/$NAME.service" ||
-        group_members "$(timeout -k 1 2 systemctl show "$NAME.service" -p ControlGroup --value 2>/dev/null)" || GROUP=''
+    group_members "$SERVICES/$NAME.service" && return 0
+    usual=$GROUP unread=$groups
+    group_members "$(timeout -k 1 2 systemctl show "$NAME.service" -p ControlGroup --value 2>/dev/null)" || GROUP=$usual
+    [ "$unread" -gt 0 ] || groups=0
 }
 
 in_service() { # PID: whether it is still the service's, since a number can be given to another process
@@ -79,26 +93,53 @@ signal_members() { # tells MEMBERS to halt, by the artifact's own signal; fails 
     [ -n "$told" ]
 }
 
-ours() { # -> OURS: MEMBERS, and every other process that executes or holds a file below the releases; WHOLE, unless cut short
-    OURS=" $MEMBERS " pid='' WHOLE=yes
+ours() { # -> OURS: MEMBERS, and all that executes a release here or, as the service's account, holds one open
+    # -> HELD: who else holds one open, and may be interpreting it; WHOLE, unless cut short; BORN, when this look began
+    OURS=" $MEMBERS " HELD=' ' pid='' WHOLE=yes BORN=$(started self) owner=''
+    [ "$groups" -gt 0 ] || WHOLE=''
+    IFS=' ' read -r _ _ owner _ <<END
+$(timeout -k 1 2 ls -ldn "$STATE/service" 2>/dev/null)
+END
+    set +f # what is listed has a bound of time, and names are shown in one line each; -n asks no directory of accounts
     IFS='
 '
-    set +f # what is listed has a bound of time, and names are shown in one line each; -n asks no directory of accounts
-    for line in $({ timeout -k 1 3 ls -lnq /proc/[0-9]*/exe /proc/[0-9]*/fd 2>/dev/null || [ $? -lt 124 ] || echo cut-short; } |
+    set --
+    for first in $({ timeout -k 1 3 grep -ls '^State:.[ZX]' /proc/[0-9]*/status || [ $? -lt 124 ] || echo cut-short; } 2>/dev/null); do
+        case $first in cut-short) WHOLE='' ;; esac
+        set -- "$@" "${first%status}"task/*/exe "${first%status}"task/*/fd # of a process whose first thread has ended
+    done
+    for line in $({ timeout -k 1 3 ls -lnq /proc/[0-9]*/exe /proc/[0-9]*/fd "$@" 2>/dev/null || [ $? -lt 124 ] || echo cut-short; } |
         grep -F -e '/fd:' -e " -> $ROOT/releases/" -e cut-short); do
         case $line in
         cut-short) WHOLE='' && continue ;;
-        /proc/*/fd:) pid=${line#/proc/} pid=${pid%/fd:} && continue ;;
+        /proc/*/fd:) pid=${line#/proc/} pid=${pid%%/*} && continue ;;
         *" -> $ROOT/releases/.incoming."*) continue ;;
-        *"/exe -> $ROOT/releases/"*) pid=${line%%/exe -> *} pid=${pid##*/proc/} ;;
-        *" -> $ROOT/releases/"*"/$NAME" | *" -> $ROOT/releases/"*"/$NAME (deleted)") ;;
+        *"/exe -> $ROOT/releases/"*) pid=${line%%/exe -> *} pid=${pid##* /proc/} pid=${pid%%/*} acts=yes ;;
+        *" -> $ROOT/releases/"*"/$NAME" | *" -> $ROOT/releases/"*"/$NAME (deleted)") acts='' ;;
         *) continue ;;
         esac
-        case $OURS in *" $pid "*) ;; *) [ "$pid" = $$ ] || OURS="$OURS$pid " ;; esac
+        case $OURS$HELD in *" $pid "*) continue ;; esac
+        case $pid in 1 | "$$") ;; *) if [ -n "$acts" ] || runs_as "$pid" "$owner"; then OURS="$OURS$pid "; else HELD="$HELD$pid "; fi ;; esac
     done
     set -f
     IFS=' '
 }
+
+started() { # PID: its start, in the unit of proc_pid_stat(5); "self" is the shell of a substitution
+    IFS= read -r stat <"/proc/$1/stat" || return 1
+    IFS=' '
+    # shellcheck disable=SC2086
+    set -- ${stat##*) }
+    printf '%s' "${20}"
+} 2>/dev/null
+
+runs_as() { # PID OWNER: whether one of its accounts is this one
+    while IFS='	' read -r key ids; do
+        case $key in Uid:) ;; *) continue ;; esac
+        case "	$ids	" in *"	$2	"*) return 0 ;; *) return 1 ;; esac
+    done <"/proc/$1/status"
+    return 1
+} 2>/dev/null
 
 fence() { # first so that neither the supervisor nor a reboot revives it
     members
@@ -136,31 +177,43 @@ kill_these() { # PID...
     done
 }
 
-kill_group() { # what the control group names, and what is born in it meanwhile
+kill_seen() { # PID...: unless the number was given to another process since that look began
+    for seen in "$@"; do
+        begun=$(started "$seen") && [ "$begun" -le "$BORN" ] && kill_these "$seen"
+    done
+}
+
+kill_group() { # what the control group names, all of it at once where that can be, and what is born in it meanwhile
     members
     passes=20
-    # shellcheck disable=SC2086 # the numbers are split on purpose
+    [ -z "$GROUP" ] || echo 1 2>/dev/null >"$GROUP/cgroup.kill" || echo 1 2>/dev/null >"$GROUP/cgroup.freeze" || :
     while [ -n "$MEMBERS" ] && [ $((passes = passes - 1)) -ge 0 ]; do
-        [ -z "$GROUP" ] || echo 1 2>/dev/null >"$GROUP/cgroup.kill" || echo 1 2>/dev/null >"$GROUP/cgroup.freeze" || :
-        kill_these $MEMBERS
+        for member in $MEMBERS; do
+            ! in_service "$member" || kill_these "$member"
+        done
+        [ $passes -ge 10 ] || in_time || break
         members
     done
     [ -z "$GROUP" ] || echo 0 2>/dev/null >"$GROUP/cgroup.freeze" || :
 }
 
+in_time() { # whether it is before UNTIL, in seconds since boot
+    IFS=. read -r now rest </proc/uptime
+    IFS=' '
+    [ "$now" -lt "$UNTIL" ]
+}
+
 kill_all() { # the service first, which needs no look at the host; then strays of this root, until a look finds none
-    IFS=. read -r until rest </proc/uptime
-    IFS=' ' until=$((until + seconds)) killed=0 KILLED=' '
+    UNTIL=0 killed=0 KILLED=' '
+    in_time || UNTIL=$((now + seconds)) # it reads the clock
     while :; do
         kill_group
         ours
         # shellcheck disable=SC2086
         set -- $OURS
-        kill_these "$@"
+        kill_seen "$@"
         [ $#$WHOLE != 0yes ] || break
-        IFS=. read -r now rest </proc/uptime
-        IFS=' '
-        [ "$now" -lt $until ] || break
+        in_time || break
         sleep 0.1
     done
     say "killed $killed"
@@ -174,14 +227,22 @@ latch_artifact() {
         "$nonce" "$latch" "$by" "$reason" "$since" | timeout -k 1 2 sh "$0" >/dev/null 2>&1 || :
 }
 
+still_populated() { # whether the kernel counts processes in GROUP that no list of it named
+    while IFS= read -r line; do
+        case $line in 'populated 1') return 0 ;; esac
+    done <"$GROUP/cgroup.events"
+    return 1
+} 2>/dev/null
+
 look() { # what is alive of the service and of this release root, who listens, and what stops it
     members
     ours
     seen=''
-    for pid in $OURS; do
+    for pid in $OURS $HELD; do
         IFS= read -r stat 2>/dev/null <"/proc/$pid/stat" || continue
-        case "${stat##*) }" in [ZX]*) ;; *) seen=yes && say "alive $pid" ;; esac
+        ended "$stat" || { seen=yes && say "alive $pid"; }
     done
+    [ -n "$seen" ] || ! still_populated || WHOLE=''
     listens=$({ timeout -k 1 3 cat /proc/net/tcp /proc/net/tcp6 2>/dev/null || [ $? -lt 124 ] || echo cut-short; } |
         grep -F -e ' 0A ' -e cut-short)
     for port in $PORTS; do
@@ -189,7 +250,7 @@ look() { # what is alive of the service and of this release root, who listens, a
         case $listens in *"$hex $nowhere:0000 0A "* | *"$hex $nowhere$nowhere$nowhere$nowhere:0000 0A "*) seen=yes && say "open $port" ;; esac
     done
     case $listens in *cut-short*) WHOLE='' ;; esac
-    [ -n "$WHOLE$seen" ] || refuse cannot-look 'this host was too slow to be inspected'
+    [ -n "$WHOLE$seen" ] || refuse cannot-look 'not every process of this host could be inspected'
     [ ! -e "$STATE/halted" ] || say "halted $(tr '\n' ' ' <"$STATE/halted")"
     [ ! -e "$STATE/fenced" ] || say fenced
 }

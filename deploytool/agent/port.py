@@ -265,7 +265,7 @@ if TYPE_CHECKING:
         def group(self, name: str) -> tuple[int, ...]:
             """The processes of a control group; none where there is no such group."""
 
-        def kill_group(self, name: str) -> int:
+        def kill_group(self, name: str) -> None:
             """Sends SIGKILL to all of a control group, also those that are born meanwhile."""
 
         def signal(self, pid: int, start: int, number: int) -> bool:

@@ -87,18 +87,17 @@ def group_members(name: str) -> tuple[int, ...]:
     return tuple(sorted(members))
 
 
-def kill_group(name: str) -> int:
-    """Sends SIGKILL to all of a control group, also those that are born meanwhile."""
-    folders = list(_groups(name))
-    if not folders:
-        return 0
-    killed = len(group_members(name))
-    if not _write(f"{folders[0]}/cgroup.kill", b"1"):
-        killed = _kill_each(name, folders[0])
-    return killed
+def kill_group(name: str) -> None:
+    """Sends SIGKILL to all of a control group, also those that are born meanwhile.
+
+    Where the kernel does that by itself, it is told before anything is listed.
+    """
+    folder = _folder(name)
+    if folder is not None and not _write(f"{folder}/cgroup.kill", b"1"):
+        _kill_each(name, folder)
 
 
-def _kill_each(name: str, folder: str) -> int:
+def _kill_each(name: str, folder: str) -> None:
     """Without ``cgroup.kill``: frozen where that is possible, until a look finds no new one."""
     frozen = _write(f"{folder}/cgroup.freeze", b"1")
     killed: set[tuple[int, int | None]] = set()
@@ -115,7 +114,6 @@ def _kill_each(name: str, folder: str) -> int:
     finally:
         if frozen:
             _write(f"{folder}/cgroup.freeze", b"0")
-    return len(killed)
 
 
 class OwnGroup:
@@ -157,16 +155,18 @@ class OwnGroup:
             time.sleep(_PAUSE_S)
 
 
+def _folder(name: str) -> str | None:
+    """The folder of a control group; None where there is no such group."""
+    if not name.startswith("/") or name == "/" or ".." in name.split("/"):
+        return None
+    found = (f"{hierarchy}{name}" for hierarchy in _HIERARCHIES)
+    return next((folder for folder in found if os.path.exists(f"{folder}/cgroup.procs")), None)
+
+
 def _groups(name: str) -> Iterator[str]:
     """The folder of a control group, and those below it; none where there is no such group."""
-    if not name.startswith("/") or name == "/" or ".." in name.split("/"):
-        return
-    for hierarchy in _HIERARCHIES:
-        if os.path.exists(f"{hierarchy}{name}/cgroup.procs"):
-            break
-    else:
-        return
-    left = [f"{hierarchy}{name}"]
+    top = _folder(name)
+    left = [] if top is None else [top]
     for _ in range(GROUPS_AT_MOST):
         if not left:
             return

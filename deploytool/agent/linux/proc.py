@@ -19,24 +19,34 @@ STAT_AT_MOST = 4096
 ARGUMENTS_AT_MOST = 4096
 COMMAND_AT_MOST = 200
 GROUP_AT_MOST = 65536
+THREADS_AT_MOST = 4096
+"""So many threads of a process are looked at for one that runs."""
+_RUNNING = "R"
 _UID_OF_STATUS = b"\nUid:"
 GONE = frozenset({errno.ENOENT, errno.ESRCH})
 
 
 class Stat:
-    """What decides of proc_pid_stat(5)."""
+    """What decides of proc_pid_stat(5).
 
-    __slots__ = ("exiting", "kernel", "parent", "start", "state")
+    The line is of the first thread. Where that has ended before the others (pthread_exit(3)), the
+    kernel says "zombie" of a process that goes on working: it has ended when no thread is left.
+    """
+
+    __slots__ = ("exiting", "kernel", "leaderless", "parent", "start", "state")
 
     def __init__(self, line: bytes) -> None:
         # A command may hold blanks and brackets: the fields are those after the last one.
         fields = line[line.rindex(b")") + 2 :].split(None, 20)
         flags = int(fields[6])
-        self.state = fields[0].decode("ascii")
+        state = fields[0].decode("ascii")
+        ended = state in "ZX"
+        self.leaderless = ended and int(fields[17]) > 1
+        self.state = _RUNNING if self.leaderless else state
         self.parent = int(fields[1])
         self.start = int(fields[19])
         self.kernel = bool(flags & _KERNEL_THREAD)
-        self.exiting = bool(flags & _EXITING) or self.state in "ZX"
+        self.exiting = ended or bool(flags & _EXITING)
 
 
 def open_process(pid: int) -> int:
@@ -82,6 +92,32 @@ def read_stat(folder: int) -> Stat:
     if not line:
         raise fail(errno.ESRCH, "stat")
     return Stat(line)
+
+
+def running_thread(folder: int) -> int | None:
+    """The number of a thread of this process that has not begun to end; None where there is none.
+
+    By that number ``/proc`` shows what the process has open and mapped, also without its first
+    thread.
+
+    Raises:
+        OSError: it is gone, or has more threads than are looked at.
+    """
+    threads = os.open("task", _FOLDER, dir_fd=folder)
+    try:
+        names = os.listdir(threads)
+        for name in names[:THREADS_AT_MOST]:
+            try:
+                stat = Stat(read_once(f"{name}/stat", threads, STAT_AT_MOST))
+            except (OSError, ValueError):
+                continue  # it has ended meanwhile
+            if not stat.exiting:
+                return int(name)
+    finally:
+        os.close(threads)
+    if len(names) > THREADS_AT_MOST:
+        raise fail(errno.E2BIG, "task")
+    return None
 
 
 def read_accounts(folder: int) -> tuple[int, ...]:

@@ -17,8 +17,9 @@ from deploytool.agent.linux.proc import (
     open_process,
     process_of,
     read_once,
+    read_stat,
+    running_thread,
     shown,
-    start_of,
 )
 
 TYPE_CHECKING = False
@@ -67,7 +68,7 @@ class LinuxProcesses:
 
     def environment(self, process: Process) -> tuple[str, ...]:
         """The variables that it was started with, at most 64 KiB of them."""
-        folder = _open_same(process)
+        _, folder = _open_same(process)
         try:
             found = read_once("environ", folder, ENVIRONMENT_AT_MOST)
         finally:
@@ -78,9 +79,9 @@ class LinuxProcesses:
         """Every file that it maps executable, its program included."""
         from deploytool.agent.linux.survey import mapped_files
 
-        folder = _open_same(process)
+        number, folder = _open_same(process)
         try:
-            return tuple(mapped_files(process.pid, folder))
+            return tuple(mapped_files(number, folder))
         finally:
             os.close(folder)
 
@@ -92,9 +93,9 @@ class LinuxProcesses:
         """The processes of a control group and of those below; none where there is none."""
         return group_members(name)
 
-    def kill_group(self, name: str) -> int:
+    def kill_group(self, name: str) -> None:
         """Sends SIGKILL to all of a control group, also those that are born meanwhile."""
-        return kill_group(name)
+        kill_group(name)
 
     def signal(self, pid: int, start: int, number: int) -> bool:
         """Sends a signal to that very process; False where it has ended.
@@ -112,10 +113,20 @@ class LinuxProcesses:
         return frozenset(socket.port for _, socket in wanted.here()) if wanted.some else frozenset()
 
 
-def _open_same(process: Process) -> int:
-    """The folder of this very process; raises ``OSError`` where it has ended."""
+def _open_same(process: Process) -> tuple[int, int]:
+    """The number and the folder by which this very process can be read: its own, or a thread's.
+
+    Raises:
+        OSError: it has ended.
+    """
     folder = open_process(process.pid)
-    if start_of(process.pid) != process.start:
+    try:
+        stat = read_stat(folder)
+        thread = running_thread(folder) if stat.leaderless else process.pid
+        if stat.start != process.start or thread is None:
+            raise fail(errno.ESRCH, str(process.pid))
+        if thread == process.pid:
+            return thread, os.dup(folder)
+        return thread, open_process(thread)
+    finally:
         os.close(folder)
-        raise fail(errno.ESRCH, str(process.pid))
-    return folder

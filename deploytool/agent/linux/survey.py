@@ -19,6 +19,7 @@ from deploytool.agent.linux.proc import (
     read_group,
     read_once,
     read_stat,
+    running_thread,
     shown,
     start_of,
 )
@@ -91,10 +92,12 @@ class Seen:
         "program",
         "sockets",
         "stat",
+        "through",
     )
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
+        self.through = pid  # the thread by which it is inspected
         self.stat: Stat | None = None
         self.accounts: tuple[int, ...] = ()
         self.arguments = b""
@@ -144,9 +147,9 @@ class Seen:
         return View(
             process=process,
             group=self.group,
-            program=self.program.shown(self.pid) if self.program else None,
+            program=self.program.shown(self.through) if self.program else None,
             accounts=self.accounts,
-            files=tuple(file.shown(self.pid) for file in held),
+            files=tuple(file.shown(self.through) for file in held),
             sockets=sockets,
             arguments=tuple(shown(word) for word in self.words[:ARGUMENTS_SHOWN]),
             client=self.client,
@@ -237,11 +240,11 @@ class ProcSurvey:
             return found
         found.update(self._wanted.here())
         done = {os.readlink(b"/proc/self/ns/net"), b""}
-        for pid, one in seen.items():
+        for one in seen.values():
             if one.network in done or self._late():
                 continue
             try:
-                for table in tables(pid):
+                for table in tables(one.through):
                     found.update(self._wanted.match(table))
             except OSError:
                 continue  # another process of that namespace, if it has one, shows it
@@ -270,8 +273,11 @@ class ProcSurvey:
                 return None
             one.accounts = read_accounts(folder)
             one.group = read_group(folder)
-            self._inspect(one, folder)
-            if one.hidden and read_stat(folder).exiting:
+            if one.stat.leaderless:
+                self._inspect_by_thread(one, folder)
+            else:
+                self._inspect(one, folder)
+            if one.hidden and read_stat(folder).exiting and running_thread(folder) is None:
                 one.hidden = ""  # it ended under our eyes
         except OSError as error:
             if error.errno in GONE:
@@ -280,6 +286,18 @@ class ProcSurvey:
         finally:
             os.close(folder)
         return one
+
+    def _inspect_by_thread(self, one: Seen, folder: int) -> None:
+        """One whose first thread has ended, by another one; nothing where that ends too."""
+        thread = running_thread(folder)
+        if thread is None:
+            return
+        one.through = thread
+        other = open_process(thread)
+        try:
+            self._inspect(one, other)
+        finally:
+            os.close(other)
 
     def _inspect(self, one: Seen, folder: int) -> None:
         if self._late():

@@ -163,15 +163,12 @@ class Processes:
         self._run.point(f"group {name}")
         return tuple(task.pid for task in self._computer.members(name))
 
-    def kill_group(self, name: str) -> int:
+    def kill_group(self, name: str) -> None:
         """Sends SIGKILL to all of a control group."""
         self._run.point(f"kill_group {name}")
-        killed = 0
-        for task in self._computer.members(name):
+        for killed, task in enumerate(self._computer.members(name), start=1):
             self._computer.signal(task, 9)
-            killed += 1
             self._run.point(f"kill_group {name}, after {killed}")
-        return killed
 
     def signal(self, pid: int, start: int, number: int) -> bool:
         """Sends a signal to that very process."""

@@ -140,10 +140,31 @@ def running(*argv: str | Path, **options: object) -> Iterator[subprocess.Popen[b
             process.kill()
 
 
+LEADERLESS = """
+import ctypes, platform, sys, threading, time
+held = [open(name) for name in sys.argv[1:]]
+threading.Thread(target=time.sleep, args=(60,)).start()
+print(flush=True)
+ctypes.CDLL(None).syscall({"x86_64": 60, "aarch64": 93}[platform.machine()], 0)
+"""
+"""A program whose first thread ends, as by pthread_exit(3), while another goes on: _exit(2)."""
+
+
+@contextmanager
+def leaderless(*argv: str | Path, **options: object) -> Iterator[subprocess.Popen[bytes]]:
+    """A process whose first thread has ended. ``argv``: a Python, and what it is to hold open."""
+    program = (argv[0], "-c", LEADERLESS, *argv[1:])
+    with running(*program, stdout=subprocess.PIPE, **options) as process:
+        stat = Path(f"/proc/{process.pid}/stat")
+        eventually(lambda: stat.read_text().rpartition(")")[2].split()[0] == "Z")
+        assert process.poll() is None, "its other thread goes on"
+        yield process
+
+
 def members(group: Path) -> list[str]:
-    """The processes of a control group and of the one below it."""
-    folders = (group, group / "below")
-    return [pid for folder in folders for pid in (folder / "cgroup.procs").read_text().split()]
+    """The processes of a control group and of those below it."""
+    lists = group.rglob("cgroup.procs")
+    return [pid for procs in lists for pid in procs.read_text().split()]
 
 
 @pytest.fixture
@@ -165,7 +186,8 @@ def group() -> Iterator[Path]:
         yield folder
     finally:
         eventually(lambda: not members(folder))
-        (folder / "below").rmdir()
+        for below in sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True):
+            below.rmdir()
         folder.rmdir()
 
 

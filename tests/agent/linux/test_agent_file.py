@@ -371,6 +371,23 @@ def test_a_program_that_writes_to_its_output_does_not_reach_the_protocol(place: 
     assert ran.output.count(b"begin\n") == 1
 
 
+def test_a_caller_that_ignores_children_does_not_hide_how_a_program_ended(place: Place) -> None:
+    place.settings = place.settings.but(
+        lease=place.settings.start.but(argv=("/bin/sh", "-c", "exit 7"))
+    )
+    place.write_agent()
+    ended = subprocess.run(
+        ["bash", "-c", f"trap '' CHLD; exec bash {place.agent}"],
+        input=request_bytes(RenewLease(), NONCE),
+        capture_output=True,
+        env=place.environment,
+        timeout=30,
+    )
+    told = parse_answer(ended.stdout, NONCE, RenewLease())
+    assert isinstance(told, Told), ended
+    assert told.said.code == 7
+
+
 def test_a_python_that_is_damaged_is_said(place: Place, tmp_path: Path) -> None:
     """A standard library that lacks a module: the very interpreter, with another library."""
     as_root()

@@ -19,7 +19,17 @@ from deploytool.agent.linux import proc
 from deploytool.agent.linux.files import LinuxFiles
 from deploytool.agent.model import Latch
 
-from .conftest import PYTHON, Place, Ran, as_root, breeding, eventually, members, running
+from .conftest import (
+    PYTHON,
+    Place,
+    Ran,
+    as_root,
+    breeding,
+    eventually,
+    leaderless,
+    members,
+    running,
+)
 
 LAST_RUNGS = Path(deploytool.agent.__file__).with_name("last_rungs.sh")
 KEYS = {"by": "ann", "reason": "much+too+much", "latch": "ab12", "since": "1796000000"}
@@ -137,6 +147,65 @@ def test_a_number_that_another_process_has_now_is_not_killed(place: Place) -> No
             (place.state / "pid").write_text(text)
             assert lines(place.raw(KILL)) == ["killed 0"]
         assert other.poll() is None
+
+
+def test_a_service_goes_on_without_its_first_thread(place: Place) -> None:
+    """The kernel calls it a zombie, and it sends: it is alive, is killed, and then is gone."""
+    with leaderless(PYTHON) as main:
+        serves(place, main)
+        assert alive(place) == [f"alive {main.pid}"]
+        assert lines(place.raw(KILL)) == ["killed 1"]
+        assert main.wait(20) == -signal.SIGKILL
+        assert alive(place) == []
+
+
+@pytest.mark.parametrize("way", ["executes", "holds"])
+def test_a_stray_goes_on_without_its_first_thread(place: Place, release: Path, way: str) -> None:
+    if way == "executes":
+        shutil.copy(Path(PYTHON).resolve(), release)
+    with leaderless(*((release,) if way == "executes" else (PYTHON, release))) as stray:
+        assert alive(place) == [f"alive {stray.pid}"]
+        place.raw(KILL)
+        assert stray.wait(20) == -signal.SIGKILL
+        assert alive(place) == []
+
+
+def test_who_only_holds_the_artifact_open_is_shown_and_not_killed(
+    place: Place, release: Path
+) -> None:
+    """A backup, or a bus that was given its descriptor: of another account than the service's."""
+    as_root()
+    service = 54321
+    os.chown(place.state / "service", service, service)
+    for folder in (place.root.parent, place.root):
+        folder.chmod(0o755)
+    hold = "import sys,time;f=open(sys.argv[1]);print(flush=True);time.sleep(60)"
+    holder = (PYTHON, "-c", hold, release)
+    with (
+        running(*holder, stdout=subprocess.PIPE) as backup,
+        running(*holder, stdout=subprocess.PIPE, user=service) as interpreter,
+        running(release, "60", user=54322) as stray,
+    ):
+        for process in (backup, interpreter):
+            assert process.stdout is not None
+            process.stdout.readline()
+        eventually(lambda: os.readlink(f"/proc/{stray.pid}/exe") == str(release))
+        assert set(alive(place)) == {f"alive {o.pid}" for o in (backup, interpreter, stray)}
+        assert lines(place.raw(KILL)) == ["killed 2"]
+        for process in (interpreter, stray):
+            assert process.wait(20) == -signal.SIGKILL
+        assert alive(place) == [f"alive {backup.pid}"]
+
+
+def test_a_number_that_was_given_away_since_the_look_is_not_killed() -> None:
+    script = f". {LAST_RUNGS}; KILLED=' ' killed=0 BORN=$(started $1); kill_seen $2; echo $killed"
+    with running("sleep", "60") as first:
+        time.sleep(0.05)  # starts are told in hundredths of a second
+        with running("sleep", "60") as second:
+            for born, seen, killed in ((first, second, 0), (second, first, 1), (second, second, 1)):
+                argv = ["sh", "-c", script, "sh", str(born.pid), str(seen.pid)]
+                ended = subprocess.run(argv, capture_output=True, text=True, timeout=20, check=True)
+                assert ended.stdout == f"{killed}\n", (born.args, ended.stderr)
 
 
 def test_a_number_that_left_the_control_group_is_not_signalled(group: Path) -> None:
@@ -326,6 +395,28 @@ def test_kill_ends_a_control_group_that_breeds_and_what_is_below_it(
         assert ended.stdout.count(b" end ok\n") == 2, ended
         assert b"\nalive " not in ended.stdout, ended
         assert not members(group)
+
+
+def test_no_group_is_too_deep_or_hidden_by_its_name(place: Place, group: Path) -> None:
+    place.settings = place.settings.but(supervisor="systemd", name=group.name[: -len(".service")])
+    place.write_agent()
+    deep = group / "below" / ".hidden" / "..two dots" / "and deep"
+    deep.mkdir(parents=True)
+    joins = 'echo $$ >"$1/cgroup.procs"; exec sleep 60'
+    with running("sh", "-c", joins, "sh", deep) as member:
+        eventually(lambda: str(member.pid) in members(group))
+        assert alive(place) == [f"alive {member.pid}"]
+        assert lines(place.raw(KILL))[0] == "killed 1"
+        assert member.wait(20) == -signal.SIGKILL
+        assert alive(place) == []
+
+
+def test_more_groups_than_are_looked_at_are_no_empty_one(place: Place, group: Path) -> None:
+    place.settings = place.settings.but(supervisor="systemd", name=group.name[: -len(".service")])
+    place.write_agent(lambda content: content.replace(b"groups=1000", b"groups=3"))
+    for number in range(4):
+        (group / "below" / str(number)).mkdir()
+    assert b"end refused cannot-look " in place.raw(LOOK).output
 
 
 def test_long_arguments_keep_no_hung_service_alive(place: Place, release: Path) -> None:
