@@ -450,17 +450,23 @@ class Watch:
         begun = False
         while (caller := self._door.accept()) is not None:
             self._callers.append(caller)
+            # What it asks may come a moment later, and is not to wait for the next tick.
+            self._selector.register(caller.connection, selectors.EVENT_READ, caller)
         for caller in list(self._callers):
             try:
                 asked = caller.read()
             except (ValueError, KeyError, TypeError, RecursionError):
-                self._callers.remove(caller)
+                self._heard_out(caller)
                 caller.close()
                 continue
             if asked is not None:
-                self._callers.remove(caller)
+                self._heard_out(caller)
                 begun = self._begin_stop(caller, asked) or begun
         return begun
+
+    def _heard_out(self, caller: StopClient) -> None:
+        self._callers.remove(caller)
+        self._selector.unregister(caller.connection)
 
     def _begin_stop(self, caller: StopClient | None, asked: StopCall) -> bool:
         # Where the inventory is another one by now, the hosts that are known here are told all the

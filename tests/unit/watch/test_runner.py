@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -523,3 +526,31 @@ def test_during_a_rollout_nothing_is_drift() -> None:
     assert set(drifts(judge(inventory, found, MANIFEST))) == {"router8"}
     found["router8"] = rolling(switched, OTHER_SHA, MANIFEST.sha256)
     assert not drifts(judge(inventory, found, MANIFEST))
+
+
+def test_p6_a_stop_that_asks_a_moment_after_it_knocked_is_heard_at_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    request.getfixturevalue("runtime")
+    path = tmp_path / "fleet.yaml"
+    path.write_text("fleet: simulated\n")
+    monkeypatch.setattr(runner, "_TICK_S", 600.0)  # nothing else wakes it
+    door, done = StopServer(path), threading.Event()
+    card = StopTargets("simulated", str(tmp_path), ())
+    kept = Watch(rendered().inventory, card, NEW[0], Policy(600.0), door, print, done.is_set)
+    with ThreadPoolExecutor(1) as pool:
+        watching = pool.submit(kept.run)
+        try:
+            with socket.socket(socket.AF_UNIX) as stop:
+                stop.settimeout(20)
+                stop.connect(str(door.path))
+                time.sleep(0.2)  # the watch has opened, and has nothing to read yet
+                order = {"by": "ann", "reason": "r", "latch": "ab", "pressed": 1, "only": ""}
+                stop.sendall(json.dumps({"stop": ["router1"], **order}).encode() + b"\n")
+                assert b"taking" in stop.recv(4096)
+        finally:
+            done.set()
+            with socket.socket(socket.AF_UNIX) as knock:
+                knock.connect(str(door.path))
+            watching.result(20)
+            door.close()
