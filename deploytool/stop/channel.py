@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import resource
-import secrets
 import subprocess
 import time
 from contextlib import suppress
@@ -162,7 +161,7 @@ class SshChannel:
 
     def ask(self, what: Call | Request) -> None:
         """Asks; the answer comes with ``hear``. A ``Call`` is one of the last rungs."""
-        self._asked, self._nonce = what, secrets.token_hex(16)
+        self._asked, self._nonce = what, os.urandom(16).hex()
         self.asked_at = time.time()
         request = None if isinstance(what, Call) else what
         self._exchange = LOG.asks(self._host, what.verb, request)
