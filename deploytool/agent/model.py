@@ -367,6 +367,8 @@ class HostEvidence(Record):
     marks: Marks
     main: Count = 0
     """The main process as the supervisor knows it; 0 without one."""
+    age_s: Clock | None = None
+    """How long the main process had run by then; None where it could not be looked at."""
     free: Count | None = None
     """Bytes that may still be written in the folder of releases."""
     lacks: tuple[Word, ...] = ()

@@ -350,6 +350,9 @@ if TYPE_CHECKING:
         def uptime(self) -> float:
             """Seconds on a clock that is never set."""
 
+        def age(self, start: int) -> float:
+            """How long ago that was, in seconds. ``start``: in clock ticks since boot, as /proc."""
+
         def sleep(self, seconds: float) -> None:
             """Waits."""
 

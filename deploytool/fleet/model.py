@@ -160,7 +160,7 @@ class Service(Frozen):
     ask_timeout_s: Annotated[float, Field(ge=1, le=300)] = 5.0
     """How long ``version``, ``status`` and the artifact's other short commands may take."""
     soak_s: Annotated[float, Field(ge=0, le=3600)] = 3.0
-    """How long the last wave runs before the whole fleet is proven: what dies young is seen."""
+    """How long each process must have run before its wave and the fleet count as proven."""
     deadman_s: Annotated[int, Field(ge=0, le=86400)] = 0
     """An activated host that isn't confirmed within so many seconds stops serving; 0: never."""
 

@@ -25,8 +25,12 @@ from deploytool.rollout.flag_checks import FlagCheck
 from deploytool.rollout.hosts import RolloutHosts
 from deploytool.rollout.model import Event, Plan
 from deploytool.rollout.report import Report
+from deploytool.rollout.soak import left_s
 
 _SOAK_POLL_S = 0.1
+_LOOKS_AT_MOST = 4
+"""Two do, unless a host's time passes more slowly than ours."""
+Look = Callable[[], tuple[Event | None, Mapping[str, Evidence]]]
 
 
 class RolloutProgress:
@@ -68,7 +72,8 @@ class RolloutProgress:
         self._old: dict[str, Manifest | None] = {}
         self._touched: list[str] = []
         self._wave = 0
-        self._switched_at: float | None = None
+        self._switched: Mapping[str, Evidence] = {}
+        """What was started by this rollout, as it showed itself then, and has not soaked yet."""
 
     @property
     def _plan(self) -> Plan:
@@ -86,7 +91,6 @@ class RolloutProgress:
     def _switch(self, hosts: Iterable[str], to: Mapping[str, Manifest | None]) -> Event | None:
         """Switches hosts, has each verified by its running process, and writes that down there."""
         seen = self._hosts.activate(hosts, {h: m.sha256 if m else None for h, m in to.items()})
-        self._switched_at = time.monotonic()
         if self._stopped(seen):
             return Event.STOPPED
         verdicts = {
@@ -100,18 +104,31 @@ class RolloutProgress:
             for name, item in seen.items()
             if isinstance(item, Evidence) and to[name] is not None
         }
+        self._switched = running
         return self._faults(self._hosts.confirm(running))
 
-    def _soak(self, interrupted: Callable[[], bool]) -> bool:
-        """Gives what was switched the time to die young; False where the user broke it off."""
-        while self._switched_at is not None:
-            left_s = self._inventory.service.soak_s - (time.monotonic() - self._switched_at)
-            if left_s <= 0:
-                break
-            if interrupted():
-                return False
-            time.sleep(min(left_s, _SOAK_POLL_S))
-        return True
+    def _soaked(self, look: Look, interrupted: Callable[[], bool]) -> Event | None:
+        """Gives what serves the time to die young, and looks whether it did; None where it didn't.
+
+        Args:
+            look: takes a round; gives what is wrong with it, or what must have soaked.
+            interrupted: asked while it waits.
+        """
+        soak_s = self._inventory.service.soak_s
+        left, self._switched = left_s(self._switched, soak_s), {}
+        for _ in range(_LOOKS_AT_MOST):
+            if not _wait(max(left.values(), default=0.0), interrupted):
+                return Event.INTERRUPTED
+            event, serving = look()
+            if event is not None:
+                return event
+            left = left_s(serving, soak_s)
+            if not left:
+                return None
+        for name, seconds in left.items():
+            text = f"its process has not been seen to run for {soak_s:g} s: {seconds:.1f} s lack"
+            self._report.trouble[name] = trouble(name, "soak", text, lacks_s=seconds)
+        return Event.UNKNOWN
 
     # --- a host was stopped ------------------------------------------------------------------
 
@@ -183,3 +200,18 @@ class RolloutProgress:
         if fault is not None:
             self._report.trouble[host] = fault_finding(host, fault)
         self._observer.host(host, str(fault) if fault else text, good=fault is None)
+
+
+def shown(seen: Mapping[str, Evidence | HostFault]) -> dict[str, Evidence]:
+    """What was shown, by each host that answered."""
+    return {name: item for name, item in seen.items() if isinstance(item, Evidence)}
+
+
+def _wait(seconds: float, interrupted: Callable[[], bool]) -> bool:
+    """Waits; False where the user broke it off."""
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        if interrupted():
+            return False
+        time.sleep(min(left, _SOAK_POLL_S))
+    return True

@@ -45,6 +45,10 @@ class LinuxMachine:
         """Seconds on a clock that is never set."""
         return time.clock_gettime(time.CLOCK_BOOTTIME)
 
+    def age(self, start: int) -> float:
+        """How long ago that was, in seconds. ``start``: in clock ticks since boot."""
+        return max(0.0, self.uptime() - start / os.sysconf("SC_CLK_TCK"))
+
     def sleep(self, seconds: float) -> None:
         """Waits."""
         time.sleep(seconds)

@@ -122,6 +122,7 @@ class _Look:
             current=host.current(),
             marks=marks.read_all(host.state),
             main=unit.main,
+            age_s=self._age(sighting),
             free=host.releases.free(),
             lacks=tuple(p for p in self._probe.requires if not system.machine.has_program(p)),
             asked_release=asked_release,
@@ -287,6 +288,10 @@ class _Look:
             if run.how == "fd" and program is not None:
                 programs.setdefault(acting.key(program), program)
         return running, tuple(self._held(held) for held in programs.values())
+
+    def _age(self, sighting: Sighting) -> float | None:
+        view = sighting.views.get(sighting.unit.main)
+        return None if view is None else self._system.machine.age(view.process.start)
 
     def _held(self, held: HeldFile) -> FileDigest:
         return FileDigest(path=held.path or "?", sha=self._cache.of(held))

@@ -14,6 +14,7 @@ from deploytool.rollout.baseline import Baseline, baseline_after_interruption, f
 from deploytool.rollout.locks import Taken
 from deploytool.rollout.model import Event
 from deploytool.rollout.progress import RolloutProgress
+from deploytool.rollout.soak import left_s
 
 
 class Prepare(RolloutProgress):
@@ -49,7 +50,8 @@ class Prepare(RolloutProgress):
         self._remember(found.evidence, {h: fresh(e) for h, e in found.evidence.items()})
         if found.obstacles:
             return Event.REFUSED
-        if found.round.parity is Parity.PARITY:
+        young = left_s(found.evidence, self._inventory.service.soak_s)
+        if found.round.parity is Parity.PARITY and not young:
             self._report.round, self._report.already = found.round, True
             return Event.ALREADY
         return Event.CHECKED

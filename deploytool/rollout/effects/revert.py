@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from deploytool.core.faults import fault_finding
 from deploytool.core.finding import trouble
+from deploytool.core.observer import never
 from deploytool.errors import HostFault
 from deploytool.parity.beside_rules import strays
 from deploytool.parity.judge import judge, shown_manifest
@@ -76,10 +77,13 @@ class Revert(RolloutProgress):
 
     def _prove_old(self) -> Event:
         """Touched hosts are proven on what they had; the others to be as they were found."""
-        self._soak(lambda: False)
+        return self._soaked(self._look_at_old, never) or Event.PARITY
+
+    def _look_at_old(self) -> tuple[Event | None, Mapping[str, Evidence]]:
         seen = self._hosts.probe(self._inventory.names, probe_request(known=self._known))
         stopped = self._stopped(seen)
         bad: dict[str, HostVerdict] = {}
+        back: dict[str, Evidence] = {}
         for name, outcome in seen.items():
             if isinstance(outcome, Evidence) and self._untouched(name, outcome):
                 continue
@@ -88,10 +92,12 @@ class Revert(RolloutProgress):
                 bad[name] = verdict
                 found = trouble(name, "restored", "is not as it was before")
                 self._report.trouble.setdefault(name, found)
+            elif isinstance(outcome, Evidence) and self._old[name] is not None:
+                back[name] = outcome
         self._report.round = judge(self._inventory, seen, shown_manifest(seen))
         if stopped:
-            return Event.STOPPED
-        return (self._troubles(bad) or Event.FAILED) if bad else Event.PARITY
+            return Event.STOPPED, {}
+        return ((self._troubles(bad) or Event.FAILED) if bad else None), back
 
     def _untouched(self, name: str, now: Evidence) -> bool:
         """Whether a host is what it was when it was found, and nothing was put beside it since."""

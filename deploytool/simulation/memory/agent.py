@@ -5,7 +5,7 @@ from __future__ import annotations
 from deploytool.agent.port import Printed
 from deploytool.agent.settings import Settings
 from deploytool.simulation.memory.commands import Commands
-from deploytool.simulation.memory.computer import Computer
+from deploytool.simulation.memory.computer import TICKS, Computer
 from deploytool.simulation.memory.files import Files
 from deploytool.simulation.memory.processes import Processes
 from deploytool.simulation.memory.run import Hook, Run, Wait
@@ -42,6 +42,11 @@ class Machine:
         """Seconds since it was booted."""
         self._run.point("uptime")
         return self._computer.uptime
+
+    def age(self, start: int) -> float:
+        """How long ago that was."""
+        self._run.point("age")
+        return max(0.0, self._computer.uptime - start / TICKS)
 
     def sleep(self, seconds: float) -> None:
         """Waits."""
