@@ -20,6 +20,7 @@ from .deploying import STEPS, Deployer, No, prepared
 NEVER = (
     "now",
     "uptime",
+    "age",
     "sleep",
     "account",
     "has_program",

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from deploytool.agent.linux import killing, proc
+from deploytool.agent.linux.machine import LinuxMachine
 from deploytool.agent.linux.processes import LinuxProcesses
 from deploytool.agent.linux.survey import ProcSurvey
 from deploytool.agent.port import Interest, View
@@ -54,6 +55,16 @@ def found(wanted: Interest, pid: int) -> View:
 
 def ways(view: View) -> set[tuple[str, str]]:
     return {(file.how, file.path) for file in view.files}
+
+
+def test_age_counts_from_a_process_own_start(release: Path) -> None:
+    machine = LinuxMachine()
+    with running(release, "60") as process:
+        child, own = found(interest(release), process.pid).process, PROCESSES.process(os.getpid())
+        assert own is not None
+        before = machine.uptime()
+        ages = machine.age(child.start), machine.age(own.start), machine.age(0)
+        assert 0 <= ages[0] <= ages[1] < before <= ages[2] <= machine.uptime()
 
 
 def test_a_process_is_seen_by_what_it_executes(release: Path) -> None:
