@@ -17,8 +17,8 @@ from deploytool.simulation import fleet
 from deploytool.simulation.host import SimulatedHost
 from deploytool.simulation.memory.disk import sha256
 from deploytool.simulation.oracle import locked_by, truth
-
 from tests.unit.evidences import but, good
+
 from .cases import NEW, OLD, Forgetful, Silent
 
 pytestmark = pytest.mark.usefixtures("swift")
