@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from deploytool.arming.certificate import CLOCK_SKEW_S
 from deploytool.core.finding import Finding, forbids
-from deploytool.fleet.protocol import excerpt
+from deploytool.core.text import excerpt
 from deploytool.parity.model import Evidence, HostVerdict, Round, Verdict
 from deploytool.parity.rules import first_trouble, short
 from deploytool.registry.model import FlagEntry, entries_of
@@ -50,8 +50,8 @@ class SenderObservation:
 class Situation:
     """All that is known when a flag is to be armed; a text says why something is not known.
 
-    ``manifest`` is that of the release that the round was held against; ``taken`` and ``now`` are
-    seconds since the epoch, by the clock of the machine that asks.
+    ``manifest`` is that of the release that the round was checked against; ``taken`` and ``now``
+    are seconds since the epoch, by the clock of the machine that asks.
     """
 
     flag: str
@@ -113,7 +113,7 @@ def parity_rule(situation: Situation) -> Iterator[Finding]:
             yield forbids(verdict.host, rule, f"{_runs(verdict)}, which is not the round's")
     wanted = situation.manifest.sha256 if situation.manifest else None
     if wanted is None or wanted != situation.round.release:
-        yield forbids(FLEET, rule, "the round was not held against a release with a manifest")
+        yield forbids(FLEET, rule, "the round was not checked against a release with a manifest")
 
 
 def _runs(verdict: HostVerdict) -> str:

@@ -12,11 +12,11 @@ from typing import TypeVar
 
 from deploytool.agent.requests import Answer, FlagStep, Told
 from deploytool.arming.model import ON, FlagState, Shown
+from deploytool.core.text import excerpt
 from deploytool.errors import FaultKind, HostFault
 from deploytool.fleet.fanout import fanout
 from deploytool.fleet.host import Host, Payload
 from deploytool.fleet.model import FLAG_NAME
-from deploytool.fleet.protocol import excerpt
 
 T = TypeVar("T")
 _STATES = ON | {"off", "promised", "always"}

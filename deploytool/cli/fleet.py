@@ -13,7 +13,8 @@ from deploytool.cli.options import JsonOption
 from deploytool.cli.output import document, finish, path_hint, say
 
 if TYPE_CHECKING:
-    from deploytool.rehearsal.fleets.model import FleetStatus, Progress, Throwaway
+    from deploytool.rehearsal.fleets.model import Progress
+    from deploytool.rehearsal.fleets.throwaway import FleetStatus, Throwaway
 
 app = typer.Typer(
     name="fleet",

@@ -8,8 +8,8 @@ import sys
 from shlex import join, quote
 from typing import Any, TextIO
 
+from deploytool.core.text import one_line
 from deploytool.errors import DeploytoolError, Interrupted, Refused
-from deploytool.fleet.protocol import one_line
 
 _SCHEMA_VERSION = 1
 """Another one where a member of a document goes, or means something else."""

@@ -19,7 +19,7 @@ from deploytool.rehearsal.faults.catalogue import CATALOGUE
 from deploytool.rehearsal.faults.whole import HOSTS, Wish, rehearse_faults, verdict
 from deploytool.rehearsal.fleets import open_fleet
 from deploytool.rehearsal.fleets.files import with_waves
-from deploytool.rehearsal.fleets.model import Throwaway
+from deploytool.rehearsal.fleets.throwaway import Throwaway
 from deploytool.rehearsal.fleets.vagrant import VagrantFleet
 from deploytool.rehearsal.playing import Played, fitting, play
 from deploytool.rehearsal.recording import RehearsalRecorder, shape_now

@@ -14,8 +14,8 @@ from shlex import quote
 from typing import TYPE_CHECKING, Self, TextIO
 
 from deploytool.cli.output import colour, put, put_as_is, wants_json
+from deploytool.core.text import one_line
 from deploytool.fleet.exchange_log import LOG
-from deploytool.fleet.protocol import one_line
 from deploytool.parity.host_notices import halt_notices, notices
 from deploytool.parity.model import Parity, Round, Verdict
 from deploytool.parity.rules import first_trouble, short

@@ -24,11 +24,11 @@ from paramiko.ssh_exception import (
     SSHException,
 )
 
+from deploytool.core.text import excerpt
 from deploytool.errors import FaultKind, HostFault, InputError
 from deploytool.fleet.credentials import Credentials
 from deploytool.fleet.known_hosts import read_pins
 from deploytool.fleet.openssh import TURNED_AWAY
-from deploytool.fleet.protocol import excerpt
 from deploytool.fleet.proxy import ProxyProcess
 from deploytool.fleet.sshconfig import Route
 

@@ -141,7 +141,7 @@ def _beside(value: object, folder: Path) -> Iterator[Mistake]:
 def parse_inventory(text: str, name: str, folder: Path | None = None) -> Inventory:
     """An inventory from the YAML ``text``; ``name`` is what messages call the file.
 
-    ``folder``: where the files that it names are, which are then held against the rules too.
+    ``folder``: where the files that it names are, which are then checked against the rules too.
 
     Raises:
         InputError: with every mistake at once, a line each: file, line, path, found, allowed.

@@ -7,11 +7,12 @@ from shlex import quote
 
 from deploytool.agent.protocol import request_bytes
 from deploytool.agent.requests import LetIn, Resumed
+from deploytool.core.text import excerpt
 from deploytool.fleet.agent_settings import agent_path
 from deploytool.fleet.exchange_log import LOG
 from deploytool.fleet.model import Inventory
 from deploytool.fleet.prepare import Admin
-from deploytool.fleet.protocol import excerpt, parse_answer
+from deploytool.fleet.protocol import parse_answer
 from deploytool.fleet.session import Session
 from deploytool.fleet.sshconfig import route
 

@@ -15,9 +15,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from deploytool.core.text import excerpt
 from deploytool.errors import FaultKind, HostFault
 from deploytool.fleet.model import PLACEHOLDER, Argv
-from deploytool.fleet.protocol import ANSWER_BYTES_AT_MOST, excerpt
+from deploytool.fleet.protocol import ANSWER_BYTES_AT_MOST
 
 
 def ask(argv: Argv, words: Mapping[str, str], folder: Path, timeout_s: float) -> str:

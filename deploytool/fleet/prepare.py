@@ -16,6 +16,7 @@ from importlib import resources
 from pathlib import Path
 
 from deploytool.agent.requests import Probe
+from deploytool.core.text import excerpt
 from deploytool.errors import FaultKind, HostFault, InputError
 from deploytool.fleet.agent_settings import service_account
 from deploytool.fleet.exchange_log import LOG
@@ -24,7 +25,7 @@ from deploytool.fleet.inventory import load_inventory
 from deploytool.fleet.model import Inventory
 from deploytool.fleet.paths import expand_home
 from deploytool.fleet.prepared import HostFiles, assignments, host_files
-from deploytool.fleet.protocol import Call, Reply, excerpt, parse_reply
+from deploytool.fleet.protocol import Call, Reply, parse_reply
 from deploytool.fleet.remote import RemoteHost
 from deploytool.fleet.session import Output, Session
 from deploytool.fleet.sshconfig import Route, route

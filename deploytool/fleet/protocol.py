@@ -13,6 +13,7 @@ from deploytool.agent.protocol import ANSWER_AT_MOST, NoAnswer
 from deploytool.agent.protocol import parse_answer as parse
 from deploytool.agent.record import Malformed
 from deploytool.agent.requests import Answer, RefusedAnswer, Request
+from deploytool.core.text import excerpt, one_line
 from deploytool.errors import FaultKind, HostFault
 
 FORMAT = "deploytool/1"
@@ -127,14 +128,3 @@ def parse_reply(output: bytes, nonce: str, call: Call) -> Reply:
         raise HostFault(FaultKind.REFUSED, sentence or verdict, code=code)
     pairs = (one_line(line).partition(" ") for line in body.split("\n") if line)
     return Reply(tuple((key, value) for key, _, value in pairs))
-
-
-def one_line(text: str) -> str:
-    """``text`` as one line: with nothing in it that moves a cursor, or that can't be seen."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
-
-
-def excerpt(text: str) -> str:
-    """What a host printed, short and harmless enough for one line of a message."""
-    clean = " ".join(one_line(text).split())
-    return (clean[:157] + "...") if len(clean) > 160 else (clean or "nothing")

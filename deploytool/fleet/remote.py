@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from deploytool.agent.protocol import answer_end, request_bytes
 from deploytool.agent.requests import Answer, Request
+from deploytool.core.text import excerpt
 from deploytool.errors import FaultKind, HostFault
 from deploytool.fleet.descriptors import make_room
 from deploytool.fleet.exchange_log import LOG
@@ -18,7 +19,7 @@ from deploytool.fleet.host import Payload
 from deploytool.fleet.model import Inventory
 from deploytool.fleet.openssh import KEEPALIVE_S
 from deploytool.fleet.prepared import invocation, sudo_asks
-from deploytool.fleet.protocol import OTHER_VERSION, excerpt, parse_answer
+from deploytool.fleet.protocol import OTHER_VERSION, parse_answer
 from deploytool.fleet.session import Conversation, Output, Session
 from deploytool.fleet.sshconfig import Route, route
 

@@ -103,7 +103,7 @@ class Subject:
 
     @cached_property
     def linted(self) -> Linted:
-        """The registry and the builds, held against all history.
+        """The registry and the builds, checked against all history.
 
         Raises:
             InputError: the registry is wrong, or its history can't be read.

@@ -8,9 +8,9 @@ import re
 from deploytool.agent import model as agent
 from deploytool.agent.model import KnownRelease
 from deploytool.agent.requests import Answer
+from deploytool.core.text import excerpt
 from deploytool.errors import FaultKind, HostFault
 from deploytool.fleet.model import FLAG_NAME
-from deploytool.fleet.protocol import excerpt
 from deploytool.parity.model import Evidence, RoundAnswers
 from deploytool.release.model import Manifest
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from deploytool.agent.model import Made, Rights
 from deploytool.core.finding import Finding, Level
-from deploytool.fleet.protocol import one_line
+from deploytool.core.text import one_line
 from deploytool.parity.model import (
     Evidence,
     Expected,

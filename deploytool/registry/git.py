@@ -108,7 +108,7 @@ class Repository:
     def versions(self, path: str, tip: str) -> tuple[tuple[Version, ...], frozenset[str]]:
         """Every version of ``path`` and of any YAML file that ``tip``'s first parents had.
 
-        ``path`` is followed through renames: what was added is held against what the same commit
+        ``path`` is followed through renames: what was added is checked against what the same commit
         took away. The second value are the names that it had, its own among them.
         """
         paths = [path]

@@ -60,7 +60,7 @@ class Linted:
 
     @property
     def against(self) -> str:
-        """What the registry was held against, in words."""
+        """What the registry was checked against, in words."""
         counted = {words: self.count(kind) for kind, words in _KINDS.items()}
         return ", ".join(f"{count} {words}" for words, count in counted.items() if count)
 
@@ -125,7 +125,7 @@ def todays_names(registry: Path) -> tuple[str, ...]:
 def _other_builds(registry: Path, said: Sequence[FlagEntry]) -> Iterator[FlagRefusal]:
     """What may be released with a registry of its own has to agree with all others.
 
-    Else a bit could be given away in a file that nobody holds against the past. Builds that are
+    Else a bit could be given away in a file that no caller checks against the past. Builds that are
     for rehearsals only are the past.
     """
     own = {r.registry for r in recipes(registry) if not r.rehearsal_only} - {registry.resolve()}

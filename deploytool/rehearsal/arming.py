@@ -16,7 +16,7 @@ from deploytool.errors import DeploytoolError
 from deploytool.operations.flags import arm, disarm
 from deploytool.operations.workspace import Workspace
 from deploytool.rehearsal.fleets.files import SIGNER_IDENTITY
-from deploytool.rehearsal.fleets.model import Throwaway
+from deploytool.rehearsal.fleets.throwaway import Throwaway
 
 _ASK_S = 5.0
 _CLOSED_PORT = 1

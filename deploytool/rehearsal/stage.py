@@ -27,8 +27,9 @@ from deploytool.rehearsal.faults.host_shell import HostShell
 from deploytool.rehearsal.faults.truth import Truth, truth
 from deploytool.rehearsal.fleets.files import SYMBOLS
 from deploytool.rehearsal.fleets.local import LocalFleet
-from deploytool.rehearsal.fleets.model import FleetRecord, Machines, Throwaway
+from deploytool.rehearsal.fleets.model import FleetRecord
 from deploytool.rehearsal.fleets.run import for_each
+from deploytool.rehearsal.fleets.throwaway import Machines, Throwaway
 from deploytool.rehearsal.trading import Trading
 from deploytool.release.model import Release
 from deploytool.rollout.outcome import not_proven

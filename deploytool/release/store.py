@@ -86,7 +86,7 @@ def _add(store: Path, artifact: Path, manifest: Manifest) -> Release:
 
 
 def load(folder: Path) -> Release:
-    """The release in ``folder``, after its bytes were held against its manifest.
+    """The release in ``folder``, after its bytes were checked against its manifest.
 
     Raises:
         InputError: something is missing, truncated, altered, not executable, or lies.

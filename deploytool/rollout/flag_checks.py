@@ -81,7 +81,7 @@ class FlagCheck:
     ) -> tuple[Finding, ...]:
         """Every host of ``to`` that may not run that build now, for what it makes of a bit.
 
-        It is held against every build that runs on any host of ``evidence``: what those read is
+        It is checked against every build that runs on any host of ``evidence``: what those read is
         what the senders mean; and where they can be asked, against what was active on a host whose
         process has died, for they may mean that yet. Where nothing is active, no bit has a meaning
         yet. Bytes that nobody knows read every bit otherwise, unless the build to be run serves

@@ -176,7 +176,7 @@ def _flags_way_out(rules: list[str], report: Report, inventory: str) -> str:
     if any(rule.startswith("FLAG_") for rule in rules):
         return (
             "Give each flag a bit and a name of its own, and build that "
-            f"(deploytool flags lint -i {inventory} holds it against what is live); "
+            f"(deploytool flags lint -i {inventory} checks it against what is live); "
             f"then: deploytool plan -i {inventory} RELEASE"
         )
     armed = {o.facts["flag"] for o in report.obstacles if o.rule == "FLAGS_ARMED"}

@@ -13,11 +13,11 @@ from shlex import quote
 from deploytool.agent.model import KnownRelease
 from deploytool.agent.requests import Answer, Confirm, Locked, Resume, Resumed, TakeLock, Unlock
 from deploytool.core.finding import Finding, forbids
+from deploytool.core.text import excerpt
 from deploytool.errors import HostFault, InputError, Refused
 from deploytool.fleet.fanout import fanout
 from deploytool.fleet.host import Host, Payload
 from deploytool.fleet.model import Inventory
-from deploytool.fleet.protocol import excerpt
 from deploytool.fleet.signers import parse_signers
 from deploytool.fleet.signing import BadSignature, verify
 from deploytool.parity.host_notices import down

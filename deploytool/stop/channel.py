@@ -15,6 +15,7 @@ from contextlib import suppress
 
 from deploytool.agent.protocol import arrived, request_bytes
 from deploytool.agent.requests import Answer, Request
+from deploytool.core.text import excerpt
 from deploytool.errors import FaultKind, HostFault
 from deploytool.fleet.exchange_log import LOG, Conversed
 from deploytool.fleet.protocol import (
@@ -22,7 +23,6 @@ from deploytool.fleet.protocol import (
     OTHER_VERSION,
     Call,
     Reply,
-    excerpt,
     parse_answer,
     parse_reply,
 )

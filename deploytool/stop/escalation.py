@@ -59,9 +59,10 @@ from deploytool.agent.requests import (
     Request,
     Surveyed,
 )
+from deploytool.core.text import excerpt
 from deploytool.errors import FaultKind, HostFault
 from deploytool.fleet.openssh import TURNED_AWAY
-from deploytool.fleet.protocol import Call, Reply, excerpt
+from deploytool.fleet.protocol import Call, Reply
 from deploytool.stop.channel import NoRoom, SshChannel
 from deploytool.stop.model import End, Event, HostOutcome, Own, Rung, Step, StopRequest
 from deploytool.stop.table import (

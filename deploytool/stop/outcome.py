@@ -166,7 +166,7 @@ def _when(since_key_s: float) -> str:
 
 
 def instant(seconds: float) -> str:
-    """A time of day that a person can hold against a clock on the wall, with its zone."""
+    """A time of day that a person can compare with a clock on the wall, with its zone."""
     return datetime.fromtimestamp(seconds).astimezone().isoformat(sep=" ", timespec="milliseconds")
 
 

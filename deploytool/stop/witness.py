@@ -14,7 +14,7 @@ import subprocess
 import time
 from contextlib import suppress
 
-from deploytool.fleet.protocol import excerpt
+from deploytool.core.text import excerpt
 from deploytool.stop.model import Witnessed
 from deploytool.stop.targets import StopTargets
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from deploytool.agent.requests import Answer, RenewLease, Told
 from deploytool.agent.words import is_word
-from deploytool.fleet.protocol import excerpt
+from deploytool.core.text import excerpt
 from deploytool.stop.model import Renewal
 
 

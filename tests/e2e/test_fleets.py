@@ -20,8 +20,9 @@ from deploytool.fleet.inventory import load_inventory
 from deploytool.rehearsal.fleets import containerplan, open_fleet
 from deploytool.rehearsal.fleets.container import ContainerFleet
 from deploytool.rehearsal.fleets.local import LocalFleet
-from deploytool.rehearsal.fleets.model import FleetRecord, HostRecord, Kind, Throwaway, silent
+from deploytool.rehearsal.fleets.model import FleetRecord, HostRecord, Kind, silent
 from deploytool.rehearsal.fleets.processes import MARK, everyone, has_environment, touching
+from deploytool.rehearsal.fleets.throwaway import Throwaway
 
 KINDS = [
     pytest.param("local", marks=pytest.mark.sshd),

@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 
 from deploytool.agent.protocol import answer_bytes
 from deploytool.agent.requests import Activate, Answer, Locked, Probe, RefusedAnswer, Renew, Request
+from deploytool.core.text import excerpt
 from deploytool.errors import FaultKind, HostFault
 from deploytool.fleet.protocol import (
     FORMAT,
     OTHER_VERSION,
     Call,
     Reply,
-    excerpt,
     parse_answer,
     parse_reply,
     request,

@@ -21,16 +21,10 @@ from deploytool.cli.rehearsing import _chosen
 from deploytool.errors import EnvironmentProblem, InputError, Interrupted
 from deploytool.fleet.inventory import load_inventory
 from deploytool.rehearsal.fleets import box, cables, files, pace, processes
-from deploytool.rehearsal.fleets.model import (
-    Client,
-    Endpoint,
-    FleetRecord,
-    HostRecord,
-    Machines,
-    silent,
-)
+from deploytool.rehearsal.fleets.model import Client, Endpoint, FleetRecord, HostRecord, silent
 from deploytool.rehearsal.fleets.ready import make_key, make_signers
 from deploytool.rehearsal.fleets.run import Outcome, attempt, for_each, run
+from deploytool.rehearsal.fleets.throwaway import Machines
 from deploytool.rehearsal.fleets.vagrant import VagrantFleet
 from deploytool.rehearsal.fleets.vagrantcmd import (
     Vagrant,

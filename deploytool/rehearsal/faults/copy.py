@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 from deploytool.errors import EnvironmentProblem
 from deploytool.rehearsal.fleets.local import LocalFleet
-from deploytool.rehearsal.fleets.model import Machines, Throwaway
+from deploytool.rehearsal.fleets.throwaway import Machines, Throwaway
 
 _LIMIT_BYTES = 32 * 1024
 _EXEC_S = 20.0

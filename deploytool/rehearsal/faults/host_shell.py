@@ -9,8 +9,8 @@ from deploytool.errors import EnvironmentProblem
 from deploytool.fleet.agent_settings import agent_path
 from deploytool.fleet.model import Inventory
 from deploytool.rehearsal.fleets.local import LocalFleet
-from deploytool.rehearsal.fleets.model import Machines, Throwaway
 from deploytool.rehearsal.fleets.run import find, run
+from deploytool.rehearsal.fleets.throwaway import Machines, Throwaway
 
 _SHELL_S = 45.0
 

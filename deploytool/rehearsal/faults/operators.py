@@ -11,7 +11,8 @@ from deploytool.fleet.inventory import load_inventory
 from deploytool.rehearsal.faults.deployer import Operator
 from deploytool.rehearsal.faults.relay import Relay
 from deploytool.rehearsal.fleets import files
-from deploytool.rehearsal.fleets.model import FleetRecord, Throwaway
+from deploytool.rehearsal.fleets.model import FleetRecord
+from deploytool.rehearsal.fleets.throwaway import Throwaway
 
 _SOAK_S = 0.5
 _PATIENT_SOAK_S = 3.0

@@ -26,8 +26,8 @@ from deploytool.rehearsal.faults.operators import Operators
 from deploytool.rehearsal.faults.report import Campaign, PlayedCase
 from deploytool.rehearsal.faults.strikes import AT_WORK, LOOK_LATER, STRIKES, Scene
 from deploytool.rehearsal.faults.truth import Truth, truth
-from deploytool.rehearsal.fleets.model import Throwaway
 from deploytool.rehearsal.fleets.run import for_each
+from deploytool.rehearsal.fleets.throwaway import Throwaway
 from deploytool.release.model import Release
 
 _MENDS_AT_MOST = 6

@@ -13,7 +13,7 @@ from deploytool.rehearsal.faults.deployer import Deployer, DeployerEnd, Operator
 from deploytool.rehearsal.faults.host_shell import HostShell
 from deploytool.rehearsal.faults.relay import Relay
 from deploytool.rehearsal.faults.scripts import SCRIPTS, Script
-from deploytool.rehearsal.fleets.model import Machines
+from deploytool.rehearsal.fleets.throwaway import Machines
 
 
 @dataclass

@@ -11,7 +11,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from deploytool.home import home
-from deploytool.rehearsal.fleets.model import Kind, Throwaway
+from deploytool.rehearsal.fleets.model import Kind
+from deploytool.rehearsal.fleets.throwaway import Throwaway
 
 
 def default_folder(kind: Kind) -> Path:

@@ -82,7 +82,7 @@ def is_built(store: Path | None = None) -> bool:
 
 
 def ensure_box(progress: Progress, fleet: str, store: Path | None = None) -> Box:
-    """The box of this recipe, built where it is missing, and held against its digests.
+    """The box of this recipe, built where it is missing, and checked against its digests.
 
     What builds it carries the mark of ``fleet``, so that its `down` ends a build whose `up` was
     killed, and holds the store's lock until then, so that no other build comes between.

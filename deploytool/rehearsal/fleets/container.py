@@ -19,16 +19,10 @@ from deploytool.rehearsal.fleets.containerplan import check_room, on_subnet, pla
 from deploytool.rehearsal.fleets.engine import Engine, find_engine, named_engine
 from deploytool.rehearsal.fleets.folder import FleetFolder
 from deploytool.rehearsal.fleets.image import ensure_image
-from deploytool.rehearsal.fleets.model import (
-    FleetRecord,
-    FleetStatus,
-    HostRecord,
-    HostStatus,
-    Kind,
-    Progress,
-)
+from deploytool.rehearsal.fleets.model import FleetRecord, HostRecord, HostStatus, Kind, Progress
 from deploytool.rehearsal.fleets.ready import make_key, make_signers, prepare, wait_for_ssh
 from deploytool.rehearsal.fleets.run import Outcome, for_each
+from deploytool.rehearsal.fleets.throwaway import FleetStatus
 
 RELEASE_ROOT = "/opt/router"
 _SUBNETS_TRIED = 10

@@ -21,7 +21,6 @@ from deploytool.rehearsal.fleets.model import (
     Client,
     Endpoint,
     FleetRecord,
-    FleetStatus,
     HostRecord,
     HostState,
     HostStatus,
@@ -30,6 +29,7 @@ from deploytool.rehearsal.fleets.model import (
 )
 from deploytool.rehearsal.fleets.ready import account, make_key, make_signers, prepare, wait_for_ssh
 from deploytool.rehearsal.fleets.run import find, for_each, run
+from deploytool.rehearsal.fleets.throwaway import FleetStatus
 
 _LOOPBACK = "127.0.0.1"
 _PORTS = range(20_000, 32_000)  # below those that the kernel gives to outgoing connections

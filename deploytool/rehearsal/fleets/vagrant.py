@@ -18,9 +18,10 @@ from pathlib import Path
 from deploytool.errors import EnvironmentProblem
 from deploytool.rehearsal.fleets import files, hypervisor, kvm, pace, vagrantneeds
 from deploytool.rehearsal.fleets.box import Box, ensure_box
-from deploytool.rehearsal.fleets.model import FleetRecord, FleetStatus, HostStatus, Progress
+from deploytool.rehearsal.fleets.model import FleetRecord, HostStatus, Progress
 from deploytool.rehearsal.fleets.ready import make_key, make_signers, prepare
 from deploytool.rehearsal.fleets.run import for_each
+from deploytool.rehearsal.fleets.throwaway import FleetStatus
 from deploytool.rehearsal.fleets.vagrantcmd import (
     BOOT_S,
     SETTINGS,

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from deploytool.agent.port import Printed
 from deploytool.agent.settings import Settings
-from deploytool.simulation.memory.commands import Commands
+from deploytool.simulation.memory.commands import MemoryCommands
 from deploytool.simulation.memory.computer import TICKS, Computer
-from deploytool.simulation.memory.files import Files
-from deploytool.simulation.memory.processes import Processes
+from deploytool.simulation.memory.files import MemoryFiles
+from deploytool.simulation.memory.processes import MemoryProcesses
 from deploytool.simulation.memory.run import Hook, Run, Wait
 from deploytool.simulation.memory.service import MemoryService
-from deploytool.simulation.memory.supervisor import Supervisor
+from deploytool.simulation.memory.supervisor import MemorySupervisor
 
 
-class Machine:
+class MemoryMachine:
     """What makes a computer itself, and its clocks."""
 
     def __init__(self, run: Run) -> None:
@@ -83,8 +83,8 @@ class MemoryAgent:
     ) -> None:
         self.settings: Settings = service.settings
         self.run = Run(service.computer, service.settings.agent, hook=hook, wait=wait)
-        self.files = Files(self.run)
-        self.processes = Processes(self.run)
-        self.supervisor = Supervisor(self.run, service)
-        self.commands = Commands(self.run, service)
-        self.machine = Machine(self.run)
+        self.files = MemoryFiles(self.run)
+        self.processes = MemoryProcesses(self.run)
+        self.supervisor = MemorySupervisor(self.run, service)
+        self.commands = MemoryCommands(self.run, service)
+        self.machine = MemoryMachine(self.run)

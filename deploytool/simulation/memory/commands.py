@@ -16,7 +16,7 @@ COMMAND_S = 0.03
 """What an interpreted client takes."""
 
 
-class Commands:
+class MemoryCommands:
     """The port's commands. ``signers``: whom the signers file names."""
 
     def __init__(self, run: Run, service: MemoryService) -> None:

@@ -51,7 +51,7 @@ def _bounded(node: Node, at_most: int, name: str) -> bytes:
     return node.content
 
 
-class Sink:
+class MemorySink:
     """A new file that is being written."""
 
     def __init__(self, run: Run, node: Node, name: str) -> None:
@@ -97,7 +97,7 @@ class _Held:
             self._node.locked = None
 
 
-class Folder:
+class MemoryFolder:
     """An open folder."""
 
     def __init__(self, run: Run, node: Node, path: str) -> None:
@@ -124,13 +124,13 @@ class Folder:
         """A regular file, opened without following a link."""
         return _regular(self._disk.find(self._node, name), name)
 
-    def folder(self, name: str) -> Folder:
+    def folder(self, name: str) -> MemoryFolder:
         """Opens a folder in it."""
         self._at("folder", name)
         node = self._disk.find(self._node, name)
         if node.kind != "folder":
             fail(errno.ENOTDIR, name)
-        return Folder(self._run, node, f"{self._path}/{name}")
+        return MemoryFolder(self._run, node, f"{self._path}/{name}")
 
     def names(self) -> list[str]:
         """All names in it, sorted."""
@@ -157,10 +157,10 @@ class Folder:
             fail(errno.EINVAL, name)
         return node.content.decode()
 
-    def create(self, name: str, mode: int) -> Sink:
+    def create(self, name: str, mode: int) -> MemorySink:
         """A new file."""
         self._at("create", name)
-        return Sink(self._run, self._disk.make(self._node, name, "file", mode), name)
+        return MemorySink(self._run, self._disk.make(self._node, name, "file", mode), name)
 
     def make_folder(self, name: str, mode: int) -> None:
         """A new folder."""
@@ -267,7 +267,7 @@ class Folder:
         """Closes it; never raises."""
 
 
-class Files:
+class MemoryFiles:
     """Files by their whole path."""
 
     def __init__(self, run: Run) -> None:
@@ -279,13 +279,13 @@ class Files:
         self._disk.check(what, path)
         return self._run.computer.find(path)
 
-    def open_root(self, path: str) -> Folder:
+    def open_root(self, path: str) -> MemoryFolder:
         """Opens the release root."""
         self._run.point(f"open_root {path}")
         node = self._disk.walk(path)
         if node.kind != "folder":
             fail(errno.ENOTDIR, path)
-        return Folder(self._run, node, self._disk.path_of(node))
+        return MemoryFolder(self._run, node, self._disk.path_of(node))
 
     def inode(self, path: str) -> Inode | None:
         """A file's inode."""

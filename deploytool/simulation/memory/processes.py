@@ -15,7 +15,7 @@ _SHOWN = 200
 _ARGUMENTS = 64
 
 
-class Processes:
+class MemoryProcesses:
     """The port's processes."""
 
     def __init__(self, run: Run) -> None:

@@ -13,7 +13,7 @@ COMMAND_S = 0.02
 """What a call of systemctl takes."""
 
 
-class Supervisor:
+class MemorySupervisor:
     """systemd, or the agent itself where the service has none."""
 
     def __init__(self, run: Run, service: MemoryService) -> None:

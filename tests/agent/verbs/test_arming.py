@@ -189,7 +189,7 @@ def test_a_command_that_can_t_be_started_has_no_exit_code(
     def fails(*_: Any, **__: Any) -> None:
         raise OSError(11, "no more processes")
 
-    monkeypatch.setattr("deploytool.simulation.memory.commands.Commands.run", fails)
+    monkeypatch.setattr("deploytool.simulation.memory.commands.MemoryCommands.run", fails)
     said = ground.done(RenewLease()).said
     assert said.code is None
     assert "no more processes" in said.errors

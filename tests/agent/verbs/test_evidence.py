@@ -14,9 +14,9 @@ from deploytool.agent.verbs.evidence import shown_environment
 from deploytool.simulation.memory.computer import Computer, Task
 from deploytool.simulation.memory.disk import sha256
 from deploytool.simulation.memory.host import Points, killed
-from deploytool.simulation.memory.processes import Processes
+from deploytool.simulation.memory.processes import MemoryProcesses
 from deploytool.simulation.memory.run import Run, RunEnded
-from deploytool.simulation.memory.supervisor import Supervisor
+from deploytool.simulation.memory.supervisor import MemorySupervisor
 
 from .ground import ONE, THREE, TWO, Ground, switch
 
@@ -308,14 +308,14 @@ def test_a_host_whose_processes_cannot_be_listed_is_not_shown(
 ) -> None:
     """No evidence is not evidence."""
 
-    monkeypatch.setattr(Processes, "survey", lambda self, _interest: fails(self))
+    monkeypatch.setattr(MemoryProcesses, "survey", lambda self, _interest: fails(self))
     assert ground.refused(Probe()) == "cannot-look"
 
 
 def test_the_service_is_no_stray_where_systemd_does_not_answer(
     systemd: Ground, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Supervisor, "state", fails)
+    monkeypatch.setattr(MemorySupervisor, "state", fails)
     shown = look(systemd)
     assert (shown.main, shown.unit, shown.others) == (0, (), ())
     assert [run.sha for run in shown.runs] == [ONE.release]

@@ -12,7 +12,7 @@ from deploytool.agent.model import Asked
 from deploytool.agent.requests import Halt, Halted, RenewLease, Told
 from deploytool.agent.settings import SocketSetting
 from deploytool.simulation.memory import artifact
-from deploytool.simulation.memory.commands import Commands
+from deploytool.simulation.memory.commands import MemoryCommands
 
 from .ground import ONE, Ground
 
@@ -91,8 +91,8 @@ def test_p6_a_process_that_lets_the_time_pass_is_not_asked_twice(
     def asked(*_: object, **__: object) -> Asked:
         raise AssertionError("its command asks the very same process")
 
-    monkeypatch.setattr(Commands, "ask_socket", hangs)
-    monkeypatch.setattr(Commands, "run", asked)
+    monkeypatch.setattr(MemoryCommands, "ask_socket", hangs)
+    monkeypatch.setattr(MemoryCommands, "run", asked)
     said = halt(serving)
     assert (said.code, said.errors) == (None, f"no answer on {PATH} within 2 s")
 
@@ -108,17 +108,17 @@ def test_p6_a_process_that_stalls_on_its_socket_does_not_get_the_time_twice(
     serving: Ground, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[float] = []
-    run = Commands.run
+    run = MemoryCommands.run
 
     def stalls(*_: object) -> Asked:
         serving.host.computer.time.tick(1.9)
         raise ConnectionResetError(errno.ECONNRESET, "reset")
 
-    def asked(self: Commands, argv: tuple[str, ...], **how: Any) -> Asked:
+    def asked(self: MemoryCommands, argv: tuple[str, ...], **how: Any) -> Asked:
         given.append(how["deadline_s"])
         return run(self, argv, **how)
 
-    monkeypatch.setattr(Commands, "ask_socket", stalls)
-    monkeypatch.setattr(Commands, "run", asked)
+    monkeypatch.setattr(MemoryCommands, "ask_socket", stalls)
+    monkeypatch.setattr(MemoryCommands, "run", asked)
     halt(serving)
     assert given == [0.5]

@@ -10,7 +10,7 @@ import pytest
 
 from deploytool.agent.model import Asked
 from deploytool.agent.requests import RefusedAnswer
-from deploytool.simulation.memory.commands import Commands
+from deploytool.simulation.memory.commands import MemoryCommands
 from deploytool.simulation.memory.disk import Fate
 from deploytool.simulation.memory.host import SentBytes
 from deploytool.simulation.memory.programs import Build, build
@@ -208,7 +208,7 @@ def test_p1_an_artifact_that_fails_is_refused_whatever_it_prints(
     ground: Ground, monkeypatch: pytest.MonkeyPatch, code: int | None
 ) -> None:
     said = Asked(way="command", code=code, answer="router 1.0\n", errors="no such library")
-    monkeypatch.setattr(Commands, "try_out", lambda *_, **__: said)
+    monkeypatch.setattr(MemoryCommands, "try_out", lambda *_, **__: said)
     answer = ground.ask(staging(ONE, ground.lock()), WHOLE)
     assert isinstance(answer, RefusedAnswer)
     assert answer.code == "bad-version"

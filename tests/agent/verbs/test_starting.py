@@ -17,7 +17,7 @@ from deploytool.agent.model import Asked, Latch, Released
 from deploytool.agent.record import Malformed
 from deploytool.agent.requests import Halt, LetIn, Probe, Resume, Resumed
 from deploytool.agent.verbs.starting import SignedStart, is_of, objection, parse_signed
-from deploytool.simulation.memory.commands import Commands
+from deploytool.simulation.memory.commands import MemoryCommands
 from deploytool.simulation.memory.disk import Fate
 from deploytool.simulation.memory.host import Points, SentBytes, killed, loses_power
 from deploytool.simulation.memory.run import Run, RunEnded
@@ -192,7 +192,7 @@ def test_p6_an_answer_counts_only_with_its_exit_code(
 ) -> None:
     stopped = Stopped(ground, fenced=False)
     says = Asked(way="command", code=1, answer='{"trading_state":"ACTIVE"}')
-    monkeypatch.setattr(Commands, "run", lambda *_, **__: says)
+    monkeypatch.setattr(MemoryCommands, "run", lambda *_, **__: says)
     assert stopped.resume().released is False
     assert ground.mark("halted") is not None
 

@@ -24,7 +24,7 @@ from deploytool.simulation.memory.computer import Task
 from deploytool.simulation.memory.disk import Fate
 from deploytool.simulation.memory.host import Points, killed, loses_power
 from deploytool.simulation.memory.run import Run, RunEnded
-from deploytool.simulation.memory.supervisor import Supervisor
+from deploytool.simulation.memory.supervisor import MemorySupervisor
 
 from .ground import ONE, TWO, Ground
 
@@ -229,7 +229,7 @@ def test_p6_a_systemd_that_hangs_is_not_asked(
     def hangs(*_: object) -> None:
         raise OSError(errno.ETIMEDOUT, "Connection timed out")
 
-    monkeypatch.setattr(Supervisor, "state", hangs)
+    monkeypatch.setattr(MemorySupervisor, "state", hangs)
     answer = halt(systemd)
     assert (answer.latched, answer.synced, answer.strays) == (True, True, ())
     assert [process.pid for process in survey(systemd).alive] == [systemd.main.pid]

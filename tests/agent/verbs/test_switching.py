@@ -10,7 +10,7 @@ import pytest
 from deploytool.agent.model import Asked
 from deploytool.agent.requests import Activated, Expire, RefusedAnswer, Retire
 from deploytool.agent.settings import SocketSetting
-from deploytool.simulation.memory.commands import Commands
+from deploytool.simulation.memory.commands import MemoryCommands
 from deploytool.simulation.memory.disk import Fate
 from deploytool.simulation.memory.run import Run
 from deploytool.simulation.memory.service import MemorySystemd, Quirk
@@ -119,7 +119,7 @@ def test_a_service_that_can_t_be_stopped_is_not_left_for_stopped(
     token = staged(ground, ONE)
     ground.activate(ONE, token)
     ground.host.computer.disk.failing.clear()
-    supervisor = "deploytool.simulation.memory.supervisor.Supervisor"
+    supervisor = "deploytool.simulation.memory.supervisor.MemorySupervisor"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(f"{supervisor}.stop", lambda *_: "it does not end")
         patch.setattr(f"{supervisor}.restart", lambda *_: "it does not end")
@@ -207,7 +207,7 @@ def test_p1_a_service_that_answers_without_its_ports_is_not_ready(
     ground: Ground, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     token = staged(ground, ONE)
-    listening = "deploytool.simulation.memory.processes.Processes.listening"
+    listening = "deploytool.simulation.memory.processes.MemoryProcesses.listening"
     monkeypatch.setattr(listening, lambda *_: frozenset())
     began = ground.host.computer.uptime
     ground.activate(ONE, token)
@@ -264,9 +264,9 @@ def test_p1_an_answer_is_json_of_the_main_process_and_its_exit_code_counts(
 ) -> None:
     token = staged(ground, ONE)
     asked: list[float] = []
-    run = Commands.run
+    run = MemoryCommands.run
 
-    def answers(self: Commands, argv: Any, **how: Any) -> Asked:
+    def answers(self: MemoryCommands, argv: Any, **how: Any) -> Asked:
         if "status" not in argv:
             return run(self, argv, **how)
         asked.append(ground.host.computer.uptime)
@@ -274,7 +274,7 @@ def test_p1_an_answer_is_json_of_the_main_process_and_its_exit_code_counts(
         said = answer.replace("%d", str(main.pid if main else 0))
         return Asked(way="command", code=code, answer=said, errors="x")
 
-    monkeypatch.setattr(Commands, "run", answers)
+    monkeypatch.setattr(MemoryCommands, "run", answers)
     ground.activate(ONE, token)
     assert (len(asked) <= 2) == ready
 
@@ -507,7 +507,7 @@ def test_p7_a_host_that_was_confirmed_goes_on_serving(ground: Ground) -> None:
 def test_p7_a_timer_that_can_t_be_taken_back_finds_no_mark(ground: Ground) -> None:
     token = armed(ground)
     with pytest.MonkeyPatch.context() as patch:
-        name = "deploytool.simulation.memory.supervisor.Supervisor.clear_timer"
+        name = "deploytool.simulation.memory.supervisor.MemorySupervisor.clear_timer"
         patch.setattr(name, _fails)
         ground.confirm(token)
     ground.let_pass(601)
@@ -524,7 +524,7 @@ def test_p7_without_a_timer_nothing_is_switched(ground: Ground) -> None:
     ground.deploy(ONE)
     token = staged(ground, TWO, plan="plan2")
     with pytest.MonkeyPatch.context() as patch:
-        name = "deploytool.simulation.memory.supervisor.Supervisor.set_timer"
+        name = "deploytool.simulation.memory.supervisor.MemorySupervisor.set_timer"
         patch.setattr(name, _fails)
         assert ground.refused(switch(TWO, token, deadman=60)) == "deadman"
     assert ground.serves == ONE.release
@@ -583,14 +583,14 @@ def test_p7_a_supervisor_that_does_not_answer_keeps_no_host_serving(
 ) -> None:
     token = expired(ground)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(f"deploytool.simulation.memory.supervisor.Supervisor.{call}", _fails)
+        patch.setattr(f"deploytool.simulation.memory.supervisor.MemorySupervisor.{call}", _fails)
         ground.done(Expire(token=token))
     assert ground.serves is None
 
 
 def test_a_supervisor_that_answers_late_is_asked_again(ground: Ground) -> None:
     token = staged(ground, ONE)
-    state = "deploytool.simulation.memory.supervisor.Supervisor.state"
+    state = "deploytool.simulation.memory.supervisor.MemorySupervisor.state"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(state, _fails)
         ground.host.computer.time.after(3, patch.undo)
@@ -606,7 +606,7 @@ def test_a_unit_that_can_t_be_unmasked_is_not_switched() -> None:
     assert isinstance(ground.host.service, MemorySystemd)
     ground.host.service.mask()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("deploytool.simulation.memory.supervisor.Supervisor.unmask", _fails)
+        patch.setattr("deploytool.simulation.memory.supervisor.MemorySupervisor.unmask", _fails)
         assert ground.refused(switch(ONE, token)) == "service"
     assert ground.linked == f"releases/{TWO.release}"
 
@@ -641,7 +641,7 @@ def test_a_host_that_a_reboot_would_start_is_not_retired(ground: Ground, how: st
     ground.deploy(ONE)
     token = ground.lock("plan2", purpose="retire", release=None)
     with pytest.MonkeyPatch.context() as patch:
-        name = "deploytool.simulation.memory.supervisor.Supervisor.mask"
+        name = "deploytool.simulation.memory.supervisor.MemorySupervisor.mask"
         patch.setattr(name, (lambda *_: how) if how else _fails)
         assert ground.refused(Retire(token=token)) == "service"
     assert ground.linked is not None
@@ -658,5 +658,5 @@ def test_a_host_that_can_t_be_stopped_is_not_retired(ground: Ground) -> None:
     ground.deploy(ONE)
     token = ground.lock("plan2", purpose="retire", release=None)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("deploytool.simulation.memory.supervisor.Supervisor.stop", _fails)
+        patch.setattr("deploytool.simulation.memory.supervisor.MemorySupervisor.stop", _fails)
         assert ground.refused(Retire(token=token)) == "service"

@@ -21,8 +21,8 @@ from deploytool.fleet.model import Inventory
 from deploytool.rehearsal.faults.host_shell import HostShell
 from deploytool.rehearsal.faults.relay import Relay
 from deploytool.rehearsal.fleets import files
-from deploytool.rehearsal.fleets.model import Machines
 from deploytool.rehearsal.fleets.ready import account, prepare
+from deploytool.rehearsal.fleets.throwaway import Machines
 from deploytool.rehearsal.stage import Stage
 
 _LEASE_S = 30.0

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from deploytool.errors import EnvironmentProblem
 from deploytool.rehearsal.faults.host_shell import HostShell
-from deploytool.rehearsal.fleets.model import Machines
 from deploytool.rehearsal.fleets.run import find
+from deploytool.rehearsal.fleets.throwaway import Machines
 from deploytool.release.model import Release
 
 _REVIVAL_S = 10.0

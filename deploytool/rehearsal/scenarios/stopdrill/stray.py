@@ -24,7 +24,8 @@ from deploytool.market.load import Load
 from deploytool.market.process import MarketProcess
 from deploytool.rehearsal.faults.host_shell import HostShell
 from deploytool.rehearsal.fleets import files
-from deploytool.rehearsal.fleets.model import FleetRecord, Machines
+from deploytool.rehearsal.fleets.model import FleetRecord
+from deploytool.rehearsal.fleets.throwaway import Machines
 from deploytool.release.model import Release
 
 LOGIN = "SMARS"
