@@ -231,12 +231,15 @@ if TYPE_CHECKING:
         def stamp_trees(self, paths: Sequence[str]) -> str:
             """SHA-256 over what shows that no file below some folders was written to since.
 
-            That is each one's name, device, inode, size and change time. ``__pycache__`` is left
-            out: each host makes its own.
+            That is each one's name, device, inode, size, times, mode and owner. ``__pycache__`` is
+            left out: each host makes its own.
             """
 
-        def digest_trees(self, paths: Sequence[str]) -> str:
-            """SHA-256 over the names and contents of the same files."""
+        def digest_trees(self, paths: Sequence[str]) -> tuple[str, str]:
+            """SHA-256 over the names and contents of the same files, and the stamp of those read.
+
+            The stamp is empty where one of them may change and keep it.
+            """
 
         def exists(self, path: str) -> bool:
             """Whether there is such a name, also of a link that leads nowhere."""
@@ -373,7 +376,10 @@ if TYPE_CHECKING:
             """A word that no other run of the agent on this host has: for names of drafts."""
 
     class System(Protocol):
-        """All of it."""
+        """All of it, for one run of the agent."""
+
+        libraries: dict[str, str]
+        """Digests of library folders that this run has read, by their stamps."""
 
         @property
         def settings(self) -> Settings:

@@ -16,6 +16,7 @@ class Linux:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.libraries: dict[str, str] = {}
         self._files: Files | None = None
         self._processes: Processes | None = None
         self._supervisor: Supervisor | None = None

@@ -319,7 +319,7 @@ class LinuxFiles:
 
         return stamp_trees(paths)
 
-    def digest_trees(self, paths: Sequence[str]) -> str:
+    def digest_trees(self, paths: Sequence[str]) -> tuple[str, str]:
         """SHA-256 over the names and contents of the same files."""
         from deploytool.agent.linux.trees import digest_trees
 

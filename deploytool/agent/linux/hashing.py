@@ -13,13 +13,14 @@ BYTES_AT_MOST = 64 * 1024**3
 """A file that is larger, or grows faster than it is read, has no digest here."""
 
 
-def digest_descriptor(descriptor: int) -> str:
-    """SHA-256 of what is read from here to the end.
+def digest_descriptor(descriptor: int, into: memoryview | None = None) -> str:
+    """SHA-256 of what is read from here to the end; ``into``: memory that who reads many reuses.
 
     Raises:
         OSError: it can't be read, or does not end (EFBIG).
     """
-    return _digest(lambda view: os.readv(descriptor, [view]), memoryview(bytearray(AT_ONCE)))
+    view = memoryview(bytearray(AT_ONCE)) if into is None else into
+    return _digest(lambda part: os.readv(descriptor, [part]), view)
 
 
 def digest_file(path: str, folder: int | None = None, *, follow: bool = True) -> str | None:

@@ -1,7 +1,8 @@
 """One digest over the library folders of an interpreter that runs the service.
 
-They are thousands of files. What shows that none was written to since (device, inode, size, change
-time) is remembered with their digest, in the mark ``libraries``: lines ``boot stamp SHA-256``.
+They are thousands of files. What shows that none was written to since (device, inode, size, times,
+owner) is remembered with their digest: by a run of the agent, and for others in the mark
+``libraries``, lines ``boot stamp SHA-256``.
 """
 
 from __future__ import annotations
@@ -24,31 +25,32 @@ _FOLDERS_AT_MOST = 64
 def libraries(host: AgentHost, programs: Iterable[str], *, whole: bool) -> tuple[FileDigest, ...]:
     """Of each interpreter that has some; without a digest where one can't be read.
 
-    ``whole``: they are read whatever is remembered.
+    ``whole``: nothing counts but what this very run of the agent has read.
     """
-    known = {} if whole else _read(host)
-    found: list[FileDigest] = []
+    own, before = host.system.libraries, _remembered(host)
+    known = own if whole else {**before, **own}
     used: dict[str, str] = {}
+    read: dict[str, str] = {}
+    found: list[FileDigest] = []
     for program in sorted(set(programs)):
         sha = None
         with attempt():
             folders = _folders(host, program)
             if not folders:
                 continue
-            stamp = host.system.files.stamp_trees(folders)
-            sha = known.get(stamp) or _digest(host, folders, stamp)
-            if sha is not None:
-                used[stamp] = sha
+            stamp = host.system.files.stamp_trees(folders) if known else ""
+            sha = known.get(stamp)
+            if sha is None:
+                sha, stamp = host.system.files.digest_trees(folders)
+                read[stamp] = sha
+            used[stamp] = sha
         found.append(FileDigest(path=program, sha=sha))
-    if used.keys() - known.keys():
-        _keep(host, used)
+    for some in (used, read):
+        some.pop("", None)  # what may change unnoticed is read each time
+    host.system.libraries = {at: sha for at, sha in used.items() if at in own or at in read}
+    if used and used != before:
+        _remember(host, used)
     return tuple(found)
-
-
-def _digest(host: AgentHost, folders: tuple[str, ...], stamp: str) -> str | None:
-    """Their digest; None where one was written to meanwhile."""
-    sha = host.system.files.digest_trees(folders)
-    return sha if host.system.files.stamp_trees(folders) == stamp else None
 
 
 def _folders(host: AgentHost, program: str) -> tuple[str, ...]:
@@ -66,7 +68,7 @@ def _folders(host: AgentHost, program: str) -> tuple[str, ...]:
     return tuple(found[:_FOLDERS_AT_MOST])
 
 
-def _read(host: AgentHost) -> dict[str, str]:
+def _remembered(host: AgentHost) -> dict[str, str]:
     try:
         if host.state.entry("libraries") is None:
             return {}
@@ -82,7 +84,7 @@ def _read(host: AgentHost) -> dict[str, str]:
     }
 
 
-def _keep(host: AgentHost, used: dict[str, str]) -> None:
+def _remember(host: AgentHost, used: dict[str, str]) -> None:
     boot = host.system.machine.boot_id()
     with attempt():  # a host that can't remember reads again
         marks.put(host.state, libraries="".join(f"{boot} {at} {sha}\n" for at, sha in used.items()))

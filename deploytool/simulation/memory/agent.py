@@ -82,6 +82,7 @@ class MemoryAgent:
         self, service: MemoryService, *, hook: Hook | None = None, wait: Wait | None = None
     ) -> None:
         self.settings: Settings = service.settings
+        self.libraries: dict[str, str] = {}
         self.run = Run(service.computer, service.settings.agent, hook=hook, wait=wait)
         self.files = MemoryFiles(self.run)
         self.processes = MemoryProcesses(self.run)

@@ -313,11 +313,15 @@ class MemoryFiles:
 
     def stamp_trees(self, paths: Sequence[str]) -> str:
         """SHA-256 over what shows that no file below some folders was written to since."""
-        return self._trees("stamp", paths, lambda node: str(inode(self._disk, node)))
+        return self._stamp("stamp", paths)
 
-    def digest_trees(self, paths: Sequence[str]) -> str:
-        """SHA-256 over the names and contents of the same files."""
-        return self._trees("digest", paths, lambda node: sha256(node.content))
+    def digest_trees(self, paths: Sequence[str]) -> tuple[str, str]:
+        """SHA-256 over the names and contents of the same files, and their stamp."""
+        sha = self._trees("digest", paths, lambda node: sha256(node.content))
+        return sha, self._stamp("digest", paths)
+
+    def _stamp(self, what: str, paths: Sequence[str]) -> str:
+        return self._trees(what, paths, lambda node: str(inode(self._disk, node)))
 
     def _trees(self, what: str, paths: Sequence[str], told: Callable[[Node], str]) -> str:
         lines = []
