@@ -357,6 +357,7 @@ def test_p1_each_spoiled_piece_of_evidence_is_found(what: str) -> None:
 
 
 IMMATERIAL = {
+    "age_s": "whether it has run long enough is a rollout's business",
     "clock": "what it comes to is told by this side's clock, as the skew",
     "free": "what is left beside a running release is preflight's business",
     "lacks": "what the artifact needs is preflight's business",
