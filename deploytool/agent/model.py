@@ -256,6 +256,17 @@ class Signers(Record):
     rights: tuple[Rights, ...]
 
 
+class MembersFile(Record):
+    """The fleet's own list of its hosts, as this host keeps it, and whose it and its folder are.
+
+    ``text`` None: it can't be read, or is too large; ``missing``: there is none.
+    """
+
+    text: Document | None = None
+    missing: bool = False
+    rights: tuple[Rights, ...] = ()
+
+
 # --- processes ----------------------------------------------------------------------------------
 
 
@@ -381,6 +392,8 @@ class HostEvidence(Record):
     disk: DiskRead | None = None
     manifest: ManifestShown | None = None
     signers: Signers | None = None
+    members: MembersFile | None = None
+    """None: this host has no root that could keep it."""
     unit: tuple[Property, ...] = ()
     unit_files: tuple[FileDigest, ...] = ()
     configs: tuple[FileDigest, ...] = ()

@@ -110,6 +110,13 @@ class Settings(Record):
         """The systemd unit."""
         return f"{self.name}.service"
 
+    @property
+    def members(self) -> str | None:
+        """Where root keeps the list of the fleet's hosts; None where hosts have no root."""
+        if self.supervisor != "systemd":
+            return None
+        return f"/etc/deploytool/{self.name}/members"
+
     def made(self) -> Made:
         """What this agent was made from."""
         made: Made | None = getattr(self, "_made", None)

@@ -97,23 +97,25 @@ def retire(
         ),
     ] = None,
     *,
-    dead: Annotated[
+    gone: Annotated[
         bool,
-        typer.Option("--dead", help="It does not answer, and is known to be off for good."),
+        typer.Option("--gone", help="It does not answer, and is known to be off for good."),
     ] = False,
     purge: Annotated[
         bool,
         typer.Option("--purge", help="Take away all that preparations brought, releases too."),
     ] = False,
     admin: Annotated[
-        str | None, typer.Option("--admin", help="For --purge: root, or one that may sudo.")
+        str | None,
+        typer.Option("--admin", help="The account that changes lists: root, or one that may sudo."),
     ] = None,
     admin_key: AdminKeyOption = None,
     json: JsonOption = False,
 ) -> None:
     """Take a host out of service for good, or let its replacement in.
 
-    The service is stopped there and kept from coming back with a reboot. With --replacement-key
+    The service is stopped there and kept from coming back with a reboot, and the other hosts take
+    it off their list of the fleet's members. With --gone it is not asked. With --replacement-key
     the new machine's key is pinned in the place of the old one's. With --purge the host is left as
     it was before it was prepared: accounts that a preparation made go too.
     """
@@ -121,5 +123,5 @@ def retire(
     from deploytool.cli import preparing
     from deploytool.fleet.prepare import admin_of
 
-    who = admin_of(admin, admin_key) if purge else None
-    preparing.retire(host, inventory, replacement_key, dead=dead, purge=who)
+    who = admin_of(admin, admin_key)
+    preparing.retire(host, inventory, replacement_key, who, gone=gone, purge=purge)

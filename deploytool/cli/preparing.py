@@ -20,6 +20,7 @@ from deploytool.operations.hosts import (
     prepare_hosts,
     purge_host,
     retire_host,
+    strike_host,
 )
 from deploytool.operations.workspace import Workspace
 from deploytool.parity.host_notices import last_of
@@ -164,42 +165,46 @@ def retire(
     host: str,
     inventory: Path,
     replacement_key: Path | None,
+    admin: Admin,
     *,
-    dead: bool,
-    purge: Admin | None = None,
+    gone: bool = False,
+    purge: bool = False,
 ) -> None:
     """Carries out the command of this name, and ends it."""
-    if dead and purge is not None:
+    if gone and purge:
         raise InputError(
-            "--purge takes things away on a host, and --dead says that it does not answer.",
+            "--purge takes things away on a host, and --gone says that it does not answer.",
             "Nothing was touched.",
             "Leave one of the two out.",
         )
     fleet = (space := Workspace.open(inventory)).inventory
-    select_hosts(fleet, (host,))
+    if not gone or replacement_key is not None:  # one that is gone may be gone from the file too
+        select_hosts(fleet, (host,))
     key = read_public_key(replacement_key) if replacement_key is not None else None
     stopped = False
-    if not dead:
+    if not gone:
         try:
             retire_host(space, host)
             stopped = True
             say(f"{host}: stopped, and it stays so after a reboot.")
         except HostFault as fault:
-            if purge is not None and _half_purged(fleet, fault):
+            if purge and _half_purged(fleet, fault):
                 say(f"{host}: {fault}. Root looks whether its service runs.")
             else:
                 raise _not_retired(host, inventory, replacement_key, fault) from fault
-    removed = None if purge is None else _purge(space, host, purge, stopped=stopped)
+    epoch = _strike(space, host, admin)
+    removed = _purge(space, host, admin, stopped=stopped) if purge else ()
     if key is not None:
         say(f"{host}: the replacement's key is pinned as {pin_replacement(fleet, host, key)}.")
         say(f"Next: deploytool host prepare -i {inventory} --host {host}{_as_root(fleet)}")
-    else:
+    elif host in fleet.names:
         say(f"Next: take {host} out of {inventory}, and lower 'expect' to {fleet.expect - 1}.")
     document: dict[str, object] = {
         "host": host,
-        "stopped": not dead,
+        "stopped": not gone,
         "pinned": key is not None,
-        "removed": list(removed or ()),
+        "removed": list(removed),
+        "members_epoch": epoch,
     }
     finish(document, None)
 
@@ -219,8 +224,26 @@ def _not_retired(
         f"{host} is NOT shown to be out of service: {fault}",
         "It may serve now, or come back; no other host was asked, and no key was pinned.",
         f"Once it answers: {again} (a lock that this left lets it through), "
-        f"or switch it off, then: {again} --dead",
+        f"or switch it off, then: {again} --gone",
     )
+
+
+def _strike(space: Workspace, host: str, admin: Admin) -> int:
+    """Takes the host off the other hosts' list of members; gives the list's epoch, 0 without one.
+
+    Raises:
+        NotProven: a host that answered still lists it, or none answered.
+    """
+    end = strike_host(space, host, admin, tell=say)
+    if end.failed:
+        raise NotProven(
+            f"{host} was NOT taken off the list of members on {len(end.failed)} hosts.",
+            "As long as the list and the inventory differ, a deployment is refused.",
+            "Fix what the lines name, then: "
+            f"deploytool host retire {host} -i {space.named} --gone --admin root",
+            tuple(f"{name}: {fault}" for name, fault in end.failed.items()),
+        )
+    return end.epoch
 
 
 def _purge(space: Workspace, host: str, admin: Admin, *, stopped: bool) -> tuple[str, ...]:

@@ -73,7 +73,11 @@ class Members(Record):
 
 
 class NotMembers(ValueError):
-    """A file, or a change, that is not a document of this fleet; says why."""
+    """A file, or a change, that can't be a fleet's document; says why, and of which host."""
+
+    def __init__(self, text: str, host: str = "") -> None:
+        super().__init__(text)
+        self.host = host
 
 
 def read_members(text: str) -> Members:
@@ -165,24 +169,23 @@ def belongs(shown: Mapping[str, Shown], name: str) -> Member | None:
 
 
 def with_hosts(fleet: str, shown: Mapping[str, Shown], hosts: Iterable[Member]) -> Members:
-    """The document that has all members that any document names, and these hosts.
+    """The document that has the members of the one that holds, and these hosts.
 
-    The one that holds where nothing changes, else a new epoch. Contradictions end with it: a member
+    It is that one where nothing changes, else a new epoch. Contradictions end with it: a member
     that any of the documents has stays one, until it is retired.
 
     Raises:
         NotMembers: a host is another machine than the member of its name, or the same as another.
     """
-    kept = _by_epoch(shown)
+    newest = agree(shown).newest
+    kept = (newest,) if newest is not None else _by_epoch(shown)
     members = {host.name: host for item in kept for host in item.hosts}
     for host in hosts:
         known = members.get(host.name)
         if known is not None and known.identity != host.identity:
-            raise NotMembers(
-                f"{host.name} is another machine, or release root, than the member of its name"
-            )
+            text = f"{host.name} is another machine, or release root, than the member of its name"
+            raise NotMembers(text, host.name)
         members[host.name] = host
-    newest = agree(shown).newest
     made = _next(fleet, kept, members.values())
     return newest if newest is not None and newest.hosts == made.hosts else made
 

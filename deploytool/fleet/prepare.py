@@ -22,6 +22,7 @@ from deploytool.fleet.agent_settings import service_account
 from deploytool.fleet.exchange_log import LOG
 from deploytool.fleet.fanout import fanout
 from deploytool.fleet.inventory import load_inventory
+from deploytool.fleet.membership import RootShells, keep_members
 from deploytool.fleet.model import Inventory
 from deploytool.fleet.paths import expand_home
 from deploytool.fleet.prepared import HostFiles, assignments, host_files
@@ -132,6 +133,7 @@ def places(inventory: Inventory, host: str, deploy: str) -> dict[str, str]:
         "RECORD_PATH": _record_path(files),
         "UNIT_PATH": files.unit_path or "",
         "SIGNERS_PATH": files.signers_path or "",
+        "MEMBERS_PATH": files.members_path or "",
         "SUDOERS_PATH": files.sudoers_path or "",
     }
 
@@ -207,6 +209,17 @@ def purge(inventory: Inventory, host: str, admin: Admin) -> tuple[tuple[str, ...
     return reply.all("changed"), "; ".join(reply.all("left"))
 
 
+def root_shells(inventory: Inventory, admin: Admin) -> RootShells:
+    """How the lists of members are read and written: as ``admin``, on any declared host."""
+
+    def ask(host: str, kept: str, members: str) -> Reply:
+        target = route(inventory, host)
+        settings = {"KEPT": kept, "MEMBERS": members}
+        return _ask_root(inventory, host, target, admin, "members", **settings)
+
+    return ask
+
+
 def _ask_root(
     inventory: Inventory, host: str, target: Route, admin: Admin, name: str, **settings: str
 ) -> Reply:
@@ -267,12 +280,14 @@ def prepare_fleet(
 ) -> dict[str, Prepared | HostFault]:
     """Prepares every declared host (or those in ``hosts``), all at once.
 
-    Returns what was done on each host, or why it could not be prepared; none is left out.
+    The list of the fleet's members comes last: it is written to every declared host, or it is said
+    why not. Returns what was done on each host, or why it could not be prepared; none is left out.
 
     Raises:
         InputError: the inventory is wrong.
     """
     inventory = load_inventory(inventory_path)
+    chosen = hosts or inventory.names
 
     def said(name: str, outcome: Prepared | HostFault) -> None:
         if isinstance(outcome, HostFault):
@@ -280,11 +295,12 @@ def prepare_fleet(
         else:
             progress(f"{name}: {outcome}" if admin.dry else f"{name}: prepared; {outcome}")
 
-    return fanout(
-        {
-            name: partial(_prepare_host, inventory, name, admin)
-            for name in (hosts or inventory.names)
-        },
+    outcomes = fanout(
+        {name: partial(_prepare_host, inventory, name, admin) for name in chosen},
         deadline_s=2 * _DEADLINE_S + _TRIED_S + inventory.ssh.connect_timeout_s * 4,
         done=said,
     )
+    if not admin.dry and inventory.service.supervisor == "systemd":
+        failed = {name for name, item in outcomes.items() if isinstance(item, HostFault)}
+        outcomes |= keep_members(inventory, root_shells(inventory, admin), failed, progress)
+    return outcomes

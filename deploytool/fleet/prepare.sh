@@ -276,7 +276,7 @@ OWNER='' SERVICE_OWNER=''
 not_anothers
 if [ -n "$UNIT_PATH" ]; then
     [ "$(id -u)" = 0 ] || no 'this needs root: name an account with --admin'
-    needs systemctl sudo visudo useradd userdel usermod setpriv getent tail readlink
+    needs systemctl sudo visudo useradd userdel usermod setpriv getent tail readlink sha256sum flock
     version=$(systemctl --version 2>/dev/null | head -n 1) version=${version#systemd }
     at_least systemd 243 "$version" 'an older one does not say all that is asked of a unit'
     root_fits
@@ -296,6 +296,7 @@ place "$ROOT/state/mutex" 0600 "$OWNER" ''
 place "$ROOT/state/probe.lock" 0600 "$OWNER" ''
 folder "${AGENT_PATH%/*}" 0755 "$OWNER"
 place "$AGENT_PATH" 0755 "$OWNER" "$AGENT"
+[ -z "$MEMBERS_PATH" ] || folder "${MEMBERS_PATH%/*}" 0755 "$OWNER"
 if [ -n "$SIGNERS_PATH" ]; then
     folder "${SIGNERS_PATH%/*}" 0755 "$OWNER"
     place "$SIGNERS_PATH" 0644 "$OWNER" "$SIGNERS"

@@ -34,6 +34,11 @@ class HostFiles:
     signers: str | None = None
 
     @property
+    def members_path(self) -> str | None:
+        """Where the list of members stands; None where hosts have no root."""
+        return self.settings.members
+
+    @property
     def agent_path(self) -> str:
         """Where the agent stands."""
         return self.settings.agent

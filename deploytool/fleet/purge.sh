@@ -49,6 +49,7 @@ if [ -n "$UNIT_PATH" ]; then
     systemctl daemon-reload || no 'systemd does not reload'
 fi
 [ -z "$SIGNERS_PATH" ] || gone "$SIGNERS_PATH"
+[ -z "$MEMBERS_PATH" ] || gone "$MEMBERS_PATH"
 gone "$ROOT/current"
 gone "$ROOT/releases"
 gone "$ROOT/state"

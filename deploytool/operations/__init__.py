@@ -22,12 +22,14 @@ if TYPE_CHECKING:
     from deploytool.operations.hosts import (
         HostCheck,
         LetInResult,
+        StrikeResult,
         check_hosts,
         install_signers,
         let_host_in,
         prepare_hosts,
         purge_host,
         retire_host,
+        strike_host,
     )
     from deploytool.operations.proving import VerifyResult, probe, status, verify
     from deploytool.operations.rollouts import (
@@ -53,6 +55,7 @@ __all__ = [
     "LetInResult",
     "RolloutEnd",
     "StartResult",
+    "StrikeResult",
     "VerifyResult",
     "Workspace",
     "arm",
@@ -77,6 +80,7 @@ __all__ = [
     "signing_key",
     "start",
     "status",
+    "strike_host",
     "verify",
     "watch",
 ]
@@ -94,12 +98,14 @@ _MODULES = {
     "hosts": (
         "HostCheck",
         "LetInResult",
+        "StrikeResult",
         "check_hosts",
         "install_signers",
         "let_host_in",
         "prepare_hosts",
         "purge_host",
         "retire_host",
+        "strike_host",
     ),
     "proving": (
         "VerifyResult",

@@ -17,6 +17,18 @@ if TYPE_CHECKING:
     from deploytool.parity.model import Evidence, Expected, RoundAnswers
 
 
+@dataclass(frozen=True)
+class StrikeResult:
+    """What became of taking a host off the list of members.
+
+    ``epoch``: of the list without it; 0: no list that holds had it. ``failed``: why a host does not
+    keep that list; those that did not answer get it from the next preparation.
+    """
+
+    epoch: int
+    failed: Mapping[str, HostFault]
+
+
 def _untold(_line: str) -> None:
     """Stands for a caller that shows nothing."""
 
@@ -126,6 +138,27 @@ def retire_host(space: Workspace, host: str) -> None:
     select_hosts(space.inventory, (host,))
     with connected(space.inventory, only=(host,)) as hosts:
         stop_for_good(hosts[host], holder(), space.deadline_s)
+
+
+def strike_host(
+    space: Workspace, host: str, admin: Admin, *, tell: Callable[[str], None] = _untold
+) -> StrikeResult:
+    """Takes a host off the list of members that the others keep.
+
+    Args:
+        space: the fleet; the host need not be declared any more.
+        host: its name.
+        admin: the account that writes the list.
+        tell: is given a line for what was written, and for each host that did not answer.
+    """
+    from deploytool.fleet.membership import strike_member
+    from deploytool.fleet.prepare import root_shells
+
+    if space.inventory.service.supervisor != "systemd":
+        return StrikeResult(0, {})
+    shells = root_shells(space.inventory, admin)
+    made, failed = strike_member(space.inventory, host, shells, tell)
+    return StrikeResult(0 if made is None else made.epoch, failed)
 
 
 def purge_host(space: Workspace, host: str, admin: Admin) -> tuple[tuple[str, ...], str]:

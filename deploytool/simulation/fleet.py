@@ -13,6 +13,7 @@ from deploytool.fleet.prepared import HostFiles, host_files
 from deploytool.release.model import Manifest
 from deploytool.simulation.flags import BoardCommands
 from deploytool.simulation.host import SimulatedHost
+from deploytool.simulation.members import listed
 from deploytool.simulation.memory.disk import sha256
 from deploytool.simulation.memory.host import MemoryHost
 
@@ -79,12 +80,15 @@ class Rendered:
     inventory: Inventory
     files: Mapping[str, HostFiles]
     agents: Mapping[str, bytes]
+    members: bytes
+    """The list that each of them keeps."""
 
     @staticmethod
     def of(inventory: Inventory) -> Rendered:
         """Renders for every declared host."""
         files = {name: host_files(inventory, name, "") for name in inventory.names}
-        return Rendered(inventory, files, {name: item.agent for name, item in files.items()})
+        agents = {name: item.agent for name, item in files.items()}
+        return Rendered(inventory, files, agents, listed(inventory).text.encode())
 
 
 def bare(name: str, rendered: Rendered) -> SimulatedHost:
@@ -100,6 +104,8 @@ def bare(name: str, rendered: Rendered) -> SimulatedHost:
         computer.put(files.unit_path, files.unit.encode())
     if files.signers is not None and files.signers_path is not None:
         computer.put(files.signers_path, files.signers.encode())
+    if files.members_path is not None:
+        computer.put(files.members_path, rendered.members)
     service.flags_of = lambda program, release: BoardCommands.of(
         service, inventory, name, program, release
     )

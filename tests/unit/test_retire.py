@@ -10,11 +10,13 @@ import pytest
 
 from deploytool.cli import host as command
 from deploytool.errors import EnvironmentProblem, NotProven
+from deploytool.fleet.members import read_members
 from deploytool.fleet.model import Inventory
 from deploytool.fleet.retire import pin_replacement, stop_for_good
 from deploytool.simulation import fleet, program
 from deploytool.simulation.faults import AFTER, BEFORE, CallPoint, Fault
 from deploytool.simulation.host import SimulatedHost
+from deploytool.simulation.members import shells
 from deploytool.simulation.oracle import locked_by, truth
 from tests.unable import unable
 
@@ -40,8 +42,14 @@ class Ground:
         now = truth(self.first)
         return now.linked is None and now.main is None
 
-    def retire(self, *, key: Path | None = None, dead: bool = False) -> None:
-        command.retire("router1", Path("my fleet.yaml"), key, dead=dead)
+    def retire(self, *, key: Path | None = None, gone: bool = False) -> None:
+        command.retire("router1", Path("my fleet.yaml"), key, gone=gone)
+
+    def listed(self, host: str = "router2") -> frozenset[str]:
+        """Whom a host believes to be a member."""
+        kept = self.hosts[host].computer.read("/etc/deploytool/router/members")
+        assert kept is not None
+        return read_members(kept.decode()).names
 
 
 @pytest.fixture
@@ -56,6 +64,7 @@ def ground(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ground:
     hosts = fleet.fleet_of(fleet.Rendered.of(base), OLD)
     monkeypatch.setattr("deploytool.operations.workspace.load_inventory", lambda _path: inventory)
     monkeypatch.setattr("deploytool.fleet.remote.connect_fleet", lambda *_, **__: hosts)
+    monkeypatch.setattr("deploytool.fleet.prepare.root_shells", lambda *_: shells(hosts))
     return Ground(inventory, hosts, known_hosts, key)
 
 
@@ -69,6 +78,20 @@ def test_a_retired_host_serves_no_more_and_the_others_do(
     said = capsys.readouterr().out
     assert "stays so after a reboot" in said
     assert "lower 'expect' to 1" in said
+    assert "members: epoch 2 (router2) written to router2" in said
+    assert ground.listed() == {"router2"}
+    assert ground.listed("router1") == {"router1", "router2"}, "nobody asks it any more"
+
+
+def test_a_host_that_could_not_be_taken_off_the_lists_is_said(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dark = shells(ground.hosts, frozenset({"router2"}))
+    monkeypatch.setattr("deploytool.fleet.prepare.root_shells", lambda *_: dark)
+    with pytest.raises(NotProven, match="router1 was NOT taken off the list") as caught:
+        ground.retire(gone=True)
+    assert caught.value.now.endswith("host retire router1 -i 'my fleet.yaml' --gone --admin root")
+    assert ground.listed() == {"router1", "router2"}
 
 
 @pytest.mark.parametrize("part", [BEFORE, AFTER])
@@ -121,16 +144,17 @@ def openssh() -> None:
 
 
 @pytest.mark.usefixtures("openssh")
-@pytest.mark.parametrize("dead", [True, False])
+@pytest.mark.parametrize("gone", [True, False])
 def test_the_replacement_s_key_takes_the_place_of_the_old_one(
-    ground: Ground, *, dead: bool
+    ground: Ground, *, gone: bool
 ) -> None:
-    ground.retire(key=ground.key, dead=dead)
+    ground.retire(key=ground.key, gone=gone)
     assert ground.known_hosts.read_text().splitlines() == [
         f"192.0.2.2 {OLD_KEY}",
         f"192.0.2.1 {KEY}",
     ]
-    assert ground.retired() is not dead
+    assert ground.retired() is not gone
+    assert ground.listed() == {"router2"}
 
 
 @pytest.mark.usefixtures("openssh")

@@ -19,6 +19,7 @@ from deploytool.release.model import Release
 from deploytool.simulation import fleet, program
 from deploytool.simulation.faults import BEFORE, CallPoint, Fault
 from deploytool.simulation.host import SimulatedHost
+from deploytool.simulation.members import shells
 from tests.schemas import SHARED, command_of, schemas, valid
 
 OLD, NEW = program.build("2026.1"), program.build("2026.2")
@@ -76,6 +77,7 @@ def desk(
     patch = monkeypatch.setattr
     patch("deploytool.operations.workspace.load_inventory", lambda _path: made.inventory)
     patch("deploytool.fleet.remote.connect_fleet", lambda *_, **__: made.hosts)
+    patch("deploytool.fleet.prepare.root_shells", lambda *_: shells(made.hosts))
     patch("deploytool.rollout.recovery.find_release", lambda *_: release)
     patch("deploytool.release.store.find", lambda *_: release)
     patch("deploytool.gate.check_deploy.check_deploy", lambda *_, **__: None)

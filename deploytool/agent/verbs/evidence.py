@@ -14,6 +14,7 @@ from deploytool.agent.model import (
     FileDigest,
     HostEvidence,
     ManifestShown,
+    MembersFile,
     Running,
     Signers,
     word_of,
@@ -131,6 +132,7 @@ class _Look:
             disk=disk,
             manifest=manifest,
             signers=self._signers(),
+            members=self._members(),
             unit=unit.properties,
             unit_files=tuple(configs.digest(host, path) for path in unit_files),
             configs=configs.digests(host),
@@ -243,9 +245,24 @@ class _Look:
         path = self._settings.signers
         if path is None:
             return None
+        return Signers(file=configs.digest(self._host, path), rights=self._rights_at(path))
+
+    def _rights_at(self, path: str) -> tuple[Rights, ...]:
+        """Of a file and its folder; fewer where one is not there."""
         inodes = (self._system.files.inode(p) for p in (path, path.rpartition("/")[0] or "/"))
-        rights = tuple(inode.rights for inode in inodes if inode is not None)
-        return Signers(file=configs.digest(self._host, path), rights=rights)
+        return tuple(inode.rights for inode in inodes if inode is not None)
+
+    def _members(self) -> MembersFile | None:
+        path, files = self._settings.members, self._system.files
+        if path is None:
+            return None
+        text = None
+        try:
+            text = files.read(path, DOCUMENT_AT_MOST).decode("utf-8")
+        except (OSError, UnicodeDecodeError):
+            if not files.exists(path):
+                return MembersFile(missing=True)
+        return MembersFile(text=text, rights=self._rights_at(path))
 
     def _try_state(self) -> str:
         """Why a latch could not be written here now; empty where it could."""

@@ -61,6 +61,11 @@ class Task:
     state: str = "S"
 
 
+def machine_id(number: int) -> str:
+    """The machine-id(5) of the computer of this number."""
+    return hashlib.sha256(f"machine {number}".encode()).hexdigest()[:32]
+
+
 class Computer:
     """One machine that programs run on. ``number`` tells it from others.
 
@@ -101,7 +106,7 @@ class Computer:
     @property
     def machine_id(self) -> str:
         """machine-id(5)."""
-        return hashlib.sha256(f"machine {self.number}".encode()).hexdigest()[:32]
+        return machine_id(self.number)
 
     @property
     def boot_id(self) -> str:
