@@ -370,6 +370,7 @@ IMMATERIAL = {
     "fenced": "a host that was fenced does not run",
     "interpreters": "held against other hosts, not against the inventory",
     "machine": "held against other hosts",
+    "members": "what a host believes its fleet to be says nothing of what it runs",
     "made": "says why the agent differs, where its digest does",
     "marks": "told one by one",
     "root": "held against other hosts",
