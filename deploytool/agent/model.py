@@ -395,6 +395,8 @@ class HostEvidence(Record):
     members: MembersFile | None = None
     """None: this host has no root that could keep it."""
     unit: tuple[Property, ...] = ()
+    log: tuple[Text, ...] = ()
+    """The last lines that the service printed, where it has no main process."""
     unit_files: tuple[FileDigest, ...] = ()
     configs: tuple[FileDigest, ...] = ()
     started: Started | None = None

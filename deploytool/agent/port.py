@@ -307,6 +307,9 @@ if TYPE_CHECKING:
         def clear_timer(self) -> None:
             """Takes that back."""
 
+        def log(self, lines: int, *, own: bool) -> tuple[str, ...]:
+            """The last lines that the service printed; not ``own``: and that were said of it."""
+
         def environment(self) -> tuple[str, ...]:
             """The variables that it gives every service it starts from now on."""
 

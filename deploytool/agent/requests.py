@@ -217,6 +217,14 @@ class ShowLatch(Request):
     changes = False
 
 
+class ShowLog(Request):
+    """Shows the last lines that the service printed."""
+
+    verb = "log"
+    changes = False
+    lines: Count
+
+
 class RenewLease(Request):
     """Renews the artifact's lease by the nonce that it issued; None asks for the first."""
 
@@ -348,6 +356,12 @@ class LatchShown(Answer):
     fenced: bool = False
 
 
+class LogShown(Answer):
+    """The last lines that the service printed, the oldest first."""
+
+    lines: tuple[Text, ...]
+
+
 class Told(Answer):
     """What the artifact answered to a command."""
 
@@ -377,6 +391,7 @@ ANSWERS: Mapping[type[Request], type[Answer]] = {
     KillStrays: Killed,
     LookAfterStop: Surveyed,
     ShowLatch: LatchShown,
+    ShowLog: LogShown,
     RenewLease: Told,
     Resume: Resumed,
     LetIn: Resumed,

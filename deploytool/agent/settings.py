@@ -96,6 +96,8 @@ class Settings(Record):
     socket: SocketSetting | None = None
     halt_signal: Word | None = None
     signers: Path | None = None
+    environment: tuple[Text, ...] = ()
+    """What the unit adds to the service's environment, ``NAME=value``; its commands have it too."""
     ports: tuple[Port, ...] = ()
     connects: tuple[Text, ...] = ()
     """Where the service's effects go (``address:port``): who else is connected there acts."""

@@ -14,7 +14,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
-from deploytool.fleet.model import Digest, Frozen, HostName, Inventory, Name
+from deploytool.fleet.fields import Frozen, HostName, Name
+from deploytool.fleet.model import Digest, Inventory
 from deploytool.parity.model import Parity, Round
 from deploytool.registry.model import FlagName, canonical
 from deploytool.release.model import Hex64

@@ -11,8 +11,9 @@ from typing import Protocol
 from deploytool.arming.checks import AGE_AT_MOST_S, Census, SenderObservation
 from deploytool.errors import FaultKind, HostFault
 from deploytool.fleet import model
+from deploytool.fleet.fields import Argv
 from deploytool.fleet.local_commands import ask, ask_json, moment
-from deploytool.fleet.model import Argv, Inventory
+from deploytool.fleet.model import Inventory
 from deploytool.registry.model import BITS
 
 _SHA = re.compile(r"[0-9a-f]{64}")

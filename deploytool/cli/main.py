@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from deploytool import __version__
-from deploytool.cli import flags, fleet, gate, host, rehearse, release, rollout, status, stop
+from deploytool.cli import flags, fleet, gate, host, logs, rehearse, release, rollout, status, stop
 from deploytool.cli.output import (
     Ended,
     broken_off,
@@ -54,6 +54,7 @@ app.add_typer(host.app, name="host")
 app.add_typer(fleet.app, name="fleet")
 app.add_typer(flags.app, name="flags")
 status.register(app)
+logs.register(app)
 rollout.register(app)
 stop.register(app)
 rehearse.register(app)

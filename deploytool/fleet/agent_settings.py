@@ -8,7 +8,8 @@ from importlib.metadata import version
 
 from deploytool.agent.settings import Command, NeighbourSetting, Settings, SocketSetting
 from deploytool.fleet import agent_command
-from deploytool.fleet.model import Argv, Inventory, Service
+from deploytool.fleet.fields import Argv
+from deploytool.fleet.model import Inventory, Service
 
 _GIVEN = re.compile(r"(\{(?:current|flag|reason|by|nonce)\})")
 """What is known only when a command is run; the agent fills it in."""
@@ -67,6 +68,7 @@ def settings_of(inventory: Inventory, host: str) -> Settings:
         resume=command(service.resume),
         halt_signal=service.halt_signal,
         signers=inventory.signers_path(host) if inventory.signers else None,
+        environment=_environment(service, inventory, host),
         ports=ports(inventory, host),
         connects=tuple(inventory.expand(text, host) for text in service.connects),
         neighbours=tuple(
@@ -87,6 +89,11 @@ def settings_of(inventory: Inventory, host: str) -> Settings:
         flag_settle=command(flags.settle if flags else None),
         flag_disarm=command(flags.disarm if flags else None),
     )
+
+
+def _environment(service: Service, inventory: Inventory, host: str) -> tuple[str, ...]:
+    given = service.unit.environment if service.unit else {}
+    return tuple(f"{name}={inventory.expand(value, host)}" for name, value in given.items())
 
 
 def _whole(seconds: float) -> int:

@@ -18,6 +18,11 @@ from deploytool.fleet.signers import read_signers
 from deploytool.fleet.yaml_source import Document, Mistake, from_pydantic, named
 
 _BYTES_AT_MOST = 4 * 1024 * 1024
+_SYSTEMS = (
+    *("/bin/", "/boot/", "/dev/", "/etc/", "/lib/", "/lib32/", "/lib64/", "/proc/", "/root/"),
+    *("/sbin/", "/sys/", "/usr/"),
+)
+"""What a service has no business to write to: programs, libraries, settings, the kernel's files."""
 
 
 def _cross_checks(value: object) -> Iterator[Mistake]:
@@ -87,6 +92,7 @@ def _service_checks(value: dict[object, object], hosts: dict[object, object]) ->
     if service.get("supervisor") == "systemd" and user in {"root", deploys}:
         text = f"found {user}; the service must run neither as root nor as the deploy account"
         yield Mistake(("service", "user"), text)
+    yield from _unit_checks(service, value.get("release_root"))
     for key, kind, is_host in (("listen", "HOST:PORT", bool), ("connects", "ADDRESS:PORT", _is_ip)):
         sockets = service.get(key)
         for number, text in enumerate(sockets if isinstance(sockets, tuple) else ()):
@@ -98,6 +104,26 @@ def _service_checks(value: dict[object, object], hosts: dict[object, object]) ->
                         f"found {filled!r} at {name}; it must be {kind}, with a port of 1 to 65535"
                     )
                     yield Mistake(("service", key, number), found)
+
+
+def _unit_checks(service: dict[object, object], root: object) -> Iterator[Mistake]:
+    """What the unit is given has a unit, and opens no way to what a proof rests on."""
+    unit = service.get("unit")
+    if not isinstance(unit, dict):
+        return
+    if service.get("supervisor") != "systemd":
+        yield Mistake(("service", "unit"), "needs 'supervisor: systemd'; without it there is none")
+    writable = unit.get("writable")
+    paths = [str(path) for path in writable] if isinstance(writable, tuple) else []
+    if paths and unit.get("sandbox") is False:
+        text = "without the sandbox nothing is read-only; leave it out"
+        yield Mistake(("service", "unit", "writable"), text)
+    for number, path in enumerate(paths):
+        filled = path.replace("{root}", str(root)).rstrip("/") + "/"
+        inside = f"{root}/"
+        if filled.startswith(inside) or inside.startswith(filled) or filled.startswith(_SYSTEMS):
+            text = f"found {path}; it must lie outside the release root and the system's folders"
+            yield Mistake(("service", "unit", "writable", number), text)
 
 
 def _filled(text: str, own: dict[object, object]) -> str:

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from deploytool.core.text import excerpt
 from deploytool.errors import FaultKind, HostFault
-from deploytool.fleet.model import PLACEHOLDER, Argv
+from deploytool.fleet.fields import Argv
+from deploytool.fleet.model import PLACEHOLDER
 from deploytool.fleet.protocol import ANSWER_BYTES_AT_MOST
 
 

@@ -11,14 +11,26 @@ from typing import Annotated, Literal, NewType
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     PrivateAttr,
     StringConstraints,
 )
 
-from deploytool.fleet.names import ACCOUNT, ADDRESS, HOST, NAME, ROOT, UPWARDS
+from deploytool.fleet.fields import (
+    Account,
+    Argv,
+    Frozen,
+    HostName,
+    HostPath,
+    Line,
+    Name,
+    Program,
+    RootPath,
+    Seconds,
+    Wave,
+)
+from deploytool.fleet.names import ADDRESS
+from deploytool.fleet.unit_options import UnitOptions
 
 Digest = NewType("Digest", str)
 """A SHA-256 in 64 lower-case hexadecimal digits."""
@@ -45,55 +57,14 @@ ASKED_PLACEHOLDERS: Mapping[tuple[str, ...], frozenset[str]] = MappingProxyType(
 OPERATORS_COMMANDS = ("gateway", "membership", "silence")
 """Keys whose commands run on the operator's machine: no host's words are known there."""
 
+
 FLAG_NAME = r"^[A-Z][A-Z0-9_]{0,31}$"
-
-
-def _one_line(text: str) -> str:
-    if any(ord(character) < 32 or ord(character) == 127 for character in text):
-        raise ValueError("must not contain control characters or line breaks")
-    return text
 
 
 def _in_state(text: str) -> str:
     if not re.fullmatch(r"\{state\}/[A-Za-z0-9_-][A-Za-z0-9._-]*", text):
         raise ValueError("must be a file in the state folder, such as '{state}/control.sock'")
     return text
-
-
-def _absolute(text: str) -> str:
-    if not text.startswith("/") or "//" in text or UPWARDS in text or text == "/" or " " in text:
-        raise ValueError("must be an absolute path without '..', '//' or blanks, and not '/'")
-    return text.rstrip("/")
-
-
-def _plain(text: str) -> str:
-    if re.fullmatch(ROOT, text) is None:
-        raise ValueError("must hold letters, digits, and . _ - only, and at most 200 of them")
-    return text
-
-
-def _absolute_or_in_root(text: str) -> str:
-    return text if text.startswith("{root}/") and UPWARDS not in text else _absolute(text)
-
-
-Name = Annotated[str, StringConstraints(pattern=f"^{NAME}$")]
-HostName = Annotated[str, StringConstraints(pattern=f"^{HOST}$")]
-Account = Annotated[str, StringConstraints(pattern=f"^{ACCOUNT}$")]
-Line = Annotated[str, StringConstraints(min_length=1, max_length=1024), AfterValidator(_one_line)]
-RootPath = Annotated[Line, AfterValidator(_absolute), AfterValidator(_plain)]
-Program = Annotated[
-    Line, AfterValidator(_absolute), StringConstraints(pattern=r"^[A-Za-z0-9/._+-]+$")
-]
-HostPath = Annotated[Line, AfterValidator(_absolute_or_in_root)]
-Argv = Annotated[tuple[Line, ...], Field(min_length=1, max_length=64)]
-Seconds = Annotated[float, Field(gt=0, le=3600)]
-Wave = Annotated[int, Field(ge=1)] | Literal["rest"]
-
-
-class Frozen(BaseModel):
-    """A value read from a file that a person wrote: unknown keys are mistakes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
 
 class FlagCommands(Frozen):
@@ -161,6 +132,8 @@ class Service(Frozen):
     """How long ``version``, ``status`` and the artifact's other short commands may take."""
     soak_s: Annotated[float, Field(ge=0, le=3600)] = 3.0
     """How long each process must have run before its wave and the fleet count as proven."""
+    unit: UnitOptions | None = None
+    """What its systemd unit gives it besides."""
     deadman_s: Annotated[int, Field(ge=0, le=86400)] = 0
     """An activated host that isn't confirmed within so many seconds stops serving; 0: never."""
 

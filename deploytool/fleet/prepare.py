@@ -30,6 +30,7 @@ from deploytool.fleet.protocol import Call, Reply, parse_reply
 from deploytool.fleet.remote import RemoteHost
 from deploytool.fleet.session import Output, Session
 from deploytool.fleet.sshconfig import Route, route
+from deploytool.fleet.unit_options import UnitOptions
 
 _DEADLINE_S = 120
 _TRIED_S = 60
@@ -99,6 +100,7 @@ def render_script(
 ) -> str:
     """The preparation of one host as a shell script; every value in it is quoted."""
     files = host_files(inventory, host, deploy)
+    options = inventory.service.unit or UnitOptions()
     settings = {
         **places(inventory, host, deploy),
         "NONCE": nonce,
@@ -107,6 +109,8 @@ def render_script(
         "PYTHON": files.settings.python or "",
         "AGENT": files.agent.decode(),
         "UNIT": files.unit or "",
+        "SANDBOX": "yes" if options.sandbox else "",
+        "WRITABLE": "\n".join(inventory.expand(path, host) for path in options.writable),
         "SIGNERS": files.signers or "",
         "SUDOERS": files.sudoers or "",
     }

@@ -124,7 +124,7 @@ authorize() { # ACCOUNT KEY: with the account's own rights, for it may have put 
     # shellcheck disable=SC2016 # expanded by the account's shell
     setpriv --reuid="$1" --regid="$(getent passwd "$1" | cut -d: -f4)" --init-groups sh -c '
         umask 077
-        cd "$1" || exit 1
+        case $1 in /*) cd "$1" || exit 1 ;; *) exit 1 ;; esac # without a home it would be wherever root is
         if [ -z "$4" ]; then
             mkdir -p .ssh && chmod 0700 .ssh && touch .ssh/authorized_keys || exit 1
         elif [ ! -e .ssh/authorized_keys ]; then
@@ -221,7 +221,7 @@ ${new:+$new$LF}${kept:+$kept$LF}"
 }
 
 root_fits() { # the unit's sandbox hides these from the service, and a program has to be run from the root
-    case $ROOT/ in
+    [ -z "$SANDBOX" ] || case $ROOT/ in
     /home/* | /root/* | /run/user/*) no "$ROOT lies under a home, which the unit hides from the service (ProtectHome): give it another release_root" ;;
     /tmp/* | /var/tmp/*) no "$ROOT lies under /tmp or /var/tmp, of which the service has its own (PrivateTmp): give it another release_root" ;;
     esac
@@ -234,6 +234,15 @@ root_fits() { # the unit's sandbox hides these from the service, and a program h
         *,ro,*) no "${path:-/} lies on a file system that is mounted read-only" ;;
         esac
     done
+}
+
+writable_there() { # what the unit opens to the service has to be there when it starts
+    IFS=$LF
+    for path in $WRITABLE; do
+        [ -e "$path" ] ||
+            no "$path, which service.unit.writable names, is not on this host: make it, with rights for $ACCOUNT, or take it out of the inventory"
+    done
+    unset IFS
 }
 
 looked_at() { # root has to see what runs as the service's account: that is what a proof rests on
@@ -263,7 +272,7 @@ python_there() { # the one that the agent is started with is new enough
 }
 
 # What the agent is, and what the last rungs of a stop are made of.
-needs sed stat mv cut head tr cat grep ls sync sleep timeout
+needs sed stat mv cut head tr cat grep ls sync sleep timeout env
 python_there
 if [ -n "$SIGNERS_PATH" ]; then
     needs ssh-keygen
@@ -280,6 +289,7 @@ if [ -n "$UNIT_PATH" ]; then
     version=$(systemctl --version 2>/dev/null | head -n 1) version=${version#systemd }
     at_least systemd 243 "$version" 'an older one does not say all that is asked of a unit'
     root_fits
+    writable_there
     rights_line
     account "$DEPLOY" /bin/sh
     unlock "$DEPLOY"

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from deploytool.agent.settings import Settings
 from deploytool.fleet import agent_command
 from deploytool.fleet.agent_file import agent_digest, agent_file
-from deploytool.fleet.agent_settings import agent_path, service_account, settings_of
+from deploytool.fleet.agent_settings import agent_path, settings_of
 from deploytool.fleet.model import Digest, Inventory
+from deploytool.fleet.unit import unit_file
 
 UNIT_FOLDER = "/usr/local/lib/systemd/system"
 """A unit here can be masked; one in /etc/systemd/system can't (systemctl(1), mask)."""
@@ -73,73 +74,6 @@ def assignments(values: Mapping[str, str]) -> list[str]:
     return [f"{key}={shlex.quote(value)}" for key, value in values.items()]
 
 
-def _unit_quote(argument: str) -> str:
-    """An argument of ExecStart, as systemd.service(5) and systemd.unit(5) read it."""
-    escaped = argument.replace("\\", "\\\\").replace('"', '\\"')
-    return '"' + escaped.replace("%", "%%").replace("$", "$$") + '"'
-
-
-_NOT_ORPHANED = (
-    'test ! -e "$$0" || test "$$(head -n 1 "$$0")" = "boot $$(cat /proc/sys/kernel/random/boot_id)"'
-)
-"""Holds where no confirmation is awaited, or one is awaited since this boot."""
-
-
-def _halted_first(inventory: Inventory, host: str) -> str:
-    """Has an artifact latch its halt again before it starts, while root's mark of a stop is there.
-
-    An artifact that can't latch where nothing serves starts all the same: its own latch decides.
-    """
-    settings = settings_of(inventory, host)
-    if settings.halt is None:
-        return ""
-    words = {"current": f"{settings.root}/current", "reason": "stopped", "by": "root"}
-    halt = " ".join(_unit_quote(word) for word in settings.halt.filled(**words))
-    mark = f"{settings.root}/state/halted"
-    return f"""\
-# What a stop halted comes up halted, whatever became of its own latch.
-ExecStartPre=-/bin/sh -c 'test ! -e "$$0" || exec "$$@"' {mark} {halt}
-"""
-
-
-def _unit(inventory: Inventory, host: str) -> str:
-    service = inventory.service
-    account = service_account(inventory)
-    start = " ".join(_unit_quote(word) for word in inventory.argv(service.start, host))
-    root = inventory.root(host)
-    return f"""\
-# Written by "deploytool host prepare" for the fleet {inventory.fleet}. Do not edit: it is evidence.
-[Unit]
-Description={service.name} of the fleet {inventory.fleet}
-After=network-online.target
-Wants=network-online.target
-
-[Service]
-Type=exec
-User={account}
-Group={account}
-# What was activated and never confirmed does not come back with a reboot.
-ExecCondition=/bin/sh -c '{_NOT_ORPHANED}' {root}/state/deadman
-# What was fenced by a stop comes back with nothing but a start that a second person signed.
-ExecCondition=/bin/sh -c 'test ! -e "$$0"' {root}/state/fenced
-{_halted_first(inventory, host)}ExecStart={start}
-Environment=LANG=C
-UMask=0027
-Restart=on-failure
-RestartSec=1
-TimeoutStopSec={max(1, round(service.stop_timeout_s))}
-KillMode=control-group
-NoNewPrivileges=yes
-ProtectSystem=strict
-ReadWritePaths={root}/state/service
-ProtectHome=yes
-PrivateTmp=yes
-
-[Install]
-WantedBy=multi-user.target
-"""
-
-
 def _sudoers(inventory: Inventory, account: str, path: str) -> str:
     # The empty string forbids arguments (sudoers(5)): the request comes on standard input.
     return (
@@ -158,7 +92,7 @@ def host_files(inventory: Inventory, host: str, deploy_account: str) -> HostFile
     return HostFiles(
         settings=settings,
         unit_path=f"{UNIT_FOLDER}/{name}.service" if systemd else None,
-        unit=_unit(inventory, host) if systemd else None,
+        unit=unit_file(inventory, host) if systemd else None,
         sudoers_path=f"/etc/sudoers.d/deploytool-{name}" if systemd else None,
         sudoers=_sudoers(inventory, deploy_account, path) if systemd else None,
         signers_path=inventory.signers_path(host) if inventory.signers else None,

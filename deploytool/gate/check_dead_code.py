@@ -19,7 +19,7 @@ import yaml
 from pydantic import AfterValidator, Field, ValidationError
 
 from deploytool.errors import EnvironmentProblem, InputError
-from deploytool.fleet.model import Frozen
+from deploytool.fleet.fields import Frozen
 from deploytool.fleet.yaml_source import Document, from_pydantic, named
 from deploytool.gate.check_flags import Found
 from deploytool.gate.model import Check, GateFinding

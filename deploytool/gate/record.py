@@ -12,7 +12,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from deploytool.fleet.model import Frozen, Inventory, Line, Name, RehearsalDemand, split_waves
+from deploytool.fleet.fields import Frozen, Line, Name
+from deploytool.fleet.model import Inventory, RehearsalDemand, split_waves
 from deploytool.gate.rules import CLOCK_SKEW_S
 from deploytool.registry.model import canonical
 from deploytool.release.model import Hex64, Version

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
         retire_host,
         strike_host,
     )
-    from deploytool.operations.proving import VerifyResult, probe, status, verify
+    from deploytool.operations.proving import VerifyResult, logs, probe, status, verify
     from deploytool.operations.rollouts import (
         Candidate,
         RolloutEnd,
@@ -69,6 +69,7 @@ __all__ = [
     "flags_to_turn_off",
     "install_signers",
     "let_host_in",
+    "logs",
     "plan",
     "prepare_hosts",
     "probe",
@@ -109,6 +110,7 @@ _MODULES = {
     ),
     "proving": (
         "VerifyResult",
+        "logs",
         "probe",
         "status",
         "verify",

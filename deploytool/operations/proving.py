@@ -73,6 +73,41 @@ def status(
     return judge(space.inventory, seen, wanted or shown_manifest(seen))
 
 
+def logs(space: Workspace, host: str, lines: int) -> tuple[str, ...]:
+    """The last lines that the service on a host printed, the oldest first.
+
+    Args:
+        space: the fleet.
+        host: one of its hosts.
+        lines: so many of them at most; a host shows 1,000.
+
+    Raises:
+        InputError: there is no such host.
+        NotProven: the host did not answer, or can't read them.
+    """
+    from deploytool.agent.requests import LogShown, ShowLog
+    from deploytool.errors import HostFault, InputError, NotProven
+    from deploytool.core.text import one_line
+
+    if host not in space.names:
+        raise InputError(
+            f"{host} is no host of this inventory.",
+            "Nothing was touched.",
+            f"Name one of these: {', '.join(space.names)}",
+        )
+    with connected(space.inventory, only=(host,)) as hosts:
+        try:
+            answer = hosts[host].call(ShowLog(lines=lines), deadline_s=space.deadline_s)
+        except HostFault as fault:
+            raise NotProven(
+                f"{host} did not show its log: {fault}",
+                "Nothing was changed.",
+                "See whether it answers at all: deploytool status",
+            ) from fault
+    assert isinstance(answer, LogShown)  # noqa: S101 the protocol checked it
+    return tuple(one_line(line) for line in answer.lines)
+
+
 _whole = partial(status, whole=True)
 
 

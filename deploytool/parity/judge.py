@@ -69,6 +69,7 @@ def expect(
         surroundings=surroundings,
         redirects_checked=inventory.service.redirects == "checked",
         arguments=files.settings.start.filled(current=f"{files.settings.root}/current"),
+        environment=files.settings.environment,
     )
 
 

@@ -252,6 +252,8 @@ class Expected:
     """Whether packet rules that can't be inspected are no proof."""
     arguments: tuple[str, ...] = ()
     """What the unit starts."""
+    environment: tuple[str, ...] = ()
+    """What the unit adds to its environment, ``NAME=value``."""
 
 
 class Verdict(Enum):

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from deploytool.agent.acting import ARGUMENTS_AT_MOST, ARGUMENTS_SHOWN
 from deploytool.agent.model import FileDigest
-from deploytool.agent.words import is_digest
+from deploytool.agent.words import TEXT_AT_MOST, is_digest
 from deploytool.core.finding import Finding, Level
 from deploytool.parity.model import Evidence, Expected
 from deploytool.parity.rules import named, short, unseen, wrong
@@ -83,11 +83,25 @@ def running_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
     if interpreter_words(expected.arguments, running.arguments) is None:
         found = " ".join(running.arguments)
         yield wrong("arguments", " ".join(expected.arguments), found[:200])
-    for variable in running.environment:
+    yield from _variables(expected.environment, running.environment)
+
+
+def _variables(wanted: tuple[str, ...], shown: tuple[str, ...]) -> Iterator[Finding]:
+    """What the unit sets is there; what loads code is as the unit sets it, or is not there.
+
+    The values of others may be secrets, and are not shown.
+    """
+    said = {variable.partition("=")[0]: variable for variable in wanted}
+    for variable in shown:
         name, has_value, _ = variable.partition("=")
-        if has_value and name != "PATH":
-            wanted = "no variable that loads other code"
-            yield wrong("environment", wanted, variable[:200], "environment")
+        meant = said.pop(name, None)
+        if has_value and meant is not None and variable != meant[:TEXT_AT_MOST]:
+            yield wrong("environment", meant[:200], variable[:200])
+        elif has_value and meant is None and name != "PATH":
+            nothing = "no variable that loads other code"
+            yield wrong("environment", nothing, variable[:200], "environment")
+    for meant in said.values():
+        yield wrong("environment", meant[:200], "it is not set")
 
 
 def interpreter_words(wanted: tuple[str, ...], shown: tuple[str, ...]) -> tuple[str, ...] | None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from deploytool.agent.model import Made, Rights
 from deploytool.core.finding import Finding, Level
 from deploytool.core.text import one_line
+from deploytool.parity.ended import how_it_ended
 from deploytool.parity.model import (
     Evidence,
     Expected,
@@ -218,7 +219,11 @@ def main_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
             yield wrong("service", "not running", f"process {evidence.main_pid}")
         return
     if not evidence.main_pid:
-        yield wrong("service", "running", "no main process")
+        log = [one_line(line) for line in evidence.shown.log]
+        why = [how_it_ended({p.name: p.value for p in evidence.shown.unit})]
+        why += [f"it said last: {log[-1][-200:]}"] if log else []
+        found = "; ".join(("no main process", *filter(None, why)))
+        yield wrong("service", "running", found, log=log)
         return
     process = evidence.processes.get(evidence.main_pid)
     if process is None:

@@ -15,7 +15,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
-from deploytool.fleet.model import FLAG_NAME, Frozen
+from deploytool.fleet.fields import Frozen
+from deploytool.fleet.model import FLAG_NAME
 from deploytool.release.model import FlagTable
 
 BITS = 16

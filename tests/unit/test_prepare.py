@@ -176,6 +176,16 @@ def test_a_key_that_options_hold_back_is_named_and_left_to_a_person(tmp_path: Pa
     assert on_host(tmp_path, "authorize", "deploy", OURS) == [], "the first line counts"
 
 
+def test_no_key_is_written_where_root_happens_to_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An account without a home of its own has none to write it to."""
+    monkeypatch.chdir(tmp_path)
+    (said,) = on_host(Path(), "authorize", "deploy", OURS)
+    assert said == "no the account deploy can't write its authorized_keys"
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("field", "pam", "word", "after"),
     [
@@ -333,7 +343,7 @@ def test_a_root_that_the_service_could_not_run_from_is_refused_with_the_reason(
     root: str, options: str, word: str
 ) -> None:
     script = (
-        f"set -uf\nROOT={root} AGENT_PATH=/usr/local/libexec/x/helper\n"
+        f"set -uf\nSANDBOX=yes ROOT={root} AGENT_PATH=/usr/local/libexec/x/helper\n"
         "no() { printf 'no %s\\n' \"$*\"; exit 0; }\n"
         f"findmnt() {{ echo {options}; }}\n{part('root_fits')}root_fits"
     )
@@ -341,3 +351,6 @@ def test_a_root_that_the_service_could_not_run_from_is_refused_with_the_reason(
     assert (done.returncode, done.stderr) == (0, "")
     assert bool(done.stdout) is bool(word), done.stdout
     assert word in done.stdout
+    bare = script.replace("SANDBOX=yes", "SANDBOX=''")
+    done = subprocess.run(["sh", "-c", bare], capture_output=True, text=True, timeout=10)
+    assert bool(done.stdout) is ("mounted" in word), "without the sandbox no folder is hidden"

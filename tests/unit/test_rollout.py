@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from deploytool.agent.model import Lock
 from deploytool.errors import FaultKind, HostFault, IllegalEvent
-from deploytool.fleet.model import Digest, Wave, split_waves
+from deploytool.fleet.fields import Wave
+from deploytool.fleet.model import Digest, split_waves
 from deploytool.parity.judge import expect
 from deploytool.parity.model import Evidence, HostVerdict, Verdict
 from deploytool.parity.table import judge_host

@@ -93,6 +93,7 @@ def test_a_rollout_from_the_plan_to_the_proof(desk: Desk) -> None:
     status = desk.type("status", "-i", "f.yaml")
     assert (status["exit"], status["verdict"]) == (0, "PARITY")
     assert desk.type("host", "check", "-i", "f.yaml")["exit"] == 0
+    assert desk.type("logs", "router2", "-i", "f.yaml")["lines"] == []
     assert desk.type("rollback", "-i", "f.yaml")["exit"] == 3
     assert desk.type("resume", "-i", "f.yaml")["exit"] == 3
     desk.type("flags", "status", "-i", "f.yaml")
@@ -139,7 +140,11 @@ def test_a_store(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     desk.type("fleet", "down")
 
 
-NEEDED = {"host retire": ("router1",), "host let-in": ("router1", "--reason", "x")}
+NEEDED = {
+    "logs": ("router1",),
+    "host retire": ("router1",),
+    "host let-in": ("router1", "--reason", "x"),
+}
 NEEDED |= {f"host signers {verb}": ("ann",) for verb in ("add", "remove")}
 NEEDED |= {f"flags {verb}": ("RLP",) for verb in ("arm", "disarm")}
 NEEDED |= dict.fromkeys(("plan", "deploy"), ("2026.1",))

@@ -38,7 +38,13 @@ class LinuxCommands:
 
     def run(self, argv: Sequence[str], *, given: bytes, deadline_s: float) -> Asked:
         """Runs one to its end; what it leaves behind is killed."""
-        return _asked("command", run(self._as_account(argv), given=given, deadline_s=deadline_s))
+        program = self._as_account(self._as_started(argv))
+        return _asked("command", run(program, given=given, deadline_s=deadline_s))
+
+    def _as_started(self, argv: Sequence[str]) -> Sequence[str]:
+        """With the service's own variables. They may load code: no program of root's sees them."""
+        own = self._settings.environment
+        return ("env", *own, *argv) if own else argv
 
     def _as_account(self, argv: Sequence[str]) -> Sequence[str]:
         account = self._settings.account
@@ -54,12 +60,13 @@ class LinuxCommands:
             OSError: it can't be kept apart from the rest of this host.
         """
         if self._settings.account is None:  # without root there is no one to keep it from
-            return _asked("command", run(argv, deadline_s=deadline_s))
+            return _asked("command", run(self._as_started(argv), deadline_s=deadline_s))
         number = _account_of_no_one()
         user = (f"--reuid={number}", f"--regid={number}", "--clear-groups", "--no-new-privs")
         with OwnGroup("deploytool-trial") as folder:
             apart = ("sh", "-c", _IN_GROUP, "sh", folder, "setpriv", *user, "--")
-            return _asked("command", run((*apart, *argv), deadline_s=deadline_s))
+            tried = (*apart, *self._as_started(argv))
+            return _asked("command", run(tried, deadline_s=deadline_s))
 
     def ask_socket(
         self, path: str, line: str, peers: frozenset[tuple[int, int]], deadline_s: float

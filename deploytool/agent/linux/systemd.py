@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 ASK_S = 5.0
 """How long systemd may take over a question."""
 MASK_S = 3.0
+_LOG_AT_MOST = 1024 * 1024
 _PROPERTIES = (
     "FragmentPath",
     "DropInPaths",
@@ -29,6 +30,9 @@ _PROPERTIES = (
     "NRestarts",
     "NeedDaemonReload",
     "LoadState",
+    "Result",
+    "ExecMainCode",
+    "ExecMainStatus",
 )
 _FOLDERS = (
     "/etc/systemd/system.control",
@@ -158,6 +162,21 @@ class Systemd:
     def clear_timer(self) -> None:
         """Takes that back. The mark decides: a timer that goes off all the same changes nothing."""
         _systemctl("stop", f"{self._timer}.timer", wait_s=ASK_S)
+
+    def log(self, lines: int, *, own: bool) -> tuple[str, ...]:
+        """The last lines of this boot; ``own``: what the service printed, without what systemd did.
+
+        Raises:
+            OSError: the journal can't be read.
+        """
+        of = f"_SYSTEMD_UNIT={self._unit}" if own else f"--unit={self._unit}"
+        form = "cat" if own else "short-iso"
+        asked = ("--boot", f"--lines={lines}", f"--output={form}", of)
+        words = ("journalctl", "--no-pager", "--quiet", *asked)
+        ended = run(words, deadline_s=ASK_S, output_at_most=_LOG_AT_MOST)
+        if ended.code != 0:
+            raise OSError(f"journalctl: {_complaint(ended)}")
+        return tuple(ended.output.decode("utf-8", "replace").splitlines()[-lines:])
 
     def environment(self) -> tuple[str, ...]:
         """The variables that it gives every service it starts from now on.

@@ -32,6 +32,7 @@ _MODULES = {
     "survey": "stopping",
     "latch": "stopping",
     "lease": "serving",
+    "log": "serving",
     "resume": "starting",
     "let_in": "starting",
     "flag": "arming",

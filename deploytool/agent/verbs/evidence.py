@@ -40,6 +40,8 @@ PRELOAD = "/etc/ld.so.preload"
 _DRAFT = "trial"
 _DRAFT_BYTES = 4096
 """A whole block: a file system that is full takes less than that into an inode."""
+_LINES, _LINE_AT_MOST = 10, 500
+"""So much is shown of what a service printed that does not run."""
 _LOADING = ("LD_", "PYTHON", "PERL5", "RUBY", "NODE_", "JAVA_", "JDK_", "GCONV_", "GLIBC_", "LUA_")
 _LOADING_NAMES = frozenset({"PATH", "ENV", "BASH_ENV", "IFS", "CLASSPATH"})
 """Variables that decide which code a program loads: they are shown with their values."""
@@ -134,6 +136,7 @@ class _Look:
             signers=self._signers(),
             members=self._members(),
             unit=unit.properties,
+            log=() if unit.main else self._log(),
             unit_files=tuple(configs.digest(host, path) for path in unit_files),
             configs=configs.digests(host),
             started=configs.read_start(host),
@@ -163,6 +166,14 @@ class _Look:
             # Last: what ended meanwhile, or whose number belongs to another by now, is told apart.
             processes=self._still(sighting),
         )
+
+    def _log(self) -> tuple[str, ...]:
+        """What the service said last, for who asks why it does not run."""
+        try:
+            lines = self._system.supervisor.log(_LINES, own=True)
+        except OSError:
+            return ()
+        return tuple(line[:_LINE_AT_MOST] for line in lines)
 
     def _unit(self) -> UnitState:
         try:

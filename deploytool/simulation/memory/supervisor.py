@@ -97,6 +97,12 @@ class MemorySupervisor:
         self._takes("clear_timer")
         self._service.clear_timer()
 
+    def log(self, _lines: int, *, own: bool) -> tuple[str, ...]:
+        """Nothing: no service of this machine prints a word."""
+        del own
+        self._takes("log of the service")
+        return ()
+
     def environment(self) -> tuple[str, ...]:
         """The variables that it gives every service it starts from now on."""
         self._takes("environment of the manager")

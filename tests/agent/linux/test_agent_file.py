@@ -29,11 +29,13 @@ from deploytool.agent.protocol import (
 from deploytool.agent.requests import (
     Halt,
     LatchShown,
+    LogShown,
     LookAnswer,
     Probe,
     RefusedAnswer,
     RenewLease,
     ShowLatch,
+    ShowLog,
     Told,
 )
 from deploytool.fleet.agent_file import MARKER, _lean, agent_digest, agent_file
@@ -386,6 +388,19 @@ def test_a_caller_that_ignores_children_does_not_hide_how_a_program_ended(place:
     told = parse_answer(ended.stdout, NONCE, RenewLease())
     assert isinstance(told, Told), ended
     assert told.said.code == 7
+
+
+def test_the_end_of_the_log_is_shown_and_a_link_in_its_place_is_not_followed(place: Place) -> None:
+    log = place.state / "service" / "log"
+    log.write_text("".join(f"line {number}\n" for number in range(20_000)))
+    shown = place.ask(ShowLog(lines=2))
+    assert isinstance(shown, LogShown)
+    assert shown.lines == ("line 19998", "line 19999")
+    log.unlink()
+    log.symlink_to("/etc/passwd")
+    refused = place.ask(ShowLog(lines=2))
+    assert isinstance(refused, RefusedAnswer)
+    assert refused.code == "cannot-look"
 
 
 def test_a_python_that_is_damaged_is_said(place: Place, tmp_path: Path) -> None:
