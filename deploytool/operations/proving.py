@@ -86,8 +86,8 @@ def logs(space: Workspace, host: str, lines: int) -> tuple[str, ...]:
         NotProven: the host did not answer, or can't read them.
     """
     from deploytool.agent.requests import LogShown, ShowLog
-    from deploytool.errors import HostFault, InputError, NotProven
     from deploytool.core.text import one_line
+    from deploytool.errors import HostFault, InputError, NotProven
 
     if host not in space.names:
         raise InputError(
