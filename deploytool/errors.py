@@ -87,7 +87,7 @@ class Restored(DeploytoolError):
 
 
 class NotProven(DeploytoolError):
-    """The fleet is MIXED or UNKNOWN; ``details`` has a line for each host concerned."""
+    """The fleet is MIXED or UNKNOWN, or still HALTED; ``details`` has a line for each such host."""
 
     exit_code: ClassVar[int] = 5
 

@@ -114,6 +114,7 @@ def deploy(
     journal: Path,
     *,
     disarm: bool,
+    halted: bool,
 ) -> None:
     """Deploys, and ends the command."""
     bound = _bound(plan_file)
@@ -123,7 +124,7 @@ def deploy(
     _run(
         space, candidate.release, Purpose.DEPLOY,
         lambda shown, pending: rollouts.deploy(
-            candidate, bound=bound, observer=shown, interrupted=pending
+            candidate, bound=bound, halted=halted, observer=shown, interrupted=pending
         ),
         off,
     )  # fmt: skip
@@ -137,7 +138,9 @@ def _find_interrupted(space: Workspace, purpose: Purpose) -> InterruptedRollout:
     return found
 
 
-def resume(inventory: Path, store: Path, journal: Path, *, forward: bool, disarm: bool) -> None:
+def resume(
+    inventory: Path, store: Path, journal: Path, *, forward: bool, halted: bool, disarm: bool
+) -> None:
     """Finishes what an interrupted rollout left, and ends the command."""
     space = Workspace.open(inventory, store=store, journal=journal)
     found = _find_interrupted(space, Purpose.RESUME)
@@ -146,13 +149,13 @@ def resume(inventory: Path, store: Path, journal: Path, *, forward: bool, disarm
     _run(
         space, found.release, Purpose.RESUME,
         lambda shown, pending: rollouts.resume(
-            space, found, forward=forward, observer=shown, interrupted=pending
+            space, found, forward=forward, halted=halted, observer=shown, interrupted=pending
         ),
         off,
     )  # fmt: skip
 
 
-def rollback(inventory: Path, store: Path, journal: Path, *, disarm: bool) -> None:
+def rollback(inventory: Path, store: Path, journal: Path, *, halted: bool, disarm: bool) -> None:
     """Undoes what an interrupted rollout left, and ends the command."""
     space = Workspace.open(inventory, store=store, journal=journal)
     found = _find_interrupted(space, Purpose.ROLLBACK)
@@ -160,6 +163,8 @@ def rollback(inventory: Path, store: Path, journal: Path, *, disarm: bool) -> No
     say("Undoing it: taking the locks over, then bringing every touched host back and proving it.")
     _run(
         space, found.release, Purpose.ROLLBACK,
-        lambda shown, pending: rollouts.rollback(space, found, observer=shown, interrupted=pending),
+        lambda shown, pending: rollouts.rollback(
+            space, found, halted=halted, observer=shown, interrupted=pending
+        ),
         off,
     )  # fmt: skip

@@ -24,6 +24,11 @@ DisarmOption = Annotated[
     ),
 ]
 
+HaltedOption = Annotated[
+    bool,
+    typer.Option("--halted", help="Hosts that are HALTED before it may be HALTED when it ends."),
+]
+
 
 def plan(
     inventory: InventoryOption,
@@ -57,6 +62,7 @@ def deploy(
     journal: JournalOption = DEFAULT_JOURNAL,
     *,
     disarm: DisarmOption = False,
+    halted: HaltedOption = False,
     json: JsonOption = False,
 ) -> None:
     """Put a release on every host and prove it, or bring back.
@@ -66,13 +72,16 @@ def deploy(
 
     Ctrl-C brings back, too; a second one ends it at once, and "resume" or "rollback" end the rest.
 
+    A host that was ACTIVE has to be ACTIVE again: one that halts itself fails its wave. Where hosts
+    were HALTED before, they stay so, and it ends with 5; with --halted it ends with 0.
+
     Exit codes: 0 proven on every host; 3 refused by a rule, nothing changed; 4 failed and brought
     back, proven; 5 MIXED or UNKNOWN: hosts and the next command are named; 130 interrupted.
     """
     del json
     from deploytool.cli import deploying
 
-    deploying.deploy(inventory, release, plan_file, store, journal, disarm=disarm)
+    deploying.deploy(inventory, release, plan_file, store, journal, disarm=disarm, halted=halted)
 
 
 def resume(
@@ -85,6 +94,7 @@ def resume(
         typer.Option("--forward", help="Go on to the release although it was on the way back."),
     ] = False,
     disarm: DisarmOption = False,
+    halted: HaltedOption = False,
     json: JsonOption = False,
 ) -> None:
     """Finish what an interrupted deployment left, from any machine.
@@ -96,7 +106,7 @@ def resume(
     del json
     from deploytool.cli import deploying
 
-    deploying.resume(inventory, store, journal, forward=forward, disarm=disarm)
+    deploying.resume(inventory, store, journal, forward=forward, halted=halted, disarm=disarm)
 
 
 def rollback(
@@ -105,6 +115,7 @@ def rollback(
     journal: JournalOption = DEFAULT_JOURNAL,
     *,
     disarm: DisarmOption = False,
+    halted: HaltedOption = False,
     json: JsonOption = False,
 ) -> None:
     """Undo what an interrupted deployment left, and prove it.
@@ -116,7 +127,7 @@ def rollback(
     del json
     from deploytool.cli import deploying
 
-    deploying.rollback(inventory, store, journal, disarm=disarm)
+    deploying.rollback(inventory, store, journal, disarm=disarm, halted=halted)
 
 
 def register(app: typer.Typer) -> None:

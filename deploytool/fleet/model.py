@@ -134,6 +134,8 @@ class Service(Frozen):
     """How long each process must have run before its wave and the fleet count as proven."""
     unit: UnitOptions | None = None
     """What its systemd unit gives it besides."""
+    expect_state: Literal["active", "halted"] = "active"
+    """How hosts trade once they were switched. ``halted``: outside hours, when none comes up."""
     deadman_s: Annotated[int, Field(ge=0, le=86400)] = 0
     """An activated host that isn't confirmed within so many seconds stops serving; 0: never."""
 

@@ -102,6 +102,7 @@ def deploy(
     candidate: Candidate,
     *,
     bound: Plan | None = None,
+    halted: bool = False,
     by: str | None = None,
     observer: Observer | None = None,
     interrupted: Callable[[], bool] = never,
@@ -110,6 +111,7 @@ def deploy(
 
     Args:
         bound: refuse where the fleet has moved since this plan was made.
+        halted: hosts may be HALTED when it ends, as they were before.
         by: who deploys, as locks name it; else ``user@machine``.
         observer: is told what goes on.
         interrupted: asked between two steps; True ends it in good order.
@@ -119,8 +121,9 @@ def deploy(
         Interrupted: KeyboardInterrupt came meanwhile; what was under way may have ended or not.
     """
     return _run(
-        candidate.space, candidate.release, Purpose.DEPLOY, by, observer, interrupted, bound=bound
-    )
+        candidate.space, candidate.release, Purpose.DEPLOY, by, observer, interrupted,
+        bound=bound, halted=halted,
+    )  # fmt: skip
 
 
 def find_interrupted(space: Workspace, purpose: Purpose) -> InterruptedRollout:
@@ -144,6 +147,7 @@ def resume(
     found: InterruptedRollout | None = None,
     *,
     forward: bool = False,
+    halted: bool = False,
     by: str | None = None,
     observer: Observer | None = None,
     interrupted: Callable[[], bool] = never,
@@ -153,19 +157,23 @@ def resume(
     Args:
         found: what ``find_interrupted`` gave; else it is asked for.
         forward: go on to the release although a rollback was in progress.
+        halted: hosts that are HALTED now may stay so.
         by, observer, interrupted: as for ``deploy``.
 
     Raises:
         DeploytoolError: as ``find_interrupted`` and ``deploy``.
     """
     release = (found or find_interrupted(space, Purpose.RESUME)).release
-    return _run(space, release, Purpose.RESUME, by, observer, interrupted, forward=forward)
+    return _run(
+        space, release, Purpose.RESUME, by, observer, interrupted, forward=forward, halted=halted
+    )
 
 
 def rollback(
     space: Workspace,
     found: InterruptedRollout | None = None,
     *,
+    halted: bool = False,
     by: str | None = None,
     observer: Observer | None = None,
     interrupted: Callable[[], bool] = never,
@@ -176,7 +184,7 @@ def rollback(
         DeploytoolError: as ``find_interrupted`` and ``deploy``.
     """
     release = (found or find_interrupted(space, Purpose.ROLLBACK)).release
-    return _run(space, release, Purpose.ROLLBACK, by, observer, interrupted)
+    return _run(space, release, Purpose.ROLLBACK, by, observer, interrupted, halted=halted)
 
 
 def flags_to_turn_off(
@@ -224,6 +232,7 @@ def _run(
     *,
     bound: Plan | None = None,
     forward: bool = False,
+    halted: bool = False,
 ) -> RolloutEnd:
     inventory, by = space.inventory, by or holder()
     try:
@@ -250,6 +259,7 @@ def _run(
                     bound=bound,
                     interrupted=interrupted,
                     forward=forward,
+                    halted=halted,
                     known=known_releases(space.store),
                     senders=space.senders(),
                 ).run()

@@ -13,6 +13,8 @@ from deploytool.parity.rules import first_trouble, short
 from deploytool.release.model import Release
 from deploytool.rollout.model import Purpose, State
 from deploytool.rollout.report import Report
+from deploytool.rollout.trading import RULE as TRADING
+from deploytool.rollout.trading import still_halted
 
 _BACK = frozenset(
     {State.TAKING_OVER_TO_UNDO, State.CHECKING_OLD, State.REVERTING, State.PROVING_OLD}
@@ -69,7 +71,7 @@ def _end(report: Report, inventory: str) -> DeploytoolError | None:
     if report.state is State.DONE:
         if report.round is None or report.round.parity is not Parity.PARITY:
             raise ValueError("an end without a proof is no end")
-        return None
+        return _still_halted(report, report.round, inventory)
     if report.state is State.REFUSED:
         return _refused(report, inventory, trouble)
     if report.state is State.RESTORED:
@@ -216,9 +218,26 @@ def _restored(report: Report, inventory: str, trouble: tuple[str, ...]) -> Deplo
             (*trouble, *host_lines(taken)),
         )
     if report.purpose is Purpose.ROLLBACK:
-        return None
+        return _still_halted(report, taken, inventory)
     now = f"Fix what the lines name, then: {again}"
     return Restored(f"{failed}.", f"Brought back; {count}.", now, trouble)
+
+
+def _still_halted(report: Report, taken: Round, inventory: str) -> NotProven | None:
+    """The end of a proven rollout that left hosts HALTED, as they were before; None without one."""
+    halted = still_halted(taken.evidence)
+    if not halted or report.may_be_halted:
+        return None
+    done = "is undone" if report.purpose is Purpose.ROLLBACK else "is deployed"
+    chosen = "--all" if len(halted) == len(taken.hosts) else " ".join(f"--host {h}" for h in halted)
+    return NotProven(
+        f"{report.label} {done} and proven on all {len(taken.hosts)} hosts; "
+        f"{len(halted)} of them are still HALTED.",
+        "They were HALTED before, send no orders, and stay so. No lock is left.",
+        f"When the cause is gone: deploytool start -i {inventory} {chosen} --reason WHY --by YOU. "
+        "A rollout that is to leave hosts HALTED takes --halted.",
+        tuple(f"{host}: {why}" for host, why in halted.items()),
+    )
 
 
 def _held(report: Report, inventory: str, trouble: tuple[str, ...]) -> DeploytoolError:
@@ -244,4 +263,6 @@ def _held(report: Report, inventory: str, trouble: tuple[str, ...]) -> Deploytoo
         now = _both_ways(report, inventory)
     else:
         now = f"Finish it: {resume}, or undo it: {rollback}"
+    if any(finding.rule == TRADING for finding in report.findings):
+        now = f"{now}. Where hosts may stay HALTED, add --halted"
     return kind(f"{report.label}: stopped while {last.value}.", means, now, details)

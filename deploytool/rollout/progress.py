@@ -26,6 +26,7 @@ from deploytool.rollout.hosts import RolloutHosts
 from deploytool.rollout.model import Event, Plan
 from deploytool.rollout.report import Report
 from deploytool.rollout.soak import left_s
+from deploytool.rollout.trading import Trading, held_to
 
 _SOAK_POLL_S = 0.1
 _LOOKS_AT_MOST = 4
@@ -70,6 +71,7 @@ class RolloutProgress:
         self._found: dict[str, Evidence] = {}
         self._base: dict[str, Baseline] = {}
         self._old: dict[str, Manifest | None] = {}
+        self._was: dict[str, Trading] = {}
         self._touched: list[str] = []
         self._wave = 0
         self._switched: Mapping[str, Evidence] = {}
@@ -173,7 +175,12 @@ class RolloutProgress:
         expected = expect(
             self._inventory, name, manifest, verified=verified, disk=disk, surroundings=disk
         )
-        return judge_host(name, expected, outcome)
+        return self._trading(judge_host(name, expected, outcome))
+
+    def _trading(self, verdict: HostVerdict) -> HostVerdict:
+        """The verdict, with what is wrong with how the host trades."""
+        was = self._was.get(verdict.host, Trading())
+        return held_to(verdict, was, self._inventory.service.expect_state)
 
     def _troubles(self, verdicts: Mapping[str, HostVerdict]) -> Event | None:
         """Writes down every host that isn't a MATCH; None when there is none."""

@@ -26,6 +26,8 @@ class Report:
     interrupted: bool = False
     stopped: bool = False
     already: bool = False
+    may_be_halted: bool = False
+    """Whether the user, or the inventory, says that hosts may be HALTED when it ends."""
     journal: EnvironmentProblem | None = None
     path: list[State] = field(default_factory=list)
 

@@ -48,10 +48,12 @@ class Runner:
         senders: Senders | None = None,
         interrupted: Callable[[], bool] = lambda: False,
         forward: bool = False,
+        halted: bool = False,
         known: tuple[KnownRelease, ...] = (),
     ) -> None:
         first = FIRST[purpose]
         self.report = Report(purpose, first.state, release.label, release.digest)
+        self.report.may_be_halted = halted or inventory.service.expect_state == "halted"
         self._first = first
         self._recorder = recorder
         self._interrupted = interrupted

@@ -134,6 +134,7 @@ def roll(
         plan_id=f"plan-{purpose.value}",
         purpose=purpose,
         senders=senders,
+        halted=True,  # whether hosts trade afterwards is test_trading's business
     ).run()
     return report, code(conclude(report, "inventory.yaml"))
 

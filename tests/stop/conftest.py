@@ -147,7 +147,7 @@ def session_desk() -> Iterator[Desk]:
             fleet.up(len(HOSTS), silent)
             # Nothing dies young here: tests of a rollout wait for that.
             said = fleet.inventory.read_text()
-            fleet.inventory.write_text(said.replace("\nservice:\n", "\nservice:\n  soak_s: 0.2\n"))
+            fleet.inventory.write_text(said.replace("soak_s: 1\n", "soak_s: 0.2\n"))
             made = Desk(fleet, Path(folder))
             for version in ("2026.0", "2026.1"):
                 built = made.tool(

@@ -89,6 +89,7 @@ def inventory(
                 "lease": '{"command": "lease", "nonce": "{nonce}"}',
             },
             "listen": ["{listen}"],
+            "soak_s": 1,
             "ready_timeout_s": 20 * slow,
             **stretched,
         },

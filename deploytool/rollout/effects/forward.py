@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 
 from deploytool.parity.judge import judge
@@ -54,7 +55,8 @@ class Forward(RolloutProgress):
     def _look_at_all(self) -> tuple[Event | None, Mapping[str, Evidence]]:
         request = probe_request(known=self._known, whole=True)
         seen = self._hosts.probe(self._inventory.names, request)
-        self._report.round = judge(self._inventory, seen, self._manifest)
+        taken = judge(self._inventory, seen, self._manifest)
+        self._report.round = replace(taken, hosts=tuple(map(self._trading, taken.hosts)))
         if self._stopped(seen):
             return Event.STOPPED, {}
         if self._report.round.parity is Parity.PARITY:

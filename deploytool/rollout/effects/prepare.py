@@ -15,6 +15,7 @@ from deploytool.rollout.locks import Taken
 from deploytool.rollout.model import Event
 from deploytool.rollout.progress import RolloutProgress
 from deploytool.rollout.soak import left_s
+from deploytool.rollout.trading import baseline
 
 
 class Prepare(RolloutProgress):
@@ -78,6 +79,11 @@ class Prepare(RolloutProgress):
     def _locked(self, taken: Taken) -> Event:
         self._report.trouble |= taken.in_doubt
         self._report.obstacles = tuple(taken.refused)
+        # The look before asks only what runs the release already for its status; this one asks all.
+        self._was = {
+            host: baseline(item, touched=self._maybe_touched(host))
+            for host, item in taken.seen.items()
+        }
         if taken.in_doubt:
             return Event.UNKNOWN
         if not taken.refused:
@@ -86,3 +92,7 @@ class Prepare(RolloutProgress):
                 self._flag_check, taken.seen, self._report.plan, self._manifest
             )
         return Event.REFUSED if self._report.obstacles else Event.LOCKED
+
+    def _maybe_touched(self, host: str) -> bool:
+        """Whether what a host shows may be an earlier rollout's doing, and the user minds."""
+        return self._base[host].as_found is None and not self._report.may_be_halted

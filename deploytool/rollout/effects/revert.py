@@ -106,6 +106,9 @@ class Revert(RolloutProgress):
             return False
         if base.release is None and self._verdict(name, now, None).verdict is not Verdict.MATCH:
             return False
+        as_now = HostVerdict(name, (), now.release, now)
+        if self._trading(as_now).findings:
+            return False
         return {*strays(now)} <= {*strays(then)}
 
 
