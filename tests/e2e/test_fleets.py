@@ -369,8 +369,8 @@ def test_the_inventory_has_the_keys_of_the_example(local: LocalFleet) -> None:
     # Who sends, who serves and who saw silence are asked of a market, which it has none of.
     others = {"rehearsal", "gateway", "membership", "silence", "keep_releases"}
     assert set(made) == set(example) - others
-    defaults = {"stop_timeout_s", "ask_timeout_s", "expect_state", "deadman_s", "python"}
-    defaults |= {"connects", "neighbours", "redirects"}
+    defaults = {"stop_timeout_s", "ask_timeout_s", "expect_state", "deadman_s", "unit"}
+    defaults |= {"connects", "neighbours", "python", "redirects"}
     assert set(made["service"]) == set(example["service"]) - defaults
     assert {k: made["service"][k] for k in ("start", "version", "status")} == {
         k: example["service"][k] for k in ("start", "version", "status")
