@@ -164,7 +164,7 @@ def _said(answer: Answer, *, changes: bool) -> dict[str, object]:
     if code != 0:
         # It may have been told and not have answered in time.
         ended = "it was killed" if code is None else f"exit {code}"
-        text = f"nobody answers ({ended}): {excerpt(errors)}"
+        text = f"no process answers ({ended}): {excerpt(errors)}"
         raise HostFault(FaultKind.PROTOCOL, text, in_doubt=changes)
     try:
         said_json = json.loads(said)

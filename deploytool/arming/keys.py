@@ -60,7 +60,7 @@ def find_key(signers: str | None, chosen: Path | None, scratch: Path) -> Key:
             by_agent = scratch / "agent.pub"
             by_agent.write_text(f"{key}\n", encoding="ascii")
             return Key(known[key].name, by_agent)
-    names = ", ".join(signer.name for signer in known.values()) or "nobody"
+    names = ", ".join(signer.name for signer in known.values()) or "no one"
     raise InputError(
         "None of your keys (in the agent, or ~/.ssh) may sign for this fleet.",
         _MEANS,
@@ -71,7 +71,7 @@ def find_key(signers: str | None, chosen: Path | None, scratch: Path) -> Key:
 def _chosen(file: Path, known: dict[str, Signer]) -> Key:
     public = _public_half(file)
     if public not in known:
-        names = ", ".join(signer.name for signer in known.values()) or "nobody"
+        names = ", ".join(signer.name for signer in known.values()) or "no one"
         raise InputError(
             f"{file} is not the key of a signer of this fleet.",
             _MEANS,

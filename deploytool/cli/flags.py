@@ -54,7 +54,7 @@ def lint(
         typer.Option(
             "--excuse",
             metavar="ID",
-            help="A commit or artifact that nobody can read and no bit depends on; repeat.",
+            help="A commit or artifact that can't be read and that no bit depends on; repeat.",
         ),
     ] = None,
     *,

@@ -179,7 +179,7 @@ def _broke(error: Exception, course: Course) -> int:
         means = f"NOT shown to have stopped: {', '.join(course.unended)}. They may go on sending."
     else:
         means = (
-            f"All {len(course.names)} say that they stopped; nobody else was seen to confirm it."
+            f"All {len(course.names)} say that they stopped; nothing else was seen to confirm it."
         )
     said = StopNotConfirmed(
         what,

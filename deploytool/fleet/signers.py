@@ -140,7 +140,7 @@ def without_signer(text: str, name: str, file: str) -> str:
     signers = parse_signers(text, file)
     lines = [signer.line for signer in signers if signer.name == name]
     if not lines:
-        known = ", ".join(signer.name for signer in signers) or "nobody"
+        known = ", ".join(signer.name for signer in signers) or "no one"
         raise InputError(
             f"{name} is not in {file}.", "Nothing was touched.", f"Who signs now: {known}"
         )

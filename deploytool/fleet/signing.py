@@ -66,7 +66,7 @@ def verify(content: bytes, signature: str, signers: Path, namespace: str) -> str
         whose = _keygen(["find-principals", "-s", file.name, "-f", str(signers)], b"", _VERIFY_S)
         names = whose.stdout.decode("utf-8", "replace").splitlines()
         if whose.returncode != 0 or not names:
-            raise BadSignature(f"nobody in {signers} has the key that signed it")
+            raise BadSignature(f"no signer in {signers} has the key that signed it")
         if len(names) > 1 or any(letter in names[0] for letter in "*?,"):
             raise BadSignature(f"{signers} has no one name for its key: {', '.join(names)}")
         options = ["verify", "-f", str(signers), "-I", names[0], "-n", namespace, "-s", file.name]

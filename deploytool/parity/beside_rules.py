@@ -106,7 +106,7 @@ def ports_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
         elif not holders and is_open:
             yield unseen(f"port {port}", "held by the service", "held by a process out of sight")
         elif not holders:
-            yield wrong(f"port {port}", "held by the service", "nobody listens")
+            yield wrong(f"port {port}", "held by the service", "no process listens")
         elif not holders <= service:
             who = f"held by process {min(holders - service)}"
             yield wrong(f"port {port}", "held by the service", who)

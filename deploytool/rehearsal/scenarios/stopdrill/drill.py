@@ -269,7 +269,7 @@ def _afterwards(
     time.sleep(_AFTER_S)
     after = _last_orders(trading)
     moved = sorted(host for host in after if after[host] != before[host])
-    showing.point(not moved, f"nobody traded in {_AFTER_S:g} s more: {', '.join(moved) or 'none'}")
+    showing.point(not moved, f"no host traded in {_AFTER_S:g} s more: {', '.join(moved) or 'none'}")
     # What the market heard of a stranger lately counts against the stop, and rightly.
     time.sleep(max(0.0, ended + MOVED_S + _LAG_S * here.slow - time.monotonic()))
     said = here.run("stop", "--all", "--reason", "drill, once more")
