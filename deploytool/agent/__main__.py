@@ -24,10 +24,11 @@ from deploytool.agent.protocol import (
     parse_json,
 )
 from deploytool.agent.record import Malformed
-from deploytool.agent.requests import LetIn, RefusedAnswer
+from deploytool.agent.requests import LetIn, Probe, RefusedAnswer
 from deploytool.agent.serve import serve
 from deploytool.agent.settings import Settings
 from deploytool.agent.signals import signal
+from deploytool.agent.verbs import find
 from deploytool.agent.words import is_hex
 
 TYPE_CHECKING = False
@@ -152,6 +153,25 @@ class Termination:
         if self._asked:
             raise SystemExit(0)
 
+    def waiting(self) -> Waiting:
+        """While the block runs it waits, though a request began."""
+        return Waiting(self)
+
+
+class Waiting:
+    """Within a request: it ends at once again."""
+
+    def __init__(self, termination: Termination) -> None:
+        self._termination = termination
+
+    def __enter__(self) -> None:
+        """The wait begins."""
+        self._termination.__exit__()
+
+    def __exit__(self, *_: object) -> None:
+        """It has ended."""
+        self._termination.__enter__()
+
 
 class Agent:
     """One run of the agent."""
@@ -199,15 +219,30 @@ class Agent:
             return self._answer_other(line, error)
         if not self._output.write(answer_begin(nonce)):
             return 0
+        self._get_ready(kind)
         answer: Answer | RefusedAnswer
         try:
-            request = self._input.line(REQUEST_AT_MOST, REST_S) or b""
+            request = self._rest(kind)
         except OSError as error:
             answer = RefusedAnswer(code="bad-request", text=str(error.strerror))
         else:
             answer = self._carried_out(kind, request)
         taken = self._output.write(answer_rest(nonce, answer))
         return 0 if isinstance(answer, RefusedAnswer) or not taken else None
+
+    def _rest(self, kind: type[Request]) -> bytes:
+        """The rest of a request. One that changes something is carried to its end once it began."""
+        if kind.changes:
+            return self._input.line(REQUEST_AT_MOST, REST_S) or b""
+        with self._termination.waiting():
+            return self._input.line(REQUEST_AT_MOST, REST_S) or b""
+
+    def _get_ready(self, kind: type[Request]) -> None:
+        """Imports what the verb needs, while the rest of the request may still be on its way."""
+        find(kind.verb)
+        if kind is Probe:
+            system = self._system
+            _ = system.files, system.machine, system.processes, system.supervisor
 
     def _carried_out(self, kind: type[Request], line: bytes) -> Answer | RefusedAnswer:
         if self._by_rule and kind is LetIn:

@@ -62,7 +62,12 @@ def request_bytes(request: Request, nonce: str) -> bytes:
     line = _line(request)
     if len(line) > REQUEST_AT_MOST:
         raise ValueError(f"a request of {len(line)} bytes is too long")
-    return f"{FORMAT} {nonce} {request.verb}\n".encode("ascii") + line
+    return first_line(nonce, request.verb) + line
+
+
+def first_line(nonce: str, verb: str) -> bytes:
+    """How a request begins. It may be sent before the rest is known: the agent gets ready then."""
+    return f"{FORMAT} {nonce} {verb}\n".encode("ascii")
 
 
 def parse_first_line(line: bytes) -> tuple[str, type[Request]]:

@@ -7,9 +7,10 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
+from dataclasses import dataclass
 
-from deploytool.agent.protocol import answer_end, request_bytes
-from deploytool.agent.requests import Answer, Request
+from deploytool.agent.protocol import answer_end, first_line, request_bytes
+from deploytool.agent.requests import Answer, Probe, Request
 from deploytool.core.text import excerpt
 from deploytool.errors import FaultKind, HostFault
 from deploytool.fleet.descriptors import make_room
@@ -30,6 +31,18 @@ _SHORT_LOOK_S = 15.0
 10 s for which it waits itself until what is under way there has ended."""
 
 
+_BEGUN_S = 30.0
+"""So long the rest of a request may follow its first line; the agent itself waits twice as long."""
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """A probe whose first line was sent: its nonce, and until when the rest may follow."""
+
+    nonce: str
+    until: float
+
+
 class RemoteHost:
     """One declared host: one SSH session and one run of its agent, opened when first needed.
 
@@ -47,6 +60,7 @@ class RemoteHost:
         self._hung = False
         self._last: HostFault | None = None
         self._early: Exception | None = None
+        self._begun: _Begun | None = None
         self._turn = threading.Lock()
 
     @property
@@ -57,7 +71,8 @@ class RemoteHost:
     def connect_early(self) -> None:
         """Begins to open the session in the background, before it is needed.
 
-        Nothing is asked of the host. A fault is that of the next call, which then tries no more.
+        Of the host nothing is asked but to get ready for a probe: its agent starts, and waits for
+        the rest of the request. A fault is that of the next call, which then tries no more.
         """
         taken = threading.Event()
 
@@ -68,11 +83,17 @@ class RemoteHost:
                     self._agent = self._agent or self._connect(
                         self._inventory.ssh.command_timeout_s
                     )
+                    self._begin(self._agent)
                 except Exception as error:  # noqa: BLE001 it is raised by the next call, whole
                     self._early = error
 
         threading.Thread(target=work, name=f"connect-{self._name}", daemon=True).start()
         taken.wait()  # so that whoever calls next waits for this attempt, and makes no other
+
+    def _begin(self, agent: Conversation) -> None:
+        nonce = secrets.token_hex(16)
+        self._begun = _Begun(nonce, time.monotonic() + _BEGUN_S)
+        agent.begin(first_line(nonce, Probe.verb))
 
     def call(
         self,
@@ -126,15 +147,15 @@ class RemoteHost:
             raise HostFault(self._last.kind, f"{self._last.text} (given up)")
         if self._hung and not insist:
             deadline_s = min(deadline_s, _SHORT_LOOK_S)
-        nonce = secrets.token_hex(16)
         agent = None
         try:
             early, self._early = self._early, None
             if early is not None:
                 raise early
+            nonce, head = self._framed(request)
             agent = self._agent or self._connect(deadline_s)
             output = agent.ask(
-                _chunks(request_bytes(request, nonce), payload),
+                _chunks(head, payload),
                 answer_end(nonce),
                 deadline_s=deadline_s,
                 changes=request.changes,
@@ -152,6 +173,17 @@ class RemoteHost:
             # The agent ends after a refusal, and nobody knows what the stream holds otherwise.
             self._hang_up()
             raise
+
+    def _framed(self, request: Request) -> tuple[str, bytes]:
+        """The request's nonce, and what of it is still to be sent."""
+        begun, self._begun = self._begun, None
+        if begun is not None and self._agent is not None:
+            if request.verb == Probe.verb and time.monotonic() < begun.until:
+                line = first_line(begun.nonce, request.verb)
+                return begun.nonce, request_bytes(request, begun.nonce)[len(line) :]
+            self._hang_up()  # it waits for another request, or no longer
+        nonce = secrets.token_hex(16)
+        return nonce, request_bytes(request, nonce)
 
     def _answer(self, request: Request, nonce: str, output: Output) -> Answer:
         try:
@@ -203,6 +235,7 @@ class RemoteHost:
             self._turn.release()
 
     def _hang_up(self) -> None:
+        self._begun = None
         if self._agent is not None:
             self._agent.close()
             self._agent = None
@@ -267,7 +300,8 @@ def _chunks(head: bytes, payload: Payload | None) -> Iterator[bytes]:
 def connect_fleet(inventory: Inventory, *, early: bool = False) -> dict[str, RemoteHost]:
     """A host for each declared name, in name order; nothing is asked of any yet.
 
-    ``early``: all will be asked presently, so sessions are opened while this machine gets ready.
+    ``early``: all will be probed presently: sessions are opened, and agents get ready for that,
+    while this machine does.
     """
     make_room()
     hosts = {name: RemoteHost(inventory, name) for name in inventory.names}

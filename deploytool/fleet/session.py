@@ -34,6 +34,13 @@ class Conversation:
 
     def __init__(self, channel: paramiko.Channel) -> None:
         self._channel = channel
+        self._begun = False
+
+    def begin(self, chunk: bytes) -> None:
+        """Sends the beginning of what it will be asked; what is wrong shows when it is asked."""
+        self._begun = True
+        with suppress(SSHException, OSError, EOFError):
+            self._channel.sendall(chunk)
 
     @property
     def alive(self) -> bool:
@@ -43,6 +50,8 @@ class Conversation:
 
     def keep_alive(self) -> None:
         """Sends an empty line, without waiting; what is wrong shows when it is asked next."""
+        if self._begun:
+            return  # it would be the rest of what was begun
         self._channel.settimeout(0.0)
         with suppress(SSHException, OSError, EOFError):
             self._channel.send(b"\n")
@@ -61,6 +70,7 @@ class Conversation:
         ends = time.monotonic() + deadline_s
         try:
             self._send(chunks, ends)
+            self._begun = False
             if end is None:
                 self._channel.shutdown_write()
             return self._receive(end, ends, changes=changes)

@@ -15,7 +15,8 @@ def connected(
 ) -> Iterator[Mapping[str, remote.RemoteHost]]:
     """The hosts of a fleet, by name, for the length of a block; nothing is asked of any yet.
 
-    ``early``: all are asked presently, so sessions are opened while this machine gets ready.
+    ``early``: all are probed presently: sessions are opened, and agents get ready for that, while
+    this machine does.
     ``only``: these hosts, where not all of them.
     """
     fleet = remote.connect_fleet(inventory, early=early)

@@ -8,12 +8,13 @@ from collections.abc import Iterable
 
 import pytest
 
-from deploytool.agent.requests import MarkHold, ShowLatch
+from deploytool.agent.protocol import request_bytes
+from deploytool.agent.requests import MarkHold, Request, ShowLatch
 from deploytool.errors import EnvironmentProblem, FaultKind, HostFault
 from deploytool.fleet import remote
 from deploytool.fleet.fanout import WIDTH
 from deploytool.fleet.remote import RemoteHost
-from deploytool.fleet.session import Output
+from deploytool.fleet.session import Conversation, Output
 from deploytool.fleet.sshconfig import Route
 from deploytool.rollout.hosts import RolloutHosts
 from deploytool.rollout.model import Purpose
@@ -195,6 +196,92 @@ def test_a_large_fleet_is_not_entered_all_at_once(monkeypatch: pytest.MonkeyPatc
     begun.clear()
     remote.connect_fleet(inventory)
     assert begun == []
+
+
+class Recording(Hanging):
+    """A session that notes what each line of it was sent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.well = True
+        self.sent: list[bytes] = []
+
+    def converse(self, command: str, timeout_s: float) -> Hanging:
+        self.sent.append(b"")
+        return super().converse(command, timeout_s)
+
+    def begin(self, chunk: bytes) -> None:
+        self.sent[-1] += chunk
+
+    def ask(
+        self, chunks: Iterable[bytes], end: bytes | None, *, deadline_s: float, changes: bool
+    ) -> Output:
+        self.sent[-1] += b"".join(chunks)
+        whole = self.sent[-1].splitlines(keepends=True)[-2:]
+        return super().ask(whole, end, deadline_s=deadline_s, changes=changes)
+
+
+def begun(monkeypatch: pytest.MonkeyPatch) -> tuple[RemoteHost, Recording]:
+    session = Recording()
+    monkeypatch.setattr(remote, "Session", lambda *_: session)
+    monkeypatch.setattr(remote, "Probe", ShowLatch)  # which needs no host's evidence to be answered
+    host = RemoteHost(fleet.inventory(1, "process"), "router1", WAY)
+    host.connect_early()
+    return host, session
+
+
+def one_request(sent: bytes, request: Request) -> bool:
+    """Whether just this was sent, as it always is."""
+    return sent == request_bytes(request, sent.split(b" ")[1].decode())
+
+
+def test_a_probe_that_was_begun_early_is_finished_by_the_next_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    host, session = begun(monkeypatch)
+    host.call(PROBE, deadline_s=5)
+    assert len(session.sent) == 1
+    assert one_request(session.sent[0], PROBE)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_what_was_begun_is_given_up_for_another_request_and_when_it_is_late(
+    monkeypatch: pytest.MonkeyPatch, *, late: bool
+) -> None:
+    if late:
+        monkeypatch.setattr(remote, "_BEGUN_S", 0.0)
+    host, session = begun(monkeypatch)
+    wanted = PROBE if late else MarkHold(token=1, verdict="MIXED", holder="a", plan="b", next="c")
+    host.call(wanted, deadline_s=5)
+    first, second = session.sent
+    assert first.endswith(b" latch\n")
+    assert first.count(b"\n") == 1
+    assert one_request(second, wanted)
+
+
+def test_no_empty_line_gets_into_what_was_begun() -> None:
+    sent: list[bytes] = []
+
+    class Line:
+        def settimeout(self, _: float) -> None:
+            pass
+
+        def send(self, chunk: bytes) -> int:
+            sent.append(bytes(chunk))
+            return len(chunk)
+
+        sendall = send
+
+        def recv(self, _: int) -> bytes:
+            return b"\ndeploytool 0a end ok\n"
+
+    conversation = Conversation(Line())  # type: ignore[arg-type] # what of it is used
+    conversation.keep_alive()
+    conversation.begin(b"half\n")
+    conversation.keep_alive()
+    conversation.ask([b"rest\n"], b"deploytool 0a end ", deadline_s=5, changes=False)
+    conversation.keep_alive()
+    assert sent == [b"\n", b"half\n", b"rest\n", b"\n"]
 
 
 class Ending(Hanging):

@@ -208,6 +208,39 @@ def test_input_that_comes_in_pieces_is_read(place: Place) -> None:
         assert agent.stdout.read().count(b" end ok\n") == 2
 
 
+def test_it_gets_ready_when_a_request_begins_and_does_nothing_before_it_is_whole(
+    place: Place,
+) -> None:
+    line, body = PROBE.split(b"\n", 1)
+    with conversation(place) as agent:
+        assert agent.stdout is not None
+        send(agent, line + b"\n")
+        found = b""
+        while answer_begin(NONCE) not in found:
+            found += os.read(agent.stdout.fileno(), 65536)
+        assert answer_end(NONCE) not in found
+        send(agent, body)
+        assert isinstance(parse_answer(found + read_answer(agent), NONCE, Probe()), LookAnswer)
+        send(agent, line + b"\n")
+        assert agent.stdin is not None
+        agent.stdin.close()
+        assert b'"bad-request"' in read_answer(agent)
+        assert agent.wait(20) == 0
+
+
+def test_it_ends_when_only_the_rest_of_a_request_is_missing_and_it_is_told_to(
+    place: Place,
+) -> None:
+    with conversation(place) as agent:
+        assert agent.stdout is not None
+        send(agent, PROBE.split(b"\n", 1)[0] + b"\n")
+        found = b""
+        while answer_begin(NONCE) not in found:
+            found += os.read(agent.stdout.fileno(), 65536)
+        agent.send_signal(signal.SIGTERM)
+        assert agent.wait(20) == 0
+
+
 def test_an_empty_line_only_keeps_the_connection_from_being_cut(place: Place) -> None:
     for sent in (b"\n\n" + LATCH, LATCH + b"\n\n\n" + LATCH + b"\n", b"\n"):
         ran = place.raw(sent)
