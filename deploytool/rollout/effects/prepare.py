@@ -24,7 +24,7 @@ class Prepare(RolloutProgress):
     def _probe_all(self) -> dict[str, Evidence | HostFault]:
         release = (self._manifest.sha256, self._manifest.digest())
         request = probe_request(
-            release, self._manifest.requires, only_target=True, known=self._known
+            release, self._manifest.requires, only_target=True, known=self._known, whole=True
         )
         return self._hosts.probe(self._inventory.names, request)
 

@@ -80,7 +80,8 @@ class Revert(RolloutProgress):
         return self._soaked(self._look_at_old, never) or Event.PARITY
 
     def _look_at_old(self) -> tuple[Event | None, Mapping[str, Evidence]]:
-        seen = self._hosts.probe(self._inventory.names, probe_request(known=self._known))
+        request = probe_request(known=self._known, whole=True)
+        seen = self._hosts.probe(self._inventory.names, request)
         stopped = self._stopped(seen)
         bad: dict[str, HostVerdict] = {}
         back: dict[str, Evidence] = {}
