@@ -113,6 +113,7 @@ def deploy(
     store: Path,
     journal: Path,
     *,
+    take_over: bool,
     disarm: bool,
     halted: bool,
 ) -> None:
@@ -120,11 +121,13 @@ def deploy(
     bound = _bound(plan_file)
     space = Workspace.open(inventory, store=store, journal=journal)
     candidate = find_candidate(space, release)
-    off = disarm_first(space, candidate.release, Purpose.DEPLOY, bound, wished=disarm)
+    purpose = Purpose.SUPERSEDE if take_over else Purpose.DEPLOY
+    off = disarm_first(space, candidate.release, purpose, bound, wished=disarm)
     _run(
-        space, candidate.release, Purpose.DEPLOY,
+        space, candidate.release, purpose,
         lambda shown, pending: rollouts.deploy(
-            candidate, bound=bound, halted=halted, observer=shown, interrupted=pending
+            candidate, bound=bound, take_over=take_over, halted=halted, observer=shown,
+            interrupted=pending,
         ),
         off,
     )  # fmt: skip

@@ -61,6 +61,13 @@ def deploy(
     store: StoreOption = DEFAULT_STORE,
     journal: JournalOption = DEFAULT_JOURNAL,
     *,
+    take_over: Annotated[
+        bool,
+        typer.Option(
+            "--take-over",
+            help="Take the place of a rollout that was interrupted or is on hold.",
+        ),
+    ] = False,
     disarm: DisarmOption = False,
     halted: HaltedOption = False,
     json: JsonOption = False,
@@ -81,7 +88,10 @@ def deploy(
     del json
     from deploytool.cli import deploying
 
-    deploying.deploy(inventory, release, plan_file, store, journal, disarm=disarm, halted=halted)
+    deploying.deploy(
+        inventory, release, plan_file, store, journal,
+        take_over=take_over, disarm=disarm, halted=halted,
+    )  # fmt: skip
 
 
 def resume(

@@ -102,6 +102,7 @@ def deploy(
     candidate: Candidate,
     *,
     bound: Plan | None = None,
+    take_over: bool = False,
     halted: bool = False,
     by: str | None = None,
     observer: Observer | None = None,
@@ -111,6 +112,7 @@ def deploy(
 
     Args:
         bound: refuse where the fleet has moved since this plan was made.
+        take_over: an interrupted rollout, or one that is on hold, ends by this one.
         halted: hosts may be HALTED when it ends, as they were before.
         by: who deploys, as locks name it; else ``user@machine``.
         observer: is told what goes on.
@@ -121,7 +123,8 @@ def deploy(
         Interrupted: KeyboardInterrupt came meanwhile; what was under way may have ended or not.
     """
     return _run(
-        candidate.space, candidate.release, Purpose.DEPLOY, by, observer, interrupted,
+        candidate.space, candidate.release,
+        Purpose.SUPERSEDE if take_over else Purpose.DEPLOY, by, observer, interrupted,
         bound=bound, halted=halted,
     )  # fmt: skip
 

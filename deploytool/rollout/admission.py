@@ -15,7 +15,7 @@ from deploytool.parity.model import Evidence, Round, RoundAnswers
 from deploytool.parity.round import probe_request, take_round
 from deploytool.registry.compatibility import Senders
 from deploytool.release.model import Manifest, Release
-from deploytool.rollout.baseline import find
+from deploytool.rollout.baseline import find, nothing_to_take_over
 from deploytool.rollout.build_conflicts import build_conflicts
 from deploytool.rollout.checks import moved, preflight, rootless
 from deploytool.rollout.flag_checks import FlagCheck
@@ -34,11 +34,18 @@ class Admission:
 
 
 def consider(
-    inventory: Inventory, manifest: Manifest, seen: RoundAnswers, plan_id: str
+    inventory: Inventory,
+    manifest: Manifest,
+    seen: RoundAnswers,
+    plan_id: str,
+    *,
+    take_over: bool = False,
 ) -> Admission:
-    """What can be done with a fleet that showed this."""
+    """What can be done with a fleet that showed this. ``take_over``: another rollout ends by it."""
     bare = {name: expect(inventory, name, None) for name in inventory.names}
-    obstacles = (*rootless(inventory), *preflight(seen, bare, manifest))
+    obstacles = (*rootless(inventory), *preflight(seen, bare, manifest, take_over=take_over))
+    if take_over:
+        obstacles += nothing_to_take_over(seen)
     evidence = {name: item for name, item in seen.items() if not isinstance(item, HostFault)}
     if obstacles or set(evidence) != set(inventory.names):
         return Admission(obstacles, evidence)
@@ -61,15 +68,17 @@ def admit(
 ) -> Admission:
     """Everything that forbids a rollout on a fleet that showed this, before it takes a lock.
 
-    The one check of ``plan``, ``deploy``, ``resume``, ``rollback`` and ``--disarm``.
+    The one check of ``plan``, ``deploy``, ``resume``, ``rollback``, ``--take-over``, ``--disarm``.
 
     Args:
         flags: asks the senders, and hosts again where it has to.
         bound: the plan that it may not differ from.
         forward: go on to the release although a rollback was in progress.
     """
-    if purpose is Purpose.DEPLOY:
-        found = consider(inventory, release.manifest, seen, plan_id)
+    begins = purpose in {Purpose.DEPLOY, Purpose.SUPERSEDE}
+    if begins:
+        take_over = purpose is Purpose.SUPERSEDE
+        found = consider(inventory, release.manifest, seen, plan_id, take_over=take_over)
     else:
         found = consider_interrupted(inventory, release, seen, plan_id, purpose, forward=forward)
     if found.obstacles or (found.plan is None and purpose is not Purpose.ROLLBACK):
@@ -77,7 +86,7 @@ def admit(
     if bound and found.plan and (obstacles := moved(bound, found.plan)):
         return replace(found, obstacles=obstacles)
     given: tuple[Finding, ...] = ()
-    if purpose is Purpose.DEPLOY:
+    if begins:
         given = build_conflicts(inventory, found.evidence, release.manifest)
     obstacles = (*given, *flags_forbid(flags, found.evidence, found.plan, release.manifest))
     return replace(found, obstacles=obstacles)

@@ -98,7 +98,6 @@ def find(
         for host, fault in seen.items()
         if isinstance(fault, HostFault) and purpose is Purpose.RESUME
     ]
-    evidence = [item for item in seen.values() if isinstance(item, Evidence)]
     found = marks(seen)
     if purpose is Purpose.RESUME and not forward:
         obstacles += [
@@ -108,11 +107,18 @@ def find(
             and item.lock is not None
             and item.lock.purpose == Purpose.ROLLBACK.value
         ]
-    if not found and not any(item.lock or CHANGING & {*item.marks.unreadable} for item in evidence):
-        obstacles.append(forbids("fleet", "NOTHING_INTERRUPTED", "no host has a mark or a lock"))
+    obstacles += nothing_to_take_over(seen)
     obstacles += [
         forbids(host, "RESUME_TARGET", f"its mark names {str(mark.target)[:12]}, not {target[:12]}")
         for host, mark in _begun(found).items()
         if mark.target != target
     ]
     return tuple(obstacles)
+
+
+def nothing_to_take_over(seen: Mapping[str, Evidence | HostFault]) -> tuple[Finding, ...]:
+    """That no host shows a rollout that did not end, where none does."""
+    evidence = [item for item in seen.values() if isinstance(item, Evidence)]
+    if marks(seen) or any(item.lock or CHANGING & {*item.marks.unreadable} for item in evidence):
+        return ()
+    return (forbids("fleet", "NOTHING_INTERRUPTED", "no host has a mark or a lock"),)

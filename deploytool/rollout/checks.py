@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from deploytool.core.finding import Finding, Level, forbids
@@ -34,11 +34,16 @@ def rootless(inventory: Inventory) -> tuple[Finding, ...]:
 
 
 def preflight(
-    seen: Mapping[str, Evidence | HostFault], expected: Mapping[str, Expected], manifest: Manifest
+    seen: Mapping[str, Evidence | HostFault],
+    expected: Mapping[str, Expected],
+    manifest: Manifest,
+    *,
+    take_over: bool = False,
 ) -> tuple[Finding, ...]:
     """Everything that forbids changing these hosts, all at once.
 
     ``expected`` is what each host has to show with nothing active: the static rules alone look.
+    ``take_over``: what another rollout left there is to be taken over, and forbids nothing.
     """
     obstacles = list(readiness(seen, expected))
     for host, outcome in seen.items():
@@ -47,17 +52,23 @@ def preflight(
         obstacles += [_forbidding(f, host, rule) for rule, f in _room(outcome, manifest)]
         if outcome.halt is not None and outcome.halt.fenced:
             obstacles.append(forbids(host, "PREFLIGHT_STOPPED", halt_notice(outcome.halt)))
-        if outcome.hold is not None:
-            obstacles.append(forbids(host, "PREFLIGHT_LOCK", hold_notice(outcome.hold)))
-        elif outcome.lock is not None:
-            obstacles.append(forbids(host, "PREFLIGHT_LOCK", lock_notice(outcome.lock)))
-        elif outcome.rollout is not None:
-            text = f"has the mark of plan {outcome.rollout.plan}, which did not end"
-            obstacles.append(forbids(host, "PREFLIGHT_LOCK", text))
-        elif unreadable := CHANGING.intersection(outcome.marks.unreadable):
-            text = f"it is not known who changes it: state/{min(unreadable)} there can't be read"
-            obstacles.append(forbids(host, "PREFLIGHT_LOCK", text))
+        if not take_over:
+            obstacles += _occupied(host, outcome)
     return tuple(obstacles)
+
+
+def _occupied(host: str, evidence: Evidence) -> Iterator[Finding]:
+    """What another deployer does to this host, or left there."""
+    if evidence.hold is not None:
+        yield forbids(host, "PREFLIGHT_LOCK", hold_notice(evidence.hold))
+    elif evidence.lock is not None:
+        yield forbids(host, "PREFLIGHT_LOCK", lock_notice(evidence.lock))
+    elif evidence.rollout is not None:
+        text = f"has the mark of plan {evidence.rollout.plan}, which did not end"
+        yield forbids(host, "PREFLIGHT_LOCK", text)
+    elif unreadable := CHANGING.intersection(evidence.marks.unreadable):
+        text = f"it is not known who changes it: state/{min(unreadable)} there can't be read"
+        yield forbids(host, "PREFLIGHT_LOCK", text)
 
 
 def _room(evidence: Evidence, manifest: Manifest) -> tuple[tuple[str, Finding], ...]:

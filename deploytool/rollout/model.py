@@ -79,6 +79,7 @@ class Purpose(Enum):
     DEPLOY = "deploy"
     RESUME = "resume"
     ROLLBACK = "rollback"
+    SUPERSEDE = "take-over"
 
 
 class Action(Enum):

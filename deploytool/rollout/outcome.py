@@ -128,15 +128,8 @@ def _way_out(rules: list[str], report: Report, inventory: str) -> str:
         dark = next(o.host for o in report.obstacles if o.rule.endswith("_REACHABLE"))
         why = f"See why {dark} gives no answer (docs/runbook.md has what each means)"
         return f"{why}, then: deploytool status -i {inventory}"
-    if "RESUME_DIRECTION" in rules:
-        return _both_ways(report, inventory)
-    if "NOTHING_INTERRUPTED" in rules:
-        return f"There is nothing to finish or to undo: deploytool status -i {inventory}"
-    if {"PREFLIGHT_LOCK", "LOCK_HELD"} & {*rules}:
-        return (
-            "Wait for that deployer. If it is gone, finish what it left: "
-            f"deploytool resume -i {inventory}, or undo it: deploytool rollback -i {inventory}"
-        )
+    if unfinished := _unfinished_way_out(rules, report, inventory):
+        return unfinished
     if flags := _flags_way_out(rules, report, inventory):
         return flags
     if "PREFLIGHT_STOPPED" in rules:
@@ -152,13 +145,50 @@ def _way_out(rules: list[str], report: Report, inventory: str) -> str:
     return f"Fix what the lines name, then: {again}"
 
 
+def _unfinished_way_out(rules: list[str], report: Report, inventory: str) -> str:
+    """What to do where another rollout did not end, or where none has to; else nothing."""
+    if "RESUME_DIRECTION" in rules:
+        return _both_ways(report, inventory)
+    if "NOTHING_INTERRUPTED" in rules:
+        if report.purpose is Purpose.SUPERSEDE:
+            release = short(report.release)
+            return f"There is nothing to take over: deploytool deploy -i {inventory} {release}"
+        return f"There is nothing to finish or to undo: deploytool status -i {inventory}"
+    if {"PREFLIGHT_LOCK", "LOCK_HELD"} & {*rules}:
+        return (
+            "Wait for that deployer. If it is gone, finish what it left: "
+            f"deploytool resume -i {inventory}, or undo it: deploytool rollback -i {inventory}. "
+            f"{another_release(inventory)}"
+        )
+    if {"RESUME_TARGET", "RESUME_RELEASE"} & {*rules}:
+        return another_release(inventory)
+    return ""
+
+
+def another_release(inventory: str) -> str:
+    """What ends a rollout of a release that can't be finished, where the one before can't be had.
+
+    ``inventory``: quoted.
+    """
+    return f"To go to another release: deploytool deploy -i {inventory} RELEASE --take-over"
+
+
 def _both_ways(report: Report, inventory: str) -> str:
     """What ends a rollout that has turned back; the way that is meant comes last."""
     return (
+        f"{another_release(inventory)}. "
         f"To go on to {report.label} all the same: deploytool resume --forward -i {inventory}. "
         "To finish going back, mend what the lines name, then: "
         f"deploytool rollback -i {inventory}"
     )
+
+
+def _command(report: Report, inventory: str) -> str:
+    """The command that this rollout was."""
+    if report.purpose in {Purpose.RESUME, Purpose.ROLLBACK}:
+        return f"deploytool {report.purpose.value} -i {inventory}"
+    over = " --take-over" if report.purpose is Purpose.SUPERSEDE else ""
+    return f"deploytool deploy -i {inventory} {short(report.release)}{over}"
 
 
 def _flags_unknown(report: Report, inventory: str) -> str:
@@ -184,8 +214,7 @@ def _flags_way_out(rules: list[str], report: Report, inventory: str) -> str:
     armed = {o.facts["flag"] for o in report.obstacles if o.rule == "FLAGS_ARMED"}
     if armed:
         commands = (f"deploytool flags disarm {flag} -i {inventory}" for flag in sorted(armed))
-        release = f" {short(report.release)}" if report.purpose is Purpose.DEPLOY else ""
-        itself = f"deploytool {report.purpose.value} -i {inventory}{release} --disarm"
+        itself = f"{_command(report, inventory)} --disarm"
         return f"{' && '.join(commands)}; or let it be done first: {itself}"
     if "FLAGS_UNKNOWN" in rules:
         return _flags_unknown(report, inventory)
@@ -262,7 +291,7 @@ def _held(report: Report, inventory: str, trouble: tuple[str, ...]) -> Deploytoo
     if _BACK & {*report.path}:
         now = _both_ways(report, inventory)
     else:
-        now = f"Finish it: {resume}, or undo it: {rollback}"
+        now = f"Finish it: {resume}, or undo it: {rollback}. {another_release(inventory)}"
     if any(finding.rule == TRADING for finding in report.findings):
         now = f"{now}. Where hosts may stay HALTED, add --halted"
     return kind(f"{report.label}: stopped while {last.value}.", means, now, details)

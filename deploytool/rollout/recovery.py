@@ -20,6 +20,7 @@ from deploytool.release.store import find as find_release
 from deploytool.rollout.baseline import common_target, marks
 from deploytool.rollout.journal import Journal, Unfinished, journal_path
 from deploytool.rollout.model import Purpose
+from deploytool.rollout.outcome import another_release
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def _no_target(
         "RESUME_TARGET",
         "The hosts' marks name different releases.",
         "Nothing was changed. Two rollouts were interrupted, or the marks were altered.",
-        f"deploytool status -i {inventory}, then deploy the release that you want",
+        f"deploytool status -i {inventory}, then {another_release(inventory)}",
         tuple(f"{name}: {mark.target}, plan {mark.plan}" for name, mark in found.items()),
     )
 

@@ -20,6 +20,7 @@ FIRST: Mapping[Purpose, RolloutStep] = MappingProxyType(
     {
         Purpose.DEPLOY: Step(State.CHECKING, Effect.CHECK),
         Purpose.RESUME: Step(State.FINDING, Effect.FIND),
+        Purpose.SUPERSEDE: Step(State.FINDING, Effect.FIND),
         Purpose.ROLLBACK: Step(State.FINDING_TO_UNDO, Effect.FIND),
     }
 )

@@ -175,7 +175,8 @@ def test_what_is_armed_is_turned_off_first_by_the_command_that_was_refused() -> 
     for purpose in Purpose:
         error = conclude(report(State.REFUSED, obstacles=found, purpose=purpose), "f.yaml")
         assert error is not None
-        assert f"deploytool {purpose.value} -i f.yaml" in error.now
+        verb = "deploy" if purpose is Purpose.SUPERSEDE else purpose.value
+        assert f"deploytool {verb} -i f.yaml" in error.now
         assert error.now.endswith(" --disarm")
 
 

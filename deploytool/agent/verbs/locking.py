@@ -71,6 +71,10 @@ def next_mark(
         raise Refusal("damaged", f"the mark of a rollout here can't be read: {advice}")
     if request.purpose in NO_ROLLOUT:
         return None
+    other = mark is not None and request.knows_before and request.release != mark.target
+    if mark is not None and mark.touched and other:
+        # Another release takes the place of the one that was on its way; what was before, was.
+        return mark.but(target=request.release, since=now)
     if mark is not None and (mark.touched or not request.knows_before):
         return None
     before, phase = (mark.before if mark is not None else linked), "locked"
