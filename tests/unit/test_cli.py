@@ -19,18 +19,32 @@ from deploytool.errors import DeploytoolError, InputError, Refused
 from deploytool.registry.model import entries_of
 from deploytool.release.model import FlagTable
 from deploytool.rollout.model import Plan
+from tests.forked import deploytool
 from tests.schemas import valid
 
 TIMEOUT_S = 60
 
 
 def run(*words: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "deploytool.cli.main", *words]
     variables = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(cwd), **environment}
     variables["PYTHONPATH"] = str(Path(__file__).parents[2])
-    return subprocess.run(
-        command, capture_output=True, text=True, cwd=cwd, env=variables, timeout=TIMEOUT_S
-    )
+    return deploytool(*words, cwd=cwd, variables=variables, timeout_s=TIMEOUT_S)
+
+
+def test_the_command_is_the_same_in_a_process_that_imports_everything_itself(
+    tmp_path: Path,
+) -> None:
+    for words in (("--help",), ("status", "-i", "absent.yaml", "--json")):
+        here = run(*words, cwd=tmp_path)
+        apart = subprocess.run(
+            here.args, capture_output=True, text=True, cwd=tmp_path, timeout=TIMEOUT_S,
+            env={
+                "PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(tmp_path),
+                "PYTHONPATH": str(Path(__file__).parents[2]),
+            },
+        )  # fmt: skip
+        assert here.returncode == apart.returncode
+        assert (here.stdout, here.stderr) == (apart.stdout, apart.stderr)
 
 
 def document(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
