@@ -26,7 +26,12 @@ def say_notices(seen: RoundAnswers) -> tuple[str, ...]:
 
 
 def way_back(fleet: Inventory, path: Path) -> Iterator[str]:
-    """What is said beforehand of a fleet whose hosts, once stopped, nobody may start by signing."""
+    """What a plan says of what the inventory leaves off: signers, and the dead-man."""
+    if not fleet.service.deadman_s:
+        yield (
+            "service.deadman_s is 0: if the deployer is lost after a switch, the switched hosts "
+            "continue to serve a build that was not verified"
+        )
     if fleet.signers is None:
         yield (
             "The inventory names no signers: a host that was stopped can only be let in by root on "

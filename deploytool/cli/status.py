@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -58,16 +59,19 @@ def status(
     """Look at every host, and say whether all run one release.
 
     One evidence round, which changes nothing. Exit 0 only when every declared host proved it;
-    5 where the fleet is MIXED or UNKNOWN: then the last line says what to do first.
+    5 where the fleet is MIXED or UNKNOWN, or held by a rollout that is older than one can take:
+    then the last line says what to do first.
     """
     del json
     from deploytool.operations.workspace import Workspace
 
-    taken = _look(Workspace.open(inventory, store=store), release)
+    space = Workspace.open(inventory, store=store)
+    taken = _look(space, release)
 
     from deploytool.cli.screen import round_document, show_notices, show_round
     from deploytool.parity.model import Parity, Verdict
-    from deploytool.rollout.outcome import not_proven
+    from deploytool.rollout.abandoned import abandoned, longest_s
+    from deploytool.rollout.outcome import left_behind, not_proven
 
     show_round(taken)
     lines = show_notices(taken, inventory)
@@ -75,11 +79,10 @@ def status(
     count = f"{taken.count(Verdict.MATCH)} of {len(taken.hosts)} hosts"
     if proven:
         say(f"PARITY: {count} proven on {taken.label}.", "green")
-    error = (
-        None
-        if proven
-        else not_proven(taken, str(inventory), f"{taken.parity.value}: {count} are a MATCH.")
-    )
+    held = abandoned(taken.evidence, time.time(), longest_s(space.inventory))
+    error = left_behind(held, str(inventory)) if held else None
+    if not proven:
+        error = not_proven(taken, str(inventory), f"{taken.parity.value}: {count} are a MATCH.")
     finish({**round_document(taken), "under_way": lines}, error)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from shlex import quote
 
 from deploytool.core.finding import Finding
@@ -54,6 +54,18 @@ def not_proven(taken: Round, inventory: str, what: str) -> NotProven:
     error = NotProven(what, means, remedy(taken, inventory), host_lines(taken))
     error.found(taken.findings)
     return error
+
+
+def left_behind(held: Mapping[str, str], inventory: str) -> NotProven:
+    """The end of a look at a proven fleet that a rollout holds which no deployer is at any more."""
+    inventory = quote(inventory)
+    return NotProven(
+        f"Every host is proven, and {len(held)} of them are held by a rollout that was abandoned.",
+        "It is older than a rollout can take. No other can begin until it has ended.",
+        f"Finish it: deploytool resume -i {inventory}, or undo it: deploytool rollback "
+        f"-i {inventory}. {another_release(inventory)}",
+        tuple(f"{host}: {why}" for host, why in held.items()),
+    )
 
 
 def conclude(report: Report, inventory: str) -> DeploytoolError | None:
