@@ -39,10 +39,9 @@ What may never happen
 from __future__ import annotations
 
 import json
-import selectors
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -64,6 +63,7 @@ from deploytool.errors import FaultKind, HostFault
 from deploytool.fleet.openssh import TURNED_AWAY
 from deploytool.fleet.protocol import Call, Reply
 from deploytool.stop.channel import NoRoom, SshChannel
+from deploytool.stop.listening import Listening
 from deploytool.stop.model import End, Event, HostOutcome, Own, Rung, Step, StopRequest
 from deploytool.stop.table import (
     ANSWERS_S,
@@ -539,11 +539,11 @@ class Escalation:
     def __init__(
         self,
         climbs: Iterable[HostEscalation],
-        selector: selectors.BaseSelector,
+        listening: Listening,
         done: Callable[[HostEscalation], None] = lambda _climb: None,
     ) -> None:
         self._climbs = list(climbs)
-        self._selector = selector
+        self._listening = listening
         self._done = done
         self._told: set[HostEscalation] = set()
         self._watched: dict[HostEscalation, SshChannel] = {}
@@ -633,15 +633,14 @@ class Escalation:
         for one in changed:
             before = self._watched.pop(one, None)
             for descriptor in (before.stdout, before.stderr) if before else ():
-                with suppress(KeyError, ValueError, OSError):
-                    self._selector.unregister(descriptor)
+                self._listening.drop(descriptor, one)
         for one in changed:
             self._guarded(one, partial(self._follow, one))
 
     def _follow(self, one: HostEscalation) -> None:
         line = _open(one)
         for descriptor in (line.stdout, line.stderr) if line else ():
-            self._selector.register(descriptor, selectors.EVENT_READ, one)
+            self._listening.add(descriptor, one)
         if line is not None:
             self._watched[one] = line
 
@@ -676,8 +675,8 @@ def escalate_all(
     """
     lasting = ends - time.monotonic()
     climbs = [HostEscalation(target, order) for target in targets]
-    with selectors.DefaultSelector() as selector:
-        ladder = Escalation(climbs, selector, done)
+    with closing(Listening()) as listening:
+        ladder = Escalation(climbs, listening, done)
         ladder.begin()
         while time.monotonic() < (ends := max(ends, ladder.turned + lasting)):
             also = beside()
@@ -691,9 +690,9 @@ def escalate_all(
             if ladder.over and not also.waiting:
                 break
             patience = max(0.0, min(ladder.wakes, ends) - time.monotonic())
-            for key, _ in selector.select(min(patience, _BESIDE_S if also.waiting else 0.5)):
-                if isinstance(key.data, HostEscalation):
-                    ladder.heard(key.data)
+            for owner in listening.wait(min(patience, _BESIDE_S if also.waiting else 0.5)):
+                if isinstance(owner, HostEscalation):
+                    ladder.heard(owner)
             ladder.settle()
         for one in climbs:
             one.give_up()

@@ -113,8 +113,14 @@ class _Press:
         def beside() -> Beside:
             for one in self._by_warm():
                 ended(one)
-            joining = [host for host in sorted(self._waiting) if not self._left_to_warm(host)]
-            self._waiting -= {*joining, *self.climbed}
+            # Whom the watch could not show to have stopped is told the cold way too.
+            ended_by_it = {h for h, one in self.climbed.items() if one.end is not End.NOT_SHOWN}
+            joining = [
+                host
+                for host in sorted(self._waiting - ended_by_it)
+                if host in self.climbed or not self._left_to_warm(host)
+            ]
+            self._waiting -= {*joining, *ended_by_it}
             for host in joining:
                 if host in self._unfit:
                     ended(self._untold(host))

@@ -43,11 +43,9 @@ from __future__ import annotations
 
 import random
 import secrets
-import selectors
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -65,6 +63,7 @@ from deploytool.parity.table import ProofUse, judge_host
 from deploytool.release.model import KNOWN_AT_MOST, Manifest
 from deploytool.stop.channel import SshChannel
 from deploytool.stop.escalation import Escalation, HostEscalation
+from deploytool.stop.listening import Listening
 from deploytool.stop.model import End, HostOutcome, Renewal, StopRequest
 from deploytool.stop.outcome import outcome_document
 from deploytool.stop.record import WatchRecord
@@ -170,8 +169,8 @@ class Watch:
         self._renewers = {host: WatchConnection(target) for host, target in leased.items()}
         self._leases = {host: Lease(host) for host in leased}
         self._record = WatchRecord(str(door.path.with_suffix(".json")), inventory.fleet)
-        self._selector = selectors.DefaultSelector()
-        self._watched: dict[int, SshChannel] = {}
+        self._listening = Listening()
+        self._watched: dict[int, tuple[SshChannel, WatchConnection]] = {}
         self._callers: list[StopClient] = []
         self._stops: list[_Stopping] = []
         self._lent: set[str] = set()
@@ -202,7 +201,7 @@ class Watch:
 
     def run(self) -> WatchSummary:
         """Watches until its time is up, it is told to end, or, where it is to, it sees drift."""
-        self._selector.register(self._door.socket, selectors.EVENT_READ, self._door)
+        self._listening.add(self._door.socket.fileno(), self._door)
         try:
             while not self._over():
                 self._attend()
@@ -221,12 +220,12 @@ class Watch:
     def _listen(self) -> None:
         self._follow()
         patience = min([_TICK_S, *(s.ladder.wakes - time.monotonic() for s in self._stops)])
-        for key, _ in self._selector.select(max(0.0, patience)):
-            if isinstance(key.data, WatchConnection):
-                key.data.hear()
+        for owner in self._listening.wait(patience):
+            if isinstance(owner, WatchConnection):
+                owner.hear()
                 self._attend()
-            elif isinstance(key.data, HostEscalation):
-                self._heard(key.data)
+            elif isinstance(owner, HostEscalation):
+                self._heard(owner)
         for stop in self._stops:
             stop.ladder.settle()
             self._report(stop)
@@ -242,15 +241,14 @@ class Watch:
             if thread.line is not None and id(thread) not in lent:
                 for descriptor in (thread.line.stdout, thread.line.stderr):
                     wanted[descriptor] = (thread.line, thread)
-        for descriptor, line in list(self._watched.items()):
+        for descriptor, (line, _) in list(self._watched.items()):
             if descriptor not in wanted or wanted[descriptor][0] is not line:
-                del self._watched[descriptor]
-                with suppress(KeyError, ValueError, OSError):
-                    self._selector.unregister(descriptor)
+                _, thread = self._watched.pop(descriptor)
+                self._listening.drop(descriptor, thread)
         for descriptor, (line, thread) in wanted.items():
             if descriptor not in self._watched:
-                self._selector.register(descriptor, selectors.EVENT_READ, thread)
-                self._watched[descriptor] = line
+                self._listening.add(descriptor, thread)
+                self._watched[descriptor] = line, thread
 
     def _due(self) -> None:
         now = time.monotonic()
@@ -451,7 +449,7 @@ class Watch:
         while (caller := self._door.accept()) is not None:
             self._callers.append(caller)
             # What it asks may come a moment later, and is not to wait for the next tick.
-            self._selector.register(caller.connection, selectors.EVENT_READ, caller)
+            self._listening.add(caller.connection.fileno(), caller)
         for caller in list(self._callers):
             try:
                 asked = caller.read()
@@ -466,7 +464,7 @@ class Watch:
 
     def _heard_out(self, caller: StopClient) -> None:
         self._callers.remove(caller)
-        self._selector.unregister(caller.connection)
+        self._listening.drop(caller.connection.fileno(), caller)
 
     def _begin_stop(self, caller: StopClient | None, asked: StopCall) -> bool:
         # Where the inventory is another one by now, the hosts that are known here are told all the
@@ -482,7 +480,7 @@ class Watch:
         climbs = [self._climb(self._targets[host], order) for host in hosts]
         self._lent |= set(hosts)
         self._follow()
-        ladder = Escalation(climbs, self._selector, lambda climb: self._climbed(stop, climb))
+        ladder = Escalation(climbs, self._listening, lambda climb: self._climbed(stop, climb))
         stop = _Stopping(caller, asked, ladder, climbs)
         self._stops.append(stop)
         for host in hosts:
@@ -549,7 +547,7 @@ class Watch:
             thread.close()
         for caller in self._callers:
             caller.close()
-        self._selector.close()
+        self._listening.close()
 
 
 def _stamp(door: StopServer) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import threading
 import time
@@ -554,3 +555,34 @@ def test_p6_a_stop_that_asks_a_moment_after_it_knocked_is_heard_at_once(
                 knock.connect(str(door.path))
             watching.result(20)
             door.close()
+
+
+def test_p6_a_stop_that_knocks_as_a_line_breaks_is_heard(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """The number of a line that has ended is the next one's, and that may be the stop's."""
+    request.getfixturevalue("runtime")
+    path = tmp_path / "fleet.yaml"
+    path.write_text("fleet: simulated\n")
+    door = StopServer(path)
+    card = StopTargets("simulated", str(tmp_path), ())
+    kept = Watch(rendered().inventory, card, NEW[0], Policy(600.0), door, print)
+    line, other_end = os.pipe()
+    owner = object()
+    kept._listening.add(line, owner)
+    with socket.socket(socket.AF_UNIX) as stop:
+        stop.connect(str(door.path))
+        os.close(line)
+        assert not kept._attend()
+        (caller,) = kept._callers
+        assert caller.connection.fileno() == line
+        kept._listening.drop(line, owner)  # who lets go of the line lets go of nothing
+        order = {"by": "ann", "reason": "r", "latch": "ab", "pressed": 1, "only": ""}
+        stop.sendall(json.dumps({"stop": ["router1"], **order}).encode() + b"\n")
+        assert caller in list(kept._listening.wait(5))
+        kept._attend()
+        stop.settimeout(20)
+        assert b"taking" in stop.recv(4096)
+    os.close(other_end)
+    kept._close()
+    door.close()
