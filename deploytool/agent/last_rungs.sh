@@ -51,6 +51,12 @@ services() { # -> SERVICES: the control group of systemd's services, beside that
     done </proc/1/cgroup
 } 2>/dev/null
 
+read_stat() { # PID -> stat, in one line: a process may have line breaks in its name
+    stat=''
+    while IFS= read -r part; do stat="$stat$part "; done <"/proc/$1/stat"
+    [ -n "$stat" ]
+} 2>/dev/null
+
 ended() { # STAT: none of its threads runs any more; the first one, whose state it tells, may end before the others
     IFS=' '
     # shellcheck disable=SC2086 # the fields are split on purpose
@@ -63,7 +69,7 @@ members() { # -> MEMBERS: the service's processes by its supervisor's own list; 
     if [ "$SUPERVISOR" = process ]; then
         IFS=' ' read -r member start 2>/dev/null <"$STATE/pid" || return 0
         case $member in '' | 0* | 1 | *[!0-9]*) return 0 ;; esac
-        IFS= read -r stat 2>/dev/null <"/proc/$member/stat" || return 0
+        read_stat "$member" || return 0
         ended "$stat" && return 0
         # shellcheck disable=SC2086
         set -- ${stat##*) }
@@ -73,9 +79,22 @@ members() { # -> MEMBERS: the service's processes by its supervisor's own list; 
     services
     group_members "$SERVICES/$NAME.service" && return 0
     usual=$GROUP unread=$groups
-    group_members "$(timeout -k 1 2 systemctl show "$NAME.service" -p ControlGroup --value 2>/dev/null)" || GROUP=$usual
+    shown=$(timeout -k 1 2 systemctl show "$NAME.service" -p ControlGroup --value 2>/dev/null) || no_such_group || unread=0
+    group_members "$shown" || GROUP=${GROUP:-$usual}
     [ "$unread" -gt 0 ] || groups=0
 }
+
+no_such_group() { # fails where a process is in a group of this name, so that only systemd could say which is meant
+    set +f
+    named=$(timeout -k 1 2 grep -lsE "/${NAME}[.]service(/|\$)" /proc/[0-9]*/cgroup)
+    cut=$?
+    set -f
+    for member in $named; do
+        member=${member#/proc/}
+        ! read_stat "${member%/cgroup}" || ended "$stat" || return 1
+    done
+    [ $cut -lt 124 ]
+} 2>/dev/null
 
 in_service() { # PID: whether it is still the service's, since a number can be given to another process
     while IFS= read -r line; do
@@ -104,18 +123,40 @@ END
     IFS='
 '
     set --
+    outlived=' ' itself=''
     for first in $({ timeout -k 1 3 grep -ls '^State:.[ZX]' /proc/[0-9]*/status || [ $? -lt 124 ] || echo cut-short; } 2>/dev/null); do
-        case $first in cut-short) WHOLE='' ;; esac
-        set -- "$@" "${first%status}"task/*/exe "${first%status}"task/*/fd # of a process whose first thread has ended
+        case $first in cut-short) WHOLE='' && continue ;; esac
+        pid=${first#/proc/} pid=${pid%/status}
+        if read_stat "$pid" && ! ended "$stat"; then # its first thread has ended, and it goes on: the others show it
+            outlived="$outlived$pid "
+            set -- "$@" "/proc/$pid/task"/*/exe "/proc/$pid/task"/*/fd
+        fi
     done
-    for line in $({ timeout -k 1 3 ls -lnq /proc/[0-9]*/exe /proc/[0-9]*/fd "$@" 2>/dev/null || [ $? -lt 124 ] || echo cut-short; } |
-        grep -F -e '/fd:' -e " -> $ROOT/releases/" -e cut-short); do
+    IFS='
+'
+    for line in $({ timeout -k 1 3 ls -lnq /proc/[0-9]*/exe /proc/[0-9]*/fd "$@" 2>&1 || [ $? -lt 124 ] || echo cut-short; } |
+        grep -F -e '/fd:' -e " -> $ROOT/releases/" -e cut-short -e "/proc/$$/exe -> " -e '/task/' -e ': Permission denied'); do
+        # A line is "RIGHTS ... LINK -> TARGET": whatever a target is called, the link is what stands before the first arrow.
+        link=${line%% -> *} target=${line#* -> }
         case $line in
         cut-short) WHOLE='' && continue ;;
+        ls:*"'/proc/1/"*) continue ;; # init is not the service
+        ls:*': Permission denied') [ "$SUPERVISOR" = process ] || WHOLE='' && continue ;;
+        ls:*) continue ;;
         /proc/*/fd:) pid=${line#/proc/} pid=${pid%%/*} && continue ;;
-        *" -> $ROOT/releases/.incoming."*) continue ;;
-        *"/exe -> $ROOT/releases/"*) pid=${line%%/exe -> *} pid=${pid##* /proc/} pid=${pid%%/*} acts=yes ;;
-        *" -> $ROOT/releases/"*"/$NAME" | *" -> $ROOT/releases/"*"/$NAME (deleted)") acts='' ;;
+        esac
+        case $link in
+        *" /proc/"*/exe)
+            pid=${link##* /proc/} pid=${pid%%/*} acts=yes
+            case $outlived in *" $pid "*) outlived="${outlived%%" $pid "*} ${outlived#*" $pid "}" ;; esac
+            [ "$pid" != $$ ] || itself=yes
+            ;;
+        *) acts='' ;;
+        esac
+        case $acts:$target in
+        *:"$ROOT/releases/.incoming."*) continue ;;
+        yes:"$ROOT/releases/"*) ;;
+        :"$ROOT/releases/"*"/$NAME" | :"$ROOT/releases/"*"/$NAME (deleted)") ;;
         *) continue ;;
         esac
         case $OURS$HELD in *" $pid "*) continue ;; esac
@@ -123,10 +164,12 @@ END
     done
     set -f
     IFS=' '
+    # A list that lacks this very shell, or a process of which no thread was shown, is not whole.
+    case $itself$outlived in 'yes ') ;; *) WHOLE='' ;; esac
 }
 
 started() { # PID: its start, in the unit of proc_pid_stat(5); "self" is the shell of a substitution
-    IFS= read -r stat <"/proc/$1/stat" || return 1
+    read_stat "$1" || return 1
     IFS=' '
     # shellcheck disable=SC2086
     set -- ${stat##*) }
@@ -143,7 +186,8 @@ runs_as() { # PID OWNER: whether one of its accounts is this one
 
 fence() { # first so that neither the supervisor nor a reboot revives it
     members
-    waits=0
+    waits=0 UNTIL=0
+    in_time || UNTIL=$((now + 3))
     case $(cat "$STATE/halted" 2>/dev/null) in
     *"latch $latch"*) ;; # it was told to halt, and what the artifact calls its own latch is kept there
     *)
@@ -163,7 +207,7 @@ fence() { # first so that neither the supervisor nor a reboot revives it
         say "masked $masked"
     fi
     [ $fenced = no ] || timeout -k 1 2 sync "$STATE/halted" "$STATE/fenced" "$STATE" 2>/dev/null || fenced=unsynced
-    while [ $waits -gt 0 ] && members && [ -n "$MEMBERS" ]; do # so long it has to cancel before it is killed
+    while [ $waits -gt 0 ] && in_time && members && [ -n "$MEMBERS" ]; do # so long it has to cancel before it is killed
         waits=$((waits - 1))
         sleep 0.1
     done
@@ -191,7 +235,7 @@ kill_group() { # what the control group names, all of it at once where that can 
         for member in $MEMBERS; do
             ! in_service "$member" || kill_these "$member"
         done
-        [ $passes -ge 10 ] || in_time || break
+        [ $passes -ge 15 ] || in_time || break
         members
     done
     [ -z "$GROUP" ] || echo 0 2>/dev/null >"$GROUP/cgroup.freeze" || :
@@ -204,7 +248,7 @@ in_time() { # whether it is before UNTIL, in seconds since boot
 }
 
 kill_all() { # the service first, which needs no look at the host; then strays of this root, until a look finds none
-    UNTIL=0 killed=0 KILLED=' '
+    UNTIL=0 killed=0 KILLED=' ' quiet=0
     in_time || UNTIL=$((now + seconds)) # it reads the clock
     while :; do
         kill_group
@@ -212,7 +256,9 @@ kill_all() { # the service first, which needs no look at the host; then strays o
         # shellcheck disable=SC2086
         set -- $OURS
         kill_seen "$@"
-        [ $#$WHOLE != 0yes ] || break
+        if [ $#$WHOLE = 0yes ]; then quiet=$((quiet + 1)); else quiet=0; fi
+        # What starts strays again and again is without one for a moment.
+        if [ $quiet -ge 2 ] || [ $quiet$killed = 10 ]; then break; fi
         in_time || break
         sleep 0.1
     done
@@ -234,23 +280,44 @@ still_populated() { # whether the kernel counts processes in GROUP that no list 
     return 1
 } 2>/dev/null
 
-look() { # what is alive of the service and of this release root, who listens, and what stops it
-    members
-    ours
-    seen=''
-    for pid in $OURS $HELD; do
-        IFS= read -r stat 2>/dev/null <"/proc/$pid/stat" || continue
-        ended "$stat" || { seen=yes && say "alive $pid"; }
+may_send() { # what else runs as the service's account, and is not gone in a moment
+    case $SUPERVISOR:$owner in systemd:[1-9]*) ;; *) return 0 ;; esac
+    set +f
+    others=$(timeout -k 1 2 grep -lsE "^Uid:.*[[:space:]]$owner([[:space:]]|\$)" /proc/[0-9]*/status)
+    [ $? -lt 124 ] || quiet=0
+    set -f
+    [ -z "$others" ] || sleep 0.3
+    for other in $others; do
+        other=${other#/proc/} other=${other%/status}
+        case $OURS$HELD in *" $other "*) continue ;; esac
+        begun=$(started "$other") && [ "$begun" -le "$BORN" ] && read_stat "$other" && ! ended "$stat" && say "may $other"
     done
-    [ -n "$seen" ] || ! still_populated || WHOLE=''
+} 2>/dev/null
+
+look() { # what is alive of the service and of this release root, who listens, and what stops it
+    seen='' passed='' quiet=0 looks=4 # two of them have to find nothing: see kill_all
+    while [ -z "$seen" ] && [ $quiet -lt 2 ] && [ $((looks = looks - 1)) -ge 0 ]; do
+        [ $looks -eq 3 ] || sleep 0.1
+        members
+        ours
+        acted=''
+        for pid in $OURS $HELD; do
+            read_stat "$pid" || { acted=$pid passed=$pid && continue; } # it has gone since it was listed
+            ended "$stat" || { seen=yes && say "alive $pid"; }
+        done
+        ! still_populated || WHOLE=''
+        case $acted$WHOLE in yes) quiet=$((quiet + 1)) ;; *) quiet=0 ;; esac
+    done
+    [ -n "$seen" ] || [ $quiet -ge 2 ] || [ -z "$passed" ] || { seen=yes && say "alive $passed"; } # one after the other
+    may_send
     listens=$({ timeout -k 1 3 cat /proc/net/tcp /proc/net/tcp6 2>/dev/null || [ $? -lt 124 ] || echo cut-short; } |
         grep -F -e ' 0A ' -e cut-short)
     for port in $PORTS; do
         hex=:$(printf '%04X' "$port") nowhere=00000000
         case $listens in *"$hex $nowhere:0000 0A "* | *"$hex $nowhere$nowhere$nowhere$nowhere:0000 0A "*) seen=yes && say "open $port" ;; esac
     done
-    case $listens in *cut-short*) WHOLE='' ;; esac
-    [ -n "$WHOLE$seen" ] || refuse cannot-look 'not every process of this host could be inspected'
+    case $listens in *cut-short*) quiet=0 ;; esac
+    [ -n "$seen" ] || [ $quiet -ge 2 ] || refuse cannot-look 'not every process of this host could be inspected'
     [ ! -e "$STATE/halted" ] || say "halted $(tr '\n' ' ' <"$STATE/halted")"
     [ ! -e "$STATE/fenced" ] || say fenced
 }

@@ -197,6 +197,91 @@ def test_who_only_holds_the_artifact_open_is_shown_and_not_killed(
         assert alive(place) == [f"alive {backup.pid}"]
 
 
+FORGED = """
+import os, sys, time
+base, root, artifact, victim = sys.argv[1:]
+path = f"{base}/a /proc/{victim}/exe -> {root}/releases/x"
+os.makedirs(os.path.dirname(path))
+held = [open(path, "w"), open(artifact)]
+print(flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("victim", ["another", "1"])
+def test_no_file_s_name_stands_for_another_process(
+    place: Place, release: Path, tmp_path: Path, victim: str
+) -> None:
+    """A file may be called as a line of the list: it kills no other process, and hides none."""
+    as_root()
+    with running("sleep", "60") as other:
+        number = str(other.pid) if victim == "another" else victim
+        forger = (PYTHON, "-c", FORGED, tmp_path / "x", place.root, release, number)
+        with running(*forger, stdout=subprocess.PIPE) as holder:
+            assert holder.stdout is not None
+            holder.stdout.readline()
+            assert alive(place) == [f"alive {holder.pid}"]
+            assert lines(place.raw(KILL)) == ["killed 1"]
+            assert holder.wait(20) == -signal.SIGKILL
+        assert other.poll() is None
+
+
+NAMED = (
+    "import ctypes,sys,time;ctypes.CDLL(None).prctl(15,sys.argv[1].encode());"
+    "print(flush=True);time.sleep(60)"
+)
+
+
+@pytest.mark.parametrize("name", [") Z", "\n) Z 0 0 0", "a) \n", "\n" * 15, "a) Z\n", ") Z 1 ("])
+@pytest.mark.parametrize("role", ["main", "stray"])
+def test_whatever_a_process_calls_itself(place: Place, release: Path, role: str, name: str) -> None:
+    shutil.copy(Path(PYTHON).resolve(), release)
+    program = PYTHON if role == "main" else release
+    with running(program, "-c", NAMED, name, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        if role == "main":
+            serves(place, process)
+        assert alive(place) == [f"alive {process.pid}"]
+        assert place.raw(FENCE + KILL).output.count(b" end ok\n") == 2
+        assert process.wait(20) == -signal.SIGKILL
+
+
+def test_strays_that_follow_one_another_are_no_empty_host(place: Place, release: Path) -> None:
+    """Each is gone when the next look comes; what starts them is not the service's to be killed."""
+    script = f"while :; do {release} 0.2; done"
+    with running("sh", "-c", script):
+        time.sleep(0.3)
+        assert alive(place)[0].startswith("alive ")
+        assert lines(place.raw(asked("kill", seconds="1", **KEYS)))[0] != "killed 0"
+
+
+def test_what_runs_as_the_service_s_account_may_send(place: Place) -> None:
+    as_root()
+    os.chown(place.state / "service", 54321, 54321)
+    place.settings = place.settings.but(supervisor="systemd", name="deploytool-none")
+    place.write_agent()
+    with running("sleep", "60", user=54321) as shell:
+        assert lines(place.raw(LOOK)) == [f"may {shell.pid}"]
+        assert lines(place.raw(KILL))[0] == "killed 0"
+        assert shell.poll() is None
+
+
+def test_a_host_that_may_not_be_inspected_is_no_empty_one(place: Place, release: Path) -> None:
+    """Without CAP_SYS_PTRACE root sees nothing of what runs as another account."""
+    as_root()
+    place.settings = place.settings.but(supervisor="systemd", name="deploytool-none")
+    place.write_agent()
+    for folder in (place.root.parent, place.root):
+        folder.chmod(0o755)
+    with running(release, "60", user=54322):
+        ended = subprocess.run(
+            ["setpriv", "--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace", place.agent],
+            input=LOOK, capture_output=True, env=place.environment, timeout=60,
+        )  # fmt: skip
+        assert b"end refused cannot-look " in ended.stdout, ended
+
+
 def test_a_number_that_was_given_away_since_the_look_is_not_killed() -> None:
     script = f". {LAST_RUNGS}; KILLED=' ' killed=0 BORN=$(started $1); kill_seen $2; echo $killed"
     with running("sleep", "60") as first:
