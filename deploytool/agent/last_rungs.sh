@@ -144,6 +144,8 @@ END
         ls:*': Permission denied') [ "$SUPERVISOR" = process ] || WHOLE='' && continue ;;
         ls:*) continue ;;
         /proc/*/fd:) pid=${line#/proc/} pid=${pid%%/*} && continue ;;
+        *' -> '*) ;;
+        *) continue ;; # what it leads to was gone
         esac
         case $link in
         *" /proc/"*/exe)

@@ -23,6 +23,7 @@ THREADS_AT_MOST = 4096
 """So many threads of a process are looked at for one that runs."""
 _RUNNING = "R"
 _UID_OF_STATUS = b"\nUid:"
+_PROCESS_OF_STATUS = b"\nTgid:"
 GONE = frozenset({errno.ENOENT, errno.ESRCH})
 
 
@@ -125,6 +126,13 @@ def read_accounts(folder: int) -> tuple[int, ...]:
     status = read_once("status", folder, STAT_AT_MOST)
     at = status.index(_UID_OF_STATUS) + len(_UID_OF_STATUS)
     return tuple(map(int, status[at : status.index(b"\n", at)].split()))
+
+
+def read_process_of_thread(folder: int) -> int:
+    """The number of the process that a thread belongs to (proc_pid_status(5), ``Tgid``)."""
+    status = read_once("status", folder, STAT_AT_MOST)
+    at = status.index(_PROCESS_OF_STATUS) + len(_PROCESS_OF_STATUS)
+    return int(status[at : status.index(b"\n", at)])
 
 
 def read_group(folder: int) -> str:

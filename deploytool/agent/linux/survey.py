@@ -18,6 +18,7 @@ from deploytool.agent.linux.proc import (
     read_all,
     read_group,
     read_once,
+    read_process_of_thread,
     read_stat,
     running_thread,
     shown,
@@ -37,6 +38,8 @@ MAPS_AT_MOST = 64 * 1024 * 1024
 ARGUMENTS_SHOWN = 64
 LOOK_S = 20.0
 """What has not been inspected by then is hidden: an account can make each process take long."""
+_THREADS_TRIED, _THREAD_PAUSE_S = 5, 0.003
+"""So many threads are tried where the first one has ended, and each may end too."""
 DESCRIPTORS_AT_ONCE = 1024
 """A process may hold a million: after so many it is asked whether there is time left."""
 _TOO_LATE = f"this look could not inspect every process within {LOOK_S:.0f} s"
@@ -277,7 +280,8 @@ class ProcSurvey:
                 self._inspect_by_thread(one, folder)
             else:
                 self._inspect(one, folder)
-            if one.hidden and read_stat(folder).exiting and running_thread(folder) is None:
+            now = read_stat(folder)
+            if one.hidden and now.exiting and not now.leaderless and running_thread(folder) is None:
                 one.hidden = ""  # it ended under our eyes
         except OSError as error:
             if error.errno in GONE:
@@ -288,14 +292,32 @@ class ProcSurvey:
         return one
 
     def _inspect_by_thread(self, one: Seen, folder: int) -> None:
-        """One whose first thread has ended, by another one; nothing where that ends too."""
-        thread = running_thread(folder)
-        if thread is None:
-            return
-        one.through = thread
-        other = open_process(thread)
+        """One whose first thread has ended, by another one, which may end while it is inspected."""
+        for _ in range(_THREADS_TRIED):
+            thread = running_thread(folder)
+            if thread is not None and self._inspect_thread(one, thread):
+                return
+            if not read_stat(folder).leaderless:
+                return  # the whole process has ended
+            time.sleep(_THREAD_PAUSE_S)
+        one.hidden = one.hidden or "its threads begin and end faster than they can be inspected"
+
+    def _inspect_thread(self, one: Seen, thread: int) -> bool:
+        """Inspects a process by one of its threads; whether that was there until the end."""
+        one.through, one.hidden = thread, ""
         try:
+            other = open_process(thread)
+        except OSError:
+            return False
+        try:
+            # The number may be another process's by now.
+            if read_process_of_thread(other) != one.pid:
+                return False
             self._inspect(one, other)
+        except OSError:
+            return False
+        else:
+            return not one.hidden
         finally:
             os.close(other)
 

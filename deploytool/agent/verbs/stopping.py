@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from deploytool.agent.acting import FileKey
     from deploytool.agent.host import AgentHost
-    from deploytool.agent.model import Other
+    from deploytool.agent.model import Other, Process
     from deploytool.agent.port import Payload
     from deploytool.agent.requests import Halt, HaltRelease, KillStrays, LookAfterStop, ShowLatch
     from deploytool.agent.verbs.sighting import Sighting
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 PASSING_S = 0.3
 """A client that someone runs ends within that time; what acts as the service does not."""
 POLL_S = 0.1
+LOOKS = 4
+"""So many looks at most decide whether nothing that could send is left."""
 _KILL = 9
 
 
@@ -92,11 +94,10 @@ def kill_strays(host: AgentHost, request: KillStrays, _payload: Payload) -> Kill
 
 def survey(host: AgentHost, _request: LookAfterStop, _payload: Payload) -> Surveyed:
     """Shows what is alive of the service or acts as it, and which stop holds here."""
-    seen = _sight(host)
+    seen, alive = _alive(host)
     processes = host.system.processes
-    alive = [seen.process(pid) for pid in seen.can_send()]
     found = Survey(
-        alive=tuple(process for process in alive if _is_there(host, process.pid, process.start)),
+        alive=alive,
         others=seen.others,
         owners=seen.owners(),
         open_ports=tuple(sorted(processes.listening(host.settings.ports))),
@@ -105,6 +106,29 @@ def survey(host: AgentHost, _request: LookAfterStop, _payload: Payload) -> Surve
         fenced=marks.is_there(host.state, "fenced"),
     )
     return Surveyed(survey=found)
+
+
+def _alive(host: AgentHost) -> tuple[Sighting, tuple[Process, ...]]:
+    """What could send, by the last look: two looks in a row have to find nothing.
+
+    What starts strays again and again is without one for a moment. Where they follow one another,
+    the last one that was seen counts as alive.
+    """
+    seen, quiet = _sight(host), 0
+    passed: tuple[Process, ...] = ()
+    for look in range(LOOKS):
+        if look:
+            host.system.machine.sleep(POLL_S)
+            seen = _sight(host, _read(seen))
+        acting = [seen.process(pid) for pid in seen.can_send()]
+        alive = tuple(p for p in acting if _is_there(host, p.pid, p.start))
+        if alive:
+            return seen, alive
+        quiet = 0 if acting else quiet + 1
+        if quiet == 2:
+            return seen, ()
+        passed = tuple(acting[-1:]) or passed
+    return seen, passed
 
 
 def latch(host: AgentHost, _request: ShowLatch, _payload: Payload) -> LatchShown:
@@ -170,18 +194,26 @@ def _not_halted(seen: Sighting) -> list[Other]:
 
 
 def _strays(host: AgentHost) -> tuple[Other, ...]:
-    """What acts as the service beside it; a passer-by is gone at the second look."""
+    """What acts as the service beside it; a passer-by is gone at the second look.
+
+    One that is gone may have been followed by another: where three looks each find somebody, it is
+    no passer-by, whatever the numbers.
+    """
     before = _sight(host)
     if not _not_halted(before):
         return ()
     host.system.machine.sleep(PASSING_S)
     after = _sight(host, _read(before))
-    return tuple(
-        other
-        for other in _not_halted(after)
-        if other.pid in before.views
-        and before.process(other.pid).start == after.process(other.pid).start
-    )
+    stayed = tuple(other for other in _not_halted(after) if _is_same(other.pid, before, after))
+    if stayed or not _not_halted(after):
+        return stayed
+    host.system.machine.sleep(PASSING_S)
+    return tuple(_not_halted(_sight(host, _read(after))))
+
+
+def _is_same(pid: int, before: Sighting, after: Sighting) -> bool:
+    """Whether it is one process in both looks."""
+    return pid in before.views and before.process(pid).start == after.process(pid).start
 
 
 def _may_run(host: AgentHost, only: str) -> bool:

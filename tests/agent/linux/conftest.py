@@ -150,11 +150,26 @@ ctypes.CDLL(None).syscall({"x86_64": 60, "aarch64": 93}[platform.machine()], 0)
 """A program whose first thread ends, as by pthread_exit(3), while another goes on: _exit(2)."""
 
 
+CHURNING = """
+import ctypes, platform, sys, threading, time
+held = [open(name) for name in sys.argv[1:]]
+def lives():
+    time.sleep(0.002)
+    threading.Thread(target=lives).start()
+threading.Thread(target=lives).start()
+print(flush=True)
+ctypes.CDLL(None).syscall({"x86_64": 60, "aarch64": 93}[platform.machine()], 0)
+"""
+"""The same; and of its other threads each starts the next one, and ends."""
+
+
 @contextmanager
-def leaderless(*argv: str | Path, **options: object) -> Iterator[subprocess.Popen[bytes]]:
+def leaderless(
+    *argv: str | Path, program: str = LEADERLESS, **options: object
+) -> Iterator[subprocess.Popen[bytes]]:
     """A process whose first thread has ended. ``argv``: a Python, and what it is to hold open."""
-    program = (argv[0], "-c", LEADERLESS, *argv[1:])
-    with running(*program, stdout=subprocess.PIPE, **options) as process:
+    words = (argv[0], "-c", program, *argv[1:])
+    with running(*words, stdout=subprocess.PIPE, **options) as process:
         stat = Path(f"/proc/{process.pid}/stat")
         eventually(lambda: stat.read_text().rpartition(")")[2].split()[0] == "Z")
         assert process.poll() is None, "its other thread goes on"

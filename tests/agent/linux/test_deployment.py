@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -35,7 +36,7 @@ from deploytool.agent.requests import (
 from deploytool.agent.requests import Locked as TookLock
 from deploytool.release.model import Manifest
 
-from .conftest import ARTIFACT, NONCE, Place, eventually
+from .conftest import ARTIFACT, NONCE, Place, eventually, running
 
 
 class Conversation:
@@ -272,6 +273,27 @@ def test_a_stop_halts_and_the_last_rungs_end_what_remains(
     refused = again.ask(Activate(token=locked.token, release=sha, latch="ab12", show=Probe()))
     assert isinstance(refused, RefusedAnswer), refused
     assert refused.code == "halted"
+
+
+def test_strays_that_follow_one_another_are_no_silence(host: Conversation) -> None:
+    """Each is gone at the next look; a passer-by is too, and no other follows it."""
+    deploy(host, "1.0")
+    stray = host.place.root / "releases" / ("a" * 64) / "router"
+    stray.parent.mkdir()
+    shutil.copy("/usr/bin/sleep", stray)
+    halt = Halt(latch="ab12", by="ann", reason="test", since=1, seconds=5)
+    with running(stray, "0.1"):
+        quiet = host.ask(halt)
+    assert isinstance(quiet, Halted), quiet
+    assert quiet.strays == ()
+    with running("sh", "-c", 'while :; do "$1" 0.2; done', "sh", stray):
+        eventually(lambda: isinstance(told := host.ask(halt), Halted) and told.strays)
+        eventually(
+            lambda: (
+                isinstance(told := host.ask(LookAfterStop()), Surveyed)
+                and len(told.survey.alive) > 1
+            )
+        )
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])

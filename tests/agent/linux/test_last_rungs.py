@@ -20,6 +20,7 @@ from deploytool.agent.linux.files import LinuxFiles
 from deploytool.agent.model import Latch
 
 from .conftest import (
+    CHURNING,
     PYTHON,
     Place,
     Ran,
@@ -168,6 +169,14 @@ def test_a_stray_goes_on_without_its_first_thread(place: Place, release: Path, w
         place.raw(KILL)
         assert stray.wait(20) == -signal.SIGKILL
         assert alive(place) == []
+
+
+def test_threads_that_come_and_go_hide_no_process(place: Place, release: Path) -> None:
+    shutil.copy(Path(PYTHON).resolve(), release)
+    with leaderless(release, program=CHURNING) as stray:
+        for _ in range(5):
+            ran = place.raw(LOOK).output
+            assert f"alive {stray.pid}\n".encode() in ran or b"refused cannot-look" in ran
 
 
 def test_who_only_holds_the_artifact_open_is_shown_and_not_killed(

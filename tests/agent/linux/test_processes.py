@@ -21,7 +21,7 @@ from deploytool.agent.linux.survey import ProcSurvey
 from deploytool.agent.port import Interest, View
 from tests.unable import unable
 
-from .conftest import PYTHON, as_root, breeding, eventually, leaderless, running
+from .conftest import CHURNING, PYTHON, as_root, breeding, eventually, leaderless, running
 
 PROCESSES = LinuxProcesses("/usr/local/libexec/deploytool/router/agent")
 ACCOUNT = 65534
@@ -333,6 +333,16 @@ def test_a_process_goes_on_without_its_first_thread(release: Path, way: str) -> 
         assert any(line.startswith("PATH=") for line in PROCESSES.environment(shown))
         assert PROCESSES.signal(process.pid, shown.start, signal.SIGKILL)
         assert process.wait(20) == -signal.SIGKILL
+
+
+def test_threads_that_come_and_go_hide_no_process(release: Path) -> None:
+    """Each may end while the process is inspected by it: then it is said that it was not seen."""
+    shutil.copy(Path(PYTHON).resolve(), release)
+    with leaderless(release, program=CHURNING) as process:
+        for _ in range(20):
+            view = seen(interest(release, whole=True), process.pid)
+            assert view is not None
+            assert ("exe", str(release)) in ways(view) or "threads begin and end" in view.hidden
 
 
 @pytest.mark.parametrize("name", ["", "/", "relative", "/../..", "/no/such/group", "/a/../.."])
