@@ -251,6 +251,9 @@ class HostEscalation:
         self._guarded = False
         """Whether it was shown that nothing starts it again."""
         self._masked = False
+        self._latched: bool | None = None
+        self._fenced: bool | None = None
+        """Whether a latch of a stop, and its fence, were seen there last."""
         self._own: Own | None = None
         self._may_send: tuple[str, ...] = ()
         self._speaks = False
@@ -447,18 +450,21 @@ class HostEscalation:
         if reply.one("latched") == "no":
             self._notes.append(_NOT_LATCHED)
         if rung is Rung.FENCE:
-            self._guarded = _fenced(reply)
+            self._guarded = self._fenced = _fenced(reply)
             self._masked = reply.one("masked") == "yes"
         elif rung in _LOOKS:
             # The answer to the fence may have been lost; what it did is there to be seen. Behind a
             # mask this stop's latch does: whoever would lift the mask to start it is refused by it.
             mine = f"latch {self._order.latch} "
             held = any(f"{text} ".startswith(mine) for text in reply.all("halted"))
+            self._latched, self._fenced = bool(reply.all("halted")), bool(reply.all("fenced"))
             shown = bool(reply.all("fenced")) or (self._masked and held)
             self._guarded = self._guarded or shown
             self._may_send = tuple(f"process {excerpt(one)}" for one in reply.all("may"))
 
     def _note_halted(self, halted: Halted) -> None:
+        if not halted.skipped:
+            self._latched = halted.latched
         if not halted.latched and not halted.skipped:
             self._notes.append(_NOT_LATCHED)
         self._asked_what_runs = True
@@ -466,6 +472,7 @@ class HostEscalation:
         self._own = own_of(halted, asked, time.time())
 
     def _note_survey(self, seen: Survey) -> None:
+        self._latched, self._fenced = seen.latched, seen.fenced
         mine = seen.latch is not None and seen.latch.latch == self._order.latch
         self._guarded = self._guarded or seen.fenced or (self._masked and mine)
         strays = {other.pid for other in seen.others if other.role == "acts"}
@@ -529,7 +536,15 @@ class HostEscalation:
             notes = (f"{why}: it was told, and nothing that it answered counts",)
             return HostOutcome(self.host, end, at_s, tuple(self.steps), notes)
         return HostOutcome(
-            self.host, end, at_s, tuple(self.steps), notes, self._own, self._may_send[:6]
+            self.host,
+            end,
+            at_s,
+            tuple(self.steps),
+            notes,
+            self._own,
+            self._may_send[:6],
+            self._latched,
+            self._fenced,
         )
 
 

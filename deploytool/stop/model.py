@@ -124,6 +124,7 @@ class HostOutcome:
 
     ``own``: what the router said of its own orders; None where it can't be asked.
     ``may_send``: processes that the last look found, and that nothing shows to be harmless.
+    ``latched`` and ``fenced``: whether a stop's latch and fence were seen there; None: not shown.
     """
 
     host: str
@@ -133,6 +134,8 @@ class HostOutcome:
     notes: tuple[str, ...] = ()
     own: Own | None = None
     may_send: tuple[str, ...] = ()
+    latched: bool | None = None
+    fenced: bool | None = None
 
 
 @dataclass(frozen=True)

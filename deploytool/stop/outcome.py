@@ -126,10 +126,11 @@ def make_row(
 
 def last_seen(climbed: HostOutcome) -> Last:
     """What a stop saw last of a host."""
+    latched, fenced = climbed.latched, climbed.fenced
     if climbed.end is End.HALTED:
-        return Last("HALTED", latched=True)
+        return Last("HALTED", latched, fenced)
     if climbed.end is End.DEAD:
-        return Last(latched=True, fenced=stopped(climbed), runs=False)
+        return Last(None, latched, fenced, runs=None if climbed.may_send else False)
     return UNSEEN if climbed.end is End.OUT_OF_REACH else Last(runs=True)
 
 
@@ -341,6 +342,8 @@ def outcome_document(climbed: HostOutcome) -> dict[str, Any]:
         "notes": list(climbed.notes),
         "own": None if climbed.own is None else asdict(climbed.own),
         "may_send": list(climbed.may_send),
+        "latched": climbed.latched,
+        "fenced": climbed.fenced,
     }
 
 
@@ -359,4 +362,9 @@ def outcome_from(said: Mapping[str, Any]) -> HostOutcome:
     own = Own(**said["own"]) if said.get("own") is not None else None
     may_send = tuple(str(one) for one in said.get("may_send", ()))
     host, end, at_s = str(said["host"]), End(said["end"]), float(said["at_s"])
-    return HostOutcome(host, end, at_s, steps, notes, own, may_send)
+    latched, fenced = (_yes_no(said.get(key)) for key in ("latched", "fenced"))
+    return HostOutcome(host, end, at_s, steps, notes, own, may_send, latched, fenced)
+
+
+def _yes_no(value: object) -> bool | None:
+    return value if isinstance(value, bool) else None

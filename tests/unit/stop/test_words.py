@@ -10,7 +10,6 @@ from deploytool.cli.starting import unfinished
 from deploytool.parity.words import UNSEEN, Last, Trades, Words, words
 from deploytool.stop.model import End, HostOutcome
 from deploytool.stop.outcome import last_seen
-from deploytool.stop.table import UNGUARDED
 
 KNOWN = (None, False, True)
 STATES = (None, "ACTIVE", "REDUCING", "HALTED", "ODD")
@@ -41,13 +40,17 @@ def test_every_state_has_words_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("end", End)
-@pytest.mark.parametrize("notes", [(), (f"{UNGUARDED}: a reboot",)], ids=["guarded", "not"])
-def test_p6_every_end_of_a_stop_is_told_by_its_last_look(end: End, notes: tuple[str, ...]) -> None:
-    said = words(last_seen(HostOutcome("a", end, 1.0, (), notes)))
-    assert (said.trades is Trades.NO) == (end in {End.HALTED, End.DEAD})
-    assert ("fenced" in said.text) <= (end is End.DEAD)
-    if notes and end is End.DEAD:
-        assert "no longer fenced" in said.text
+@pytest.mark.parametrize(("latched", "fenced"), list(product(KNOWN, KNOWN)))
+@pytest.mark.parametrize("may_send", [(), ("process 7",)], ids=["empty", "not"])
+def test_p6_every_end_of_a_stop_is_told_by_its_last_look(
+    end: End, latched: bool | None, fenced: bool | None, may_send: tuple[str, ...]
+) -> None:
+    ended = HostOutcome("a", end, 1.0, may_send=may_send, latched=latched, fenced=fenced)
+    said = words(last_seen(ended))
+    assert (said.trades is Trades.NO) == (end is End.HALTED or (end is End.DEAD and not may_send))
+    if end in {End.HALTED, End.DEAD}:
+        assert ("fenced" in said.text and "no longer" not in said.text) <= (fenced is True)
+        assert ("latch" in said.text and "its own" not in said.text) <= (latched is True)
 
 
 WORDS = tuple({words(one).text: words(one) for one in LASTS}.values())
