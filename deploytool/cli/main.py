@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
 import sys
@@ -25,9 +24,6 @@ from deploytool.cli.output import (
 )
 from deploytool.errors import DeploytoolError, InputError, Interrupted
 from deploytool.fleet.exchange_log import LOG
-
-COLLECT_AT = 100_000
-"""So many objects more than there were, and garbage is looked for."""
 
 app = typer.Typer(
     name="deploytool",
@@ -140,8 +136,6 @@ def _run() -> int:
 
 def main() -> None:
     """The console script."""
-    # What is imported stays: to look through it again and again costs a sixth of a start.
-    gc.set_threshold(COLLECT_AT)
     # Whoever ends it politely gets what Ctrl-C gets: throwaway fleets go, and what is left is said.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

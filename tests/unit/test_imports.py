@@ -28,8 +28,8 @@ COMMANDS: dict[str, tuple[int, set[str]]] = {
     "deploy -i fleet.yaml 1": (3, ASKS | {"sqlite3", "tenacity"}),
 }
 """By what is typed: how it ends where no host is there, and the heavy ones it takes."""
-COLLECTED_AT_MOST = 80
-"""So often garbage may be looked for: while the command line itself is imported, and no more."""
+COLLECTED_AT_MOST = 20
+"""So often garbage may be looked for: while Python itself starts, and no more."""
 ASK = """
 import atexit, sys
 import gc
