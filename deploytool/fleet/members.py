@@ -132,7 +132,7 @@ class Agreement:
     conflict: str = ""
 
 
-def agree(shown: Mapping[str, Shown]) -> Agreement:
+def agree(shown: Mapping[str, Shown] | Mapping[str, Members]) -> Agreement:
     """The document that holds: the one of the highest epoch, if it replaced every other.
 
     A host that keeps none, or one that can't be read, does not decide which one holds.
@@ -156,7 +156,7 @@ def agree(shown: Mapping[str, Shown]) -> Agreement:
     return Agreement(newest, lacking)
 
 
-def belongs(shown: Mapping[str, Shown], name: str) -> Member | None:
+def belongs(shown: Mapping[str, Shown] | Mapping[str, Members], name: str) -> Member | None:
     """The member of this name, where the document that holds has it.
 
     Where documents contradict each other, each of them must have it.

@@ -5,8 +5,9 @@ from __future__ import annotations
 from deploytool.fleet.model import Inventory
 
 NO_ROOT = "whole host: not proven (no root)"
+NO_MEMBERS = "members: not proven (no root)"
 _ALWAYS = (
-    "hosts not in the inventory",
+    "hosts that were never prepared",
     "what root altered",
     "forged answers (they are not signed)",
     "an interpreter's compiled caches",
@@ -15,7 +16,7 @@ _ALWAYS = (
 
 def uncovered(inventory: Inventory) -> tuple[str, ...]:
     """What MATCH and PARITY say nothing about on this fleet, the gravest first."""
-    rootless = (NO_ROOT,) if inventory.service.supervisor != "systemd" else ()
+    rootless = (NO_ROOT, NO_MEMBERS) if inventory.service.supervisor != "systemd" else ()
     venues = () if inventory.service.connects else ("venues (service.connects is empty)",)
     checked = inventory.service.redirects == "checked"
     redirects = () if checked else ("port redirects where no tool shows them",)

@@ -68,6 +68,8 @@ def expect(
         disk=disk,
         surroundings=surroundings,
         redirects_checked=inventory.service.redirects == "checked",
+        fleet=inventory.fleet,
+        declared=frozenset(inventory.names),
         arguments=files.settings.start.filled(current=f"{files.settings.root}/current"),
         environment=files.settings.environment,
     )

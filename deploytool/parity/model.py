@@ -18,11 +18,13 @@ from deploytool.agent.model import (
     Marks,
     Other,
     Process,
+    Rights,
     RolloutMark,
 )
 from deploytool.agent.model import HostEvidence as Shown
 from deploytool.core.finding import Finding, Level
 from deploytool.errors import HostFault
+from deploytool.fleet.members import Members, NotMembers, read_members
 from deploytool.fleet.model import Digest
 
 
@@ -212,10 +214,31 @@ class Evidence:
         running = shown.main or shown.group or shown.runs or shown.owners or shown.open_ports
         return not (running or self.others("acts", "unseen"))
 
+    @cached_property
+    def members(self) -> Members | str | None:
+        """Whom this host believes to be a member, or why it is not known; None: it has no root."""
+        kept = self.shown.members
+        if kept is None:
+            return None
+        if kept.missing:
+            return "none there"
+        if len(kept.rights) != 2 or any(_others_write(rights) for rights in kept.rights):
+            return "others than root may change it"
+        if kept.text is None:
+            return "it can't be read"
+        try:
+            return read_members(kept.text)
+        except NotMembers as error:
+            return str(error)
+
     @property
     def identity(self) -> tuple[str, str]:
         """What makes it one host: eight release roots on one machine are eight hosts."""
         return self.machine, self.root
+
+
+def _others_write(rights: Rights) -> bool:
+    return rights.owner != 0 or bool(rights.mode & 0o022)
 
 
 def _whole(manifest: agent.ManifestShown | None) -> bytes | None:
@@ -254,6 +277,9 @@ class Expected:
     """What the unit starts."""
     environment: tuple[str, ...] = ()
     """What the unit adds to its environment, ``NAME=value``."""
+    fleet: str = ""
+    declared: frozenset[str] = frozenset()
+    """The hosts that the inventory lists."""
 
 
 class Verdict(Enum):

@@ -48,6 +48,13 @@ REMEDIES: Mapping[tuple[str, str], Remedy] = MappingProxyType(
     {
         ("agent", ""): _PREPARE,
         ("signers", ""): _PREPARE,
+        ("members", "list"): _PREPARE,
+        ("members", "strange"): _PREPARE,
+        ("members-same", ""): _PREPARE,
+        ("member", ""): _by_a_person(
+            "see which machine it is: one that is gone leaves with 'deploytool host retire NAME "
+            "--gone', and 'deploytool host prepare' makes the new one a member"
+        ),
         ("rights", ""): _PREPARE,
         ("unit", "file"): _PREPARE,
         ("unit", "UnitFileState"): _PREPARE,
@@ -124,6 +131,12 @@ def remedy(taken: Round, inventory: str) -> str:
         return (
             "A stop was for these hosts too, and they don't show it: stop them, and then start "
             f"them lawfully: deploytool stop -i {quote(inventory)} {options}"
+        )
+    if unlisted := _unlisted(bad):
+        retire = f"deploytool host retire {unlisted[0]} -i {quote(inventory)} --gone --admin root"
+        return (
+            f"List {', '.join(unlisted)} in {inventory} too, or, if {unlisted[0]} is gone for "
+            f"good: {retire}"
         )
     if (host := _starting(taken)) is not None:
         return (
@@ -205,6 +218,12 @@ def _said_armed(taken: Round) -> tuple[str, ...]:
     said = [(v.evidence.status or {}).get("armed") for v in taken.hosts if v.evidence is not None]
     names = {str(name) for armed in said if isinstance(armed, (list, tuple)) for name in armed}
     return tuple(sorted(names))
+
+
+def _unlisted(bad: list[HostVerdict]) -> tuple[str, ...]:
+    """The members that the inventory does not list."""
+    found = [f for v in bad for f in v.findings if (f.rule, f.aspect) == ("members", "unlisted")]
+    return tuple(sorted({name for f in found for name in str(f.facts["hosts"]).split()}))
 
 
 def _trading(bad: list[HostVerdict]) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from deploytool.core.finding import Finding, Level
-from deploytool.parity import beside_rules, fleet_rules, process_rules, rules
+from deploytool.parity import beside_rules, fleet_rules, member_rules, process_rules, rules
 from deploytool.parity.model import Evidence, Expected, HostVerdict
 
 
@@ -124,6 +124,12 @@ RULES: tuple[Rule, ...] = (
         (_F, _F, _F, _N, _F),
         rules.signers_rule,
     ),
+    Rule(
+        "members",
+        "the inventory lists the members that this host knows, and no others",
+        (_F, _F, _F, _F, _T),
+        member_rules.listed_rule,
+    ),
     Rule("clock", "the clock agrees with this machine's", (_F, _F, _F, _N, _F), rules.clock_rule),
     Rule(
         "beside",
@@ -132,6 +138,15 @@ RULES: tuple[Rule, ...] = (
         beside_rules.bystanders_rule,
     ),
     Rule("identity", "each host is a machine of its own", _ALWAYS, compare=fleet_rules.identities),
+    Rule(
+        "member", "each host is the member of its name", _ALWAYS, compare=member_rules.memberships
+    ),
+    Rule(
+        "members-same",
+        "the hosts keep the newest list of members",
+        (_F, _F, _F, _F, _T),
+        compare=member_rules.lists,
+    ),
     Rule(
         "files-same", "the same configuration on all", _ALWAYS, compare=fleet_rules.configurations
     ),

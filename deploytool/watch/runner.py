@@ -87,6 +87,8 @@ from deploytool.watch.lease import Lease
 from deploytool.watch.server import StopCall, StopClient, StopServer
 
 _NOTES_SHOWN = 3
+_TOLD = frozenset({"account", "members", "members-same"})
+"""Notes of these rules are told of a host that is a MATCH: somebody has to do something."""
 _TICK_S = 0.25
 _AGAIN_S = 5.0
 _ROUND_S = 5.0
@@ -329,10 +331,12 @@ class Watch:
             if declared_by(by_shown, self._declared, shown):
                 self._declared, taken = shown, by_shown
                 self._say(f"declared: {taken.label}")
+        # A host that was taken off the list of members is nobody's to renew.
+        outcast = {v.host for v in taken.hosts if any(f.rule == "member" for f in v.findings)}
         self._may_renew = {
             host: (self._round_began, e.main_pid)
             for host, e in seen.items()
-            if isinstance(e, Evidence) and self._matches(host, e)
+            if isinstance(e, Evidence) and host not in outcast and self._matches(host, e)
         }
         self._left.tell(seen)
         self._picture(taken, seen)
@@ -362,7 +366,7 @@ class Watch:
                 text = f"UNKNOWN: {unknown[host]}; {self._last(host, now)}"
                 key = "UNKNOWN"
             elif verdict.verdict is Verdict.MATCH:
-                beside = [str(note) for note in verdict.notes if note.rule == "account"]
+                beside = [str(note) for note in verdict.notes if note.rule in _TOLD]
                 text = key = "; ".join((f"MATCH on {taken.label}", *beside[:_NOTES_SHOWN]))
             else:
                 key = f"{verdict.verdict.value}: {drifted.get(host, 'a rollout is under way')}"

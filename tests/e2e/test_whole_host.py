@@ -255,4 +255,4 @@ def test_p1_contents_decide_which_configuration_runs_and_times_do_not(
     plant(desk, {"router8": "sed -i '$d' /usr/lib/python3.*/this.py"})
     again = desk.tool("status", "-i", parity)
     assert again.code == 0, again
-    assert "Not covered (docs/proof.md): hosts not in the inventory;" in again.out
+    assert "Not covered (docs/proof.md): hosts that were never prepared;" in again.out

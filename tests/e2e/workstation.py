@@ -26,6 +26,7 @@ from typing import Any, TypeVar
 import testinfra
 import yaml
 
+from deploytool.fleet.members import Member, Members
 from deploytool.rehearsal.fleets.container import ContainerFleet
 from deploytool.rehearsal.fleets.model import FleetRecord
 from tests.schemas import valid
@@ -97,15 +98,21 @@ class Workstation:
     containers: ContainerFleet
     record: FleetRecord
     inventory: Path = field(init=False)
+    fleets: dict[Path, tuple[str, ...]] = field(default_factory=dict)
+    """The hosts of each inventory of the one fleet; tests take some of its hosts for all of it."""
+    members: tuple[str, ...] = ()
+    """Whom the hosts of the inventory that was used last believe to be the fleet."""
 
     def __post_init__(self) -> None:
         self.inventory = self.write_inventory("eight.yaml", [h.name for h in self.record.hosts])
+        self.members = self.fleets[self.inventory]
 
     # --- the command ----------------------------------------------------------------------
 
     def tool(self, *words: object, timeout_s: float = 120) -> Ended:
         """Runs the console command to its end, as a user does."""
         argv = tuple(map(str, words))
+        self.enlist(self._meant(words))
         began = time.monotonic()
         done = subprocess.run(
             [TOOL, *argv],
@@ -119,6 +126,7 @@ class Workstation:
 
     def begin(self, *words: object) -> subprocess.Popen[str]:
         """Starts the console command; the caller ends it."""
+        self.enlist(self._meant(words))
         return subprocess.Popen(
             [TOOL, *map(str, words)],
             cwd=self.folder,
@@ -185,7 +193,34 @@ class Workstation:
         said |= {"expect": len(hosts), "hosts": {h: said["hosts"][h] for h in hosts}, **changes}
         path = self.folder / name
         path.write_text(yaml.safe_dump(said, sort_keys=False))
+        if "fleet" not in changes:
+            self.fleets[path] = tuple(hosts)
         return path
+
+    def _meant(self, words: tuple[object, ...]) -> tuple[str, ...]:
+        """The hosts of the inventory that a command names."""
+        named = [word for word in words if isinstance(word, Path) and word in self.fleets]
+        return self.fleets[named[0]] if named else ()
+
+    def enlist(self, names: tuple[str, ...]) -> None:
+        """Has these hosts believe that they are the fleet, as if no others had been prepared."""
+        if not names or set(names) == set(self.members):
+            return
+        fleet = yaml.safe_load(self.inventory.read_text())["fleet"]
+        machines = {name: self.root(name, "cat /etc/machine-id").strip() for name in names}
+        listed = Members(
+            fleet=fleet,
+            epoch=1,
+            hosts=tuple(Member(name=n, machine=machines[n], root=ROOT) for n in sorted(names)),
+        )
+        folder = "/etc/deploytool/router"
+        for name in names:
+            self.root(
+                name,
+                f"mkdir -p {folder}; cat >{folder}/members <<'END'\n{listed.text}END\n"
+                f"chmod 0644 {folder}/members",
+            )
+        self.members = names
 
     def prepare(self, *words: object) -> Ended:
         """Has the hosts made ready by the admin account, as a user does once."""

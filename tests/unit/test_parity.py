@@ -20,6 +20,7 @@ from deploytool.agent.model import (
     Latch,
     ManifestShown,
     Marks,
+    MembersFile,
     Other,
     Owner,
     Process,
@@ -35,6 +36,7 @@ from deploytool.agent.requests import Answer, Locked
 from deploytool.agent.requests import LookAnswer as Answered
 from deploytool.core.finding import Finding, Level
 from deploytool.errors import FaultKind, HostFault
+from deploytool.fleet.members import Members
 from deploytool.parity.evidence import read_evidence
 from deploytool.parity.fleet_rules import drop_ins
 from deploytool.parity.host_notices import notices
@@ -43,6 +45,7 @@ from deploytool.parity.model import Evidence, HostVerdict, Parity, Round, Verdic
 from deploytool.parity.remedies import remedy
 from deploytool.parity.rules import status_rule
 from deploytool.parity.table import ProofUse, judge_host
+from deploytool.simulation.members import listed
 
 from .evidences import MANIFEST, OTHER_SHA, bare, but, good, rendered, wanted
 
@@ -131,8 +134,17 @@ RUN = SHOWN.runs[0]
 UNIT_FILE = SHOWN.unit_files[0]
 assert SHOWN.signers is not None
 SIGNERS = SHOWN.signers
+assert SHOWN.members is not None
+MEMBERS = SHOWN.members
+LISTED = listed(rendered().inventory)
 BOOT = "0" * 8
 LATCH = Latch(latch="ab12", by="me@here", reason="runaway+orders", since=1)
+
+
+def listing(members: Members) -> dict[str, Any]:
+    """What a host shows that keeps this list of members."""
+    return {"members": MEMBERS.but(text=members.text)}
+
 
 SPOILED: dict[str, tuple[dict[str, Any], Level]] = {
     "agent": ({"agent": OTHER_SHA}, Level.MISMATCH),
@@ -238,6 +250,28 @@ SPOILED: dict[str, tuple[dict[str, Any], Level]] = {
     ),
     "rights not seen": ({"rights": ()}, Level.UNKNOWN),
     "rebooted since": ({"boot": "another"}, Level.MISMATCH),
+    "members not shown": ({"members": None}, Level.UNKNOWN),
+    "no list of members": ({"members": MembersFile(missing=True)}, Level.UNKNOWN),
+    "a list of members that can't be read": ({"members": MEMBERS.but(text=None)}, Level.UNKNOWN),
+    "a list of members that is none": ({"members": MEMBERS.but(text="[]")}, Level.UNKNOWN),
+    "another fleet's members": (listing(LISTED.but(fleet="another")), Level.UNKNOWN),
+    "a member that the inventory lacks": (
+        listing(LISTED.but(hosts=(*LISTED.hosts, LISTED.hosts[0].but(name="router9", root="/x")))),
+        Level.UNKNOWN,
+    ),
+    "a declared host that is no member": (
+        listing(LISTED.but(hosts=LISTED.hosts[1:])),
+        Level.UNKNOWN,
+    ),
+    "members, rights not seen": ({"members": MEMBERS.but(rights=())}, Level.UNKNOWN),
+    "members that another account writes": (
+        {"members": MEMBERS.but(rights=rights((7, 0o644), (0, 0o755)))},
+        Level.UNKNOWN,
+    ),
+    "members in a folder that others write": (
+        {"members": MEMBERS.but(rights=rights((0, 0o644), (0, 0o777)))},
+        Level.UNKNOWN,
+    ),
     "signers not shown": ({"signers": None}, Level.UNKNOWN),
     "other signers": (
         {"signers": SIGNERS.but(file=SIGNERS.file.but(sha=OTHER_SHA))},
@@ -371,7 +405,6 @@ IMMATERIAL = {
     "log": "what a service printed before it ended proves nothing",
     "interpreters": "held against other hosts, not against the inventory",
     "machine": "held against other hosts",
-    "members": "what a host believes its fleet to be says nothing of what it runs",
     "made": "says why the agent differs, where its digest does",
     "marks": "told one by one",
     "root": "held against other hosts",
@@ -750,7 +783,8 @@ def test_p1_two_names_for_one_machine_are_found_on_both() -> None:
     bad = [v.host for v in taken.hosts if v.verdict is Verdict.MISMATCH]
     assert bad == ["router1", "router2"]
     apart = but(twin, root="/another/root")
-    assert judge(rendered().inventory, fleet(router2=apart), MANIFEST).parity is Parity.PARITY
+    taken = judge(rendered().inventory, fleet(router2=apart), MANIFEST)
+    assert {finding.rule for finding in taken.findings} == {"member"}, "two hosts, one of them new"
 
 
 @pytest.mark.parametrize("odd", [1, 4])

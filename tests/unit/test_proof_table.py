@@ -14,7 +14,7 @@ from deploytool.cli.screen import round_document, show_round
 from deploytool.core.finding import Finding, Level
 from deploytool.errors import FaultKind, HostFault
 from deploytool.parity import table
-from deploytool.parity.coverage import NO_ROOT, uncovered
+from deploytool.parity.coverage import NO_MEMBERS, NO_ROOT, uncovered
 from deploytool.parity.evidence import known_by
 from deploytool.parity.judge import judge
 from deploytool.parity.model import Evidence, Parity, Verdict
@@ -25,7 +25,7 @@ from deploytool.simulation import fleet as fleets
 from deploytool.simulation import program
 
 from .evidences import MANIFEST, OTHER_SHA, but, good, rendered, wanted
-from .test_parity import COPY, LATER, SHOWN, SPOILED, with_process
+from .test_parity import COPY, LATER, LISTED, SHOWN, SPOILED, listing, with_process
 
 NAMES = rendered().inventory.names
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "proof.md"
@@ -47,12 +47,15 @@ def mapping(*more: FileDigest, instead: bool = False) -> dict[str, Any]:
 
 assert SHOWN.running is not None
 INTERPRETER = SHOWN.running.mapped[0]
+LATER_LIST = LISTED.but(epoch=2, before=(LISTED.digest,))
 ODD: dict[str, dict[str, Any]] = {
     "identity": {"machine": good("router2").machine},
     "halts": {
         "latch": Latch(latch="ab", by="me@here", reason="x", since=9, hosts="router1 router2"),
         "status": {**(good().status or {}), "trading_state": "HALTED"},
     },
+    "member": {"machine": "0" * 32},
+    "members-same": listing(LATER_LIST),
     "files-same": {"configs": (FileDigest(path=SHOWN.configs[0].path, sha=OTHER_SHA),)},
     "drop-ins-same": {
         "unit_files": (*SHOWN.unit_files, library("/usr/lib/systemd/system/service.d/x.conf"))
@@ -67,7 +70,11 @@ ODD: dict[str, dict[str, Any]] = {
     },
 }
 """What makes router1 another host than the seven others, by the rule that finds it."""
-HIT = {"identity": {"router1", "router2"}, "halts": {"router2"}}
+HIT = {
+    "identity": {"router1", "router2"},
+    "halts": {"router2"},
+    "members-same": {*NAMES} - {"router1"},
+}
 """Where it is found, if not on router1 alone."""
 
 
@@ -160,8 +167,9 @@ def forgets(rule: Rule) -> Rule:
     return replace(rule, compare=lambda _seen: iter(()))
 
 
-SEEN_TWICE = {"files-same"}
-"""Found by another rule as well: the process was started with what the file held before."""
+SEEN_TWICE = {"files-same", "identity"}
+"""Found by another rule as well: the process was started with what the file held before, and a
+machine of two names is not the member of one of them."""
 DECIDING = [rule for rule in RULES if Weight.FULL in rule.weights]
 
 
@@ -422,7 +430,7 @@ def test_what_a_proof_does_not_cover_is_part_of_it() -> None:
     assert taken.parity is Parity.PARITY
     assert taken.uncovered == uncovered(rendered().inventory)
     assert NO_ROOT not in taken.uncovered
-    assert uncovered(rendered("process").inventory)[0] == NO_ROOT
+    assert uncovered(rendered("process").inventory)[:2] == (NO_ROOT, NO_MEMBERS)
 
 
 def test_what_is_only_told_is_printed_with_the_host_and_the_proof_says_what_it_lacks(
