@@ -110,7 +110,8 @@ def _after_check(
         (judge_host(h, expected[h], item, ProofUse.CHANGE) for h, item in answers.items()),
         ProofUse.CHANGE,
     )
-    return readying([v for v in judged if v.verdict is not Verdict.MATCH], prepare, again)
+    bad = [v for v in judged if v.verdict is not Verdict.MATCH]
+    return readying(bad, str(inventory), prepare, again)
 
 
 def _as_root(fleet: Inventory) -> str:

@@ -132,12 +132,8 @@ def remedy(taken: Round, inventory: str) -> str:
             "A stop was for these hosts too, and they don't show it: stop them, and then start "
             f"them lawfully: deploytool stop -i {quote(inventory)} {options}"
         )
-    if unlisted := _unlisted(bad):
-        retire = f"deploytool host retire {unlisted[0]} -i {quote(inventory)} --gone --admin root"
-        return (
-            f"List {', '.join(unlisted)} in {inventory} too, or, if {unlisted[0]} is gone for "
-            f"good: {retire}"
-        )
+    if advice := _list_them(bad, inventory):
+        return advice
     if (host := _starting(taken)) is not None:
         return (
             f"A start is under way on {host}, or was interrupted. If its deployer is gone, take "
@@ -161,7 +157,7 @@ def remedy(taken: Round, inventory: str) -> str:
     return _by_hand(bad, again) or _with_deploytool(taken, bad, quote(inventory))
 
 
-def readying(bad: Sequence[HostVerdict], prepare: str, again: str) -> str:
+def readying(bad: Sequence[HostVerdict], inventory: str, prepare: str, again: str) -> str:
     """The first thing to do about hosts that answered and can't be deployed to.
 
     ``prepare``: the command that makes hosts ready, which mends much and not all. ``again``: the
@@ -169,7 +165,7 @@ def readying(bad: Sequence[HostVerdict], prepare: str, again: str) -> str:
     """
     if _unprepared(bad):
         return prepare
-    return _by_hand(bad, again) or prepare
+    return _list_them(bad, inventory) or _by_hand(bad, again) or prepare
 
 
 def _by_hand(bad: Sequence[HostVerdict], again: str) -> str | None:
@@ -220,10 +216,15 @@ def _said_armed(taken: Round) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def _unlisted(bad: list[HostVerdict]) -> tuple[str, ...]:
-    """The members that the inventory does not list."""
+def _list_them(bad: Sequence[HostVerdict], inventory: str) -> str | None:
+    """What to do about members that the inventory does not list; None where there are none."""
     found = [f for v in bad for f in v.findings if (f.rule, f.aspect) == ("members", "unlisted")]
-    return tuple(sorted({name for f in found for name in str(f.facts["hosts"]).split()}))
+    if not (names := sorted({name for f in found for name in str(f.facts["hosts"]).split()})):
+        return None
+    retire = f"deploytool host retire {names[0]} -i {quote(inventory)} --gone --admin root"
+    return (
+        f"List {', '.join(names)} in {inventory} too, or, if {names[0]} is gone for good: {retire}"
+    )
 
 
 def _trading(bad: list[HostVerdict]) -> str:

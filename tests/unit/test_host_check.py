@@ -10,7 +10,9 @@ import pytest
 from deploytool.agent.model import FileDigest, Other, Process
 from deploytool.cli.preparing import _after_check
 from deploytool.errors import FaultKind, HostFault
+from deploytool.fleet.members import with_hosts
 from deploytool.parity.judge import expect
+from deploytool.simulation.members import listed
 
 from .evidences import OTHER_SHA, bare, but, good, rendered
 
@@ -51,6 +53,18 @@ def test_what_preparing_does_not_mend_is_said(lack: dict[str, Any], mends: str) 
     said = advice(but(bare(), **lack))
     assert mends in said
     assert said.endswith(AGAIN)
+
+
+def test_p1_a_member_that_the_inventory_lacks_is_to_be_listed_or_retired() -> None:
+    full = listed(FLEET)
+    more = with_hosts("simulated", {"x": full}, [full.hosts[0].but(name="router9", root="/x")])
+    shown = bare().shown.members
+    assert shown is not None
+    said = advice(but(bare(), members=shown.but(text=more.text)))
+    assert said == (
+        "List router9 in f.yaml too, or, if router9 is gone for good: "
+        "deploytool host retire router9 -i f.yaml --gone --admin root"
+    )
 
 
 def test_a_process_of_nobodys_is_ended_first() -> None:

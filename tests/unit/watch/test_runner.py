@@ -17,11 +17,13 @@ import pytest
 from deploytool.agent.model import Asked, Finished, Latch, ManifestShown, RolloutMark
 from deploytool.agent.requests import Answer, LookAnswer, RenewLease, Request, Told
 from deploytool.errors import FaultKind, HostFault
+from deploytool.fleet.members import Members, with_hosts, without
 from deploytool.fleet.model import Inventory
 from deploytool.parity.judge import judge
 from deploytool.parity.model import Evidence, Verdict
 from deploytool.simulation import fleet, program
 from deploytool.simulation.host import SimulatedHost
+from deploytool.simulation.members import listed
 from deploytool.stop.targets import StopTargets, Target
 from deploytool.watch import runner
 from deploytool.watch.checks import carry_status, declared_by, drifts, meant, own_manifest, passing
@@ -586,3 +588,36 @@ def test_p6_a_stop_that_knocks_as_a_line_breaks_is_heard(
     os.close(other_end)
     kept._close()
     door.close()
+# --- members --------------------------------------------------------------------------------------
+
+LIST = "/etc/deploytool/router/members"
+
+
+def keeping(host: str, members: Members) -> SimulatedHost:
+    kept = other(host, NEW)
+    kept.computer.put(LIST, members.text.encode())
+    return kept
+
+
+def test_p1_who_was_taken_off_the_list_is_not_renewed_and_all_others_are(
+    seen: Callable[..., WatchSummary],
+) -> None:
+    full = listed(rendered().inventory)
+    less = without("simulated", {"router1": full}, "router8")
+    assert less is not None
+    found = seen(router1=keeping("router1", less))
+    assert set(found.drifted) == {"router8"}
+    assert set(Line.renewed) == set(rendered().inventory.names) - {"router8"}
+    assert any("epoch 1, which epoch 2 replaced" in line for line in Line.said), "and it is told"
+
+
+def test_p1_a_member_that_the_inventory_lacks_is_told_and_ends_no_renewal(
+    seen: Callable[..., WatchSummary],
+) -> None:
+    full = listed(rendered().inventory)
+    new = full.hosts[0].but(name="router9", machine="9" * 32)
+    more = with_hosts("simulated", {"router1": full}, [new])
+    found = seen(**{name: keeping(name, more) for name in rendered().inventory.names})
+    assert (found.drifted, found.unknown) == ({}, {})
+    assert set(Line.renewed) == set(rendered().inventory.names)
+    assert any("not in it: router9" in line for line in Line.said)
