@@ -13,31 +13,47 @@ _NAMED = 8
 """So many hosts are named in one line."""
 
 
-def listed_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
-    """The inventory lists the hosts that this one believes to be members, and no others."""
+def list_rule(expected: Expected, evidence: Evidence) -> Iterator[Finding]:
+    """The host keeps a list of this fleet's members."""
     if expected.unit_sha is None:
         return  # without root there is no list that could be believed
     kept = evidence.members
     if not isinstance(kept, Members):
         why = kept or "the agent did not show it"
-        yield unseen("list of members", "one that a preparation wrote", why, "list")
-        return
-    if kept.fleet != expected.fleet:
+        yield unseen("list of members", "one that a preparation wrote", why)
+    elif kept.fleet != expected.fleet:
         found = f"one of the fleet {kept.fleet}"
-        yield unseen("list of members", f"one of the fleet {expected.fleet}", found, "list")
-        return
-    if lacking := sorted(kept.names - expected.declared):
-        yield Finding(
-            Level.UNKNOWN,
-            "members",
-            "each in the inventory",
-            f"not in it: {_named(lacking)} (epoch {kept.epoch} here)",
-            aspect="unlisted",
-            facts={"hosts": " ".join(lacking), "epoch": kept.epoch},
-        )
-    if strange := sorted(expected.declared - kept.names):
-        found = f"no members: {_named(strange)} (epoch {kept.epoch} here)"
-        yield unseen("hosts of the inventory", "members", found, "strange")
+        yield unseen("list of members", f"one of the fleet {expected.fleet}", found)
+
+
+def listed(
+    declared: frozenset[str], evidence: Mapping[str, Evidence]
+) -> Iterator[tuple[str, Finding]]:
+    """The inventory lists the members of the list that holds, and no others.
+
+    A host that keeps an older one has nothing to say about it. Where lists contradict each other,
+    each of them counts.
+    """
+    kept = _kept(evidence)
+    newest = agree(kept).newest
+    for host, members in kept.items() if declared else ():
+        if newest is not None and members != newest:
+            continue
+        if lacking := sorted(members.names - declared):
+            yield (
+                host,
+                Finding(
+                    Level.UNKNOWN,
+                    "members",
+                    "each in the inventory",
+                    f"not in it: {_named(lacking)} (epoch {members.epoch})",
+                    aspect="unlisted",
+                    facts={"hosts": " ".join(lacking), "epoch": members.epoch},
+                ),
+            )
+        if strange := sorted(declared - members.names):
+            found = f"no members: {_named(strange)} (epoch {members.epoch})"
+            yield host, unseen("hosts of the inventory", "members", found, "strange")
 
 
 def _named(hosts: list[str]) -> str:

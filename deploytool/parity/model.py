@@ -301,6 +301,8 @@ class HostVerdict:
     evidence: Evidence | None
     notes: tuple[Finding, ...] = ()
     """What is told beside the verdict, and decides nothing."""
+    declared: frozenset[str] = frozenset()
+    """The hosts that the inventory lists; none where no list of members is kept (no root)."""
 
     @property
     def verdict(self) -> Verdict:

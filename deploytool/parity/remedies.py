@@ -48,8 +48,8 @@ REMEDIES: Mapping[tuple[str, str], Remedy] = MappingProxyType(
     {
         ("agent", ""): _PREPARE,
         ("signers", ""): _PREPARE,
-        ("members", "list"): _PREPARE,
-        ("members", "strange"): _PREPARE,
+        ("members", ""): _PREPARE,
+        ("members-listed", "strange"): _PREPARE,
         ("members-same", ""): _PREPARE,
         ("member", ""): _by_a_person(
             "see which machine it is: one that is gone leaves with 'deploytool host retire NAME "
@@ -110,6 +110,7 @@ REMEDIES: Mapping[tuple[str, str], Remedy] = MappingProxyType(
 )
 """By the rule that found it, and the aspect. What isn't here is mended by a deployment, or is told
 apart below by what the host showed. Advice is pasted into root's shell."""
+UNLISTED = ("members-listed", "unlisted")
 _RELEASE = re.compile(rf"{ROOT}/releases/[0-9a-f]{{64}}")
 
 
@@ -218,7 +219,7 @@ def _said_armed(taken: Round) -> tuple[str, ...]:
 
 def _list_them(bad: Sequence[HostVerdict], inventory: str) -> str | None:
     """What to do about members that the inventory does not list; None where there are none."""
-    found = [f for v in bad for f in v.findings if (f.rule, f.aspect) == ("members", "unlisted")]
+    found = [f for v in bad for f in v.findings if (f.rule, f.aspect) == UNLISTED]
     if not (names := sorted({name for f in found for name in str(f.facts["hosts"]).split()})):
         return None
     retire = f"deploytool host retire {names[0]} -i {quote(inventory)} --gone --admin root"

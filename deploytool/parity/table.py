@@ -42,11 +42,16 @@ class Weight(Enum):
 _COLUMN = {purpose: column for column, purpose in enumerate(ProofUse)}
 HostRule = Callable[[Expected, Evidence], Iterator[Finding]]
 FleetRule = Callable[[Mapping[str, Evidence]], Iterator[tuple[str, Finding]]]
+InventoryRule = Callable[[frozenset[str], Mapping[str, Evidence]], Iterator[tuple[str, Finding]]]
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule. ``check`` judges a host by itself, ``compare`` hosts by each other."""
+    """One rule.
+
+    ``check`` judges a host by itself, ``compare`` hosts by each other, ``relate`` hosts by the
+    names that the inventory lists.
+    """
 
     id: str
     about: str
@@ -54,6 +59,7 @@ class Rule:
     """In the order of ``ProofUse``."""
     check: HostRule | None = None
     compare: FleetRule | None = None
+    relate: InventoryRule | None = None
 
     def weight(self, purpose: ProofUse) -> Weight:
         """What it comes to for this purpose."""
@@ -126,9 +132,9 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "members",
-        "the inventory lists the members that this host knows, and no others",
+        "each host keeps a list of this fleet's members",
         (_F, _F, _F, _F, _T),
-        member_rules.listed_rule,
+        member_rules.list_rule,
     ),
     Rule("clock", "the clock agrees with this machine's", (_F, _F, _F, _N, _F), rules.clock_rule),
     Rule(
@@ -146,6 +152,12 @@ RULES: tuple[Rule, ...] = (
         "the hosts keep the newest list of members",
         (_F, _F, _F, _F, _T),
         compare=member_rules.lists,
+    ),
+    Rule(
+        "members-listed",
+        "the inventory lists the members, and no others",
+        (_F, _F, _F, _F, _T),
+        relate=member_rules.listed,
     ),
     Rule(
         "files-same", "the same configuration on all", _ALWAYS, compare=fleet_rules.configurations
@@ -187,7 +199,8 @@ def judge_host(
     host: str, expected: Expected, evidence: Evidence, purpose: ProofUse = ProofUse.PROVE
 ) -> HostVerdict:
     """The verdict on one host that answered, by itself."""
-    judged = HostVerdict(host, (), evidence.release, evidence)
+    declared = expected.declared if expected.unit_sha is not None else frozenset()
+    judged = HostVerdict(host, (), evidence.release, evidence, declared=declared)
     for rule in RULES:
         weight = rule.weight(purpose)
         if rule.check is not None and weight is not Weight.NONE:
@@ -201,11 +214,15 @@ def judge_fleet(
     """Adds what only shows when hosts are compared with each other."""
     judged = {verdict.host: verdict for verdict in verdicts}
     evidence = {v.host: v.evidence for v in judged.values() if v.evidence is not None}
+    declared = frozenset(name for v in judged.values() for name in v.declared)
     for rule in RULES:
         weight = rule.weight(purpose)
-        if rule.compare is None or weight is Weight.NONE:
-            continue
-        for host, finding in rule.compare(evidence):
+        found: Iterator[tuple[str, Finding]] = iter(())
+        if rule.compare is not None:
+            found = rule.compare(evidence)
+        elif rule.relate is not None:
+            found = rule.relate(declared, evidence)
+        for host, finding in found if weight is not Weight.NONE else ():
             judged[host] = _weighed(judged[host], rule, weight, (finding,))
     return tuple(judged.values())
 

@@ -87,7 +87,7 @@ from deploytool.watch.lease import Lease
 from deploytool.watch.server import StopCall, StopClient, StopServer
 
 _NOTES_SHOWN = 3
-_TOLD = frozenset({"account", "members", "members-same"})
+_TOLD = frozenset({"account", "members", "members-same", "members-listed"})
 """Notes of these rules are told of a host that is a MATCH: somebody has to do something."""
 _TICK_S = 0.25
 _AGAIN_S = 5.0

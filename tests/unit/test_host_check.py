@@ -60,8 +60,10 @@ def test_p1_a_member_that_the_inventory_lacks_is_to_be_listed_or_retired() -> No
     more = with_hosts("simulated", {"x": full}, [full.hosts[0].but(name="router9", root="/x")])
     shown = bare().shown.members
     assert shown is not None
-    said = advice(but(bare(), members=shown.but(text=more.text)))
-    assert said == (
+    kept = shown.but(text=more.text)
+    seen = {name: but(bare(name), members=kept) for name in FLEET.names}
+    expected = {name: expect(FLEET, name, None) for name in FLEET.names}
+    assert _after_check(Path("f.yaml"), FLEET, seen, expected) == (
         "List router9 in f.yaml too, or, if router9 is gone for good: "
         "deploytool host retire router9 -i f.yaml --gone --admin root"
     )

@@ -255,14 +255,6 @@ SPOILED: dict[str, tuple[dict[str, Any], Level]] = {
     "a list of members that can't be read": ({"members": MEMBERS.but(text=None)}, Level.UNKNOWN),
     "a list of members that is none": ({"members": MEMBERS.but(text="[]")}, Level.UNKNOWN),
     "another fleet's members": (listing(LISTED.but(fleet="another")), Level.UNKNOWN),
-    "a member that the inventory lacks": (
-        listing(LISTED.but(hosts=(*LISTED.hosts, LISTED.hosts[0].but(name="router9", root="/x")))),
-        Level.UNKNOWN,
-    ),
-    "a declared host that is no member": (
-        listing(LISTED.but(hosts=LISTED.hosts[1:])),
-        Level.UNKNOWN,
-    ),
     "members, rights not seen": ({"members": MEMBERS.but(rights=())}, Level.UNKNOWN),
     "members that another account writes": (
         {"members": MEMBERS.but(rights=rights((7, 0o644), (0, 0o755)))},

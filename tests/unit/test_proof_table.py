@@ -13,6 +13,7 @@ from deploytool.agent.model import FileDigest, Latch, Other, Released, Starter
 from deploytool.cli.screen import round_document, show_round
 from deploytool.core.finding import Finding, Level
 from deploytool.errors import FaultKind, HostFault
+from deploytool.fleet.members import Members
 from deploytool.parity import table
 from deploytool.parity.coverage import NO_MEMBERS, NO_ROOT, uncovered
 from deploytool.parity.evidence import known_by
@@ -31,7 +32,7 @@ NAMES = rendered().inventory.names
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "proof.md"
 PURPOSES = list(ProofUse)
 HOST_RULES = [rule for rule in RULES if rule.check is not None]
-FLEET_RULES = [rule for rule in RULES if rule.compare is not None]
+FLEET_RULES = [rule for rule in RULES if rule.check is None]
 ROOT = SHOWN.root
 
 
@@ -47,6 +48,7 @@ def mapping(*more: FileDigest, instead: bool = False) -> dict[str, Any]:
 
 assert SHOWN.running is not None
 INTERPRETER = SHOWN.running.mapped[0]
+NINTH = LISTED.hosts[0].but(name="router9", root="/opt/ninth")
 LATER_LIST = LISTED.but(epoch=2, before=(LISTED.digest,))
 ODD: dict[str, dict[str, Any]] = {
     "identity": {"machine": good("router2").machine},
@@ -56,6 +58,7 @@ ODD: dict[str, dict[str, Any]] = {
     },
     "member": {"machine": "0" * 32},
     "members-same": listing(LATER_LIST),
+    "members-listed": listing(LATER_LIST.but(hosts=(*LISTED.hosts, NINTH))),
     "files-same": {"configs": (FileDigest(path=SHOWN.configs[0].path, sha=OTHER_SHA),)},
     "drop-ins-same": {
         "unit_files": (*SHOWN.unit_files, library("/usr/lib/systemd/system/service.d/x.conf"))
@@ -164,12 +167,14 @@ def forgets(rule: Rule) -> Rule:
     """The rule as a bug would leave it: it finds nothing."""
     if rule.check is not None:
         return replace(rule, check=lambda _expected, _seen: iter(()))
+    if rule.relate is not None:
+        return replace(rule, relate=lambda _declared, _seen: iter(()))
     return replace(rule, compare=lambda _seen: iter(()))
 
 
-SEEN_TWICE = {"files-same", "identity"}
-"""Found by another rule as well: the process was started with what the file held before, and a
-machine of two names is not the member of one of them."""
+SEEN_TWICE = {"files-same", "identity", "members-listed"}
+"""Found by another rule as well: the process was started with what the file held before; a machine
+of two names is not the member of one of them; and other hosts lack the list with one host more."""
 DECIDING = [rule for rule in RULES if Weight.FULL in rule.weights]
 
 
@@ -181,7 +186,7 @@ def test_p1_a_rule_that_is_lost_makes_a_spoiled_host_a_match(
         table, "RULES", tuple(forgets(item) if item is rule else item for item in RULES)
     )
     purpose = next(p for p in (ProofUse.PROVE, *PURPOSES) if rule.weight(p) is Weight.FULL)
-    if rule.compare is not None:
+    if rule.check is None:
         seen = fleet(router1=but(good(), **ODD[rule.id]))
         untrue = judge(rendered().inventory, seen, MANIFEST).parity is Parity.PARITY
     else:
@@ -482,3 +487,41 @@ def test_every_kind_of_process_beside_the_service_has_its_one_place() -> None:
 
 def test_what_to_do_is_looked_up_by_rules_that_there_are() -> None:
     assert {rule for rule, _ in REMEDIES} <= {rule.id for rule in RULES}
+
+
+# --- members --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("members", "found"),
+    [
+        (LATER_LIST, None),
+        (LATER_LIST.but(hosts=(*LISTED.hosts, NINTH)), "not in it: router9 (epoch 2)"),
+        (LATER_LIST.but(hosts=LISTED.hosts[:-1]), "no members: router8 (epoch 2)"),
+    ],
+    ids=["the same", "one more", "one less"],
+)
+def test_p1_an_inventory_that_lists_others_than_the_members_is_no_fleet(
+    members: Members, found: str | None
+) -> None:
+    """Whatever an older list says that a host kept which was away."""
+    seen = fleet(**{name: but(good(name), **listing(members)) for name in NAMES[1:-1]})
+    taken = judge(rendered().inventory, seen, MANIFEST)
+    told = {
+        v.host: [f.found for f in v.findings if f.rule == "members-listed"] for v in taken.hosts
+    }
+    away = {NAMES[0], NAMES[-1]}
+    assert told == {name: [found] if found and name not in away else [] for name in NAMES}
+    behind = {v.host for v in taken.hosts for f in v.findings if f.rule == "members-same"}
+    assert behind == away
+    assert taken.parity is not Parity.PARITY
+    advice = remedy(taken, "fleet.yaml")
+    assert ("host prepare -i fleet.yaml" in advice) is (found is None), advice
+    assert ("List router9 in fleet.yaml" in advice) is (found or "").startswith("not in it")
+
+
+def test_p1_without_root_no_list_of_members_is_asked_for() -> None:
+    inventory = rendered("process").inventory
+    taken = judge(inventory, {name: good(name, "process") for name in NAMES}, MANIFEST)
+    assert taken.parity is Parity.PARITY
+    assert NO_MEMBERS in taken.uncovered
