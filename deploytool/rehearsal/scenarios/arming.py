@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from deploytool.arming.table import Purpose
+from deploytool.fleet.inventory import load_inventory
+from deploytool.fleet.members import Member, with_hosts
+from deploytool.fleet.prepared import host_files
 from deploytool.rehearsal.arming import Changed, change, inventory_with_senders
+from deploytool.rehearsal.fleets.local import LocalFleet
 from deploytool.rehearsal.scenarios.model import Scenario, Showing
 from deploytool.rehearsal.stage import Stage
 from deploytool.rehearsal.trading import Trading
@@ -35,10 +41,11 @@ def flag_arming(stage: Stage, showing: Showing) -> None:
 
 
 def _one_is_old(stage: Stage, showing: Showing, whole: Path, control: Path) -> None:
-    """Somebody brings the old build to one host, with an inventory that names no other."""
+    """The old build comes to one host, by an inventory that names no other."""
     victim = stage.last_host
     alone = inventory_with_senders(stage.fleet, control, "alone.yaml", only=(victim,))
-    old = stage.by(alone).deploy(stage.baseline)
+    with _a_fleet_of_its_own(stage, victim):
+        old = stage.by(alone).deploy(stage.baseline)
     showing.point(old.exit_code == 0, f"{victim} alone goes back to the old build: {old.text}")
     refused = change(whole, FLAG, Purpose.ARM)
     named = {o.host for o in refused.report.obstacles if o.rule == "ARM_PARITY"}
@@ -49,6 +56,25 @@ def _one_is_old(stage: Stage, showing: Showing, whole: Path, control: Path) -> N
     showing.point(_armed(stage) == {}, f"no router changed: armed are {_armed(stage) or 'none'}")
     again = stage.by(whole).deploy(stage.candidate)
     showing.point(again.exit_code == 0, f"the fleet is deployed again: {again.text}")
+
+
+@contextmanager
+def _a_fleet_of_its_own(stage: Stage, host: str) -> Iterator[None]:
+    """Has a host believe that it is the whole fleet: with root on it, and no other way."""
+    if isinstance(stage.fleet, LocalFleet):
+        yield  # it keeps no list of members
+        return
+    inventory, machines = load_inventory(stage.inventory), stage.machines
+    path = host_files(inventory, host, "").members_path or ""
+    machine = machines.inside(host, ("cat", "/etc/machine-id")).out.strip()
+    member = Member(name=host, machine=machine, root=inventory.root(host))
+    text = with_hosts(inventory.fleet, {}, [member]).text
+    script = 'cp -p "$1" "$1.kept" && printf %s "$2" >"$1"'
+    machines.inside(host, ("sh", "-c", script, "sh", path, text))
+    try:
+        yield
+    finally:
+        machines.inside(host, ("mv", "-T", f"{path}.kept", path))
 
 
 def _eight_of_eight(stage: Stage, showing: Showing, trading: Trading, whole: Path) -> None:
