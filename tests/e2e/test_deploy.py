@@ -154,6 +154,12 @@ def test_a_dead_host_is_replaced_by_a_bare_one_of_the_same_name(desk: Workstatio
     assert bare.code == 3, bare
     assert f"{dead}: " in bare.err
     assert not desk.seen_as_root(dead).file(f"{ROOT}/releases").exists
+    strange = desk.prepare("-i", desk.inventory, "--host", dead)
+    assert strange.code == 5, strange
+    assert f"{dead} is another machine" in strange.err
+    admin = ("--admin", "root", "--admin-key", desk.containers.folder / "admin_ed25519")
+    left = desk.tool("host", "retire", dead, "-i", desk.inventory, "--gone", *admin)
+    assert left.code == 0, left
     prepared = desk.prepare("-i", desk.inventory, "--host", dead)
     assert prepared.code == 0, prepared
     deployed = desk.tool("deploy", "-i", desk.inventory, OLD)

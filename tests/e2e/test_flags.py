@@ -68,9 +68,11 @@ def test_p3_a_flag_is_armed_on_eight_of_eight_and_on_nothing_less(
     mine = ("--key", fleet.folder / "signer_ed25519")
 
     # Seven on the new build, one on the old: refused, the host is named, and no router changed.
-    for inventory, version in ((desk.inventory, NEW), (alone, OLD)):
+    for inventory, version, members in ((desk.inventory, NEW, ()), (alone, OLD, ("router8",))):
+        desk.enlist(members)
         ended = desk.tool("deploy", "-i", inventory, version)
         assert ended.code == 0, ended
+    desk.enlist(NAMES)
     assert trading.ready((stage.candidate, stage.baseline)) == ""
     before = desk.looks(NAMES), desk.each(NAMES, lambda host: said(desk, host))
     refused = desk.tool("flags", "arm", FLAG, "-i", whole, *mine, "--json")
