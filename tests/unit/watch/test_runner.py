@@ -588,6 +588,8 @@ def test_p6_a_stop_that_knocks_as_a_line_breaks_is_heard(
     os.close(other_end)
     kept._close()
     door.close()
+
+
 # --- members --------------------------------------------------------------------------------------
 
 LIST = "/etc/deploytool/router/members"
