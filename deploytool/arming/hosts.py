@@ -58,8 +58,10 @@ class FlagHosts:
         def work() -> None:
             asked = FlagStep(step="observe")
             jobs = {name: self._job(name, asked, _shown) for name in self._hosts}
-            fanout(jobs, deadline_s=self._deadline_s, done=said)
-            found.put(None)
+            try:
+                fanout(jobs, deadline_s=self._deadline_s, done=said)
+            finally:
+                found.put(None)  # no one waits for what does not come
 
         threading.Thread(target=work, name="find-bit", daemon=True).start()
         try:

@@ -17,11 +17,7 @@ def main() -> None:
     try:
         common, words = common_first(sys.argv[1:])
         if words[:1] == ["stop"] and not _HELP & {*words}:
-            from deploytool.cli.stopnow import run
-
-            log_stop(common)
-            sys.argv[1:] = words
-            sys.exit(run(words[1:]))
+            sys.exit(_stop(common, words))
         sys.argv[1:] = [*common, *words]
         from deploytool.cli.main import main as everything
     except KeyboardInterrupt:  # in a stop, or while the rest is still being read in
@@ -29,6 +25,32 @@ def main() -> None:
 
         sys.exit(broken_off())
     everything()
+
+
+def _stop(common: list[str], words: list[str]) -> int:
+    """Stops; gives the exit code, also where this machine has no room to get any further."""
+    try:
+        from deploytool.cli.stopnow import run
+
+        log_stop(common)
+        sys.argv[1:] = words
+        return run(words[1:])
+    except Exception as error:  # noqa: BLE001 what says more could not be imported either
+        what = f"This machine can't run a stop any further: {type(error).__name__}: {error}."
+        means = "Whether any host was stopped is not known; all of them may go on sending orders."
+        now = "Run the same stop on another machine, or make room on this one and run it again."
+        if "--json" in words:
+            quoted = [text.replace("\\", "/").replace('"', "'") for text in (what, means, now)]
+            print(_DOCUMENT % tuple(" ".join(text.split()) for text in quoted), flush=True)
+        _say(f"What happened: {what}\nWhat it means: {means}\nWhat to do now: {now}")
+        return 6
+
+
+_DOCUMENT = (
+    '{"schema_version": 1, "exit": 6, "error": "StopNotConfirmed", "what": "%s", "means": "%s",'
+    ' "now": "%s", "details": [], "findings": []}'
+)
+"""Of a stop that could not even import what writes JSON."""
 
 
 def common_first(words: list[str]) -> tuple[list[str], list[str]]:

@@ -128,7 +128,7 @@ def test_p6_a_watch_without_room_says_so_and_leaves_the_hosts_to_the_stop(desk: 
     assert "no room for one more connection" in watched.out + watched.err
 
 
-@pytest.mark.parametrize("room_mb", [26, 40])
+@pytest.mark.parametrize("room_mb", [16, 18, 20, 40])
 def test_p6_with_little_memory_each_host_is_told_or_it_says_why(desk: Desk, room_mb: int) -> None:
     """The room is the tool's own and each ``ssh``'s: the less there is, the fewer can be told."""
     ended = desk.tool(
@@ -138,4 +138,4 @@ def test_p6_with_little_memory_each_host_is_told_or_it_says_why(desk: Desk, room
     assert ended.code == 6, ended
     rows = ended.document.get("hosts", [])
     assert {row["stopped"] for row in rows} == ({True} if room_mb == 40 else set()), ended
-    assert len(rows) == 12 or "no memory left" in ended.err, ended
+    assert len(rows) == 12 or "other machine" in ended.err or "elsewhere" in ended.err, ended

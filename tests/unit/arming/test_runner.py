@@ -53,12 +53,22 @@ def inline(
     return outcomes
 
 
+class Inline:
+    """A thread that has done all when it was started: simulated hosts are asked one at a time."""
+
+    def __init__(self, *, target: Callable[[], None], name: str, daemon: bool) -> None:
+        assert name
+        assert daemon
+        self.start = target
+
+
 @pytest.fixture(autouse=True)
 def swift(monkeypatch: pytest.MonkeyPatch) -> None:
     def before(_inventory: Inventory, host: str, _account: str) -> HostFiles:
         return rendered().files[host]
 
     monkeypatch.setattr("deploytool.parity.judge.host_files", before)
+    monkeypatch.setattr("deploytool.arming.hosts.threading.Thread", Inline)
     for module in ("arming.hosts", "arming.asking", "parity.round"):
         monkeypatch.setattr(f"deploytool.{module}.fanout", inline)
 
