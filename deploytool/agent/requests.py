@@ -15,7 +15,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import ClassVar
 
-    from deploytool.agent.model import Asked, HostEvidence, KnownRelease, Latch, Other, Survey
+    from deploytool.agent.model import (
+        Asked,
+        HostEvidence,
+        KnownRelease,
+        Latch,
+        MembersFile,
+        Other,
+        Survey,
+    )
     from deploytool.agent.words import (
         Count,
         Digest,
@@ -327,6 +335,7 @@ class Halted(Answer):
     ``skipped``: another release runs here. ``latched``: deploytool's own latch is written;
     ``synced``: it is on the disk. ``said``: the artifact's answer, None where it has no such
     command. ``strays``: what acts as the service, or could not be seen, and was not halted.
+    ``members``: the fleet's own list, so that a stop hears of a host that it did not tell.
     """
 
     skipped: bool = False
@@ -334,6 +343,7 @@ class Halted(Answer):
     synced: bool = False
     said: Asked | None = None
     strays: tuple[Other, ...] = ()
+    members: MembersFile | None = None
 
 
 class Killed(Answer):
@@ -343,9 +353,10 @@ class Killed(Answer):
 
 
 class Surveyed(Answer):
-    """What is alive."""
+    """What is alive. ``members``: as a halt shows it."""
 
     survey: Survey
+    members: MembersFile | None = None
 
 
 class LatchShown(Answer):

@@ -64,7 +64,8 @@ from deploytool.fleet.openssh import TURNED_AWAY
 from deploytool.fleet.protocol import Call, Reply
 from deploytool.stop.channel import NoRoom, SshChannel
 from deploytool.stop.listening import Listening
-from deploytool.stop.model import End, Event, HostOutcome, Own, Rung, Step, StopRequest
+from deploytool.stop.members import listed
+from deploytool.stop.model import End, Event, HostOutcome, Listed, Own, Rung, Step, StopRequest
 from deploytool.stop.table import (
     ANSWERS_S,
     CONNECT_S,
@@ -254,6 +255,7 @@ class HostEscalation:
         self._latched: bool | None = None
         self._fenced: bool | None = None
         """Whether a latch of a stop, and its fence, were seen there last."""
+        self._members: Listed | None = None
         self._own: Own | None = None
         self._may_send: tuple[str, ...] = ()
         self._speaks = False
@@ -446,6 +448,8 @@ class HostEscalation:
                 self._note_halted(reply)
             elif isinstance(reply, Surveyed):
                 self._note_survey(reply.survey)
+            if isinstance(reply, Halted | Surveyed):
+                self._members = listed(reply.members) or self._members
             return
         if reply.one("latched") == "no":
             self._notes.append(_NOT_LATCHED)
@@ -545,6 +549,7 @@ class HostEscalation:
             self._may_send[:6],
             self._latched,
             self._fenced,
+            self._members,
         )
 
 

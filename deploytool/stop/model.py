@@ -119,11 +119,20 @@ class Own:
 
 
 @dataclass(frozen=True)
+class Listed:
+    """Whom a list of members names, and how new it is."""
+
+    epoch: int
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class HostOutcome:
     """How a host's ladder ended. ``at_s`` in seconds since the key was pressed.
 
     ``own``: what the router said of its own orders; None where it can't be asked.
     ``may_send``: processes that the last look found, and that nothing shows to be harmless.
+    ``members``: the fleet's list of its hosts, as this one keeps it; None: not shown.
     ``latched`` and ``fenced``: whether a stop's latch and fence were seen there; None: not shown.
     """
 
@@ -136,6 +145,7 @@ class HostOutcome:
     may_send: tuple[str, ...] = ()
     latched: bool | None = None
     fenced: bool | None = None
+    members: Listed | None = None
 
 
 @dataclass(frozen=True)

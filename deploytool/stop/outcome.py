@@ -20,6 +20,7 @@ from deploytool.stop.model import (
     Event,
     Heard,
     HostOutcome,
+    Listed,
     Own,
     Renewal,
     Rung,
@@ -344,6 +345,7 @@ def outcome_document(climbed: HostOutcome) -> dict[str, Any]:
         "may_send": list(climbed.may_send),
         "latched": climbed.latched,
         "fenced": climbed.fenced,
+        "members": None if climbed.members is None else asdict(climbed.members),
     }
 
 
@@ -363,7 +365,9 @@ def outcome_from(said: Mapping[str, Any]) -> HostOutcome:
     may_send = tuple(str(one) for one in said.get("may_send", ()))
     host, end, at_s = str(said["host"]), End(said["end"]), float(said["at_s"])
     latched, fenced = (_yes_no(said.get(key)) for key in ("latched", "fenced"))
-    return HostOutcome(host, end, at_s, steps, notes, own, may_send, latched, fenced)
+    kept = said.get("members")
+    members = Listed(int(kept["epoch"]), tuple(map(str, kept["names"]))) if kept else None
+    return HostOutcome(host, end, at_s, steps, notes, own, may_send, latched, fenced, members)
 
 
 def _yes_no(value: object) -> bool | None:

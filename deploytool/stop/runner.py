@@ -12,6 +12,7 @@ from typing import Any
 from deploytool.errors import InputError
 from deploytool.parity.words import let_in_command
 from deploytool.stop.escalation import Beside, escalate_all
+from deploytool.stop.members import unlisted
 from deploytool.stop.model import (
     End,
     Event,
@@ -228,13 +229,20 @@ def stop(
     changed = "the inventory has changed since the watch began: it told the hosts that it knows"
     by_warm = (warm.trouble, changed * warm.changed) if warm else ()
     troubles = tuple(text for text in (trouble, *by_warm) if text)
-    doubt = "" if pressed.hosts else card.doubt
+    doubt = "" if pressed.hosts else _doubt(card, press.climbed)
     back: tuple[str, ...] = ()
     if card.targets and not card.signers:
         stopped_ = [one.host.partition(",")[0] for one in press.climbed.values() if stopped(one)]
         told = (let_in_command(h, pressed.inventory, card.supervisor) for h in sorted(stopped_))
         back = tuple(told)
     return StopOutcome(order, rows, heard.trouble, troubles, unknown, doubt, lasts, elsewhere, back)
+
+
+def _doubt(card: StopTargets, climbed: Mapping[str, HostOutcome]) -> str:
+    """Why there may be hosts of the fleet that nobody told."""
+    untold = unlisted(climbed.values(), card.shown) if card.targets else ()
+    text = f"the hosts' own list of members has {', '.join(untold)} too, and NOTHING was told there"
+    return "; ".join(filter(None, (card.doubt, text if untold else "")))
 
 
 def _card(pressed: Pressed, warm: WatchClient | None) -> tuple[StopTargets, str]:

@@ -78,3 +78,26 @@ def test_p1_a_fleet_that_was_prepared_before_gets_its_list_from_host_prepare(
     assert "host prepare" in desk.tool("status", "-i", desk.inventory).now
     assert desk.prepare("-i", desk.inventory).code == 0
     assert desk.tool("status", "-i", desk.inventory).code == 0
+
+
+_BACK = """
+rm -f /opt/router/state/halted /opt/router/state/fenced /opt/router/state/service/latch.json
+systemctl unmask --quiet router; systemctl reset-failed router; systemctl restart router
+"""
+
+
+def test_p6_a_stop_tells_its_targets_and_then_names_a_member_that_it_was_not_told_of(
+    desk: Workstation,
+) -> None:
+    names = [host.name for host in desk.record.hosts]
+    seven = str(desk.write_inventory("seven.yaml", [n for n in names if n != GONE]))
+    try:
+        ended = desk.tool("stop", "-i", seven, "--all", "--json")
+    finally:
+        for host in names:
+            desk.root(host, _BACK)
+    assert ended.code == 6, ended
+    rows = {row["host"]: row["stopped"] for row in ended.document["hosts"]}
+    assert rows == {name: True for name in names if name != GONE}
+    untold = f"list of members has {GONE} too, and NOTHING was told there"
+    assert any(untold in line for line in ended.document["trouble"]), ended

@@ -14,7 +14,6 @@ from deploytool.agent.model import (
     FileDigest,
     HostEvidence,
     ManifestShown,
-    MembersFile,
     Running,
     Signers,
     word_of,
@@ -23,6 +22,7 @@ from deploytool.agent.port import UnitState
 from deploytool.agent.requests import LookAnswer
 from deploytool.agent.verbs import configs, service, surroundings
 from deploytool.agent.verbs.libraries import libraries
+from deploytool.agent.verbs.members import members_file, rights_at
 from deploytool.agent.verbs.releases import MANIFEST, holding
 from deploytool.agent.verbs.sighting import sight
 from deploytool.agent.words import DOCUMENT_AT_MOST, TEXT_AT_MOST, is_digest
@@ -134,7 +134,7 @@ class _Look:
             disk=disk,
             manifest=manifest,
             signers=self._signers(),
-            members=self._members(),
+            members=members_file(self._host),
             unit=unit.properties,
             log=() if unit.main else self._log(),
             unit_files=tuple(configs.digest(host, path) for path in unit_files),
@@ -256,24 +256,7 @@ class _Look:
         path = self._settings.signers
         if path is None:
             return None
-        return Signers(file=configs.digest(self._host, path), rights=self._rights_at(path))
-
-    def _rights_at(self, path: str) -> tuple[Rights, ...]:
-        """Of a file and its folder; fewer where one is not there."""
-        inodes = (self._system.files.inode(p) for p in (path, path.rpartition("/")[0] or "/"))
-        return tuple(inode.rights for inode in inodes if inode is not None)
-
-    def _members(self) -> MembersFile | None:
-        path, files = self._settings.members, self._system.files
-        if path is None:
-            return None
-        text = None
-        try:
-            text = files.read(path, DOCUMENT_AT_MOST).decode("utf-8")
-        except (OSError, UnicodeDecodeError):
-            if not files.exists(path):
-                return MembersFile(missing=True)
-        return MembersFile(text=text, rights=self._rights_at(path))
+        return Signers(file=configs.digest(self._host, path), rights=rights_at(self._host, path))
 
     def _try_state(self) -> str:
         """Why a latch could not be written here now; empty where it could."""

@@ -15,6 +15,7 @@ from deploytool.agent.record import Malformed
 from deploytool.agent.requests import Halted, Killed, LatchShown, Surveyed
 from deploytool.agent.signals import signal
 from deploytool.agent.verbs.latches import halt_artifact, says_halted, write_latch
+from deploytool.agent.verbs.members import members_file
 from deploytool.agent.verbs.service import unit
 from deploytool.agent.verbs.sighting import sight
 
@@ -56,7 +57,8 @@ def halt(host: AgentHost, request: Halt, _payload: Payload) -> Halted:
     if not says_halted(said):
         return Halted(latched=latched, said=said)
     synced = latched and _sync_latch(host)
-    return Halted(latched=latched, synced=synced, said=said, strays=_strays(host))
+    strays, members = _strays(host), members_file(host)
+    return Halted(latched=latched, synced=synced, said=said, strays=strays, members=members)
 
 
 def halt_release(host: AgentHost, request: HaltRelease, payload: Payload) -> Halted:
@@ -105,7 +107,7 @@ def survey(host: AgentHost, _request: LookAfterStop, _payload: Payload) -> Surve
         latched=marks.is_there(host.state, "halted"),
         fenced=marks.is_there(host.state, "fenced"),
     )
-    return Surveyed(survey=found)
+    return Surveyed(survey=found, members=members_file(host))
 
 
 def _alive(host: AgentHost) -> tuple[Sighting, tuple[Process, ...]]:
