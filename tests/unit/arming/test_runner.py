@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from itertools import product
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -68,7 +69,7 @@ def swift(monkeypatch: pytest.MonkeyPatch) -> None:
         return rendered().files[host]
 
     monkeypatch.setattr("deploytool.parity.judge.host_files", before)
-    monkeypatch.setattr("deploytool.arming.hosts.threading.Thread", Inline)
+    monkeypatch.setattr("deploytool.arming.hosts.threading", SimpleNamespace(Thread=Inline))
     for module in ("arming.hosts", "arming.asking", "parity.round"):
         monkeypatch.setattr(f"deploytool.{module}.fanout", inline)
 
