@@ -2,7 +2,7 @@
 
 A line to a host ends by itself, and its number is the next one's. A selector that still has the
 number refuses the new one (selectors(3), ``register``); here the new one takes its place, and
-whoever lets go of the old one afterwards lets go of nothing.
+letting go of the old one afterwards lets go of nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Listening:
-    """Descriptors to be read from, each with whom it belongs to."""
+    """Descriptors to be read from, each with its owner."""
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()

@@ -239,7 +239,7 @@ def stop(
 
 
 def _doubt(card: StopTargets, climbed: Mapping[str, HostOutcome]) -> str:
-    """Why there may be hosts of the fleet that nobody told."""
+    """Why there may be hosts of the fleet that were not told."""
     untold = unlisted(climbed.values(), card.shown) if card.targets else ()
     text = f"the hosts' own list of members has {', '.join(untold)} too, and NOTHING was told there"
     return "; ".join(filter(None, (card.doubt, text if untold else "")))

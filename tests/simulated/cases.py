@@ -15,7 +15,7 @@ from deploytool.parity.judge import judge, shown_manifest
 from deploytool.parity.model import Parity
 from deploytool.parity.round import look, probe_request
 from deploytool.release.model import Manifest, Release
-from deploytool.rollout.model import Effect, Event, State
+from deploytool.rollout.model import Effect, Event, Purpose, State
 from deploytool.rollout.outcome import conclude
 from deploytool.rollout.report import Report
 from deploytool.rollout.runner import Runner
@@ -52,6 +52,28 @@ class Forgetful:
 
     def end(self, state: State) -> None:
         pass
+
+
+def roll_out(
+    inventory: Inventory,
+    hosts: dict[str, SimulatedHost],
+    artifact: Path,
+    purpose: Purpose = Purpose.DEPLOY,
+    *,
+    halted: bool = False,
+) -> Report:
+    """One rollout of the new release, as it ships, that is neither printed nor kept."""
+    return Runner(
+        inventory,
+        Release(NEW[0], str(artifact)),
+        hosts,
+        "me@here",
+        Silent(),
+        Forgetful(),
+        plan_id=f"plan-{purpose.value}",
+        purpose=purpose,
+        halted=halted,
+    ).run()
 
 
 def inline(

@@ -7,17 +7,15 @@ from pathlib import Path
 import pytest
 
 from deploytool.errors import DeploytoolError
-from deploytool.release.model import Release
 from deploytool.rollout.model import Purpose, State
 from deploytool.rollout.outcome import conclude
 from deploytool.rollout.report import Report
-from deploytool.rollout.runner import Runner
 from deploytool.simulation import fleet
 from deploytool.simulation.faults import AFTER, BEFORE, CallPoint, Fault
 from deploytool.simulation.host import SimulatedHost
 from deploytool.simulation.oracle import locked_by, truth
 
-from .cases import NEW, OLD, Forgetful, Silent
+from .cases import NEW, OLD, roll_out
 
 RENDERED = fleet.Rendered.of(fleet.inventory(3))
 Hosts = dict[str, SimulatedHost]
@@ -26,16 +24,7 @@ Hosts = dict[str, SimulatedHost]
 def run(
     hosts: Hosts, artifact: Path, purpose: Purpose = Purpose.DEPLOY
 ) -> tuple[Report, DeploytoolError | None]:
-    report = Runner(
-        RENDERED.inventory,
-        Release(NEW[0], str(artifact)),
-        hosts,
-        "me@here",
-        Silent(),
-        Forgetful(),
-        plan_id=f"plan-{purpose.value}",
-        purpose=purpose,
-    ).run()
+    report = roll_out(RENDERED.inventory, hosts, artifact, purpose)
     return report, conclude(report, "inventory.yaml")
 
 

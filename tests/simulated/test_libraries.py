@@ -8,14 +8,11 @@ import pytest
 
 from deploytool.agent.requests import Probe
 from deploytool.parity.model import Parity
-from deploytool.release.model import Release
-from deploytool.rollout.model import Purpose
 from deploytool.rollout.report import Report
-from deploytool.rollout.runner import Runner
 from deploytool.simulation import fleet
 from deploytool.simulation.host import SimulatedHost
 
-from .cases import NEW, OLD, Forgetful, Silent
+from .cases import OLD, roll_out
 
 pytestmark = pytest.mark.usefixtures("swift")
 RENDERED = fleet.Rendered.of(fleet.inventory(3))
@@ -44,16 +41,7 @@ def alter(host: SimulatedHost) -> None:
 
 
 def deploy(hosts: dict[str, SimulatedHost], artifact: Path) -> Report:
-    return Runner(
-        RENDERED.inventory,
-        Release(NEW[0], str(artifact)),
-        hosts,
-        "me@here",
-        Silent(),
-        Forgetful(),
-        plan_id="plan",
-        purpose=Purpose.DEPLOY,
-    ).run()
+    return roll_out(RENDERED.inventory, hosts, artifact)
 
 
 @pytest.mark.parametrize("already", [False, True])

@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 
 from deploytool.errors import DeploytoolError
-from deploytool.release.model import Manifest, Release
+from deploytool.release.model import Manifest
 from deploytool.rollout.model import Purpose, State
 from deploytool.rollout.outcome import conclude
 from deploytool.rollout.report import Report
-from deploytool.rollout.runner import Runner
 from deploytool.rollout.soak import left_s
 from deploytool.simulation import fleet
 from deploytool.simulation.host import SimulatedHost
@@ -19,7 +18,7 @@ from deploytool.simulation.memory.disk import sha256
 from deploytool.simulation.oracle import locked_by, truth
 from tests.unit.evidences import but, good
 
-from .cases import NEW, OLD, Forgetful, Silent
+from .cases import NEW, OLD, roll_out
 
 pytestmark = pytest.mark.usefixtures("swift")
 SOAK_S, DIES_S = 10.0, 8.0
@@ -65,16 +64,7 @@ def hosts() -> dict[str, SimulatedHost]:
 def run(
     hosts: dict[str, SimulatedHost], artifact: Path, purpose: Purpose = Purpose.DEPLOY
 ) -> tuple[Report, DeploytoolError | None]:
-    report = Runner(
-        SOAKING.inventory,
-        Release(NEW[0], str(artifact)),
-        hosts,
-        "me@here",
-        Silent(),
-        Forgetful(),
-        plan_id=f"plan-{purpose.value}",
-        purpose=purpose,
-    ).run()
+    report = roll_out(SOAKING.inventory, hosts, artifact, purpose)
     return report, conclude(report, "inventory.yaml")
 
 

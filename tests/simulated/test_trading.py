@@ -9,18 +9,16 @@ import pytest
 
 from deploytool.agent.requests import Halt
 from deploytool.errors import DeploytoolError
-from deploytool.release.model import Release
 from deploytool.rollout.model import Purpose, State
 from deploytool.rollout.outcome import conclude
 from deploytool.rollout.report import Report
-from deploytool.rollout.runner import Runner
 from deploytool.simulation import fleet
 from deploytool.simulation.faults import BEFORE, CallPoint, Fault
 from deploytool.simulation.host import SimulatedHost
 from deploytool.simulation.memory.disk import sha256
 from deploytool.simulation.oracle import locked_by, truth
 
-from .cases import NEW, OLD, Forgetful, Silent, rendered
+from .cases import NEW, OLD, rendered, roll_out
 
 pytestmark = pytest.mark.usefixtures("swift")
 Hosts = dict[str, SimulatedHost]
@@ -34,17 +32,7 @@ def hosts() -> Hosts:
 def run(
     hosts: Hosts, artifact: Path, purpose: Purpose = Purpose.DEPLOY, *, halted: bool = False
 ) -> tuple[Report, DeploytoolError | None, int]:
-    report = Runner(
-        rendered("systemd").inventory,
-        Release(NEW[0], str(artifact)),
-        hosts,
-        "me@here",
-        Silent(),
-        Forgetful(),
-        plan_id=f"plan-{purpose.value}",
-        purpose=purpose,
-        halted=halted,
-    ).run()
+    report = roll_out(rendered("systemd").inventory, hosts, artifact, purpose, halted=halted)
     error = conclude(report, "inventory.yaml")
     return report, error, error.exit_code if error else 0
 

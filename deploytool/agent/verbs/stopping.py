@@ -198,7 +198,7 @@ def _not_halted(seen: Sighting) -> list[Other]:
 def _strays(host: AgentHost) -> tuple[Other, ...]:
     """What acts as the service beside it; a passer-by is gone at the second look.
 
-    One that is gone may have been followed by another: where three looks each find somebody, it is
+    One that is gone may have been followed by another: where three looks each find one, it is
     no passer-by, whatever the numbers.
     """
     before = _sight(host)
