@@ -5,6 +5,10 @@ from __future__ import annotations
 import gc
 import sys
 
+TYPE_CHECKING = False  # typing takes longer to import than a host to halt
+if TYPE_CHECKING:
+    from typing import TextIO
+
 COLLECT_AT = 100_000
 """So many objects more than there were, and garbage is looked for."""
 _HELP = frozenset({"--help", "-h"})
@@ -41,7 +45,7 @@ def _stop(common: list[str], words: list[str]) -> int:
         now = "Run the same stop on another machine, or make room on this one and run it again."
         if "--json" in words:
             quoted = [text.replace("\\", "/").replace('"', "'") for text in (what, means, now)]
-            print(_DOCUMENT % tuple(" ".join(text.split()) for text in quoted), flush=True)
+            _say(_DOCUMENT % tuple(" ".join(text.split()) for text in quoted), sys.stdout)
         _say(f"What happened: {what}\nWhat it means: {means}\nWhat to do now: {now}")
         return 6
 
@@ -87,8 +91,8 @@ def log_stop(common: list[str]) -> None:
         _say(f"No log is written: {error}")
 
 
-def _say(text: str) -> None:
+def _say(text: str, file: TextIO | None = None) -> None:
     try:
-        print(text, file=sys.stderr, flush=True)
+        print(text, file=file or sys.stderr, flush=True)
     except (OSError, ValueError, AttributeError):
         return
